@@ -1,0 +1,107 @@
+"""Progress of long work: rich on a terminal, plain lines elsewhere.
+
+Every step says what is waited for and how long it has taken.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Step(Protocol):
+    """One piece of work under way."""
+
+    def update(self, text: str) -> None:
+        """Say what is being waited for now."""
+        ...
+
+
+class Progress(Protocol):
+    """Where long work reports to."""
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Step]:
+        """Announce a piece of work; its end is announced with the time it took."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something that stays visible."""
+        ...
+
+
+def make_progress(stream: TextIO | None = None) -> Progress:
+    """The progress that suits `stream` (default: stderr)."""
+    out = stream or sys.stderr
+    return TerminalProgress(out) if out.isatty() else PlainProgress(out)
+
+
+class PlainProgress:
+    """Lines for logs. Updates of one step are at least `every_s` apart."""
+
+    def __init__(self, stream: TextIO, every_s: float = 10.0) -> None:
+        self._stream = stream
+        self._every_s = every_s
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Step]:
+        self.note(f"{text} ...")
+        step = _PlainStep(self, text, self._every_s)
+        yield step
+        self.note(f"{text}: done in {step.elapsed_s:.1f} s")
+
+    def note(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class _PlainStep:
+    def __init__(self, progress: PlainProgress, text: str, every_s: float) -> None:
+        self._progress = progress
+        self._text = text
+        self._every_s = every_s
+        self._started_s = self._last_s = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def update(self, text: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s >= self._every_s:
+            self._last_s = now_s
+            self._progress.note(f"{self._text}: {text} ({self.elapsed_s:.0f} s)")
+
+
+class TerminalProgress:
+    """A live line with a spinner and a clock; finished steps stay as plain lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Step]:
+        started_s = time.monotonic()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with RichProgress(*columns, console=self._console, transient=True) as live:
+            yield _TerminalStep(live, text)
+        self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+
+class _TerminalStep:
+    def __init__(self, live: RichProgress, text: str) -> None:
+        self._live = live
+        self._text = text
+        self._task = live.add_task(text, total=None)
+
+    def update(self, text: str) -> None:
+        self._live.update(self._task, description=f"{self._text}: {text}")

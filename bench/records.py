@@ -1,0 +1,239 @@
+"""The facts that a run produces, as immutable values.
+
+Everything that crosses a module boundary is one of these. Times are seconds on
+the monotonic clock, counted from the start of the trial; names carry the unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Direction = Literal["lower", "higher"]
+Role = Literal["control", "treatment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One engine instance of a model, as an environment brought it up.
+
+    `name` is unique in the environment (`tiny-llama-0`), `url` has no path.
+    """
+
+    model: str
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request of a schedule: when it is due and what it asks for.
+
+    `at_s` is the intended arrival; in a closed loop it is 0.0 and the order counts.
+    `prompt_seed` determines the prompt's text together with `prompt_tokens`.
+    """
+
+    index: int
+    at_s: float
+    model: str
+    prompt_tokens: int
+    output_tokens: int
+    prompt_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What one trial sends. Both arms of a block replay the same one.
+
+    `concurrency` is None for an open loop; otherwise so many requests are kept in
+    flight until `duration_s` is over. `offered_rps` is None for a closed loop.
+    """
+
+    requests: tuple[PlannedRequest, ...]
+    duration_s: float
+    offered_rps: float | None
+    concurrency: int | None
+    sha256: str
+
+
+class ErrorKind(StrEnum):
+    """Why a request did not succeed, told apart because the remedies differ."""
+
+    CONNECT = "connect"  # refused, unreachable, DNS
+    DISCONNECT = "disconnect"  # the connection broke before the answer was complete
+    TIMEOUT = "timeout"  # the trial's deadline passed; the client aborted it
+    STATUS = "status"  # an HTTP status other than 200
+    PROTOCOL = "protocol"  # not HTTP, not server-sent events, not JSON
+    SERVER = "server"  # an error event inside the stream
+    TRUNCATED = "truncated"  # the stream ended without a finish reason or [DONE]
+    EMPTY = "empty"  # a complete answer without any content
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request as it went.
+
+    `scheduled_s` is the intended arrival (closed loop: the moment a slot became
+    free), `sent_s` is taken just before the HTTP write, `first_token_s` at the first
+    chunk with non-empty content, `last_token_s` at the last one. `chunk_s` holds the
+    arrival of every content chunk. Token counts come from the server's usage.
+    """
+
+    index: int
+    model: str
+    scheduled_s: float
+    sent_s: float | None
+    first_token_s: float | None
+    last_token_s: float | None
+    chunk_s: tuple[float, ...]
+    wanted_prompt_tokens: int
+    wanted_output_tokens: int
+    prompt_tokens: int | None
+    output_tokens: int | None
+    replica: str | None
+    status: int | None
+    error: ErrorKind | None
+    detail: str | None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """How well the load generator did its own work in one trial.
+
+    `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th
+    percentile. `loop_lag_p99_s`: lateness of a periodic timer on the event loop.
+    `cpu_share`: CPU seconds of the client per wall second.
+    """
+
+    dispatch_lag_p99_s: float
+    loop_lag_p99_s: float
+    cpu_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Objectives of one request, and the share of requests that must meet them.
+
+    None means that the objective is not set. `attainment` is in (0, 1].
+    """
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+    attainment: float = 0.9
+
+
+class Expectation(StrEnum):
+    """What a scenario expects of the treatment."""
+
+    BETTER = "better"
+    NOT_WORSE = "not-worse"
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioFacts:
+    """The part of a scenario that judging needs; stored with every trial."""
+
+    name: str
+    primary: str
+    metrics: tuple[str, ...]
+    expect: Expectation
+    slo: Slo
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One arm's run of one scenario: the unit of replication.
+
+    `position` is the place in the block's order, from 0. `duration_s` is the offered
+    window; `elapsed_s` includes the drain. `provenance` is free-form JSON: versions,
+    weights kind, CPU, options, commit.
+    """
+
+    run_id: str
+    arm: str
+    role: Role
+    environment: str
+    scenario: ScenarioFacts
+    models: tuple[str, ...]
+    block: int
+    position: int
+    seed: int
+    schedule_sha256: str
+    offered_rps: float | None
+    concurrency: int | None
+    duration_s: float
+    elapsed_s: float
+    replicas: tuple[Replica, ...]
+    samples: tuple[Sample, ...]
+    instrument: Instrument
+    cut_short: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class Verdict(StrEnum):
+    """What the evidence says of treatment against control."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    INVALID = "invalid"  # the instrument, not the system, failed
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric of one scenario, control against treatment.
+
+    `ratio` is treatment / control (geometric mean over blocks) with its confidence
+    interval [`low`, `high`]; None where the data did not allow one. `control_value`
+    and `treatment_value` are medians over blocks of the per-block values.
+    """
+
+    scenario: str
+    models: tuple[str, ...]
+    metric: str
+    unit: str
+    direction: Direction
+    primary: bool
+    control: str
+    treatment: str
+    control_value: float | None
+    treatment_value: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    blocks: int
+    alpha: float
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+
+
+class SloOutcome(StrEnum):
+    """Whether the objectives were attained; undecided when noise spans the target."""
+
+    MET = "met"
+    MISSED = "missed"
+    UNDECIDED = "undecided"
+    UNSET = "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class SloResult:
+    """Attainment of one arm: met / all attempted, mean over blocks with its interval."""
+
+    scenario: str
+    models: tuple[str, ...]
+    arm: str
+    target: float
+    attainment: float | None
+    low: float | None
+    high: float | None
+    outcome: SloOutcome
+    slo: Slo
