@@ -137,13 +137,20 @@ class Expectation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScenarioFacts:
-    """The part of a scenario that judging needs; stored with every trial."""
+    """The part of a scenario that judging needs; stored with every trial.
+
+    `metrics` are all that are reported, the primary one first. `alpha` is the
+    two-sided error rate of one look; `alpha_worse` the stricter one for "worse" when
+    several comparisons of a run are gated for any of them being worse.
+    """
 
     name: str
     primary: str
     metrics: tuple[str, ...]
     expect: Expectation
     slo: Slo
+    alpha: float = 0.02
+    alpha_worse: float = 0.02
     description: str = ""
 
 
@@ -152,7 +159,8 @@ class Trial:
     """One arm's run of one scenario: the unit of replication.
 
     `position` is the place in the block's order, from 0. `duration_s` is the offered
-    window; `elapsed_s` includes the drain. `provenance` is free-form JSON: versions,
+    window; `elapsed_s` includes the drain. `dead_replicas` names
+    engines that were found dead after the trial. `provenance` is free-form JSON: versions,
     weights kind, CPU, options, commit.
     """
 
@@ -173,6 +181,7 @@ class Trial:
     replicas: tuple[Replica, ...]
     samples: tuple[Sample, ...]
     instrument: Instrument
+    dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -23,7 +23,9 @@ def load_yaml(path: Path, shape: type[T]) -> T:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise UserError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {_one_line(error)}") from error
     try:

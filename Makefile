@@ -1,0 +1,45 @@
+# `make bench` and `make test` need nothing but Python 3.11+, make and a compiler.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test check report stop lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+bench: $(VENV)/.stamp ## The main job: engines, balancers, comparison, verdict table, report
+	@$(BIN)/pytest -m managed $(ARGS); status=$$?; \
+	$(BIN)/python -m reports generate || exit 1; exit $$status
+
+test: check ## The tests, among them one real comparison on real vLLM
+	$(BIN)/pytest -m "not baseline and not managed"
+	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --profile quick
+
+check: $(VENV)/.stamp ## Format, lint, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+report: $(VENV)/.stamp ## Generate the Allure report of the last run again
+	$(BIN)/python -m reports generate
+
+stop: $(VENV)/.stamp ## Stop engines that --keep-env left running
+	$(BIN)/python -m bench env stop
+
+lock: $(VENV)/.stamp ## Compile requirements.in into requirements.txt
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q requirements.in -o requirements.txt --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+clean: ## Remove what the suite made, except results
+	rm -rf $(VENV) .cache allure-results allure-report reports/node_modules
+
+$(VENV)/.stamp: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements.txt
+	@touch $@

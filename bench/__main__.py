@@ -1,0 +1,52 @@
+"""`python -m bench`: what can be done without pytest."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.review import review
+from bench.store import TrialStore
+from reports.terminal import summary_text
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    again = commands.add_parser("compare", help="judge a stored run again")
+    again.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
+    again.add_argument("--run", dest="run_id", metavar="ID", help="default: the latest run")
+    again.set_defaults(run=compare)
+    env = commands.add_parser("env", help="engines that --keep-env left running")
+    env.add_argument("action", choices=("status", "stop"))
+    env.set_defaults(run=kept_environment)
+    return top
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Print the verdict table of a stored run, judged again from its samples."""
+    judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run_id)]
+    width = shutil.get_terminal_size((120, 24)).columns
+    print(summary_text(judgements, width=width, colour=sys.stdout.isatty()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

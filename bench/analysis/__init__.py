@@ -1,0 +1,1 @@
+"""Metrics, paired comparison and verdict: pure functions, no clock, no input or output."""

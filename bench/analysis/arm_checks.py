@@ -1,0 +1,63 @@
+"""Whether an arm did the work it was asked for, over all its trials."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from bench.analysis.bounds import ValidityBounds
+from bench.records import Sample, Trial
+
+
+def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str]:
+    """Why the work of an arm does not count: too many failures, other token counts."""
+    samples = [sample for trial in trials for sample in trial.samples]
+    failed = [sample for sample in samples if not sample.ok]
+    if len(failed) > bounds.error_rate * len(samples):
+        yield (
+            f"{arm_name(trials)}: {len(failed)} of {len(samples)} requests failed, bound"
+            f" {100 * bounds.error_rate:.1f} %; mostly {_commonest(failed)}"
+        )
+    answered = [sample for sample in samples if sample.ok]
+    unlike = [sample for sample in answered if not _as_asked(sample)]
+    if len(unlike) > (1 - bounds.token_match) * len(answered):
+        yield (
+            f"{arm_name(trials)}: {len(unlike)} of {len(answered)} answers have other token"
+            f" counts than asked, bound {100 * (1 - bounds.token_match):.1f} %; {_example(unlike)}"
+        )
+
+
+def starved_replicas(trials: Sequence[Trial]) -> Iterator[str]:
+    """A line for every replica that answered nothing for the arm.
+
+    No reason against validity, since a policy may avoid a replica. Nothing can be told
+    where answers do not name theirs. Balancers may name a replica by its URL.
+    """
+    answered_by = {s.replica for trial in trials for s in trial.samples if s.ok and s.replica}
+    for replica in trials[0].replicas if answered_by else ():
+        in_use = replica.model in trials[0].models
+        if in_use and not answered_by & {replica.name, replica.url}:
+            yield f"{arm_name(trials)}: replica {replica.name} answered no request"
+
+
+def arm_name(trials: Sequence[Trial]) -> str:
+    return f"{trials[0].role} {trials[0].arm}"
+
+
+def _as_asked(sample: Sample) -> bool:
+    wanted = (sample.wanted_prompt_tokens, sample.wanted_output_tokens)
+    return (sample.prompt_tokens, sample.output_tokens) == wanted
+
+
+def _commonest(failed: Sequence[Sample]) -> str:
+    kind, _ = Counter(sample.error for sample in failed).most_common(1)[0]
+    detail = next((s.detail for s in failed if s.error is kind and s.detail), None)
+    return f"{kind}" + (f" ({' '.join(detail.split())})" if detail else "")
+
+
+def _example(unlike: Sequence[Sample]) -> str:
+    one = unlike[0]
+    return (
+        f"first: {one.prompt_tokens} + {one.output_tokens} for"
+        f" {one.wanted_prompt_tokens} + {one.wanted_output_tokens}"
+    )

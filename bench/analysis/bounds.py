@@ -1,0 +1,29 @@
+"""What is asked of the instrument before the system is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ValidityBounds:
+    """Bounds of the validity checks.
+
+    `lag_floor_s`, `lag_share`: the client may be late (dispatch, event loop; p99) by
+    the larger of the floor and this share of the trial's own scheduled TTFT p95, so
+    that its lateness stays small beside what is measured.
+    `client_cpu_share`: of one core; beyond it the client measures itself.
+    `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests;
+    beyond it the arms no longer did the same work. `token_match`: share of an arm's
+    answers with exactly the prompt and output tokens that were asked for.
+    """
+
+    lag_floor_s: float = 0.05
+    lag_share: float = 0.10
+    client_cpu_share: float = 0.90
+    sent_share: float = 0.95
+    error_rate: float = 0.02
+    token_match: float = 0.99
+
+
+DEFAULT_BOUNDS = ValidityBounds()

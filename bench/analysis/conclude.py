@@ -1,0 +1,78 @@
+"""What the blocks say of one metric, as the record that is shown and stored."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from bench.analysis.compare import BlockEffect
+from bench.analysis.metrics import Metric
+from bench.analysis.verdict import decide
+from bench.records import Comparison, Role, ScenarioFacts, Verdict
+
+
+def conclude(
+    facts: ScenarioFacts,
+    models: tuple[str, ...],
+    arms: Mapping[Role, str],
+    metric: Metric,
+    effects: Sequence[BlockEffect],
+    *,
+    invalid: tuple[str, ...],
+    unsure: tuple[str, ...],
+) -> Comparison:
+    """Compare the arms in one metric.
+
+    The numbers are given whatever they are worth: `invalid` are reasons why none of
+    them may be judged, `unsure` why this metric cannot be.
+    """
+    decision = decide(
+        [one.effect for one in effects], metric.direction, facts.alpha, facts.alpha_worse
+    )
+    verdict = decision.verdict
+    if unsure:
+        verdict = Verdict.INCONCLUSIVE
+    if invalid:
+        verdict = Verdict.INVALID
+    return Comparison(
+        scenario=facts.name,
+        models=models,
+        metric=metric.name,
+        unit=metric.unit,
+        direction=metric.direction,
+        primary=metric.name == facts.primary,
+        control=arms["control"],
+        treatment=arms["treatment"],
+        control_value=median([one.control for one in effects]),
+        treatment_value=median([one.treatment for one in effects]),
+        ratio=decision.ratio,
+        low=decision.low,
+        high=decision.high,
+        blocks=len(effects),
+        alpha=facts.alpha,
+        verdict=verdict,
+        # The primary metric's own reasons are among those why all is invalid.
+        reasons=tuple(dict.fromkeys((*invalid, *unsure, *decision.reasons, *_why(effects)))),
+    )
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """The median of the values that are known; None when none is."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _why(effects: Sequence[BlockEffect]) -> tuple[str, ...]:
+    """What the first block without a ratio shows instead."""
+    for one in effects:
+        if one.effect is None:
+            control, treatment = _shown(one.control), _shown(one.treatment)
+            return (f"block {one.block}: control {control}, treatment {treatment}",)
+    return ()
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return "unbounded, for requests failed" if math.isinf(value) else f"{value:g}"

@@ -1,0 +1,119 @@
+"""What must hold for a run to pass, and which of it did not.
+
+The kinds are told apart because their remedies differ: a missed SLO is the system's,
+a verdict is the comparison's, an invalid trial is the instrument's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench.analysis.judgement import Judgement
+from bench.records import Comparison, Expectation, Role, SloOutcome, SloResult, Verdict
+
+
+class Gate(StrEnum):
+    """A kind of failure. Messages begin with it, and the report sorts by it."""
+
+    DEAD_REPLICA = "dead replica"
+    INVALID = "invalid"
+    WORSE = "worse"
+    NOT_BETTER = "not better"
+    INCONCLUSIVE = "inconclusive"
+    NOISE = "A/A differs"
+    SLO_MISSED = "SLO missed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A gate that did not hold, with the numbers that say so."""
+
+    gate: Gate
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.gate}: {self.text}"
+
+
+class GateFailedError(AssertionError):
+    """Some gates of a measured test did not hold: one line for each."""
+
+    def __init__(self, failures: tuple[Failure, ...]) -> None:
+        super().__init__("\n".join(map(str, failures)))
+        self.failures = failures
+
+
+def require_gates(judgement: Judgement) -> None:
+    """Raise GateFailedError unless treatment is valid, as expected, and meets its SLOs."""
+    _require(judgement, "treatment", tuple(_verdict_failures(judgement)))
+
+
+def require_slo(judgement: Judgement) -> None:
+    """Raise GateFailedError unless the control is valid and meets its SLOs."""
+    _require(judgement, "control", ())
+
+
+def _require(judgement: Judgement, role: Role, verdict: tuple[Failure, ...]) -> None:
+    """An invalid measurement is judged no further: its numbers mean nothing."""
+    found = _validity_failures(judgement) or (*verdict, *_slo_failures(judgement, role))
+    if found:
+        raise GateFailedError(found)
+
+
+def _validity_failures(judgement: Judgement) -> tuple[Failure, ...]:
+    return tuple(_validity_failure(reason) for reason in judgement.invalid_reasons)
+
+
+def _validity_failure(reason: str) -> Failure:
+    dead = f"{Gate.DEAD_REPLICA}: "
+    if reason.startswith(dead):
+        return Failure(Gate.DEAD_REPLICA, reason.removeprefix(dead))
+    return Failure(Gate.INVALID, reason)
+
+
+def _verdict_failures(judgement: Judgement) -> Iterator[Failure]:
+    primary = judgement.primary
+    if primary is None:
+        return
+    same_arm = judgement.control == judgement.treatment
+    gate = _same_arm_gate(primary) if same_arm else _gate(primary, judgement.scenario.expect)
+    if gate is not None:
+        yield Failure(gate, f"{describe(primary)}; expected {judgement.scenario.expect}")
+
+
+def _same_arm_gate(primary: Comparison) -> Gate | None:
+    """An arm against itself must be neither better nor worse."""
+    return Gate.NOISE if primary.verdict in (Verdict.BETTER, Verdict.WORSE) else None
+
+
+def _gate(primary: Comparison, expect: Expectation) -> Gate | None:
+    if primary.verdict is Verdict.WORSE:
+        return Gate.WORSE
+    if expect is Expectation.NOT_WORSE or primary.verdict is Verdict.BETTER:
+        return None
+    return Gate.NOT_BETTER if primary.verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
+
+
+def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
+    result = judgement.slo(role)
+    if result is not None and result.outcome is SloOutcome.MISSED:
+        yield Failure(Gate.SLO_MISSED, describe_slo(result))
+
+
+def describe(comparison: Comparison) -> str:
+    """One comparison in words: `p95 of managed / baseline is 0.42 [0.31, 0.57], ...`."""
+    pair = f"{comparison.metric} of {comparison.treatment} / {comparison.control}"
+    if comparison.ratio is None or comparison.low is None or comparison.high is None:
+        return f"{pair} has no ratio ({'; '.join(comparison.reasons)})"
+    interval = f"{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
+    return f"{pair} is {interval} over {comparison.blocks} blocks ({comparison.verdict})"
+
+
+def describe_slo(result: SloResult) -> str:
+    """One SLO result in words, with the objectives that were set."""
+    set_ones = (("ttft", result.slo.ttft_s), ("tpot", result.slo.tpot_s), ("e2e", result.slo.e2e_s))
+    limits = ", ".join(f"{name} ≤ {limit:g} s" for name, limit in set_ones if limit is not None)
+    seen = "no" if result.attainment is None else f"{result.attainment:.1%}"
+    return f"{seen} of {result.arm}'s requests met {limits}; {result.target:.0%} are wanted"

@@ -1,0 +1,54 @@
+"""What was found out about one scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.records import Comparison, Role, ScenarioFacts, SloResult
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One metric of one arm: the median over blocks, and the values it rests on in all."""
+
+    role: Role
+    arm: str
+    metric: str
+    unit: str
+    value: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the trials of one scenario for some models say.
+
+    `control` and `treatment` are names of arms; None where that arm was not run, and
+    then `comparisons` is empty. `comparisons` has the primary metric first. `effects`
+    are its ratios treatment / control, one for each judged block that has one. `slos`
+    and `summaries` have the control first. Any of `invalid_reasons` means that the
+    measurement cannot be trusted; `notes` is what else to know.
+    """
+
+    scenario: ScenarioFacts
+    models: tuple[str, ...]
+    environment: str
+    control: str | None
+    treatment: str | None
+    blocks: int
+    comparisons: tuple[Comparison, ...]
+    effects: tuple[float, ...]
+    slos: tuple[SloResult, ...]
+    summaries: tuple[Summary, ...]
+    invalid_reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def primary(self) -> Comparison | None:
+        """The comparison that gates; None when only one arm was run."""
+        return self.comparisons[0] if self.comparisons else None
+
+    def slo(self, role: Role) -> SloResult | None:
+        """Attainment of the arm in that role; None when it was not run."""
+        arm, place = (self.control, 0) if role == "control" else (self.treatment, -1)
+        return None if arm is None else self.slos[place]

@@ -1,0 +1,133 @@
+"""The metrics that a scenario can name, each a pure function of samples."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bench.analysis import rates, timings
+from bench.analysis.percentile import minimum_n, percentile
+from bench.errors import UserError
+from bench.records import Direction, Sample, Slo, Trial
+
+PERCENTS = (50, 90, 95, 99)
+
+Values = Callable[[Sequence[Sample]], list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of a trial. `unit` is "s", "req/s", "tok/s" or "share".
+
+    `function(samples, duration_s, slo)` gives it, None where the data defines none.
+    `count` is the number of values it rests on; below `minimum_n` it is shown, not
+    judged. A `windowed` metric is a rate inside each trial's own offered window.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    function: Callable[[Sequence[Sample], float, Slo], float | None]
+    count: Callable[[Sequence[Sample]], int] = len
+    minimum_n: int = 1
+    windowed: bool = False
+
+    def over(self, trials: Sequence[Trial]) -> float | None:
+        """The metric of several trials of one arm and scenario, their requests pooled."""
+        if not trials:
+            return None
+        if self.windowed:
+            return self._mean_rate(trials)
+        samples = tuple(itertools.chain.from_iterable(trial.samples for trial in trials))
+        return self.function(samples, _total_s(trials), trials[0].scenario.slo)
+
+    def n(self, trials: Iterable[Trial]) -> int:
+        """How many values `over` rests on."""
+        return sum(self.count(trial.samples) for trial in trials)
+
+    def _mean_rate(self, trials: Sequence[Trial]) -> float | None:
+        amount = 0.0
+        for trial in trials:
+            rate = self.function(trial.samples, trial.duration_s, trial.scenario.slo)
+            if rate is None:
+                return None
+            amount += rate * trial.duration_s
+        return amount / _total_s(trials)
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name. Raises UserError, with the closest name, for none."""
+    try:
+        return METRICS[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(METRICS)}"
+        raise UserError(f"unknown metric {name!r}; {hint}") from None
+
+
+def _total_s(trials: Iterable[Trial]) -> float:
+    return sum(trial.duration_s for trial in trials)
+
+
+def _each(timing: Callable[[Sample], float], samples: Sequence[Sample]) -> list[float]:
+    return [timing(sample) for sample in samples]
+
+
+def _tpots_s(samples: Sequence[Sample]) -> list[float]:
+    return [tpot for tpot in map(timings.tpot_s, samples) if tpot is not None]
+
+
+def _gaps_s(samples: Sequence[Sample]) -> list[float]:
+    return list(itertools.chain.from_iterable(map(timings.gaps_s, samples)))
+
+
+def _latencies(quantity: str, values: Values) -> Iterator[Metric]:
+    """The percentiles and the mean of one quantity; one failure makes the mean infinite."""
+
+    def count(samples: Sequence[Sample]) -> int:
+        return len(values(samples))
+
+    for percent in PERCENTS:
+        yield Metric(
+            name=f"{quantity}_p{percent}_s",
+            unit="s",
+            direction="lower",
+            function=partial(_percentile_of, values, percent),
+            count=count,
+            minimum_n=minimum_n(percent),
+        )
+    yield Metric(f"{quantity}_mean_s", "s", "lower", partial(_mean_of, values), count)
+
+
+def _percentile_of(
+    values: Values, percent: int, samples: Sequence[Sample], _duration_s: float, _slo: Slo
+) -> float | None:
+    return percentile(values(samples), percent)
+
+
+def _mean_of(
+    values: Values, samples: Sequence[Sample], _duration_s: float, _slo: Slo
+) -> float | None:
+    seen = values(samples)
+    return statistics.fmean(seen) if seen else None
+
+
+def _all() -> Iterator[Metric]:
+    yield from _latencies("ttft", partial(_each, timings.ttft_s))
+    yield from _latencies("scheduled_ttft", partial(_each, timings.scheduled_ttft_s))
+    yield from _latencies("e2e", partial(_each, timings.e2e_s))
+    yield from _latencies("scheduled_e2e", partial(_each, timings.scheduled_e2e_s))
+    yield from _latencies("tpot", _tpots_s)
+    yield from _latencies("itl", _gaps_s)
+    yield Metric("throughput_rps", "req/s", "higher", rates.throughput_rps, windowed=True)
+    yield Metric("output_tps", "tok/s", "higher", rates.output_tps, windowed=True)
+    yield Metric("goodput_rps", "req/s", "higher", rates.goodput_rps, windowed=True)
+    yield Metric("slo_attainment", "share", "higher", rates.slo_attainment)
+    yield Metric("error_rate", "share", "lower", rates.error_rate)
+
+
+METRICS: Mapping[str, Metric] = {one.name: one for one in _all()}

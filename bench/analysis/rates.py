@@ -1,0 +1,73 @@
+"""Counts of requests and tokens, per second or as a share of all attempted.
+
+All are functions of (samples, duration_s, slo); None where the data defines none.
+Rates count what was complete inside the offered window of `duration_s`: answers that
+arrive while a trial drains were not delivered at the offered rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.analysis.timings import has_objective, meets
+from bench.records import Sample, Slo
+
+
+def throughput_rps(samples: Sequence[Sample], duration_s: float, _slo: Slo) -> float | None:
+    """Requests answered in full, per second."""
+    return _rate(samples, duration_s, lambda sample: sample.ok)
+
+
+def goodput_rps(samples: Sequence[Sample], duration_s: float, slo: Slo) -> float | None:
+    """Requests that met every objective, per second; None when no objective is set."""
+    if not has_objective(slo):
+        return None
+    return _rate(samples, duration_s, lambda sample: meets(sample, slo))
+
+
+def output_tps(samples: Sequence[Sample], duration_s: float, _slo: Slo) -> float | None:
+    """Output tokens delivered, per second.
+
+    The server's count of a request is spread evenly over its content chunks. Failed
+    requests delivered nothing of use.
+    """
+    answered = [sample for sample in samples if sample.ok]
+    counted = [sample for sample in answered if sample.output_tokens is not None]
+    if not samples or duration_s <= 0 or (answered and not counted):
+        return None
+    return sum(_tokens_until(sample, duration_s) for sample in counted) / duration_s
+
+
+def slo_attainment(samples: Sequence[Sample], _duration_s: float, slo: Slo) -> float | None:
+    """Requests that met every objective / all attempted; None when none is set."""
+    if not has_objective(slo):
+        return None
+    return _share(samples, lambda sample: meets(sample, slo))
+
+
+def error_rate(samples: Sequence[Sample], _duration_s: float, _slo: Slo) -> float | None:
+    """Failed requests / all attempted."""
+    return _share(samples, lambda sample: not sample.ok)
+
+
+def _rate(
+    samples: Sequence[Sample], duration_s: float, counts: Callable[[Sample], bool]
+) -> float | None:
+    if not samples or duration_s <= 0:
+        return None
+    return sum(_ended_by(sample, duration_s) and counts(sample) for sample in samples) / duration_s
+
+
+def _share(samples: Sequence[Sample], counts: Callable[[Sample], bool]) -> float | None:
+    return sum(map(counts, samples)) / len(samples) if samples else None
+
+
+def _ended_by(sample: Sample, end_s: float) -> bool:
+    return sample.last_token_s is not None and sample.last_token_s <= end_s
+
+
+def _tokens_until(sample: Sample, end_s: float) -> float:
+    if sample.output_tokens is None or not sample.chunk_s:
+        return 0.0
+    share = sum(chunk_s <= end_s for chunk_s in sample.chunk_s) / len(sample.chunk_s)
+    return sample.output_tokens * share

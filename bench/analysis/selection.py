@@ -1,0 +1,56 @@
+"""Which blocks of a comparison count: complete ones, up to the last planned look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.analysis.compare import Block, order
+from bench.analysis.verdict import LOOKS, last_look
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The blocks to judge, what is wrong with others, and what was merely left out."""
+
+    judged: tuple[Block, ...]
+    broken: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def select(blocks: Sequence[Block]) -> Selection:
+    """Choose from blocks in order of their index.
+
+    A run that stops in the middle of a block leaves it out. A block that is not whole
+    although later ones are, or that ran out of order, breaks the pairing.
+    """
+    complete = [block for block in blocks if block.complete]
+    rest = [block for block in blocks if not block.complete]
+    ended = complete[-1].index if complete else -1
+    stopped = [block for block in rest if block.index > ended and len(block.trials) < 4]
+    look = last_look(len(complete)) or len(complete)
+    present = {block.index for block in blocks}
+    return Selection(
+        judged=tuple(complete[:look]),
+        broken=(
+            *(f"block {index} is missing" for index in range(ended) if index not in present),
+            *(_broken(block) for block in rest if block not in stopped),
+        ),
+        notes=(*map(_stopped, stopped), *_unjudged(complete[look:])),
+    )
+
+
+def _broken(block: Block) -> str:
+    ran, due = (" ".join(roles) for roles in (block.ran, order(block.index)))
+    return f"block {block.index} is unbalanced: it ran {ran}; due was {due}"
+
+
+def _stopped(block: Block) -> str:
+    return f"block {block.index} is left out: it has {len(block.trials)} of 4 trials"
+
+
+def _unjudged(blocks: Sequence[Block]) -> Iterator[str]:
+    if blocks:
+        indexes = ", ".join(str(block.index) for block in blocks)
+        planned = ", ".join(map(str, LOOKS))
+        yield f"blocks left out: {indexes}; verdicts are given at {planned} complete blocks"

@@ -1,0 +1,79 @@
+"""What one request took.
+
+A failed request took forever: it counts as +inf, so that an arm which fails never
+looks faster than one which answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from bench.records import Sample, Slo
+
+
+def ttft_s(sample: Sample) -> float:
+    """First chunk with content − sent."""
+    return _span_s(sample, sample.sent_s, sample.first_token_s)
+
+
+def scheduled_ttft_s(sample: Sample) -> float:
+    """First chunk with content − intended arrival, so that a late client hides nothing."""
+    return _span_s(sample, sample.scheduled_s, sample.first_token_s)
+
+
+def e2e_s(sample: Sample) -> float:
+    """Last chunk with content − sent."""
+    return _span_s(sample, sample.sent_s, sample.last_token_s)
+
+
+def scheduled_e2e_s(sample: Sample) -> float:
+    """Last chunk with content − intended arrival."""
+    return _span_s(sample, sample.scheduled_s, sample.last_token_s)
+
+
+def tpot_s(sample: Sample) -> float | None:
+    """(E2E − TTFT) / (output tokens − 1); None where fewer than two tokens define none.
+
+    The count is the server's; for a failed request it is what was asked for.
+    """
+    tokens = sample.output_tokens if sample.ok else sample.wanted_output_tokens
+    if tokens is None or tokens < 2:
+        return None
+    return _span_s(sample, sample.first_token_s, sample.last_token_s) / (tokens - 1)
+
+
+def gaps_s(sample: Sample) -> tuple[float, ...]:
+    """Gaps between content chunks; after a failure one more, which never ended."""
+    chunks = sample.chunk_s
+    gaps = tuple(after - before for before, after in itertools.pairwise(chunks))
+    return gaps if sample.ok else (*gaps, math.inf)
+
+
+def meets(sample: Sample, slo: Slo) -> bool:
+    """Whether the request met every objective that is set, counted from its schedule.
+
+    An answer of one token has no TPOT to miss; one without a token count misses it.
+    """
+    if not sample.ok:
+        return False
+    return (
+        _within(scheduled_ttft_s(sample), slo.ttft_s)
+        and _within(scheduled_e2e_s(sample), slo.e2e_s)
+        and (sample.output_tokens is not None or slo.tpot_s is None)
+        and _within(tpot_s(sample) or 0.0, slo.tpot_s)
+    )
+
+
+def has_objective(slo: Slo) -> bool:
+    return any(objective is not None for objective in (slo.ttft_s, slo.tpot_s, slo.e2e_s))
+
+
+def _span_s(sample: Sample, start_s: float | None, end_s: float | None) -> float:
+    if not sample.ok or start_s is None or end_s is None:
+        return math.inf
+    return end_s - start_s
+
+
+def _within(seen_s: float, objective_s: float | None) -> bool:
+    return objective_s is None or seen_s <= objective_s

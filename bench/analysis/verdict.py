@@ -1,0 +1,86 @@
+"""From the effects of blocks to a verdict.
+
+Error rates of this rule were checked by simulation; tests/bench hold them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.analysis.compare import ratio_of
+from bench.analysis.interval import Interval, t_interval
+from bench.records import Direction, Verdict
+
+# The numbers of blocks at which a verdict is sought. Looking more often, or at other
+# times, finds a difference where none is: 16 % with a look after every block.
+LOOKS = (4, 6, 8, 10)
+# Two-sided, at each look; over all four looks an A/A run is called better, or worse,
+# in less than 4 % of cases each.
+ALPHA = 0.02
+
+# As logarithms, so that swapping the arms mirrors the verdict exactly.
+MATERIAL = math.log(1.05)
+ALIKE = math.log(1.10)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with its evidence: treatment / control and its interval [low, high].
+
+    They are None where the effects allowed none; `reasons` then says why.
+    """
+
+    verdict: Verdict
+    ratio: float | None
+    low: float | None
+    high: float | None
+    reasons: tuple[str, ...] = ()
+
+
+def last_look(blocks: int) -> int:
+    """The largest planned look that so many blocks allow; 0 before the first."""
+    return max((look for look in LOOKS if look <= blocks), default=0)
+
+
+def decide(
+    effects: Sequence[float | None], direction: Direction, alpha: float, alpha_worse: float
+) -> Decision:
+    """Judge ln(treatment / control) of each block.
+
+    `alpha` is the two-sided error rate of the interval; "worse" needs an interval at
+    `alpha_worse`, which is stricter when several comparisons are gated.
+    """
+    blocks = len(effects)
+    known = [effect for effect in effects if effect is not None and math.isfinite(effect)]
+    if len(known) < blocks:
+        lacking = f"{blocks - len(known)} of {blocks} blocks have no finite ratio"
+        return Decision(Verdict.INCONCLUSIVE, None, None, None, (lacking,))
+    planned = ", ".join(map(str, LOOKS))
+    unplanned = f"{blocks} complete blocks; a verdict is given at {planned}"
+    seen, strict = t_interval(known, alpha), t_interval(known, alpha_worse)
+    if seen is None or strict is None:
+        return Decision(Verdict.INCONCLUSIVE, None, None, None, (unplanned,))
+    ratio, low, high = map(ratio_of, (seen.mean, seen.low, seen.high))
+    if blocks not in LOOKS:
+        return Decision(Verdict.INCONCLUSIVE, ratio, low, high, (unplanned,))
+    verdict = _judge(_costs(seen, direction), _costs(strict, direction))
+    return Decision(verdict, ratio, low, high)
+
+
+def _judge(seen: Interval, strict: Interval) -> Verdict:
+    if seen.high < 0 and seen.mean <= -MATERIAL:
+        return Verdict.BETTER
+    if strict.low > 0 and strict.mean >= MATERIAL:
+        return Verdict.WORSE
+    if seen.low >= -ALIKE and seen.high <= ALIKE:
+        return Verdict.EQUIVALENT
+    return Verdict.INCONCLUSIVE
+
+
+def _costs(interval: Interval, direction: Direction) -> Interval:
+    """The interval with its sign such that less is better."""
+    if direction == "lower":
+        return interval
+    return Interval(-interval.mean, -interval.high, -interval.low)

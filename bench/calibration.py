@@ -1,0 +1,155 @@
+"""What is measured once, before arms are compared: prompt overhead and capacity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.load.drive import run_schedule
+from bench.load.prompts import PromptMaker, make_prompts
+from bench.load.schedule import plan_closed_loop
+from bench.load.workload import Fixed, Workload
+from bench.progress import Progress
+from bench.records import Replica, Sample, Schedule
+
+# Requests in flight on each replica while warming it and while measuring capacity:
+# a full batch of the engines (`max_num_seqs` of the topology file).
+IN_FLIGHT_PER_REPLICA = 16
+WARM_BATCHES = 2
+# The share of a capacity run that is left out while the replicas fill up.
+RAMP_SHARE = 0.25
+# A closed loop's list of requests must not run dry when the replicas turn out faster
+# than they were when the list was made.
+SPARE = 3.0
+
+_PROBE = Workload(prompt=Fixed(64), output=Fixed(2))
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The requests per second that all replicas of some models complete together."""
+
+    rps: float
+    replicas: int
+
+    def requests_for(self, duration_s: float, in_flight: int) -> int:
+        """A number of requests that a closed loop does not use up in `duration_s`."""
+        return in_flight + math.ceil(self.rps * duration_s * SPARE)
+
+
+@dataclass(slots=True)
+class Calibration:
+    """Measures what both arms share, once for every workload and set of models.
+
+    `neutral_url` is the balancer through which capacity is measured, `window_s` how
+    long. Times in seconds.
+    """
+
+    replicas: tuple[Replica, ...]
+    tokenizers: Mapping[str, Path]
+    neutral_url: str
+    window_s: float
+    drain_s: float
+    seed: int
+    progress: Progress
+    _makers: dict[str, PromptMaker] = field(default_factory=dict)
+    _capacities: dict[tuple[Workload, tuple[str, ...]], Capacity] = field(default_factory=dict)
+
+    def capacity(self, workload: Workload, models: tuple[str, ...]) -> Capacity:
+        """Capacity for `workload`, measured at first use after warming every replica.
+
+        Raises UserError when a replica does not answer.
+        """
+        key = (workload, models)
+        if key not in self._capacities:
+            with self.progress.step(f"capacity of {'+'.join(models)}") as step:
+                step.update("warming every replica with this workload")
+                warm = self._warm(workload, models)
+                step.update("saturating the replicas in a closed loop")
+                self._capacities[key] = self._saturate(workload, models, warm)
+            self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
+        return self._capacities[key]
+
+    def prompts(self, schedule: Schedule, salt: str) -> tuple[str, ...]:
+        """The text of every request; `salt` keeps trials out of each other's prefix cache."""
+        for request in schedule.requests:
+            if request.model not in self._makers:
+                self._makers[request.model] = self._maker(request.model)
+        return make_prompts(schedule, self._makers, salt)
+
+    def serving(self, models: Sequence[str]) -> tuple[Replica, ...]:
+        """The replicas of some models."""
+        return tuple(replica for replica in self.replicas if replica.model in models)
+
+    def _maker(self, model: str) -> PromptMaker:
+        """The model's prompt maker; the server's own count tells the template's overhead."""
+        plain = PromptMaker(self.tokenizers[model])
+        schedule = self._list_of(1, model, _PROBE, in_flight=1)
+        request = schedule.requests[0]
+        prompt = plain.make(request.prompt_tokens, request.prompt_seed, "probe")
+        replica = self.serving((model,))[0]
+        (sample,) = self._answers(schedule, replica.url, (prompt,))
+        if sample.prompt_tokens is None:
+            raise UserError(f"{replica.name} reports no token usage, which every metric rests on")
+        return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
+
+    def _warm(self, workload: Workload, models: tuple[str, ...]) -> Capacity:
+        """Send some full batches to every replica; a first idea of capacity."""
+        rps = 0.0
+        for replica in self.serving(models):
+            count = IN_FLIGHT_PER_REPLICA * WARM_BATCHES
+            schedule = self._list_of(count, replica.model, workload, IN_FLIGHT_PER_REPLICA)
+            prompts = self.prompts(schedule, f"warm {replica.name}")
+            samples = self._answers(schedule, replica.url, prompts)
+            rps += count / max(sample.last_token_s or 0.0 for sample in samples)
+        return Capacity(rps, len(self.serving(models)))
+
+    def _list_of(self, count: int, model: str, workload: Workload, in_flight: int) -> Schedule:
+        """A fixed list of requests, worked off as fast as it goes."""
+        return plan_closed_loop(
+            seed=self.seed,
+            models=(model,),
+            workload=workload,
+            concurrency=in_flight,
+            duration_s=self.drain_s,
+            count=count,
+        )
+
+    def _saturate(self, workload: Workload, models: tuple[str, ...], warm: Capacity) -> Capacity:
+        in_flight = IN_FLIGHT_PER_REPLICA * warm.replicas
+        schedule = plan_closed_loop(
+            seed=self.seed,
+            models=models,
+            workload=workload,
+            concurrency=in_flight,
+            duration_s=self.window_s,
+            count=warm.requests_for(self.window_s, in_flight),
+        )
+        samples = self._answers(schedule, self.neutral_url, self.prompts(schedule, "capacity"))
+        rps = completed_rps(samples, self.window_s * RAMP_SHARE, self.window_s)
+        return Capacity(rps, warm.replicas)
+
+    def _answers(
+        self, schedule: Schedule, url: str, prompts: tuple[str, ...]
+    ) -> tuple[Sample, ...]:
+        """Samples of a run in which every request must succeed."""
+        result = run_schedule(schedule, base_url=url, prompts=prompts, drain_timeout_s=self.drain_s)
+        failed = [sample for sample in result.samples if not sample.ok]
+        if failed:
+            raise UserError(
+                f"{len(failed)} of {len(result.samples)} calibration requests to {url} failed; "
+                f"first: {failed[0].error} ({failed[0].detail})"
+            )
+        return result.samples
+
+
+def completed_rps(samples: Sequence[Sample], start_s: float, end_s: float) -> float:
+    """Requests per second whose last token arrived in [start_s, end_s).
+
+    What was under way at the start makes up for what still is at the end.
+    """
+    ends_s = (sample.last_token_s for sample in samples)
+    return sum(1 for at_s in ends_s if at_s and start_s <= at_s < end_s) / (end_s - start_s)

@@ -1,0 +1,100 @@
+"""The one configuration of a run, made once from the command line and passed down."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.profile import Profile, profile_named
+from bench.slo import DEFAULT_SLO, Slos, load_slos
+from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, Topology, load_topology
+
+ENVIRONMENTS = ("local",)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user typed; every field has the default that `--help` names."""
+
+    env: str = "local"
+    models: str = ""
+    arms: str = "baseline,managed"
+    profile: str = "quick"
+    slo: Path = DEFAULT_SLO
+    topology: Path = DEFAULT_TOPOLOGY
+    seed: int = 1
+    keep_env: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The options, checked and resolved against the files they name.
+
+    `control` and `treatment` are the two arms; the same arm twice is an A/A run.
+    `cache` holds engines, models and logs, `results` what was measured.
+    """
+
+    run_id: str
+    env: str
+    topology: Topology
+    models: tuple[Model, ...]
+    control: Arm
+    treatment: Arm
+    profile: Profile
+    slos: Slos
+    seed: int
+    keep_env: bool
+    cache: Path
+    results: Path
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self.models)
+
+
+def resolve(options: Options, root: Path, run_id: str) -> Config:
+    """Check the options. Raises UserError with one line for the first mistake."""
+    if options.env not in ENVIRONMENTS:
+        raise UserError(f"unknown environment {options.env!r}; known: {', '.join(ENVIRONMENTS)}")
+    topology = load_topology(options.topology)
+    control, treatment = _two_arms(options.arms, topology)
+    return Config(
+        run_id=run_id,
+        env=options.env,
+        topology=topology,
+        models=topology.select_models(_names(options.models)),
+        control=control,
+        treatment=treatment,
+        profile=profile_named(options.profile),
+        slos=load_slos(options.slo),
+        seed=options.seed,
+        keep_env=options.keep_env,
+        cache=root / ".cache",
+        results=root / "results",
+    )
+
+
+def new_run_id() -> str:
+    """A name that sorts by time and is unique: `20260131-235959-a1b2`."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _two_arms(text: str, topology: Topology) -> tuple[Arm, Arm]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2:
+        raise UserError(f"--arms takes control,treatment (two names), seen {text!r}")
+    control, treatment = (topology.arm(name) for name in names)
+    if control != treatment and control.port == treatment.port:
+        raise UserError(
+            f"arms {control.name!r} and {treatment.name!r} both use port {control.port}; "
+            "give each its own in the topology file"
+        )
+    return control, treatment

@@ -1,0 +1,91 @@
+"""Runs the host: import, wait for a lease, fork the replicas, stop them when it ends.
+
+The specification is a JSON file: `environment` (set before the import), `folder` (for
+the socket and temporary files, removed at the end), `state` (written here, read by
+whoever looks for running engines), `fingerprint` (copied into the state) and
+`replicas` (see ReplicaSpec).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from .identity import identify
+from .leases import Leases
+from .replicas import ReplicaSpec, Serve, start_replica, stop_replicas, tie_children_to_parents
+
+SOCKET = "host.sock"
+FIRST_LEASE_TIMEOUT_S = 30.0
+STOP_GRACE_S = 5.0
+
+
+def main(spec_file: str) -> None:
+    """Run a host for vLLM servers."""
+    spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
+    os.environ.update(spec["environment"])
+    run(spec, _load_vllm)
+
+
+def _load_vllm() -> Serve:
+    serving = importlib.import_module(".serving", __package__)
+    serving.preload()
+    serve: Serve = serving.serve
+    return serve
+
+
+def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
+    """Run a host for the kind of server that `load` brings; returns when it is over."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    state, folder = Path(spec["state"]), Path(spec["folder"])
+    specs = [ReplicaSpec(**{**one, "argv": tuple(one["argv"])}) for one in spec["replicas"]]
+    processes: list[BaseProcess] = []
+    try:
+        leases = Leases(str(folder / SOCKET))
+        _write_state(state, spec, [], [])
+        serve = load()
+        if not leases.await_first(FIRST_LEASE_TIMEOUT_S):
+            return
+        tie_children_to_parents()
+        processes.extend(start_replica(one, serve, leases.close) for one in specs)
+        _write_state(state, spec, specs, processes)
+        leases.run_until_over()
+    finally:
+        stop_replicas(processes, STOP_GRACE_S)
+        state.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_state(
+    state: Path,
+    spec: dict[str, Any],
+    specs: Sequence[ReplicaSpec],
+    processes: Sequence[BaseProcess],
+) -> None:
+    replicas = [
+        {**dataclasses.asdict(one), "process": _identity(process.pid)}
+        for one, process in zip(specs, processes, strict=True)
+    ]
+    found = {
+        "fingerprint": spec["fingerprint"],
+        "folder": spec["folder"],
+        "host": _identity(os.getpid()),
+        "replicas": replicas,
+    }
+    draft = state.with_suffix(".tmp")
+    draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    draft.replace(state)
+
+
+def _identity(pid: int | None) -> dict[str, int]:
+    identity = identify(pid or 0)
+    return {"pid": pid or 0, "start": identity.start if identity else 0}

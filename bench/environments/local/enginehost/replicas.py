@@ -1,0 +1,78 @@
+"""Replicas as forked processes: started, pinned, logged, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+
+PR_SET_PDEATHSIG = 1
+
+Serve = Callable[[Sequence[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """A server to run: its name, CPU core, log file, HTTP port and vLLM arguments."""
+
+    name: str
+    core: int
+    log: str
+    port: int
+    argv: tuple[str, ...]
+
+
+def tie_children_to_parents() -> None:
+    """From now on every forked process is killed when the one that forked it dies.
+
+    Holds for the replicas, and for the engine process that each forks in turn.
+    """
+    libc = ctypes.CDLL(None)
+    os.register_at_fork(
+        after_in_child=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+
+
+def start_replica(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> BaseProcess:
+    """Fork a process that serves `spec`; `close` gives up there what only the host may hold."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_run, args=(spec, serve, close), name=spec.name
+    )
+    process.start()
+    return process
+
+
+def stop_replicas(processes: Sequence[BaseProcess], grace_s: float) -> None:
+    """SIGTERM to every process group, SIGKILL to what is left after `grace_s` seconds."""
+    _signal_groups(processes, signal.SIGTERM)
+    deadline_s = time.monotonic() + grace_s
+    for process in processes:
+        process.join(max(0.0, deadline_s - time.monotonic()))
+    _signal_groups(processes, signal.SIGKILL)
+    for process in processes:
+        process.join()
+
+
+def _run(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> None:
+    close()
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.sched_setaffinity(0, {spec.core})
+    log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    serve(spec.argv)
+
+
+def _signal_groups(processes: Sequence[BaseProcess], number: signal.Signals) -> None:
+    for process in processes:
+        if process.pid is not None:
+            # Gone, or not yet the leader of a group of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)

@@ -1,0 +1,98 @@
+"""The vLLM part of the host: what to import before the fork, and one server after it.
+
+Import it once the environment variables that vLLM and torch read at import are set.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import setproctitle
+import uvloop
+from vllm.entrypoints.launchers.api_server.entry import run_server
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+from vllm.model_executor.models import registry
+from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+# The rest of what a server has imported by the time it has answered its first
+# request (found with an audit hook on `import`): what is imported here costs once, later
+# imports cost once a replica.
+MODULES = (
+    "httptools",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "fastapi.staticfiles",
+    "prometheus_fastapi_instrumentator",
+    "pydantic.v1",
+    "vllm.entrypoints.anthropic.api_router",
+    "vllm.entrypoints.generate.api_router",
+    "vllm.entrypoints.generate.generative_scoring.api_router",
+    "vllm.entrypoints.openai.chat_completion.api_router",
+    "vllm.entrypoints.openai.completion.api_router",
+    "vllm.entrypoints.openai.models.api_router",
+    "vllm.entrypoints.openai.responses.api_router",
+    "vllm.entrypoints.scale_out.factories",
+    "vllm.entrypoints.scale_out.render.serving",
+    "vllm.entrypoints.serve.elastic_ep.api_router",
+    "vllm.entrypoints.serve.instrumentator.metrics",
+    "vllm.entrypoints.serve.instrumentator.offline_docs",
+    "vllm.entrypoints.serve.lora.api_router",
+    "vllm.entrypoints.serve.profile.api_router",
+    "vllm.entrypoints.serve.tokenize.api_router",
+    "vllm.distributed.elastic_ep.elastic_execute",
+    "vllm.model_executor.layers.quantization.online.base",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.models.mistral",
+    "vllm.model_executor.models.qwen2",
+    "vllm.transformers_utils.chat_templates",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.v1.core.sched.scheduler",
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.v1.worker.cpu_worker",
+)
+
+
+def preload() -> None:
+    """Import all that a server needs. Must leave a single thread, or forking is unsafe."""
+    for name in MODULES:
+        importlib.import_module(name)
+    _fork_instead_of_spawning()
+    gc.collect()
+    gc.freeze()  # keeps the collector from touching, and so copying, shared pages
+
+
+def _fork_instead_of_spawning() -> None:
+    """Let a server fork its engine process, and look at model classes in place.
+
+    vLLM's CPU platform always asks for fresh interpreters, because it sets the thread
+    libraries up through their environment. Here one thread per replica is set before
+    the import, so that a fork is as good and takes no time.
+    """
+    platform = type(current_platform)
+    check_and_update_config = platform.check_and_update_config
+
+    def check_then_fork(config: Any) -> None:
+        check_and_update_config(config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    cli_env_setup()
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    platform.check_and_update_config = staticmethod(check_then_fork)
+    registry._run_in_subprocess = lambda inspect: inspect()
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Serve as `python -m vllm.entrypoints.openai.api_server *argv` would, until SIGTERM."""
+    setproctitle.setproctitle(" ".join(["vllm", *argv]))
+    args = make_arg_parser(FlexibleArgumentParser()).parse_args(list(argv))
+    validate_parsed_serve_args(args)
+    uvloop.run(run_server(args))

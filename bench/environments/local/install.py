@@ -1,0 +1,89 @@
+"""Installs the engine virtual environment once, whole or not at all."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.environments.local import pip
+from bench.environments.local.engine_venv import EngineVenv
+from bench.environments.local.host_command import check_command
+from bench.environments.local.lock import exclusive
+from bench.environments.local.reasons import reason
+from bench.errors import UserError
+from bench.process import Guarded, last_lines
+from bench.progress import Progress, Step
+
+NEEDED_BYTES = 4 * 10**9  # 2.2 GB installed, the rest while unpacking
+LOCK_TIMEOUT_S = 900.0
+
+
+def ensure_engine(cache: Path, progress: Progress) -> EngineVenv:
+    """The engine virtual environment under `cache`, installed if it is missing or outdated.
+
+    Raises UserError with one line when this machine cannot have one.
+    """
+    venv = EngineVenv(cache / "engine-venv")
+    if venv.is_complete():
+        return venv
+    lock = cache / "engine-venv.lock"
+    with exclusive(lock, "the engine's packages", progress, LOCK_TIMEOUT_S):
+        if not venv.is_complete():
+            check_platform(platform.system(), platform.machine(), sys.version_info[:2])
+            check_disk(cache, shutil.disk_usage(cache).free)
+            with progress.step("installing the engine (vLLM for CPU, once)") as step:
+                _install(venv, cache / "logs" / "install.log", step)
+    return venv
+
+
+def check_platform(system: str, machine: str, python: Sequence[int]) -> None:
+    """Raise UserError where the engine's packages do not exist."""
+    if (system, machine) != ("Linux", "x86_64"):
+        raise UserError(
+            f"environment local runs vLLM on Linux x86_64, this is {system} {machine}; "
+            "use another environment"
+        )
+    if tuple(python) < (3, 11):
+        seen = ".".join(map(str, python))
+        raise UserError(f"environment local needs Python 3.11 or newer, this is {seen}")
+
+
+def check_disk(folder: Path, free_bytes: int) -> None:
+    """Raise UserError where the packages would not fit."""
+    if free_bytes < NEEDED_BYTES:
+        raise UserError(
+            f"the engine's packages need {NEEDED_BYTES / 1e9:.0f} GB in {folder}, "
+            f"{free_bytes / 1e9:.1f} GB are free; make room"
+        )
+
+
+def _install(venv: EngineVenv, log: Path, step: Step) -> None:
+    log.unlink(missing_ok=True)
+    step.update("making the virtual environment")
+    shutil.rmtree(venv.folder, ignore_errors=True)
+    if failure := _run([sys.executable, "-m", "venv", str(venv.folder)], log, step):
+        raise UserError(f"cannot make a virtual environment: {failure}; see {log}")
+
+    pip.install(
+        lambda arguments: _run([str(venv.python), *arguments], log, step),
+        venv.requirements,
+        f"torch=={venv.version('torch')}",
+    )
+    step.update("importing vLLM for the first time")
+    if failure := _run(check_command(venv.python), log, step):
+        raise UserError(f"the installed engine does not work: {failure}; see {log}")
+    venv.mark_complete()
+
+
+def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
+    """Run a command to its end; None, or why it failed."""
+    process = Guarded(command, log=log)
+    try:
+        while (code := process.wait(1.0)) is None:
+            step.update(last_lines(log)[:80])
+    finally:
+        process.terminate()
+    return None if code == 0 else reason(log)

@@ -1,0 +1,143 @@
+"""Model folders: tiny ones made at first use, or a user's own checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from bench.environments.local.families import FAMILIES, SIZES, Family
+from bench.errors import UserError
+from bench.topology import Architecture, Model
+
+CORPUS = Path(__file__).with_name("corpus.txt")
+VOCABULARY = 2048
+# Every token is text of its own. With all 256 bytes in the vocabulary, random weights
+# would keep producing halves of characters, which a server holds back as empty chunks.
+ALPHABET = [*(chr(code) for code in range(0x21, 0x7F)), "Ġ", "Ċ"]  # byte-level: space, newline
+
+
+def model_folder(model: Model, cache: Path) -> Path:
+    """The folder of `model`, made under `cache` if it is a tiny one not made yet.
+
+    Raises UserError if the user's own folder lacks something an engine needs.
+    """
+    if model.path is not None:
+        return _checked(model.name, model.path)
+    assert model.architecture is not None
+    files = _files(model.architecture)
+    digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:12]
+    folder = cache / "models" / f"{model.architecture}-{digest}"
+    if not folder.is_dir():
+        _write(folder, files)
+    return folder
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of the weights in a folder; 0 for a tiny model, whose weights are made in memory."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _checked(name: str, folder: Path) -> Path:
+    missing = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
+    if not weight_bytes(folder):
+        missing.append("*.safetensors")
+    if missing:
+        seen = "has no" if folder.is_dir() else "is not a folder, so it has no"
+        raise UserError(
+            f"model {name}: {folder} {seen} {', '.join(missing)}; "
+            "give path: a folder in Hugging Face layout, or architecture: for a tiny model"
+        )
+    return folder
+
+
+def _files(architecture: Architecture) -> Mapping[str, str]:
+    family = FAMILIES[architecture]
+    tokenizer = _train_tokenizer(family.special_tokens)
+    return {
+        "config.json": _json(_config(family, tokenizer)),
+        "generation_config.json": _json(_token_ids(family, tokenizer)),
+        "tokenizer.json": tokenizer.to_str(pretty=True),
+        "tokenizer_config.json": _json(_tokenizer_config()),
+        "chat_template.jinja": family.chat_template,
+    }
+
+
+def _train_tokenizer(special_tokens: tuple[str, ...]) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(special_tokens),
+        initial_alphabet=ALPHABET,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([CORPUS.read_text(encoding="ascii")], trainer)
+    # Not marked as special: a random model produces them like any other token, and a
+    # server leaves special ones out of its answer.
+    tokenizer.add_tokens(
+        [AddedToken(token, special=False, normalized=False) for token in special_tokens]
+    )
+    return tokenizer
+
+
+def _config(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
+    return {
+        "architectures": [family.class_name],
+        "model_type": family.model_type,
+        "vocab_size": tokenizer.get_vocab_size(),
+        **SIZES,
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": False,
+        "use_cache": True,
+        "dtype": "bfloat16",
+        **_token_ids(family, tokenizer),
+        **family.config,
+    }
+
+
+def _token_ids(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
+    return {
+        "bos_token_id": tokenizer.token_to_id(family.begin_token),
+        "eos_token_id": tokenizer.token_to_id(family.end_token),
+    }
+
+
+def _tokenizer_config() -> Mapping[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        # Tokens named here would count as special again; an engine learns where answers
+        # end from generation_config.json.
+        "bos_token": None,
+        "eos_token": None,
+        "pad_token": None,
+        "unk_token": None,
+        "model_max_length": SIZES["max_position_embeddings"],
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+    for name, text in files.items():
+        (draft / name).write_text(text, encoding="utf-8")
+    try:
+        draft.rename(folder)
+    except OSError:
+        # Another process has just made the same folder; anything else is an error.
+        shutil.rmtree(draft)
+        if not folder.is_dir():
+            raise

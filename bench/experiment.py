@@ -1,0 +1,201 @@
+"""One comparison, from idle replicas to judged trials.
+
+warm every replica -> measure capacity once for both arms -> blocks of trials, the
+arms interleaved on the same schedule -> judge at the agreed looks, stop when decided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.analysis.compare import order
+from bench.analysis.judge import judge
+from bench.calibration import Calibration, Capacity
+from bench.environments.base import Environment
+from bench.errors import UserError
+from bench.load.arrivals import ClosedLoop
+from bench.load.drive import run_schedule
+from bench.load.outcome import Ending
+from bench.load.schedule import plan_closed_loop, plan_open_loop
+from bench.profile import Profile
+from bench.progress import Progress
+from bench.records import Role, ScenarioFacts, Schedule, Trial, Verdict
+from bench.scenario import Scenario
+from bench.store import TrialStore
+from bench.topology import Arm
+
+# Between trials: the engines' gauges, which balancers poll once a second, fall to idle.
+SETTLE_S = 0.5
+
+BOTH: tuple[Role, ...] = ("control", "treatment")
+CONTROL: tuple[Role, ...] = ("control",)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What holds for a whole run, fixed before the first request."""
+
+    run_id: str
+    seed: int
+    arms: Mapping[Role, Arm]
+    profile: Profile
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One scenario for some models, with everything that judging it needs."""
+
+    scenario: Scenario
+    facts: ScenarioFacts
+    models: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.scenario.name} {'+'.join(self.models)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A trial's place: which arm runs, when."""
+
+    block: int
+    position: int
+    role: Role
+
+
+@dataclass(slots=True)
+class Experiment:
+    """Puts questions to an environment whose replicas are up."""
+
+    environment: Environment
+    calibration: Calibration
+    store: TrialStore
+    progress: Progress
+    plan: Plan
+
+    def run(self, question: Question, roles: tuple[Role, ...]) -> tuple[Trial, ...]:
+        """Measure until a look decides, or to the profile's last block.
+
+        `roles` is BOTH for a comparison, CONTROL for the objectives of one arm. Every
+        trial is on disk before the next begins. Raises UserError when a replica is
+        found dead before the first trial; later, the trial that lost it is the last.
+        """
+        self._require_replicas()
+        capacity = self.calibration.capacity(question.scenario.workload, question.models)
+        looks = self.plan.profile.looks if roles == BOTH else self.plan.profile.looks[:1]
+        trials: list[Trial] = []
+        with self.progress.step(str(question)) as step:
+            started_s = time.monotonic()
+            for slot in slots(looks[-1], roles):
+                elapsed_s = time.monotonic() - started_s
+                left = time_left(elapsed_s, len(trials), trials_in(looks[-1], roles))
+                arm = self.plan.arms[slot.role].name
+                step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{left}")
+                trials.append(self._trial(question, slot, capacity))
+                if trials[-1].dead_replicas or self._decided(trials, looks, roles):
+                    break
+        return tuple(trials)
+
+    def _require_replicas(self) -> None:
+        if dead := self.environment.dead_replicas():
+            raise UserError(f"dead replica: {dead[0]}")
+
+    def _decided(
+        self, trials: Sequence[Trial], looks: tuple[int, ...], roles: tuple[Role, ...]
+    ) -> bool:
+        if len(trials) not in {trials_in(look, roles) for look in looks}:
+            return False
+        primary = judge(trials).primary
+        return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
+
+    def _trial(self, question: Question, slot: Slot, capacity: Capacity) -> Trial:
+        """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
+        seed = block_seed(self.plan.seed, str(question), slot.block)
+        schedule = self._schedule(question, seed, capacity)
+        salt = f"{self.plan.run_id} {question} {slot.block} {slot.position}"
+        prompts = self.calibration.prompts(schedule, salt)
+        arm = self.plan.arms[slot.role]
+        url = self.environment.arm_url(arm)
+        time.sleep(SETTLE_S)
+        result = run_schedule(
+            schedule, base_url=url, prompts=prompts, drain_timeout_s=self.plan.profile.drain_s
+        )
+        trial = Trial(
+            run_id=self.plan.run_id,
+            arm=arm.name,
+            role=slot.role,
+            environment=self.environment.name,
+            scenario=question.facts,
+            models=question.models,
+            block=slot.block,
+            position=slot.position,
+            seed=seed,
+            schedule_sha256=schedule.sha256,
+            offered_rps=schedule.offered_rps,
+            concurrency=schedule.concurrency,
+            duration_s=schedule.duration_s,
+            elapsed_s=result.elapsed_s,
+            replicas=self.calibration.serving(question.models),
+            samples=result.samples,
+            instrument=result.instrument,
+            dead_replicas=self.environment.dead_replicas(),
+            cut_short=result.cut_short,
+            provenance={**self.plan.provenance, "capacity_rps": capacity.rps},
+        )
+        self.store.save(trial)
+        if result.ending is Ending.INTERRUPTED:
+            raise KeyboardInterrupt
+        return trial
+
+    def _schedule(self, question: Question, seed: int, capacity: Capacity) -> Schedule:
+        arrival, workload = question.scenario.arrival, question.scenario.workload
+        duration_s = self.plan.profile.trial_s
+        if isinstance(arrival, ClosedLoop):
+            in_flight = arrival.concurrency(capacity.replicas)
+            return plan_closed_loop(
+                seed=seed,
+                models=question.models,
+                workload=workload,
+                concurrency=in_flight,
+                duration_s=duration_s,
+                count=capacity.requests_for(duration_s, in_flight),
+            )
+        each_rps = arrival.load * capacity.rps / len(question.models)
+        return plan_open_loop(
+            seed=seed,
+            rates_rps=dict.fromkeys(question.models, each_rps),
+            workload=workload,
+            arrival=arrival,
+            duration_s=duration_s,
+        )
+
+
+def slots(blocks: int, roles: tuple[Role, ...]) -> Iterator[Slot]:
+    """The trials of so many blocks in the order in which they run."""
+    for block in range(blocks):
+        for position, role in enumerate(order(block) if roles == BOTH else roles):
+            yield Slot(block, position, role)
+
+
+def trials_in(blocks: int, roles: tuple[Role, ...]) -> int:
+    """How many trials so many blocks have."""
+    return sum(1 for _ in slots(blocks, roles))
+
+
+def block_seed(seed: int, question: str, block: int) -> int:
+    """A seed for each block of each question: 32 bits of a hash, the same everywhere."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {question} {block}".encode()).digest()[:4])
+
+
+def time_left(elapsed_s: float, done: int, at_most: int) -> str:
+    """What remains at the pace so far; empty before the first trial."""
+    if not done:
+        return ""
+    left_s = elapsed_s / done * (at_most - done)
+    return (
+        f", at most {left_s / 60:.0f} min left" if left_s > 90 else f", at most {left_s:.0f} s left"
+    )

@@ -1,0 +1,119 @@
+"""When requests arrive: pure functions of a rate, a duration and a generator.
+
+An open loop sends at its own times whatever the answers do; a closed loop sends
+when an answer has ended. Times are seconds in [0, duration), ascending.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.float64]
+
+
+class OpenLoop(Protocol):
+    """An arrival process whose mean rate is chosen by the caller."""
+
+    @property
+    def load(self) -> float:
+        """Offered load as a share of measured capacity; the rate is load x capacity."""
+        ...
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        """Arrivals in [0, duration_s) at `rate_rps` on average."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Independent users: exponential gaps."""
+
+    load: float
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load)
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        # Given their number, the arrivals of a Poisson process are uniform.
+        return np.sort(rng.uniform(0.0, duration_s, rng.poisson(rate_rps * duration_s)))
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Equal gaps. The phase is random, lest several models arrive in lockstep."""
+
+    load: float
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load)
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        gap_s = 1.0 / rate_rps
+        times = np.arange(rng.uniform(0.0, gap_s), duration_s, gap_s)
+        # arange may step onto its end by rounding
+        return times[times < duration_s]
+
+
+@dataclass(frozen=True, slots=True)
+class OnOff:
+    """Bursts: Poisson arrivals whose rate alternates, beginning with the on-phase.
+
+    `ratio` is the rate of the on-phase over the mean rate. It lies in (1, (on_s +
+    off_s) / on_s]; at its upper end the off-phase is silent. The mean over the
+    whole duration stays the one asked for, also when the last cycle is cut.
+    """
+
+    load: float
+    on_s: float
+    off_s: float
+    ratio: float
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load, on_s=self.on_s, off_s=self.off_s)
+        if not 1.0 < self.ratio <= self._highest_ratio:
+            raise ValueError(f"ratio must be in (1, {self._highest_ratio:g}], got {self.ratio:g}")
+
+    @property
+    def _highest_ratio(self) -> float:
+        return (self.on_s + self.off_s) / self.on_s
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        # Uniform in cumulated intensity, then mapped back to time.
+        edges_s, cumulated = self._intensity(duration_s)
+        count = rng.poisson(rate_rps * duration_s)
+        drawn = np.sort(rng.uniform(0.0, cumulated[-1], count))
+        return np.interp(drawn, cumulated, edges_s)
+
+    def _intensity(self, duration_s: float) -> tuple[Times, Times]:
+        """Phase edges up to `duration_s` and the intensity cumulated at each (mean 1)."""
+        cycle_s = self.on_s + self.off_s
+        off_rate = (cycle_s - self.ratio * self.on_s) / self.off_s
+        starts_s = np.arange(0.0, duration_s, cycle_s)
+        edges_s = np.append(np.column_stack((starts_s, starts_s + self.on_s)), duration_s)
+        edges_s = np.minimum(edges_s, duration_s)
+        rates = np.tile((self.ratio, off_rate), len(starts_s))
+        return edges_s, np.append(0.0, np.cumsum(np.diff(edges_s) * rates))
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoop:
+    """A fixed number of requests in flight; finds capacity, hides queueing delay."""
+
+    per_replica: int
+
+    def __post_init__(self) -> None:
+        _require_positive(per_replica=self.per_replica)
+
+    def concurrency(self, replicas: int) -> int:
+        """Requests in flight for so many replicas."""
+        return self.per_replica * replicas
+
+
+def _require_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value:g}")

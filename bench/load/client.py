@@ -1,0 +1,103 @@
+"""Streamed chat completions over kept-alive connections to one base URL."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import orjson
+
+from bench.errors import UserError
+from bench.load.connection import Connection
+from bench.load.exchange import Exchange, Failure
+from bench.records import ErrorKind, PlannedRequest
+
+_PATH = "/v1/chat/completions"
+
+
+class Client:
+    """Sends requests to the server at `base_url`; opens as many connections as it needs.
+
+    The connection used last is taken first, so that few are open for nothing.
+    Raises UserError when `base_url` is not an HTTP URL.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        try:
+            url = urlsplit(base_url)
+            port = url.port
+        except ValueError as error:
+            raise UserError(f"{base_url!r} is not a URL: {error}") from None
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise UserError(f"{base_url!r} is not an HTTP URL; write http://host:port")
+        self._tls = url.scheme == "https"
+        self._host = url.hostname
+        self._port = port or (443 if self._tls else 80)
+        self._head = (
+            f"POST {url.path.rstrip('/')}{_PATH} HTTP/1.1\r\n"
+            f"Host: {url.netloc.rpartition('@')[2]}\r\n"
+            "Content-Type: application/json\r\n"
+            "Accept: text/event-stream\r\n"
+            "Content-Length: "
+        )
+        self._idle: list[Connection] = []
+
+    def encode(self, planned: PlannedRequest, prompt: str) -> bytes:
+        """The HTTP request for `planned`, made ahead so that sending it is one write.
+
+        The answer's length is fixed three times over: `max_tokens`, `ignore_eos`, and
+        `min_tokens` (vLLM), which also keeps special tokens out, whose text is empty.
+        """
+        body = orjson.dumps(
+            {
+                "model": planned.model,
+                "messages": [{"role": "user", "content": prompt}],
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "max_tokens": planned.output_tokens,
+                "min_tokens": planned.output_tokens,
+                "ignore_eos": True,
+                "temperature": 0,
+            }
+        )
+        return f"{self._head}{len(body)}\r\n\r\n".encode() + body
+
+    async def fetch(self, request: bytes, exchange: Exchange) -> None:
+        """Send `request` and fill `exchange` until it has ended. Never raises for the server.
+
+        A server may close an idle connection while the request is on its way. When
+        a reused connection breaks before a byte of the answer, the request is sent
+        once more on a fresh one; `sent_s` stays that of the first try, so that the
+        detour is part of the measured time.
+        """
+        if connection := self._take_idle():
+            await self._carry(connection, request, exchange)
+            if connection.answered:
+                return
+            exchange.failure = None
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(
+                Connection, self._host, self._port, ssl=self._tls or None
+            )
+        except OSError as error:
+            exchange.failure = Failure(ErrorKind.CONNECT, str(error))
+            return
+        await self._carry(connection, request, exchange)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        return None
+
+    async def _carry(self, connection: Connection, request: bytes, exchange: Exchange) -> None:
+        await connection.carry(request, exchange)
+        if connection.reusable:
+            self._idle.append(connection)

@@ -1,0 +1,159 @@
+"""Send a schedule to one base URL and measure what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+
+import uvloop
+
+from bench.load.client import Client
+from bench.load.exchange import Failure
+from bench.load.flight import Flight
+from bench.load.meter import Meter
+from bench.load.outcome import DriveResult, Ending, Tally
+from bench.records import ErrorKind, PlannedRequest, Schedule
+
+_REPORT_EVERY_S = 0.5
+
+Report = Callable[[Tally], None]
+
+
+def run_schedule(
+    schedule: Schedule,
+    *,
+    base_url: str,
+    prompts: Sequence[str],
+    drain_timeout_s: float,
+    on_progress: Report = lambda _: None,
+) -> DriveResult:
+    """Send every request of `schedule` with its prompt; return when all have ended.
+
+    An open loop sends at the scheduled times whatever the answers do. A closed
+    loop keeps `schedule.concurrency` requests in flight until `duration_s`, then
+    starts no more. What is unanswered `drain_timeout_s` after `duration_s` is
+    aborted and counts as TIMEOUT. Connections are opened anew for each call, so
+    that no trial inherits another's. `on_progress` is called twice a second by
+    the measuring loop and must return at once.
+
+    Raises UserError for a malformed `base_url`; failures of the server are samples.
+    """
+    client = Client(base_url)
+    requests = [
+        client.encode(planned, prompt)
+        for planned, prompt in zip(schedule.requests, prompts, strict=True)
+    ]
+    drive = _Drive(schedule, client, requests)
+    with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(drive.run(drain_timeout_s, on_progress))
+
+
+class _Drive:
+    """One run of one schedule; `run` is called once."""
+
+    def __init__(self, schedule: Schedule, client: Client, requests: Sequence[bytes]) -> None:
+        self._schedule = schedule
+        self._client = client
+        self._requests = requests
+        self._flights: list[Flight] = []
+        self._start_s = 0.0
+        self._ending = Ending.COMPLETE
+
+    async def run(self, drain_timeout_s: float, on_progress: Report) -> DriveResult:
+        limit_s = self._schedule.duration_s + drain_timeout_s
+        meter = Meter()
+        self._start_s = monotonic()
+        try:
+            async with asyncio.timeout(limit_s), asyncio.TaskGroup() as tasks:
+                reporter = tasks.create_task(self._report(on_progress))
+                await self._offer()
+                reporter.cancel()
+        except TimeoutError:
+            self._give_up()
+            self._abandon(f"no complete answer when the trial's {limit_s:g} s were over")
+        except asyncio.CancelledError:
+            self._ending = Ending.INTERRUPTED
+            self._abandon("the trial was interrupted")
+        elapsed_s = monotonic() - self._start_s
+        instrument = meter.stop(
+            [lag for flight in self._flights if (lag := flight.lag_s) is not None]
+        )
+        self._client.close()
+        # Only now, when nothing is timed any more, is read what the answers say.
+        samples = tuple(flight.sample(self._start_s) for flight in self._flights)
+        return DriveResult(samples, instrument, elapsed_s, self._ending)
+
+    async def _offer(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            if self._schedule.concurrency is None:
+                await self._send_on_time(tasks)
+            else:
+                waiting = iter(self._schedule.requests)
+                for _ in range(self._schedule.concurrency):
+                    tasks.create_task(self._keep_busy(waiting))
+
+    async def _send_on_time(self, tasks: asyncio.TaskGroup) -> None:
+        for planned in self._schedule.requests:
+            due_s = self._start_s + planned.at_s
+            await _sleep_until(due_s)
+            tasks.create_task(self._fetch(self._flight(planned, due_s)))
+
+    async def _keep_busy(self, waiting: Iterator[PlannedRequest]) -> None:
+        end_s = self._start_s + self._schedule.duration_s
+        while (free_s := monotonic()) < end_s:
+            planned = next(waiting, None)
+            if planned is None:
+                self._ending = Ending.RAN_DRY
+                return
+            await self._fetch(self._flight(planned, free_s))
+
+    def _flight(self, planned: PlannedRequest, scheduled_s: float) -> Flight:
+        flight = Flight(planned, scheduled_s)
+        self._flights.append(flight)
+        return flight
+
+    async def _fetch(self, flight: Flight) -> None:
+        await self._client.fetch(self._requests[flight.planned.index], flight.exchange)
+
+    def _give_up(self) -> None:
+        """Count as attempts also what the deadline kept an open loop from sending."""
+        if self._schedule.concurrency is None:
+            for planned in self._schedule.requests[len(self._flights) :]:
+                self._flight(planned, self._start_s + planned.at_s)
+
+    def _abandon(self, why: str) -> None:
+        for flight in self._flights:
+            if not flight.exchange.ended:
+                flight.exchange.failure = Failure(ErrorKind.TIMEOUT, why)
+
+    async def _report(self, on_progress: Report) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            ended = sum(flight.exchange.ended for flight in self._flights)
+            on_progress(Tally(monotonic() - self._start_s, len(self._flights), ended))
+
+
+async def _sleep_until(due_s: float) -> None:
+    """Sleep to within a fraction of a millisecond; never wakes early.
+
+    uvloop's timers have a resolution of one millisecond. What is left when one fires
+    early is waited for in turns of the loop, so that arriving bytes are still served.
+    """
+    while (left_s := due_s - monotonic()) > 0:
+        await asyncio.sleep(left_s)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A collection would hold up all time stamps for as long as it takes."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,47 @@
+"""What a drive tells: how far it is, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench.records import Instrument, Sample
+
+
+class Ending(StrEnum):
+    """How a drive came to its end."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"  # Ctrl-C
+    RAN_DRY = "ran-dry"  # a closed loop used up its requests before its time
+
+
+@dataclass(frozen=True, slots=True)
+class DriveResult:
+    """What was measured. `elapsed_s` is from the start to the last answer or abort.
+
+    `samples` are in the order of the schedule: one for every request of an open
+    loop, else one for every request whose turn came. Requests that an interrupt
+    kept from being sent are not attempts and have none.
+
+    An interrupt is not raised again: after keeping the samples, the caller of a
+    drive that ended INTERRUPTED raises KeyboardInterrupt.
+    """
+
+    samples: tuple[Sample, ...]
+    instrument: Instrument
+    elapsed_s: float
+    ending: Ending
+
+    @property
+    def cut_short(self) -> bool:
+        return self.ending is not Ending.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How far a drive is: requests started and ended so far."""
+
+    elapsed_s: float
+    started: int
+    ended: int

@@ -1,0 +1,124 @@
+"""What requests ask for: distributions of prompt and answer lengths, in tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Lengths = NDArray[np.int64]
+
+
+class Distribution(Protocol):
+    """Lengths in tokens, at least 1."""
+
+    def sample(self, count: int, rng: np.random.Generator, /) -> Lengths:
+        """`count` independent lengths."""
+        ...
+
+    def mean(self) -> float:
+        """The expected length."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Always `tokens`."""
+
+    tokens: int
+
+    def __post_init__(self) -> None:
+        _require_ascending(1, self.tokens)
+
+    def sample(self, count: int, _rng: np.random.Generator) -> Lengths:
+        return np.full(count, self.tokens, dtype=np.int64)
+
+    def mean(self) -> float:
+        return float(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Every length from `low` to `high`, both included, alike."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        _require_ascending(1, self.low, self.high)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Lengths:
+        return rng.integers(self.low, self.high, count, endpoint=True)
+
+    def mean(self) -> float:
+        return (self.low + self.high) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bimodal:
+    """Heavy tail in its plainest form: a share `long_share` is `long`, the rest `short`."""
+
+    short: int
+    long: int
+    long_share: float
+
+    def __post_init__(self) -> None:
+        _require_ascending(1, self.short, self.long)
+        if not 0.0 <= self.long_share <= 1.0:
+            raise ValueError(f"long_share must be in [0, 1], got {self.long_share:g}")
+
+    def sample(self, count: int, rng: np.random.Generator) -> Lengths:
+        return np.where(rng.random(count) < self.long_share, self.long, self.short)
+
+    def mean(self) -> float:
+        return self.long * self.long_share + self.short * (1.0 - self.long_share)
+
+
+@dataclass(frozen=True, slots=True)
+class LogNormal:
+    """Heavy tail as seen in chat traffic: exp(Normal(ln median, sigma)), rounded.
+
+    Values outside [`low`, `high`] become the bound itself, as a limit on answer
+    length does it.
+    """
+
+    median: float
+    sigma: float
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        _require_ascending(1, self.low, self.high)
+        if not (self.median > 0 and self.sigma > 0):
+            raise ValueError(
+                f"median and sigma must be positive, got {self.median:g} and {self.sigma:g}"
+            )
+
+    def sample(self, count: int, rng: np.random.Generator) -> Lengths:
+        drawn = rng.lognormal(math.log(self.median), self.sigma, count)
+        return np.clip(np.rint(drawn), self.low, self.high).astype(np.int64)
+
+    def mean(self) -> float:
+        # E[X] = low + sum over k of P(X > k); rounding makes that P(value > k + 1/2).
+        return self.low + sum(self._exceeds(k + 0.5) for k in range(self.low, self.high))
+
+    def _exceeds(self, tokens: float) -> float:
+        """P(value > tokens) before rounding."""
+        z = math.log(tokens / self.median) / self.sigma
+        return 0.5 * math.erfc(z / math.sqrt(2.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What one request asks for: prompt length, chat template included, and answer length."""
+
+    prompt: Distribution
+    output: Distribution
+
+
+def _require_ascending(*tokens: int) -> None:
+    if list(tokens) != sorted(tokens):
+        raise ValueError(f"lengths must be at least 1 and ascending, got {tokens[1:]}")

@@ -1,0 +1,42 @@
+"""How much time a comparison may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The budget of one comparison.
+
+    `looks` are the numbers of blocks after which a verdict is sought; the last one
+    is the most that is ever measured. A block is four trials of `trial_s`. Capacity
+    is measured for `capacity_s`. A trial's requests may finish for `drain_s` after
+    its window.
+    """
+
+    name: str
+    looks: tuple[int, ...]
+    trial_s: float
+    capacity_s: float
+    drain_s: float
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("quick", looks=(4,), trial_s=6.0, capacity_s=8.0, drain_s=20.0),
+        Profile("standard", looks=(4, 6, 8, 10), trial_s=20.0, capacity_s=15.0, drain_s=40.0),
+        Profile("thorough", looks=(4, 6, 8, 10), trial_s=60.0, capacity_s=30.0, drain_s=60.0),
+    )
+}
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of that name. Raises UserError when there is none."""
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise UserError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}") from None

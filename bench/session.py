@@ -1,0 +1,117 @@
+"""What the tests of one pytest run share: the environment, the experiment, the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from bench.analysis.judge import Judgement, judge
+from bench.analysis.verdict import ALPHA
+from bench.calibration import Calibration
+from bench.config import Config
+from bench.environments.base import Environment
+from bench.errors import UserError
+from bench.experiment import BOTH, CONTROL, Experiment, Plan, Question
+from bench.progress import Progress
+from bench.records import Role, Trial
+from bench.scenario import Scenario
+from bench.store import TrialStore
+from bench.topology import Arm
+
+
+class Measure(Protocol):
+    """Fixture `measure`: measure a scenario for some models and judge it."""
+
+    def __call__(self, scenario: Scenario, *models: str) -> Judgement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to a question: what was measured, and what that says."""
+
+    trials: tuple[Trial, ...]
+    judgement: Judgement
+
+
+@dataclass(slots=True)
+class Session:
+    """Brings the environment up at the first question and answers each one once.
+
+    `comparisons` is the number of comparisons that the run gates: the more there are,
+    the stricter each is about "worse". Where there are any, a question about the
+    control alone is answered from paired trials, which are measured anyway.
+    """
+
+    config: Config
+    comparisons: int
+    progress: Progress
+    provenance: Mapping[str, Any]
+    make_environment: Callable[[], Environment]
+    _environment: Environment | None = None
+    _experiment: Experiment | None = None
+    _broken: UserError | None = None
+    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def outcome(self, scenario: Scenario, models: tuple[str, ...]) -> Outcome:
+        """Measure and judge a scenario, at most once per run.
+
+        Raises UserError when the environment does not come up, the same one for every
+        later question.
+        """
+        question = self._question(scenario, models)
+        if str(question) not in self._outcomes:
+            trials = self._started().run(question, BOTH if self.comparisons else CONTROL)
+            self._outcomes[str(question)] = Outcome(trials, judge(trials))
+        return self._outcomes[str(question)]
+
+    def close(self) -> None:
+        """Stop what was started, also when starting failed half way."""
+        if self._environment is not None:
+            self._environment.stop()
+
+    def _question(self, scenario: Scenario, models: tuple[str, ...]) -> Question:
+        facts = replace(
+            scenario.facts(self.config.slos.resolve(scenario.name, models)),
+            alpha=ALPHA,
+            alpha_worse=ALPHA / max(1, self.comparisons),
+        )
+        return Question(scenario, facts, models)
+
+    def _started(self) -> Experiment:
+        if self._broken is not None:
+            raise self._broken
+        if self._experiment is None:
+            try:
+                self._experiment = self._start()
+            except UserError as error:
+                self._broken = error
+                raise
+        return self._experiment
+
+    def _start(self) -> Experiment:
+        config = self.config
+        self._environment = self.make_environment()
+        replicas = self._environment.start(config.models)
+        arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
+        used = arms.values() if self.comparisons else (config.control,)
+        urls = [self._environment.arm_url(arm) for arm in used]
+        calibration = Calibration(
+            replicas=replicas,
+            tokenizers={
+                name: self._environment.tokenizer_folder(name) for name in config.model_names
+            },
+            neutral_url=urls[0],
+            window_s=config.profile.capacity_s,
+            drain_s=config.profile.drain_s,
+            seed=config.seed,
+            progress=self.progress,
+        )
+        provenance = {**self.provenance, "environment": dict(self._environment.facts())}
+        return Experiment(
+            environment=self._environment,
+            calibration=calibration,
+            store=TrialStore(config.results),
+            progress=self.progress,
+            plan=Plan(config.run_id, config.seed, arms, config.profile, provenance),
+        )

@@ -1,0 +1,78 @@
+"""Service level objectives, read from one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from bench.errors import UserError
+from bench.records import Slo
+from bench.yamlfile import load_yaml
+
+DEFAULT_SLO = Path(__file__).with_name("slo.yaml")
+
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+_strict = with_config(ConfigDict(extra="forbid"))
+
+
+@_strict
+class Objectives(TypedDict, total=False):
+    """Objectives as written. Absent: inherited. `null`: lifted."""
+
+    ttft_s: Seconds | None
+    tpot_s: Seconds | None
+    e2e_s: Seconds | None
+    attainment: Share
+
+
+@_strict
+class ScenarioObjectives(Objectives, total=False):
+    models: dict[str, Objectives]
+
+
+@_strict
+class SloFile(TypedDict, total=False):
+    default: Objectives
+    scenarios: dict[str, ScenarioObjectives]
+
+
+@dataclass(frozen=True, slots=True)
+class Slos:
+    """All objectives of one file."""
+
+    path: Path
+    written: SloFile
+
+    def resolve(self, scenario: str, models: tuple[str, ...]) -> Slo:
+        """The objectives of a scenario; values per model apply to runs of one model."""
+        of_scenario = self.written.get("scenarios", {}).get(scenario, {})
+        levels: list[Objectives] = [self.written.get("default", {}), of_scenario]
+        if len(models) == 1:
+            levels.append(of_scenario.get("models", {}).get(models[0], {}))
+        merged: dict[str, Any] = {}
+        for level in levels:
+            merged |= {key: value for key, value in level.items() if key != "models"}
+        return Slo(**merged)
+
+    def check_names(self, scenarios: set[str], models: set[str]) -> None:
+        """Raise UserError for an entry that no scenario or model will ever read."""
+        for scenario, entry in self.written.get("scenarios", {}).items():
+            _known(self.path, f"scenarios.{scenario}", scenario, scenarios)
+            for model in entry.get("models", {}):
+                _known(self.path, f"scenarios.{scenario}.models.{model}", model, models)
+
+
+def load_slos(path: Path = DEFAULT_SLO) -> Slos:
+    """Read an SLO file. Raises UserError with one line for any mistake in it."""
+    return Slos(path, load_yaml(path, SloFile))
+
+
+def _known(path: Path, place: str, name: str, names: set[str]) -> None:
+    if name not in names:
+        raise UserError(f"{path}: {place}: unknown name; known: {', '.join(sorted(names))}")

@@ -1,0 +1,6 @@
+"""Trials and results on disk."""
+
+from bench.store.latest import write_latest
+from bench.store.trials import TrialStore, by_scenario
+
+__all__ = ["TrialStore", "by_scenario", "write_latest"]

@@ -1,0 +1,48 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `path` at once: it holds all of `data`, or what it held before.
+
+    Raises UserError when the disk does not take it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free some space or mend the folder"
+        ) from error
+
+
+def strict_json(path: Path, value: Any) -> bytes:
+    """JSON for `path`. Raises UserError for what JSON has no word for, such as NaN."""
+    try:
+        return json.dumps(value, allow_nan=False, indent=1).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"cannot write {path}: {error}; give JSON values only") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

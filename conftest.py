@@ -1,0 +1,218 @@
+"""pytest is the interface: options, selection, fixtures, summary and exit code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reports.allure_results
+
+import reports.terminal
+from bench.analysis.gates import GateFailedError
+from bench.analysis.judgement import Judgement
+from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
+from bench.environments.local import LocalEnvironment
+from bench.errors import UserError
+from bench.profile import PROFILES
+from bench.progress import make_progress
+from bench.provenance import suite_facts
+from bench.scenario import Scenario
+from bench.session import Session
+
+ROOT = Path(__file__).parent
+ALLURE_RESULTS = ROOT / "allure-results"
+CONFIG = pytest.StashKey[Config]()
+OPERATORS = {"and", "or", "not"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options are the fields of `Options`; the texts are what `--help` shows."""
+    add = parser.getgroup("bench", "A/B comparison of LLM serving").addoption
+    default = Options()
+    add(
+        "--env",
+        default=default.env,
+        metavar="ENV",
+        help=f"where engines run: {', '.join(ENVIRONMENTS)} (default: {default.env})",
+    )
+    add(
+        "--models",
+        default=default.models,
+        metavar="A,B",
+        help="models of the topology file to measure (default: all)",
+    )
+    add(
+        "--arms",
+        default=default.arms,
+        metavar="CONTROL,TREATMENT",
+        help=f"arms to compare (default: {default.arms}); "
+        "one arm twice is an A/A run, which shows the noise floor",
+    )
+    add(
+        "--profile",
+        default=default.profile,
+        metavar="NAME",
+        help=f"time for a comparison: {', '.join(PROFILES)} (default: {default.profile})",
+    )
+    add(
+        "--slo",
+        type=Path,
+        default=default.slo,
+        metavar="FILE",
+        help="service level objectives (default: bench/slo.yaml)",
+    )
+    add(
+        "--topology",
+        type=Path,
+        default=default.topology,
+        metavar="FILE",
+        help="models, replicas and arms (default: bench/topology.yaml)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help=f"seed of every schedule and prompt (default: {default.seed})",
+    )
+    add(
+        "--keep-env",
+        action="store_true",
+        help="leave the engines running for the next run; `python -m bench env stop` ends them",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything is collected; first, since Allure reads one."""
+    options = Options(**{field.name: config.getoption(field.name) for field in fields(Options)})
+    run_id = getattr(config, "workerinput", {}).get("run_id") or new_run_id()
+    try:
+        checked = resolve(options, ROOT, run_id)
+        checked.slos.check_names(scenario_names(), set(checked.topology.models))
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[CONFIG] = checked
+    _check_marker_expression(config)
+    if config.option.allure_report_dir is None:
+        config.option.allure_report_dir = str(ALLURE_RESULTS)
+    if getattr(config.option, "dist", "no") == "load":
+        # Measured tests are one group: one worker runs them, one after another.
+        config.option.dist = "loadgroup"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let the workers of pytest-xdist store under the controller's run."""
+    node.workerinput["run_id"] = node.config.stash[CONFIG].run_id
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "model" in metafunc.fixturenames:
+        metafunc.parametrize("model", metafunc.config.stash[CONFIG].model_names)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if measured(item) or item.get_closest_marker("engines"):
+            item.add_marker(pytest.mark.xdist_group("engines"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A measured run begins a new report; other runs leave the last one alone."""
+    config = session.config
+    if any(map(measured, session.items)):
+        if not hasattr(config, "workerinput"):
+            reports.allure_results.clear(Path(config.option.allure_report_dir))
+    elif listener := config.pluginmanager.get_plugin("allure_listener"):
+        config.pluginmanager.unregister(listener)
+
+
+@pytest.fixture(scope="session")
+def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """The environment and the experiment, brought up at the first question."""
+    config = request.config.stash[CONFIG]
+    progress = make_progress()
+    session = Session(
+        config=config,
+        comparisons=sum(1 for item in request.session.items if item.get_closest_marker("managed")),
+        progress=progress,
+        provenance=suite_facts(ROOT, request.config.invocation_params.args),
+        make_environment=lambda: LocalEnvironment(
+            cache=config.cache,
+            topology=config.topology,
+            progress=progress,
+            keep=config.keep_env,
+        ),
+    )
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@pytest.fixture
+def models(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The names of all selected models."""
+    return request.config.stash[CONFIG].model_names
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, bench_session: Session) -> Callable[..., Judgement]:
+    """Measures a scenario for some models, at most once per run, and reports it."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def measured_once(scenario: Scenario, *models: str) -> Judgement:
+        with capture.global_and_fixture_disabled():
+            outcome = bench_session.outcome(scenario, models)
+        reports.allure_results.describe(outcome.judgement, outcome.trials)
+        return outcome.judgement
+
+    return measured_once
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A mistake of the user and a gate that does not hold are told without a traceback."""
+    try:
+        yield
+    except (UserError, GateFailedError) as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The verdict table, judged again from what is on disk."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run in which nothing was decided must not look like a success."""
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    ran = any(reporter.stats.get(kind) for kind in ("passed", "failed", "error"))
+    if exitstatus == pytest.ExitCode.OK and not ran:
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def measured(item: pytest.Item) -> bool:
+    """Whether a test measures an arm."""
+    return any(item.get_closest_marker(name) for name in ("baseline", "managed"))
+
+
+def scenario_names() -> set[str]:
+    """Scenarios are named after their modules: test_heavy_tail.py holds heavy-tail."""
+    modules = (ROOT / "tests" / "scenarios").glob("test_*.py")
+    return {module.stem.removeprefix("test_").replace("_", "-") for module in modules}
+
+
+def _check_marker_expression(config: pytest.Config) -> None:
+    """Refuse `-m` with a marker that does not exist: it would select nothing."""
+    known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
+    used = set(re.findall(r"[A-Za-z_]\w*", config.option.markexpr)) - OPERATORS
+    if unknown := sorted(used - known):
+        raise pytest.UsageError(
+            f"unknown marker {unknown[0]!r} in -m; known: {', '.join(sorted(known))}"
+        )

@@ -1,0 +1,73 @@
+"""Errors as the OpenAI API words them: `{"error": {message, type, code, param}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import orjson
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class ApiError(Exception):
+    """An answer that the balancer gives itself, in place of a replica's."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Headers = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+    def body(self) -> bytes:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        error = {
+            "message": self.message,
+            "type": kind,
+            "code": self.code,
+            "param": self.param,
+        }
+        return orjson.dumps({"error": error})
+
+    def event(self) -> bytes:
+        """The error as a server-sent event.
+
+        It starts with a blank line, which ends an event that was cut off before it.
+        """
+        return b"\n\ndata: " + self.body() + b"\n\n"
+
+
+def invalid_body(reason: str, param: str | None = None) -> ApiError:
+    return ApiError(400, reason, code="invalid_body", param=param)
+
+
+def unknown_model(name: str, known: Collection[str]) -> ApiError:
+    message = f"The model {name!r} does not exist. Known models: {', '.join(sorted(known))}"
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
+def method_not_allowed(method: str, path: str) -> ApiError:
+    message = f"{method} is not allowed on {path}, use POST"
+    return ApiError(405, message, code="method_not_allowed", headers=((b"allow", b"POST"),))
+
+
+def body_too_large(limit_bytes: int) -> ApiError:
+    return ApiError(413, f"The body is larger than {limit_bytes} bytes", code="body_too_large")
+
+
+def replica_failed(replica: str, reason: str) -> ApiError:
+    return ApiError(502, f"Replica {replica} {reason}", code="replica_failed")
+
+
+def no_healthy_replica(reason: str) -> ApiError:
+    headers = ((b"retry-after", b"1"),)
+    return ApiError(503, reason, code="no_healthy_replica", headers=headers)

@@ -1,0 +1,82 @@
+"""What a report is made of: one case for each scenario and its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.analysis.judge import Judgement
+from bench.records import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A judgement with the trials that it rests on, from which charts are drawn."""
+
+    judgement: Judgement
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that is said of one run.
+
+    `when` is a date in words, `setup` one line on engine, weights and hardware
+    (`vLLM 0.30.0 on CPU, random weights`) that stands below every chart. `facts` are
+    shown at the top, `provenance` (JSON values) in full at the end.
+    """
+
+    cases: tuple[Case, ...]
+    when: str
+    setup: str
+    facts: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        return tuple(case.judgement for case in self.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """The names of the arms; None for one that was not run."""
+
+    control: str | None
+    treatment: str | None
+
+    @property
+    def same(self) -> bool:
+        """Whether an arm is compared with itself (A/A)."""
+        return self.control is not None and self.control == self.treatment
+
+    @property
+    def title(self) -> str:
+        if self.same:
+            return f"noise floor (A/A): {self.control} against itself"
+        if self.control and self.treatment:
+            return f"{self.treatment} against {self.control}"
+        return f"{self.treatment or self.control} alone"
+
+    @property
+    def headings(self) -> tuple[str | None, str | None]:
+        """Names for columns and legends, which differ also when the arms do not."""
+        return self.control, "again" if self.same else self.treatment
+
+
+def title(judgement: Judgement) -> str:
+    return f"{judgement.scenario.name} · {', '.join(judgement.models)}"
+
+
+def short_title(judgement: Judgement) -> str:
+    """For narrow places: many models are only counted."""
+    if len(judgement.models) <= 2:
+        return title(judgement)
+    return f"{judgement.scenario.name} · {len(judgement.models)} models"
+
+
+def arms_of(judgements: Sequence[Judgement]) -> Arms:
+    """The arms of a run: its judgements all compare the same two."""
+    controls = [one.control for one in judgements if one.control]
+    treatments = [one.treatment for one in judgements if one.treatment]
+    return Arms(controls[0] if controls else None, treatments[0] if treatments else None)

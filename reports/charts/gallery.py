@@ -1,0 +1,27 @@
+"""The charts of a case, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
+from reports.case import Case, short_title
+from reports.charts.cdf import latency_cdf
+from reports.charts.forest import blocks
+from reports.charts.replicas import replicas
+from reports.charts.style import Chart
+from reports.charts.timeline import timeline
+
+
+def charts_of(case: Case, setup: str) -> tuple[Chart, ...]:
+    """The charts that the case has data for; `setup` goes into their captions."""
+    if not case.trials:
+        return ()
+    caption = f"{short_title(case.judgement)} · {setup}"
+    charts = [
+        latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption),
+        latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption),
+        timeline(case, caption),
+        replicas(case, caption),
+    ]
+    if case.judgement.effects:
+        charts.insert(1, blocks(case.judgement, caption))
+    return tuple(charts)

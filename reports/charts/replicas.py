@@ -1,0 +1,62 @@
+"""Who served what: requests per replica and arm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bench.records import Sample
+from reports import palette, wording
+from reports.case import Case
+from reports.charts.series import series_of
+from reports.charts.style import Chart, Line, empty, new_chart
+
+_UNSERVED = "no replica"
+_BAR = 0.36
+
+
+def replicas(case: Case, caption: str) -> Chart:
+    """Requests that each replica served, over all blocks; those that reached none below."""
+    names = _replica_names(case)
+    arms = [(arm, _served(arm.samples)) for arm in series_of(case)]
+    if any(counts[_UNSERVED] for _, counts in arms):
+        names.append(_UNSERVED)
+    lines = [
+        Line(f"■ {arm.name}   {wording.count(counts.total(), 'request')}", arm.colour)
+        for arm, counts in arms
+    ]
+    longest = max((len(name) for name in names), default=0)
+    chart, (axes,) = new_chart(
+        "Requests per replica",
+        lines,
+        caption,
+        plot_in=[0.52 * len(names) if arms else 1.0],
+        left_in=0.4 + 0.075 * longest,
+        right_in=0.5,
+    )
+    if not arms:
+        empty(axes)
+        return chart
+    for place, (arm, counts) in enumerate(arms):
+        offset = (place - (len(arms) - 1) / 2) * _BAR
+        heights = [y + offset for y in range(len(names))]
+        served = [counts[name] for name in names]
+        drawn = axes.barh(heights, served, height=_BAR - 0.04, color=arm.colour)
+        axes.bar_label(drawn, padding=4, size=8, color=palette.MUTED)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names, size=8.5, color=palette.INK)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel="requests")
+    axes.set_xlim(left=0)
+    return chart
+
+
+def _replica_names(case: Case) -> list[str]:
+    known = dict.fromkeys(one.name for trial in case.trials for one in trial.replicas)
+    seen = {sample.replica for trial in case.trials for sample in trial.samples if sample.replica}
+    return [*known, *sorted(seen - known.keys())]
+
+
+def _served(samples: Sequence[Sample]) -> Counter[str]:
+    return Counter(sample.replica or _UNSERVED for sample in samples)

@@ -1,0 +1,140 @@
+"""The look that all charts share, and how a figure becomes bytes.
+
+Figures are made without pyplot: nothing global is touched. The same input gives the
+same bytes: no dates, fixed ids.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from reports import palette, wording
+
+ImageFormat = Literal["svg", "png"]
+
+WIDTH_IN = 6.4
+_MARGIN_IN = 0.18
+_LINE_IN = 0.2
+
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.edgecolor": palette.MUTED,
+    "axes.labelcolor": palette.MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": palette.RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": palette.MUTED,
+    "ytick.color": palette.MUTED,
+    "text.color": palette.INK,
+    # Glyphs as outlines: the same picture on every machine.
+    "svg.fonttype": "path",
+    "svg.hashsalt": "llm-serving-ab-bench",
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text above the plot; a coloured one is the legend of its series."""
+
+    text: str
+    colour: str = palette.MUTED
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A finished figure."""
+
+    title: str
+    figure: Figure
+
+    def image(self, kind: ImageFormat) -> bytes:
+        """The picture; PNG at 160 dots an inch."""
+        buffer = io.BytesIO()
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        with rc_context(_RC):
+            self.figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        return buffer.getvalue()
+
+
+def new_chart(
+    title: str,
+    lines: Sequence[Line],
+    caption: str,
+    *,
+    plot_in: Sequence[float],
+    gap_in: float = 0.3,
+    left_in: float = 0.75,
+    right_in: float = 0.25,
+) -> tuple[Chart, list[Axes]]:
+    """A chart of one column of plots with the heights `plot_in` (inches), sharing x.
+
+    Sizes are absolute so that text never meets a plot, however many lines there are.
+    """
+    top_in = _MARGIN_IN + 0.3 + _LINE_IN * len(lines) + 0.08
+    bottom_in = 0.55 + (0.26 if caption else 0.0)
+    height_in = top_in + sum(plot_in) + gap_in * (len(plot_in) - 1) + bottom_in
+    with rc_context(_RC):
+        figure = Figure(figsize=(WIDTH_IN, height_in), facecolor="white")
+        axes: list[Axes] = []
+        below_in = top_in
+        for tall in plot_in:
+            below_in += tall
+            box = (
+                left_in / WIDTH_IN,
+                1 - below_in / height_in,
+                (WIDTH_IN - left_in - right_in) / WIDTH_IN,
+                tall / height_in,
+            )
+            axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
+            below_in += gap_in
+        x, y_in = _MARGIN_IN / WIDTH_IN, height_in - _MARGIN_IN
+        figure.text(x, y_in / height_in, title, size=11.5, weight="bold", va="top")
+        y_in -= 0.3
+        for line in lines:
+            figure.text(x, y_in / height_in, line.text, color=line.colour, size=9, va="top")
+            y_in -= _LINE_IN
+        if caption:
+            figure.text(x, 0.1 / height_in, caption, color=palette.MUTED, size=8, va="bottom")
+    return Chart(title, figure), axes
+
+
+def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis in seconds with labels such as `50 ms` and `2 s`."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def subtitle(axes: Axes, text: str) -> None:
+    """What a plot's vertical axis shows, above it: turned text is hard to read."""
+    axes.set_title(text, loc="left", size=8.5, color=palette.MUTED)
+
+
+def empty(axes: Axes, text: str = wording.NO_DATA) -> None:
+    """Say in the plot's middle that there is nothing to draw."""
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=palette.MUTED
+    )

@@ -1,0 +1,96 @@
+"""The rows of the comparison table, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.analysis.judge import Judgement, Summary
+from bench.records import Comparison, Role, SloOutcome, SloResult, Verdict
+from reports import wording
+
+_ROLES: tuple[Role, Role] = ("control", "treatment")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table in words; `outcome` decides its colour, None has none."""
+
+    label: str
+    primary: bool
+    control: str
+    treatment: str
+    ratio: str
+    outcome: Verdict | SloOutcome | None
+
+
+def rows_of(judgement: Judgement) -> tuple[Row, ...]:
+    """A row for each metric, then one for the SLO where one is set."""
+    if judgement.comparisons:
+        metrics = [_comparison(one) for one in judgement.comparisons]
+    else:
+        by_metric = itertools.groupby(judgement.summaries, key=lambda one: one.metric)
+        metrics = [_values(name, judgement, summaries) for name, summaries in by_metric]
+    return (*metrics, *_slo(judgement))
+
+
+def slo_of(judgement: Judgement, role: Role) -> SloResult | None:
+    """The SLO result of an arm, which may be the same arm twice."""
+    names = {"control": judgement.control, "treatment": judgement.treatment}
+    ran = [one for one in _ROLES if names[one] is not None]
+    return dict(zip(ran, judgement.slos, strict=False)).get(role)
+
+
+def notes_of(judgement: Judgement) -> tuple[str, ...]:
+    """The judgement's notes, and why a metric has no verdict."""
+    of_metrics = (
+        f"{wording.metric(one.metric)}: {reason}"
+        for one in judgement.comparisons
+        for reason in one.reasons
+    )
+    return (*judgement.notes, *of_metrics)
+
+
+def _comparison(comparison: Comparison) -> Row:
+    return Row(
+        label=wording.metric(comparison.metric),
+        primary=comparison.primary,
+        control=wording.quantity(comparison.control_value, comparison.unit),
+        treatment=wording.quantity(comparison.treatment_value, comparison.unit),
+        ratio=wording.ratio(comparison),
+        outcome=comparison.verdict,
+    )
+
+
+def _values(name: str, judgement: Judgement, summaries: Iterable[Summary]) -> Row:
+    """A metric of an arm that was run alone."""
+    values = {one.role: wording.quantity(one.value, one.unit) for one in summaries}
+    return Row(
+        label=wording.metric(name),
+        primary=name == judgement.scenario.primary,
+        control=values.get("control", ""),
+        treatment=values.get("treatment", ""),
+        ratio="",
+        outcome=None,
+    )
+
+
+def _slo(judgement: Judgement) -> Iterable[Row]:
+    control, treatment = slo_of(judgement, "control"), slo_of(judgement, "treatment")
+    # The treatment's outcome is the one that gates.
+    gating = treatment or control
+    if gating is None or gating.outcome is SloOutcome.UNSET:
+        return
+    yield Row(
+        label="SLO attainment",
+        primary=False,
+        control=_attainment(control),
+        treatment=_attainment(treatment),
+        ratio=f"target {wording.target(gating.target)}",
+        outcome=gating.outcome,
+    )
+
+
+def _attainment(result: SloResult | None) -> str:
+    return "" if result is None else wording.percent(result.attainment)

@@ -1,0 +1,129 @@
+"""The summary at the end of a run: one table, then what is invalid and what to know."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.judge import Judgement
+from bench.records import SloOutcome, Verdict
+from reports import wording
+from reports.case import Arms, arms_of, short_title, title
+from reports.rows import Row, notes_of, rows_of
+
+_NARROWEST = 80
+
+# The terminal's own colours: they suit dark and light backgrounds alike.
+_STYLES: dict[Verdict | SloOutcome, str] = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.EQUIVALENT: "cyan",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.INVALID: "bold magenta",
+    SloOutcome.MET: "green",
+    SloOutcome.MISSED: "bold red",
+    SloOutcome.UNDECIDED: "yellow",
+    SloOutcome.UNSET: "dim",
+}
+
+
+def summary_text(judgements: Sequence[Judgement], *, width: int, colour: bool) -> str:
+    """The whole summary, ready to print. Narrower than 80 columns it is not set."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=max(width, _NARROWEST),
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+        legacy_windows=False,
+    )
+    if judgements:
+        console.print(_table(judgements))
+        console.print(_remarks(judgements))
+    else:
+        console.print("nothing was measured")
+    lines = stream.getvalue().split("\n")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _table(judgements: Sequence[Judgement]) -> Table:
+    """A row for each scenario x models x metric, grouped under `scenario · models`."""
+    arms = arms_of(judgements)
+    table = Table(
+        title=Text(arms.title, style="bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("scenario / metric", min_width=23)
+    for heading in _of_run(arms, *arms.headings):
+        table.add_column(Text(heading or ""), justify="right", no_wrap=True)
+    table.add_column(_ratio_heading(judgements), justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, min_width=12)
+    for judgement in judgements:
+        table.add_row(Text(short_title(judgement), style="bold"))
+        for row in rows_of(judgement):
+            table.add_row(*_cells(row, arms))
+        table.add_row()
+    return table
+
+
+def _cells(row: Row, arms: Arms) -> list[Text]:
+    label = Text(f"{'*' if row.primary else ' '} {row.label}")
+    values = [Text(value or "") for value in _of_run(arms, row.control, row.treatment)]
+    verdict = Text("")
+    if row.outcome is not None:
+        verdict = Text(row.outcome.value, style=_STYLES[row.outcome])
+    return [label, *values, Text(row.ratio), verdict]
+
+
+def _of_run(arms: Arms, control: str | None, treatment: str | None) -> Iterator[str | None]:
+    """Of a pair, what belongs to an arm that was run."""
+    if arms.control is not None:
+        yield control
+    if arms.treatment is not None:
+        yield treatment
+
+
+def _ratio_heading(judgements: Sequence[Judgement]) -> str:
+    levels = {wording.confidence(one) for each in judgements for one in each.comparisons}
+    if not levels:
+        return ""
+    return f"ratio [{levels.pop()} CI]" if len(levels) == 1 else "ratio [CI]"
+
+
+def _remarks(judgements: Sequence[Judgement]) -> Table:
+    """What explains the table, invalid measurements first."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    if any(one.comparisons for one in judgements):
+        grid.add_row("*", Text("primary metric: the one whose verdict counts"))
+    for objectives, names in _objectives(judgements).items():
+        grid.add_row("slo", Text(f"{objectives}: {', '.join(names)}"))
+    for judgement in judgements:
+        for reason in judgement.invalid_reasons:
+            tag = Text("invalid", style=_STYLES[Verdict.INVALID])
+            grid.add_row(tag, Text(f"{title(judgement)}: {reason}"))
+    for judgement in judgements:
+        for note in notes_of(judgement):
+            grid.add_row("note", Text(f"{title(judgement)}: {note}"))
+    return grid
+
+
+def _objectives(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
+    """Objectives in words, and the scenarios that have them."""
+    found: dict[str, list[str]] = {}
+    for judgement in judgements:
+        text = wording.objectives(judgement.scenario.slo)
+        if text:
+            found.setdefault(text, []).append(short_title(judgement))
+    return found

@@ -1,0 +1,103 @@
+"""Numbers and names in words that people read."""
+
+from __future__ import annotations
+
+import math
+
+from bench.records import Comparison, Slo
+
+NO_DATA = "no data"
+UNBOUNDED = "unbounded"
+
+_ABBREVIATIONS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "slo": "SLO"}
+_UNIT_SUFFIXES = {"s", "tps", "rps"}
+_TITLES = {"output_tps": "Output throughput", "request_rps": "Request throughput"}
+_SHARES = {"%", "share", "ratio"}
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A value with its unit: `412 ms`, `1.24 s`, `331 tok/s`, `97.5 %`.
+
+    `unit` is the record's; seconds become milliseconds below one, shares percent.
+    """
+    if value is None or math.isnan(value):
+        return NO_DATA
+    if math.isinf(value):
+        return UNBOUNDED
+    if unit == "s":
+        return duration(value)
+    if unit in _SHARES:
+        return percent(value)
+    return f"{number(value)} {unit}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    # 0.9995 s would round to "1000 ms".
+    if abs(seconds) < 0.9995:
+        return f"{number(seconds * 1000)} ms"
+    return f"{number(seconds)} s"
+
+
+def percent(share: float | None) -> str:
+    if share is None or math.isnan(share):
+        return NO_DATA
+    return f"{share * 100:.1f} %"
+
+
+def target(share: float) -> str:
+    """A share as it was written: `90 %`, `99.9 %`."""
+    return f"{share * 100:g} %"
+
+
+def ratio(comparison: Comparison) -> str:
+    """`0.42 [0.31, 0.57]`, or what is missing of it."""
+    if comparison.ratio is None:
+        return "no ratio"
+    middle = factor(comparison.ratio)
+    if comparison.low is None or comparison.high is None:
+        return f"{middle} [no interval]"
+    return f"{middle} [{factor(comparison.low)}, {factor(comparison.high)}]"
+
+
+def factor(value: float) -> str:
+    if math.isinf(value):
+        return UNBOUNDED
+    return f"{value:.2f}" if value < 10 else number(value)
+
+
+def confidence(comparison: Comparison) -> str:
+    return target(round(1 - comparison.alpha, 6))
+
+
+def metric(name: str) -> str:
+    """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`."""
+    if name in _TITLES:
+        return _TITLES[name]
+    words = name.split("_")
+    if len(words) > 1 and words[-1] in _UNIT_SUFFIXES:
+        words = words[:-1]
+    text = " ".join(_ABBREVIATIONS.get(word, word) for word in words)
+    return text[:1].upper() + text[1:]
+
+
+def objectives(slo: Slo) -> str:
+    """`TTFT ≤ 2 s, TPOT ≤ 100 ms`."""
+    limits = (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s), ("E2E", slo.e2e_s))
+    return ", ".join(f"{name} ≤ {_limit(limit)}" for name, limit in limits if limit is not None)
+
+
+def _limit(seconds: float) -> str:
+    # As written in the file: 2 s, not 2.00 s.
+    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

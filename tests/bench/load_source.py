@@ -1,0 +1,154 @@
+"""A socket server with a script, to calibrate the client against and to misbehave.
+
+It is no engine: nothing it says ever becomes a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+from bench.load.drive import run_schedule
+from bench.records import PlannedRequest, Sample, Schedule
+
+EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = EVENT_STREAM + b"Transfer-Encoding: chunked\r\n\r\n"
+UNTIL_CLOSE = EVENT_STREAM + b"Connection: close\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def event(**content: object) -> bytes:
+    return b"data: " + json.dumps(content).encode() + b"\n\n"
+
+
+def delta(finish_reason: str | None = None, **parts: object) -> bytes:
+    return event(choices=[{"index": 0, "delta": parts, "finish_reason": finish_reason}])
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> bytes:
+    counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    return event(choices=[], usage=counts)
+
+
+ROLE = delta(role="assistant", content="")
+STOP = delta(finish_reason="length")
+ANSWER = ROLE + delta(content="one ") + delta(content="two") + STOP + usage(7, 2) + DONE
+
+
+def chunk(data: bytes) -> bytes:
+    """`data` as one chunk of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@dataclass
+class Call:
+    """One request as the server saw it. Times are of time.monotonic()."""
+
+    writer: asyncio.StreamWriter
+    connection: int
+    head: bytes
+    body: bytes
+    received_s: float
+    written_s: list[float] = field(default_factory=list)
+
+    async def write(self, data: bytes) -> None:
+        """Note the time, then send `data` at once."""
+        self.written_s.append(monotonic())
+        self.writer.write(data)
+        await self.writer.drain()
+
+    def reset(self) -> None:
+        """Break the connection with a TCP reset instead of an orderly end."""
+        self.writer.transport.abort()
+
+    @property
+    def prompt(self) -> str:
+        return str(json.loads(self.body)["messages"][0]["content"])
+
+
+Script = Callable[[Call], Awaitable[None]]
+
+
+@dataclass
+class Source:
+    """A running server: its URL, the calls it has seen and its open connections."""
+
+    script: Script
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = self.connections
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                body = await reader.readexactly(length)
+                call = Call(writer, connection, head, body, monotonic())
+                self.calls.append(call)
+                await self.script(call)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+
+@contextmanager
+def source(script: Script) -> Iterator[Source]:
+    """Serve `script` on a free loopback port in a thread of its own."""
+    served = Source(script)
+    ready, stop = threading.Event(), asyncio.Event()
+
+    async def main() -> None:
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+        served.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        ready.set()
+        await stop.wait()
+
+    loop = asyncio.new_event_loop()
+    runner = asyncio.Runner(loop_factory=lambda: loop)
+    thread = threading.Thread(target=lambda: (runner.run(main()), runner.close()))
+    thread.start()
+    ready.wait()
+    try:
+        yield served
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def closed(count: int, concurrency: int, duration_s: float) -> Schedule:
+    """A closed-loop schedule of `count` small requests."""
+    return Schedule(
+        requests=tuple(PlannedRequest(i, 0.0, "m", 7, 2, i) for i in range(count)),
+        duration_s=duration_s,
+        offered_rps=None,
+        concurrency=concurrency,
+        sha256="",
+    )
+
+
+def opened(at_s: list[float], duration_s: float) -> Schedule:
+    """An open-loop schedule of small requests at the given times."""
+    return Schedule(
+        requests=tuple(PlannedRequest(i, at, "m", 7, 2, i) for i, at in enumerate(at_s)),
+        duration_s=duration_s,
+        offered_rps=len(at_s) / duration_s,
+        concurrency=None,
+        sha256="",
+    )
+
+
+def fetch(url: str, deadline_s: float = 20.0) -> Sample:
+    """The sample of one request that is sent at once."""
+    schedule = opened([0.0], 0.001)
+    result = run_schedule(schedule, base_url=url, prompts=["hello"], drain_timeout_s=deadline_s)
+    return result.samples[0]

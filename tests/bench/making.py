@@ -1,0 +1,102 @@
+"""Trials and samples with known timings, for tests of what judges and stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.analysis.compare import order
+from bench.records import (
+    ErrorKind,
+    Expectation,
+    Instrument,
+    Replica,
+    Role,
+    Sample,
+    ScenarioFacts,
+    Slo,
+    Trial,
+)
+
+REPLICAS = (
+    Replica("tiny-llama", "tiny-llama-0", "http://127.0.0.1:8100"),
+    Replica("tiny-llama", "tiny-llama-1", "http://127.0.0.1:8101"),
+)
+ARMS: dict[Role, str] = {"control": "baseline", "treatment": "managed"}
+FACTS = ScenarioFacts(
+    name="heavy-tail",
+    primary="scheduled_ttft_p95_s",
+    metrics=("scheduled_ttft_p95_s", "output_tps"),
+    expect=Expectation.BETTER,
+    slo=Slo(ttft_s=1.0, attainment=0.9),
+)
+
+
+def answered(index: int, ttft_s: float, **changes: Any) -> Sample:
+    """A request sent on time and answered with 5 tokens: after `ttft_s`, then every 10 ms."""
+    at_s = 0.1 * index
+    chunks = tuple(at_s + ttft_s + 0.01 * step for step in range(5))
+    sample = Sample(
+        index=index,
+        model="tiny-llama",
+        scheduled_s=at_s,
+        sent_s=at_s,
+        first_token_s=chunks[0],
+        last_token_s=chunks[-1],
+        chunk_s=chunks,
+        wanted_prompt_tokens=16,
+        wanted_output_tokens=5,
+        prompt_tokens=16,
+        output_tokens=5,
+        replica=REPLICAS[index % 2].name,
+        status=200,
+        error=None,
+        detail=None,
+    )
+    return replace(sample, **changes)
+
+
+def failed(index: int, error: ErrorKind = ErrorKind.STATUS, **changes: Any) -> Sample:
+    """A request that was sent and got an error instead of tokens."""
+    nothing: dict[str, Any] = {"first_token_s": None, "last_token_s": None, "chunk_s": ()}
+    counts = {"prompt_tokens": None, "output_tokens": None}
+    told = {"status": 500, "error": error, "detail": "out of luck"}
+    return answered(index, 0.0, **(nothing | counts | told | changes))
+
+
+def trial(
+    role: Role, block: int, position: int, samples: Sequence[Sample], **changes: Any
+) -> Trial:
+    """A trial without fault that sent `samples` in a window of 10 s."""
+    made = Trial(
+        run_id="20260131-235959-a1b2",
+        arm=ARMS[role],
+        role=role,
+        environment="local",
+        scenario=FACTS,
+        models=("tiny-llama",),
+        block=block,
+        position=position,
+        seed=7,
+        schedule_sha256=f"{block:064x}",
+        offered_rps=10.0,
+        concurrency=None,
+        duration_s=10.0,
+        elapsed_s=11.5,
+        replicas=REPLICAS,
+        samples=tuple(samples),
+        instrument=Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2),
+    )
+    return replace(made, **changes)
+
+
+def paired(control_s: Iterable[float], treatment_s: Iterable[float], n: int = 40) -> list[Trial]:
+    """Complete blocks in which every request of an arm has the given TTFT of that block."""
+    made = []
+    for block, ttfts_s in enumerate(zip(control_s, treatment_s, strict=True)):
+        of_role = dict(zip(ARMS, ttfts_s, strict=True))
+        for position, role in enumerate(order(block)):
+            samples = [answered(index, of_role[role]) for index in range(n)]
+            made.append(trial(role, block, position, samples))
+    return made

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.config import Options, new_run_id, resolve
+from bench.errors import UserError
+
+DEFAULTS = Options()
+
+
+def test_defaults_compare_managed_with_baseline_on_all_models(tmp_path: Path) -> None:
+    config = resolve(DEFAULTS, tmp_path, "run")
+    assert (config.control.name, config.treatment.name) == ("baseline", "managed")
+    assert config.model_names == tuple(config.topology.models)
+
+
+def test_one_arm_twice_is_an_aa_run(tmp_path: Path) -> None:
+    config = resolve(replace(DEFAULTS, arms="baseline,baseline"), tmp_path, "run")
+    assert config.control == config.treatment
+
+
+def test_repeated_model_is_measured_once(tmp_path: Path) -> None:
+    config = resolve(replace(DEFAULTS, models="tiny-qwen, tiny-qwen"), tmp_path, "run")
+    assert config.model_names == ("tiny-qwen",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (replace(DEFAULTS, env="mars"), "unknown environment 'mars'; known: local"),
+        (replace(DEFAULTS, models="gpt"), "unknown model 'gpt'; known: tiny-llama"),
+        (replace(DEFAULTS, arms="baseline"), r"two names\), seen 'baseline'"),
+        (replace(DEFAULTS, arms="baseline,mangaed"), "unknown arm 'mangaed'.*'managed'"),
+        (replace(DEFAULTS, profile="slow"), "unknown profile 'slow'; known: quick"),
+        (replace(DEFAULTS, slo=Path("none.yaml")), "cannot read none.yaml"),
+    ],
+)
+def test_mistake_is_one_line(tmp_path: Path, options: Options, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(options, tmp_path, "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_arms_on_one_port_are_refused(tmp_path: Path) -> None:
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(
+        "models: {m: {architecture: llama}}\n"
+        "arms: {a: {policy: x, port: 8080}, b: {policy: y, port: 8080}}\n"
+    )
+    with pytest.raises(UserError, match="both use port 8080"):
+        resolve(replace(DEFAULTS, topology=topology, arms="a,b"), tmp_path, "run")
+
+
+def test_run_ids_differ() -> None:
+    assert new_run_id() != new_run_id()

@@ -1,0 +1,81 @@
+"""Length distributions: bounds, means, tails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from bench.load.workload import Bimodal, Distribution, Fixed, LogNormal, Uniform
+from hypothesis import given
+from hypothesis import strategies as st
+
+LENGTHS = st.integers(1, 500)
+
+
+@st.composite
+def distributions(draw: st.DrawFn) -> tuple[Distribution, int, int]:
+    """A distribution with its least and greatest length."""
+    low, high = sorted((draw(LENGTHS), draw(LENGTHS)))
+    distribution = draw(
+        st.one_of(
+            st.just(Uniform(low, high)),
+            st.builds(Bimodal, st.just(low), st.just(high), st.floats(0, 1)),
+            st.builds(
+                LogNormal, st.floats(1, 500), st.floats(0.1, 2), st.just(low), st.just(high)
+            ),
+        )
+    )
+    return distribution, low, high
+
+
+@given(distributions(), st.integers(0, 2**32))
+def test_lengths_stay_in_bounds_and_average_to_the_mean(
+    bounded: tuple[Distribution, int, int], seed: int
+) -> None:
+    distribution, low, high = bounded
+    lengths = distribution.sample(2000, np.random.default_rng(seed))
+    assert lengths.dtype == np.int64
+    assert low <= lengths.min()
+    assert lengths.max() <= high
+    # six standard errors of the widest distribution within the bounds
+    assert lengths.mean() == pytest.approx(distribution.mean(), abs=6 * (high - low) / 2 / 2000**0.5)
+
+
+def test_fixed_lengths_are_all_the_same() -> None:
+    assert Fixed(64).sample(3, np.random.default_rng(1)).tolist() == [64, 64, 64]
+    assert Fixed(64).mean() == 64
+
+
+def test_both_ends_of_a_uniform_distribution_occur() -> None:
+    assert set(Uniform(2, 4).sample(200, np.random.default_rng(1))) == {2, 3, 4}
+
+
+def test_bimodal_has_the_share_of_long_ones() -> None:
+    lengths = Bimodal(short=8, long=160, long_share=0.15).sample(20_000, np.random.default_rng(1))
+    assert np.mean(lengths == 160) == pytest.approx(0.15, abs=0.01)
+    assert set(lengths) == {8, 160}
+
+
+def test_lognormal_has_its_median_and_a_heavy_tail() -> None:
+    lengths = LogNormal(50, 1.0, 1, 10_000).sample(20_000, np.random.default_rng(1))
+    assert np.median(lengths) == pytest.approx(50, rel=0.05)
+    assert np.percentile(lengths, 97.7) == pytest.approx(50 * np.e**2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Fixed(0),
+        lambda: Uniform(5, 4),
+        lambda: Uniform(0, 4),
+        lambda: Bimodal(10, 5, 0.1),
+        lambda: Bimodal(5, 10, 1.5),
+        lambda: LogNormal(0, 1, 1, 10),
+        lambda: LogNormal(5, 0, 1, 10),
+        lambda: LogNormal(5, 1, 0, 10),
+    ],
+)
+def test_impossible_lengths_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        make()

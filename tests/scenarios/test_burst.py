@@ -1,0 +1,40 @@
+"""Bursts: the mean load is moderate, but it arrives in short heavy phases.
+
+A burst fills the replicas within one polling interval, so a balancer that relies on
+polled gauges alone decides blindly just when it matters.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import OnOff
+from bench.load.workload import Fixed, LogNormal, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="burst",
+    description=(
+        "Bursts: on/off arrivals, 1 s at twice the mean rate and 1 s silent, "
+        "60 % of capacity on average; log-normal answer lengths."
+    ),
+    arrival=OnOff(load=0.6, on_s=1.0, off_s=1.0, ratio=2.0),
+    workload=Workload(prompt=Fixed(64), output=LogNormal(median=16, sigma=1.0, low=4, high=160)),
+    primary="scheduled_ttft_p95_s",
+    expect=Expectation.NOT_WORSE,
+)
+
+pytestmark = pytest.mark.burst
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, model: str) -> None:
+    require_slo(measure(SCENARIO, model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, model: str) -> None:
+    require_gates(measure(SCENARIO, model))

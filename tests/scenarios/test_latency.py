@@ -1,0 +1,37 @@
+"""Latency at moderate load, where most requests find an idle slot.
+
+Requests of similar size at 60 % of capacity leave a balancer little to improve; the
+scenario guards against one that makes the common case worse.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import Poisson
+from bench.load.workload import Uniform, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="latency",
+    description="Moderate load: Poisson arrivals at 60 % of capacity, similar sizes.",
+    arrival=Poisson(load=0.6),
+    workload=Workload(prompt=Uniform(32, 96), output=Uniform(16, 48)),
+    primary="scheduled_ttft_p95_s",
+    expect=Expectation.NOT_WORSE,
+)
+
+pytestmark = pytest.mark.latency
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, model: str) -> None:
+    require_slo(measure(SCENARIO, model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, model: str) -> None:
+    require_gates(measure(SCENARIO, model))

@@ -1,0 +1,40 @@
+"""Multi-tenant: all models are under load at once and share the machine.
+
+Each model has its own replicas, but they compete for the same cores, as tenants of one
+node do. A long answer of one model slows its neighbours on that core.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import Poisson
+from bench.load.workload import Fixed, LogNormal, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="multi-tenant",
+    description=(
+        "All models at once: Poisson arrivals at 70 % of the capacity that they share; "
+        "log-normal answer lengths."
+    ),
+    arrival=Poisson(load=0.7),
+    workload=Workload(prompt=Fixed(64), output=LogNormal(median=16, sigma=1.0, low=4, high=160)),
+    primary="scheduled_ttft_p95_s",
+    expect=Expectation.NOT_WORSE,
+)
+
+pytestmark = pytest.mark.multi_tenant
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, models: tuple[str, ...]) -> None:
+    require_slo(measure(SCENARIO, *models))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, models: tuple[str, ...]) -> None:
+    require_gates(measure(SCENARIO, *models))

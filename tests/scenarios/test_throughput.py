@@ -1,0 +1,37 @@
+"""Throughput: every replica is kept saturated, so there is no queue to avoid.
+
+A balancer cannot create capacity. What it can do is waste it, by leaving one replica
+idle while another has a backlog; the scenario guards against that.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import ClosedLoop
+from bench.load.workload import Fixed, Uniform, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="throughput",
+    description="Saturation: a closed loop keeps 16 requests per replica in flight.",
+    arrival=ClosedLoop(per_replica=16),
+    workload=Workload(prompt=Uniform(32, 96), output=Fixed(32)),
+    primary="output_tps",
+    expect=Expectation.NOT_WORSE,
+)
+
+pytestmark = pytest.mark.throughput
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, model: str) -> None:
+    require_slo(measure(SCENARIO, model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, model: str) -> None:
+    require_gates(measure(SCENARIO, model))
