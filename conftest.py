@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-import reports.allure_results
 
-import reports.terminal
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
 from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
@@ -20,8 +20,15 @@ from bench.errors import UserError
 from bench.profile import PROFILES
 from bench.progress import make_progress
 from bench.provenance import suite_facts
+from bench.review import review
 from bench.scenario import Scenario
-from bench.session import Session
+from bench.session import Measure, Session
+from bench.store import TrialStore, write_latest
+from reports.allure_results import attach_case, attach_run, label, step
+from reports.case import Case
+from reports.result_files import clear, write_run
+from reports.run import run_of, setup_of
+from reports.terminal import summary_text
 
 ROOT = Path(__file__).parent
 ALLURE_RESULTS = ROOT / "allure-results"
@@ -127,7 +134,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if any(map(measured, session.items)):
         if not hasattr(config, "workerinput"):
-            reports.allure_results.clear(Path(config.option.allure_report_dir))
+            clear(Path(config.option.allure_report_dir))
     elif listener := config.pluginmanager.get_plugin("allure_listener"):
         config.pluginmanager.unregister(listener)
 
@@ -141,18 +148,16 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         config=config,
         comparisons=sum(1 for item in request.session.items if item.get_closest_marker("managed")),
         progress=progress,
-        provenance=suite_facts(ROOT, request.config.invocation_params.args),
+        provenance=suite_facts(config, ROOT, request.config.invocation_params.args),
         make_environment=lambda: LocalEnvironment(
-            cache=config.cache,
-            topology=config.topology,
-            progress=progress,
-            keep=config.keep_env,
+            config.cache, config.topology, progress, keep=config.keep_env
         ),
     )
     try:
         yield session
     finally:
-        session.close()
+        with shown(request.config):
+            session.close()
 
 
 @pytest.fixture
@@ -162,21 +167,31 @@ def models(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, bench_session: Session) -> Callable[..., Judgement]:
+def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
     """Measures a scenario for some models, at most once per run, and reports it."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
 
-    def measured_once(scenario: Scenario, *models: str) -> Judgement:
-        with capture.global_and_fixture_disabled():
+    def measure_once(scenario: Scenario, *models: str) -> Judgement:
+        config = request.config.stash[CONFIG]
+        label(scenario.name, models, {"profile": config.profile.name, "seed": config.seed})
+        with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
             outcome = bench_session.outcome(scenario, models)
-        reports.allure_results.describe(outcome.judgement, outcome.trials)
+        with step("judge"):
+            attach_case(Case(outcome.judgement, outcome.trials), setup_of(outcome.trials[0]))
         return outcome.judgement
 
-    return measured_once
+    return measure_once
+
+
+@contextmanager
+def shown(config: pytest.Config) -> Iterator[None]:
+    """Let progress through while pytest captures output."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_call() -> Iterator[None]:
     """A mistake of the user and a gate that does not hold are told without a traceback."""
     try:
         yield
@@ -184,16 +199,33 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         pytest.fail(str(error), pytrace=False)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The verdict table, judged again from what is on disk."""
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The verdict table, judged again from what is on disk, and the files of the run."""
+    checked = config.stash[CONFIG]
+    store = TrialStore(checked.results)
+    if not store.has_run(checked.run_id):
+        return
+    cases = [Case(judgement, tuple(trials)) for judgement, trials in review(store, checked.run_id)]
+    run = run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
+    latest = checked.results / "latest.json"
+    write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
+    write_run(Path(config.option.allure_report_dir), run)
+    attach_run(run)
+    terminalreporter.section("verdicts")
+    width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
+    terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
+    terminalreporter.write_line(f"results: {latest}")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run in which nothing was decided must not look like a success."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
-    ran = any(reporter.stats.get(kind) for kind in ("passed", "failed", "error"))
-    if exitstatus == pytest.ExitCode.OK and not ran:
+    if reporter is None or exitstatus != pytest.ExitCode.OK:
+        return
+    if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.environments.local import kept_engines, stop_kept
 from bench.errors import UserError
+from bench.progress import make_progress
 from bench.review import review
 from bench.store import TrialStore
 from reports.terminal import summary_text
@@ -45,6 +47,16 @@ def compare(options: argparse.Namespace) -> int:
     judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run_id)]
     width = shutil.get_terminal_size((120, 24)).columns
     print(summary_text(judgements, width=width, colour=sys.stdout.isatty()))
+    return 0
+
+
+def kept_environment(options: argparse.Namespace) -> int:
+    """List the engines that a run has kept, or end them."""
+    if options.action == "stop":
+        stopped = stop_kept(ROOT / ".cache", make_progress())
+        print("engines stopped" if stopped else "no engines are running")
+    else:
+        print("\n".join(kept_engines(ROOT / ".cache")) or "no engines are running")
     return 0
 
 

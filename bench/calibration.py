@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.load.drive import run_schedule
+from bench.load.outcome import Ending
 from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
 from bench.load.workload import Fixed, Workload
@@ -53,6 +54,7 @@ class Calibration:
     neutral_url: str
     window_s: float
     drain_s: float
+    run_id: str
     seed: int
     progress: Progress
     _makers: dict[str, PromptMaker] = field(default_factory=dict)
@@ -74,11 +76,15 @@ class Calibration:
         return self._capacities[key]
 
     def prompts(self, schedule: Schedule, salt: str) -> tuple[str, ...]:
-        """The text of every request; `salt` keeps trials out of each other's prefix cache."""
+        """The text of every request.
+
+        `salt` names the trial: trials that replay a schedule, also those of earlier
+        runs on engines that were kept, must not find it in the prefix cache.
+        """
         for request in schedule.requests:
             if request.model not in self._makers:
                 self._makers[request.model] = self._maker(request.model)
-        return make_prompts(schedule, self._makers, salt)
+        return make_prompts(schedule, self._makers, f"{self.run_id} {salt}")
 
     def serving(self, models: Sequence[str]) -> tuple[Replica, ...]:
         """The replicas of some models."""
@@ -89,7 +95,7 @@ class Calibration:
         plain = PromptMaker(self.tokenizers[model])
         schedule = self._list_of(1, model, _PROBE, in_flight=1)
         request = schedule.requests[0]
-        prompt = plain.make(request.prompt_tokens, request.prompt_seed, "probe")
+        prompt = plain.make(request.prompt_tokens, request.prompt_seed, self.run_id)
         replica = self.serving((model,))[0]
         (sample,) = self._answers(schedule, replica.url, (prompt,))
         if sample.prompt_tokens is None:
@@ -137,6 +143,8 @@ class Calibration:
     ) -> tuple[Sample, ...]:
         """Samples of a run in which every request must succeed."""
         result = run_schedule(schedule, base_url=url, prompts=prompts, drain_timeout_s=self.drain_s)
+        if result.ending is Ending.INTERRUPTED:
+            raise KeyboardInterrupt
         failed = [sample for sample in result.samples if not sample.ok]
         if failed:
             raise UserError(

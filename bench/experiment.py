@@ -116,7 +116,7 @@ class Experiment:
         """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
         seed = block_seed(self.plan.seed, str(question), slot.block)
         schedule = self._schedule(question, seed, capacity)
-        salt = f"{self.plan.run_id} {question} {slot.block} {slot.position}"
+        salt = f"{question} {slot.block} {slot.position}"
         prompts = self.calibration.prompts(schedule, salt)
         arm = self.plan.arms[slot.role]
         url = self.environment.arm_url(arm)

@@ -1,54 +1,44 @@
-"""Where a number comes from: versions, machine, commit. JSON values only."""
+"""Which suite made a number, and how it was called. JSON values only.
+
+What the number was measured on is told by the environment.
+"""
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
+from bench.config import Config
+
+PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 
 
-def suite_facts(root: Path, command: tuple[str, ...]) -> dict[str, Any]:
+def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
     """Facts that hold for a whole run, whatever the environment."""
     return {
-        "suite_commit": git_commit(root),
-        "command": list(command),
+        "commit": git_commit(root / ".git"),
+        "arguments": list(arguments),
+        "arms": {"control": config.control.name, "treatment": config.treatment.name},
+        "profile": config.profile.name,
+        "seed": config.seed,
+        "slo_file": config.slos.path.name,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("pytest", "uvloop", "numpy", "scipy")},
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": len(os.sched_getaffinity(0)),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "kernel": platform.release(),
-        },
+        "packages": {name: version(name) for name in PACKAGES},
     }
 
 
-def git_commit(root: Path) -> str | None:
-    """The checked-out commit, read from the files of git; None outside a checkout."""
-    git = root / ".git"
+def git_commit(git: Path) -> str | None:
+    """The checked-out commit, from git's own files; None where there are none."""
     try:
-        head = (git / "HEAD").read_text().strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
         if not head.startswith("ref: "):
             return head
         ref = head.removeprefix("ref: ")
-        loose = git / ref
-        if loose.exists():
-            return loose.read_text().strip()
-        packed = (git / "packed-refs").read_text().splitlines()
+        if (git / ref).exists():
+            return (git / ref).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
-
-
-def cpu_name() -> str:
-    """The processor's name as the kernel reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -104,6 +104,7 @@ class Session:
             neutral_url=urls[0],
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,
+            run_id=config.run_id,
             seed=config.seed,
             progress=self.progress,
         )

@@ -15,7 +15,7 @@ from bench.yamlfile import load_yaml
 
 DEFAULT_SLO = Path(__file__).with_name("slo.yaml")
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 _strict = with_config(ConfigDict(extra="forbid"))

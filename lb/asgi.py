@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 from lb.apierror import body_too_large
 
 
-class ClientGone(Exception):
+class ClientLeftError(Exception):
     """The client left before its request was complete."""
 
 
@@ -25,7 +25,7 @@ class Incoming:
 
 
 async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> Incoming:
-    """The whole request. Raises ClientGone, or ApiError 413 as soon as it is too large."""
+    """The whole request. Raises ClientLeftError, or ApiError 413 as soon as it is too large."""
     target = scope["raw_path"]
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
@@ -38,7 +38,7 @@ async def _read_body(receive: Receive, limit_bytes: int) -> bytes:
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
-            raise ClientGone
+            raise ClientLeftError
         chunks.append(event["body"])
         size += len(event["body"])
         if size > limit_bytes:

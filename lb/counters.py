@@ -94,6 +94,4 @@ def replica_families(replicas: Iterable[Replica], now_s: float) -> tuple[Family,
 def _by_replica(
     values: Mapping[str, float | None],
 ) -> tuple[tuple[Mapping[str, str], float], ...]:
-    return tuple(
-        ({"replica": name}, value) for name, value in values.items() if value is not None
-    )
+    return tuple(({"replica": name}, value) for name, value in values.items() if value is not None)

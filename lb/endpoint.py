@@ -40,8 +40,8 @@ def _parse(url: str, source: str) -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise _malformed(source, url, str(error)) from None
+    except ValueError:
+        raise _malformed(source, url, "the host or the port is malformed") from None
     reason = _objection(parts, port)
     if reason is not None:
         raise _malformed(source, url, reason)

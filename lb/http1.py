@@ -26,7 +26,9 @@ _OF_THIS_HOP = frozenset({b"host", b"content-length", b"expect"})
 def end_to_end(headers: Iterable[Header]) -> list[Header]:
     """`headers` (lower-case names) without those that concern one connection only."""
     headers = list(headers)
-    dropped = _HOP_BY_HOP.union(*(_tokens(value) for name, value in headers if name == b"connection"))
+    dropped = _HOP_BY_HOP.union(
+        *(_tokens(value) for name, value in headers if name == b"connection")
+    )
     return [header for header in headers if header[0] not in dropped]
 
 

@@ -9,8 +9,7 @@ import time
 from starlette.types import Receive, Scope, Send
 
 from lb.apierror import ApiError, method_not_allowed, no_healthy_replica, replica_failed
-from lb.asgi import ClientGone, Incoming, UntilClientLeaves, read_request
-from lb.connection import BadAnswer, ConnectFailed, UpstreamError
+from lb.asgi import ClientLeftError, Incoming, UntilClientLeaves, read_request
 from lb.counters import Counters
 from lb.fleet import Fleet
 from lb.generation import parse_request
@@ -18,7 +17,7 @@ from lb.http1 import post
 from lb.replicas import Replica, Request
 from lb.reply import Reply
 from lb.router import Router
-from lb.upstream import Upstream
+from lb.upstream import ConnectFailedError, ConnectionLostError, Upstream, UpstreamError
 
 logger = logging.getLogger("lb")
 
@@ -46,10 +45,12 @@ class Relay:
         reply = Reply(send)
         try:
             await self._answer(scope, receive, reply)
-        except ClientGone:
+        except ClientLeftError:
             reply.status = _CLIENT_LEFT
         except ApiError as error:
             await reply.refuse(error)
+        except UpstreamError as error:
+            await reply.refuse(_as_api_error(reply.replica, error))
         except asyncio.CancelledError:
             # The server's grace period is over: it cancels every open request as its
             # last act and waits for none, so the cancellation ends here.
@@ -65,27 +66,20 @@ class Relay:
         async with UntilClientLeaves(receive) as client:
             await self._forward(incoming, request, reply)
         if client.left:
-            raise ClientGone
+            raise ClientLeftError
 
     async def _forward(self, incoming: Incoming, request: Request, reply: Reply) -> None:
-        """Try one replica, and another one if that fails before its first byte."""
+        """Try one replica, and once another one if that failed before its first byte."""
         replica = self._router.choose(request)
         reply.model = request.model
         try:
             await self._attempt(replica, incoming, request, reply)
-        except BadAnswer as error:
-            raise _refusal(replica, error) from None
-        except UpstreamError as error:
+        except (ConnectFailedError, ConnectionLostError):
             other = self._router.choose_other(request, replica)
             if other is None:
-                raise _refusal(replica, error) from None
-        else:
-            return
-        self._counters.retry(replica.name)
-        try:
+                raise
+            self._counters.retry(replica.name)
             await self._attempt(other, incoming, request, reply)
-        except UpstreamError as error:
-            raise _refusal(other, error) from None
 
     async def _attempt(
         self, replica: Replica, incoming: Incoming, request: Request, reply: Reply
@@ -104,18 +98,18 @@ class Relay:
                 await reply.pass_on(response)
             except UpstreamError as error:
                 self._note(replica, error)
-                await reply.break_off(_refusal(replica, error))
+                await reply.break_off(_as_api_error(replica.name, error))
             finally:
                 response.close()
 
     def _note(self, replica: Replica, error: UpstreamError) -> None:
         self._counters.upstream_error(replica.name, error.kind)
         logger.warning("replica %s %s", replica.name, error)
-        if isinstance(error, ConnectFailed):
+        if isinstance(error, ConnectFailedError):
             replica.mark_unhealthy(str(error))
 
 
-def _refusal(replica: Replica, error: UpstreamError) -> ApiError:
-    if isinstance(error, ConnectFailed):
-        return no_healthy_replica(f"Replica {replica.name} {error}")
-    return replica_failed(replica.name, str(error))
+def _as_api_error(replica: str, error: UpstreamError) -> ApiError:
+    if isinstance(error, ConnectFailedError):
+        return no_healthy_replica(f"Replica {replica} {error}")
+    return replica_failed(replica, str(error))

@@ -5,18 +5,20 @@ from __future__ import annotations
 from starlette.types import Send
 
 from lb.apierror import ApiError
-from lb.connection import Headers, Response
-from lb.http1 import end_to_end
+from lb.http1 import Header, end_to_end
+from lb.upstream import Response
 
 REPLICA_HEADER = b"x-lb-replica"
 
 
 class Reply:
-    """`replica` is the one that answers or was tried last, empty if none; `status` is 0
-    until the head has been sent."""
+    """`replica` is the one that answers or was tried last, `model` what it was asked for;
+    both are empty when no replica was. `status` is 0 until the head has been sent.
+    """
 
     def __init__(self, send: Send) -> None:
         self.replica = ""
+        self.model = ""
         self.status = 0
         self._send = send
         self._takes_events = False
@@ -54,14 +56,14 @@ class Reply:
         elif self._takes_events:
             await self._send({"type": "http.response.body", "body": error.event()})
 
-    async def _start(self, status: int, headers: Headers) -> None:
+    async def _start(self, status: int, headers: list[Header]) -> None:
         self.status = status
         if self.replica:
             headers = [*headers, (REPLICA_HEADER, self.replica.encode("ascii"))]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-def _takes_events(headers: Headers) -> bool:
+def _takes_events(headers: list[Header]) -> bool:
     """Whether an event can be appended: a stream of plain text and unstated length."""
     values = dict(headers)
     return (

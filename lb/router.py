@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from lb.apierror import ApiError, no_healthy_replica, unknown_model
 from lb.fleet import Fleet
 from lb.policies import Policy

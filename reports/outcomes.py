@@ -12,10 +12,11 @@ from enum import StrEnum
 
 
 class Failure(StrEnum):
-    """The prefix of an assertion message, one for each kind of failure."""
+    """The prefix of a failing test's message, one for each kind of failure."""
 
     SLO_MISSED = "SLO missed"
     WORSE = "worse"
+    NOT_BETTER = "not better"
     INCONCLUSIVE = "inconclusive"
     INVALID = "invalid"
     DEAD_REPLICA = "dead replica"
@@ -27,24 +28,30 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A heading of the report's Categories page; `pattern` is a regular expression."""
+    """A heading of the report's Categories page; `pattern` matches whole messages."""
 
     name: str
     pattern: str
 
 
-# pytest may put the exception's class before the message; a message that only quotes
-# another one further down does not belong to that category.
-_START = r"^(?:[\w.]+: )?"
-
 _NAMES = {
     Failure.DEAD_REPLICA: "Dead replica",
     Failure.INVALID: "Invalid: the instrument failed, not the system",
     Failure.SLO_MISSED: "SLO missed",
-    Failure.WORSE: "Worse, or not better where better was expected",
+    Failure.WORSE: "Worse than the baseline",
+    Failure.NOT_BETTER: "Not better, where better was expected",
     Failure.INCONCLUSIVE: "Inconclusive: more blocks are needed",
 }
 
-CATEGORIES = tuple(
-    Category(name, f"{_START}{re.escape(failure)}: ") for failure, name in _NAMES.items()
+
+def _pattern(failure: Failure) -> str:
+    # pytest may put the exception's class first. A message that only quotes another one
+    # further down does not belong to that category.
+    return rf"^(?:[\w.]+: )?{re.escape(failure)}: [\s\S]*$"
+
+
+# The last one takes what the others leave.
+CATEGORIES = (
+    *(Category(name, _pattern(failure)) for failure, name in _NAMES.items()),
+    Category("Other errors", r"^[\s\S]*$"),
 )

@@ -8,41 +8,145 @@ from __future__ import annotations
 
 import base64
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from bench.analysis import verdict
-from bench.records import Comparison, Role, SloOutcome, Verdict
+from bench.analysis.verdict import ALIKE, MATERIAL
+from bench.records import Verdict
 from reports import palette, wording
-from reports.case import Case, Run, arms_of, short_title, title
+from reports.case import Arms, Case, Run, arms_of, title
 from reports.charts.forest import forest
 from reports.charts.gallery import charts_of
 from reports.charts.style import Chart
-from reports.rows import notes_of, rows_of, slo_of
+from reports.rows import notes_of
+from reports.view import (
+    Line,
+    Objective,
+    Tally,
+    big_numbers,
+    expectation,
+    lines_of,
+    objectives_of,
+    tallies,
+)
 
 _TEMPLATES = Path(__file__).with_name("templates")
-# A ratio of 4 or 1/4 lies on the edge of the small bar in a table row.
-_BAR_EDGE = math.log(4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    title: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _CaseView:
+    title: str
+    description: str
+    expectation: str
+    outcome: Verdict | None
+    big: tuple[tuple[str, str, str], ...]
+    lines: tuple[Line, ...]
+    invalid: tuple[str, ...]
+    notes: tuple[str, ...]
+    pictures: tuple[_Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    title: str
+    setup: str
+    when: str
+    tallies: tuple[Tally, ...]
+    facts: Mapping[str, str]
+    headings: tuple[str, ...]
+    ratio_heading: str
+    forest: _Picture | None
+    cases: tuple[_CaseView, ...]
+    objectives: tuple[Objective, ...]
+    material: str
+    alike: str
+    provenance: tuple[tuple[str, str], ...]
 
 
 def render_page(run: Run) -> str:
-    """The page as HTML. Names, notes and provenance are escaped."""
-    return _environment().get_template("comparison.html.j2").render(
-        run=run,
-        arms=arms_of(run.judgements),
-        forest=_image(forest(run.judgements, run.setup)),
-        verdicts=_count(run, Verdict),
-        provenance=list(_flat(run.provenance)),
-        rule=verdict,
+    """The page as HTML. Every name, note and value from outside is escaped."""
+    return _template("comparison.html.j2").render(
+        page=_page(run), palette=palette, verdicts=Verdict
     )
 
 
 def render_case(case: Case, setup: str) -> str:
-    """The part of the page on one case, as an HTML fragment with its own style."""
-    return _environment().get_template("case.html.j2").render(
-        case=case, setup=setup, arms=arms_of([case.judgement])
+    """One case as a fragment of HTML without a style sheet: its table and its charts."""
+    arms = arms_of([case.judgement])
+    return _template("case.html.j2").render(
+        case=_case_view(case, arms, setup),
+        headings=_headings(arms),
+        ratio_heading=wording.ratio_heading([case.judgement]),
+        palette=palette,
     )
+
+
+def _template(name: str) -> Template:
+    loader = FileSystemLoader(_TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(name)
+
+
+def _headings(arms: Arms) -> tuple[str, ...]:
+    return tuple(heading for heading in arms.headings if heading is not None)
+
+
+def _page(run: Run) -> _Page:
+    arms = arms_of(run.judgements)
+    compared = any(one.primary for one in run.judgements)
+    return _Page(
+        title=arms.title[:1].upper() + arms.title[1:],
+        setup=run.setup,
+        when=run.when,
+        tallies=tallies(run.judgements),
+        facts=run.facts,
+        headings=_headings(arms),
+        ratio_heading=wording.ratio_heading(run.judgements),
+        forest=_picture(forest(run.judgements, run.setup)) if compared else None,
+        cases=tuple(_case_view(case, arms, run.setup) for case in run.cases),
+        objectives=objectives_of(run.judgements),
+        material=wording.target(round(math.expm1(MATERIAL), 4)),
+        alike=wording.target(round(math.expm1(ALIKE), 4)),
+        provenance=tuple(_flat(run.provenance)),
+    )
+
+
+def _case_view(case: Case, arms: Arms, setup: str) -> _CaseView:
+    judgement = case.judgement
+    return _CaseView(
+        title=title(judgement),
+        description=judgement.scenario.description,
+        expectation=expectation(judgement),
+        outcome=judgement.primary.verdict if judgement.primary else None,
+        big=big_numbers(judgement),
+        lines=lines_of(judgement, arms),
+        invalid=judgement.invalid_reasons,
+        notes=notes_of(judgement),
+        pictures=tuple(_picture(chart) for chart in charts_of(case, setup)),
+    )
+
+
+def _picture(chart: Chart) -> _Picture:
+    data = base64.b64encode(chart.image("svg")).decode("ascii")
+    return _Picture(chart.title, f"data:image/svg+xml;base64,{data}")
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested JSON as lines: `engine.version`, `0.30.0`."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        yield name, ", ".join(map(str, value))
+    else:
+        yield name, str(value)

@@ -15,7 +15,10 @@ _ROLES: tuple[Role, Role] = ("control", "treatment")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table in words; `outcome` decides its colour, None has none."""
+    """One line of the table in words; `outcome` decides its colour, None has none.
+
+    `interval` is (low, ratio, high) where the comparison has all three.
+    """
 
     label: str
     primary: bool
@@ -23,6 +26,7 @@ class Row:
     treatment: str
     ratio: str
     outcome: Verdict | SloOutcome | None
+    interval: tuple[float, float, float] | None = None
 
 
 def rows_of(judgement: Judgement) -> tuple[Row, ...]:
@@ -60,7 +64,14 @@ def _comparison(comparison: Comparison) -> Row:
         treatment=wording.quantity(comparison.treatment_value, comparison.unit),
         ratio=wording.ratio(comparison),
         outcome=comparison.verdict,
+        interval=_interval(comparison),
     )
+
+
+def _interval(comparison: Comparison) -> tuple[float, float, float] | None:
+    if comparison.low is None or comparison.ratio is None or comparison.high is None:
+        return None
+    return comparison.low, comparison.ratio, comparison.high
 
 
 def _values(name: str, judgement: Judgement, summaries: Iterable[Summary]) -> Row:

@@ -66,7 +66,7 @@ def _table(judgements: Sequence[Judgement]) -> Table:
     table.add_column("scenario / metric", min_width=23)
     for heading in _of_run(arms, *arms.headings):
         table.add_column(Text(heading or ""), justify="right", no_wrap=True)
-    table.add_column(_ratio_heading(judgements), justify="right", no_wrap=True)
+    table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=12)
     for judgement in judgements:
         table.add_row(Text(short_title(judgement), style="bold"))
@@ -91,13 +91,6 @@ def _of_run(arms: Arms, control: str | None, treatment: str | None) -> Iterator[
         yield control
     if arms.treatment is not None:
         yield treatment
-
-
-def _ratio_heading(judgements: Sequence[Judgement]) -> str:
-    levels = {wording.confidence(one) for each in judgements for one in each.comparisons}
-    if not levels:
-        return ""
-    return f"ratio [{levels.pop()} CI]" if len(levels) == 1 else "ratio [CI]"
 
 
 def _remarks(judgements: Sequence[Judgement]) -> Table:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from bench.records import Comparison, Slo
+from bench.analysis.judge import Judgement
+from bench.records import Comparison, Slo, SloResult
 
 NO_DATA = "no data"
 UNBOUNDED = "unbounded"
@@ -75,6 +77,22 @@ def factor(value: float) -> str:
 
 def confidence(comparison: Comparison) -> str:
     return target(round(1 - comparison.alpha, 6))
+
+
+def ratio_heading(judgements: Sequence[Judgement]) -> str:
+    """`ratio [98 % CI]`; without the level where it differs, empty without comparisons."""
+    levels = {confidence(one) for each in judgements for one in each.comparisons}
+    if not levels:
+        return ""
+    return f"ratio [{levels.pop()} CI]" if len(levels) == 1 else "ratio [CI]"
+
+
+def attained(result: SloResult) -> str:
+    """`98.2 % [97.0 %, 99.1 %]`."""
+    text = percent(result.attainment)
+    if result.low is None or result.high is None:
+        return text
+    return f"{text} [{percent(result.low)}, {percent(result.high)}]"
 
 
 def metric(name: str) -> str:

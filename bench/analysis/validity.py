@@ -36,9 +36,7 @@ def dead_replicas(blocks: Sequence[Block]) -> tuple[str, ...]:
     for block in blocks:
         for trial in block.trials:
             first |= {name: trial for name in trial.dead_replicas if name not in first}
-    return tuple(
-        f"dead replica: {name}, found after {place(trial)}" for name, trial in first.items()
-    )
+    return tuple(f"dead replica: {name} after {place(trial)}" for name, trial in first.items())
 
 
 def too_few(metric: Metric, blocks: Sequence[Block]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def read_answer(exchange: Exchange) -> Answer:
     if exchange.status != _HTTP_OK:
         return Answer(failure=_status_failure(exchange))
     content_type = exchange.headers.get("content-type", "none")
-    if not content_type.startswith("text/event-stream"):
+    if not content_type.lower().startswith("text/event-stream"):
         seen = f"not server-sent events but content type {content_type}: {_text(exchange)}"
         return Answer(failure=Failure(ErrorKind.PROTOCOL, _shorten(seen)))
     answer = _read_events(exchange)

@@ -53,9 +53,7 @@ class Constant:
 
     def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
         gap_s = 1.0 / rate_rps
-        times = np.arange(rng.uniform(0.0, gap_s), duration_s, gap_s)
-        # arange may step onto its end by rounding
-        return times[times < duration_s]
+        return np.arange(rng.uniform(0.0, gap_s), duration_s, gap_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Client:
         try:
             url = urlsplit(base_url)
             port = url.port
+            (url.hostname or "").encode("idna")
         except ValueError as error:
             raise UserError(f"{base_url!r} is not a URL: {error}") from None
         if url.scheme not in {"http", "https"} or not url.hostname:

@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() < 200:
             return  # an interim answer, the real one follows
-        self.reusable = self._open and self._parser.should_keep_alive()
+        self.reusable = self._parser.should_keep_alive()
         self._end(None)
 
     def _end(self, failure: Failure | None) -> None:

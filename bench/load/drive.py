@@ -72,7 +72,7 @@ class _Drive:
                 await self._offer()
                 reporter.cancel()
         except TimeoutError:
-            self._give_up()
+            self._add_unsent()
             self._abandon(f"no complete answer when the trial's {limit_s:g} s were over")
         except asyncio.CancelledError:
             self._ending = Ending.INTERRUPTED
@@ -118,7 +118,7 @@ class _Drive:
     async def _fetch(self, flight: Flight) -> None:
         await self._client.fetch(self._requests[flight.planned.index], flight.exchange)
 
-    def _give_up(self) -> None:
+    def _add_unsent(self) -> None:
         """Count as attempts also what the deadline kept an open loop from sending."""
         if self._schedule.concurrency is None:
             for planned in self._schedule.requests[len(self._flights) :]:

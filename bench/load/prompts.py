@@ -19,7 +19,8 @@ from bench.records import Schedule
 _SALT_WORDS = 4
 _MAX_WORDS = 1024
 _MIN_WORDS = 64
-_ATTEMPTS = 8
+# Each attempt moves towards the count; more than one is needed only where tokens span words.
+_ATTEMPTS = 64
 # Markers of a word's beginning in byte-level (Ġ) and SentencePiece (▁) vocabularies.
 _WORD = re.compile("[Ġ▁]?([a-z]{2,12})")
 

@@ -49,12 +49,9 @@ def table_bytes(samples: tuple[Sample, ...]) -> bytes:
 
 def facts(trial: Trial, table: bytes) -> dict[str, Any]:
     """Everything but the samples, with the digest of their table."""
-    written = {
-        field.name: getattr(trial, field.name)
-        for field in dataclasses.fields(trial)
-        if field.name != "samples"
-    }
-    return {"format": FORMAT, "samples_sha256": digest(table), **_plain(written)}
+    written = dataclasses.asdict(dataclasses.replace(trial, samples=()))
+    del written["samples"]
+    return {"format": FORMAT, "samples_sha256": digest(table), **written}
 
 
 def digest(table: bytes) -> str:
@@ -65,14 +62,3 @@ def trial(facts: dict[str, Any], table: bytes) -> Trial:
     """The trial that was stored. Raises ValueError for facts or a table of another shape."""
     samples = pq.read_table(io.BytesIO(table)).to_pylist()
     return TypeAdapter(Trial).validate_python(facts | {"samples": samples})
-
-
-def _plain(value: Any) -> Any:
-    """Records as dictionaries, at any depth."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
-    return value

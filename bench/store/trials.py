@@ -75,6 +75,10 @@ class TrialStore:
             trials, key=lambda one: (one.scenario.name, one.models, one.block, one.position)
         )
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether any trial of a run is stored."""
+        return run_id in self._runs()
+
     def _runs(self) -> dict[str, list[Path]]:
         """JSON files by run. Run ids sort by time."""
         runs: dict[str, list[Path]] = {}

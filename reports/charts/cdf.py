@@ -14,10 +14,10 @@ from bench.records import Sample
 from reports import palette, wording
 from reports.case import Case
 from reports.charts.series import series_of
-from reports.charts.style import Chart, Line, empty, new_chart, seconds_axis
+from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis
 
 _MARKS = (50, 95)
-_MOST_POINTS = 400
+_MOST_POINTS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], capti
     """
     curves = _curves(case, latency)
     lines = [Line(curve.legend, curve.colour) for curve in curves]
-    chart, (axes,) = new_chart(f"{what}: distribution", lines, caption, plot_in=[2.35])
+    chart, (axes,) = new_chart(f"{what}: distribution", lines, caption, Frame(plots=(2.35,)))
     if not any(curve.answered for curve in curves):
         empty(axes, "no request succeeded" if curves else wording.NO_DATA)
         return chart

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -14,7 +15,7 @@ from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
 from reports import palette, wording
 from reports.case import Arms, arms_of, short_title
-from reports.charts.style import Chart, Line, empty, new_chart
+from reports.charts.style import Chart, Frame, Line, new_chart
 
 _BAND = (math.exp(-ALIKE), math.exp(ALIKE))
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20, 50, 100)
@@ -26,8 +27,9 @@ class _Row:
     """A ratio with its interval where there is one, and single blocks as dots."""
 
     label: str
-    text: str
+    result: str
     colour: str
+    sublabel: str = ""
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
@@ -42,12 +44,19 @@ class _Row:
 def forest(judgements: Sequence[Judgement], caption: str) -> Chart:
     """The primary metric of every case: interval, and each block as a dot."""
     rows = [
-        _pooled(f"{short_title(one)}\n{_metric(one.primary)}", one.primary, one.effects)
+        _pooled(short_title(one), one.primary, one.effects)
         for one in judgements
         if one.primary is not None
     ]
     lines = [Line(f"{_ratio(arms_of(judgements))}; dots: blocks; grey band: equivalent")]
-    return _plot("Primary metric of every scenario", rows, lines, caption, row_in=0.52)
+    chart, axes = _plot("Primary metric of every scenario", rows, lines, caption, row_in=0.78)
+    for y, row in enumerate(rows):
+        _text(axes, 0, y - 0.38, row.label, palette.INK, weight="bold")
+        _text(axes, 0, y - 0.18, row.sublabel, palette.MUTED)
+        _text(axes, 1, y - 0.38, row.result, row.colour, ha="right", weight="bold")
+        _lane(axes, y - 0.06, y + 0.46)
+        _draw_row(axes, y + 0.12, row)
+    return chart
 
 
 def blocks(judgement: Judgement, caption: str) -> Chart:
@@ -61,7 +70,15 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
         ]
         rows.append(_pooled("all blocks", judgement.primary, ()))
     lines = [Line(f"{_ratio(arms_of([judgement]))}; grey band: equivalent")]
-    return _plot(f"{name}, block by block", rows, lines, caption, row_in=0.3)
+    chart, axes = _plot(
+        f"{name}, block by block", rows, lines, caption, row_in=0.3, sides_in=(0.95, 1.35)
+    )
+    for y, row in enumerate(rows):
+        _text(axes, -0.03, y, row.label, palette.INK, ha="right")
+        _text(axes, 1.03, y, row.result.replace("  ", "\n"), row.colour)
+        _lane(axes, y - 0.5, y + 0.5)
+        _draw_row(axes, y, row)
+    return chart
 
 
 def _ratio(arms: Arms) -> str:
@@ -70,69 +87,74 @@ def _ratio(arms: Arms) -> str:
 
 
 def _pooled(label: str, comparison: Comparison, dots: tuple[float, ...]) -> _Row:
-    text = f"{wording.ratio(comparison)}\n{comparison.verdict}"
-    colour = palette.OUTCOME[comparison.verdict]
-    return _Row(label, text, colour, comparison.ratio, comparison.low, comparison.high, dots)
-
-
-def _metric(comparison: Comparison) -> str:
-    return f"{wording.metric(comparison.metric)} ({comparison.direction} is better)"
+    return _Row(
+        label=label,
+        result=f"{wording.ratio(comparison)}  {comparison.verdict}",
+        colour=palette.OUTCOME[comparison.verdict],
+        sublabel=f"{wording.metric(comparison.metric)} ({comparison.direction} is better)",
+        ratio=comparison.ratio,
+        low=comparison.low,
+        high=comparison.high,
+        dots=dots,
+    )
 
 
 def _plot(
-    title: str, rows: Sequence[_Row], lines: Sequence[Line], caption: str, row_in: float
-) -> Chart:
-    longest = max((len(part) for row in rows for part in row.label.split("\n")), default=0)
-    chart, (axes,) = new_chart(
-        title,
-        lines,
-        caption,
-        plot_in=[row_in * len(rows) if rows else 1.0],
-        left_in=0.4 + 0.066 * longest,
-        right_in=1.45,
-    )
-    numbers = [number for row in rows for number in row.numbers]
-    if not numbers:
-        empty(axes)
-        return chart
-    axes.axvspan(*_BAND, color=palette.BAND, zorder=0)
-    axes.axvline(1, color=palette.MUTED, linewidth=1)
-    for y, row in enumerate(rows):
-        _draw_row(axes, y, row)
-    _ratio_axis(axes, numbers)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows], size=8, color=palette.INK)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
+    title: str,
+    rows: Sequence[_Row],
+    lines: Sequence[Line],
+    caption: str,
+    *,
+    row_in: float,
+    sides_in: tuple[float, float] = (0.25, 0.25),
+) -> tuple[Chart, Axes]:
+    """The frame: a logarithmic axis of ratios, one unit of height for each row."""
+    height, (left, right) = max(len(rows), 1), sides_in
+    frame = Frame(plots=(row_in * height,), left=left, right=right, bottom=0.35)
+    chart, (axes,) = new_chart(title, lines, caption, frame)
+    axes.set_ylim(height - 0.5, -0.5)
+    axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    return chart
+    _ratio_axis(axes, [number for row in rows for number in row.numbers])
+    return chart, axes
 
 
-def _draw_row(axes: Axes, y: int, row: _Row) -> None:
+def _text(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    colour: str,
+    ha: Literal["left", "right"] = "left",
+    weight: str = "normal",
+) -> None:
+    """Text at a share of the width, and at the height of a row."""
+    place = axes.get_yaxis_transform()
+    axes.text(x, y, text, transform=place, size=8, color=colour, ha=ha, va="center", weight=weight)
+
+
+def _lane(axes: Axes, top: float, bottom: float) -> None:
+    """The band of equivalence and the line of no difference, behind one row."""
+    axes.fill_between(_BAND, top, bottom, color=palette.BAND, linewidth=0, zorder=0.4)
+    axes.vlines(1, top, bottom, color=palette.MUTED, linewidth=1, zorder=1)
+
+
+def _draw_row(axes: Axes, y: float, row: _Row) -> None:
     # Blocks lie just below their interval, which would hide them.
-    below = 0.0 if row.ratio is None else 0.2
+    below = 0.0 if row.ratio is None else 0.22
     heights = [y + below] * len(row.dots)
     axes.scatter(row.dots, heights, s=18, color=palette.MUTED, alpha=0.6, linewidths=0)
     if row.low is not None and row.high is not None:
         axes.plot([row.low, row.high], [y, y], color=row.colour, linewidth=2.4)
     if row.ratio is not None:
         axes.plot(row.ratio, y, "D", color=row.colour, markersize=6.5, markeredgecolor="white")
-    axes.text(
-        1.03,
-        y,
-        row.text,
-        transform=axes.get_yaxis_transform(),
-        size=8,
-        color=row.colour,
-        va="center",
-    )
 
 
 def _ratio_axis(axes: Axes, numbers: Sequence[float]) -> None:
     """Logarithmic, so that halving and doubling are equally far from 1."""
     axes.set_xscale("log")
-    low = min(*numbers, _NARROWEST[0]) / 1.08
-    high = max(*numbers, _NARROWEST[1]) * 1.08
+    low = min(*numbers, *_NARROWEST) / 1.08
+    high = max(*numbers, *_NARROWEST) * 1.08
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in _TICKS if low <= tick <= high]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

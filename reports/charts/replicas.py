@@ -9,7 +9,7 @@ from bench.records import Sample
 from reports import palette, wording
 from reports.case import Case
 from reports.charts.series import series_of
-from reports.charts.style import Chart, Line, empty, new_chart
+from reports.charts.style import Chart, Frame, Line, empty, new_chart
 
 _UNSERVED = "no replica"
 _BAR = 0.36
@@ -26,14 +26,9 @@ def replicas(case: Case, caption: str) -> Chart:
         for arm, counts in arms
     ]
     longest = max((len(name) for name in names), default=0)
-    chart, (axes,) = new_chart(
-        "Requests per replica",
-        lines,
-        caption,
-        plot_in=[0.52 * len(names) if arms else 1.0],
-        left_in=0.4 + 0.075 * longest,
-        right_in=0.5,
-    )
+    height_in = 0.52 * len(names) if arms else 1.0
+    frame = Frame(plots=(height_in,), left=0.4 + 0.075 * longest, right=0.5)
+    chart, (axes,) = new_chart("Requests per replica", lines, caption, frame)
     if not arms:
         empty(axes)
         return chart

@@ -12,10 +12,11 @@ from bench.records import Trial
 from reports import wording
 from reports.case import Case
 from reports.charts.series import in_flight, series_of, typical_block
-from reports.charts.style import Chart, Line, empty, new_chart, seconds_axis, subtitle
+from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis, subtitle
 
 # More points than this become one picture inside the chart, so that it stays small.
 _MOST_SHAPES = 1000
+_FRAME = Frame(plots=(1.75, 1.1), head=0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def timeline(case: Case, caption: str) -> Chart:
     tracks = _tracks(case, block)
     lines = [Line(track.legend, track.colour) for track in tracks]
     title = "Over time" if block is None else f"Over time, block {block + 1}: the same arrivals"
-    chart, (latency, flight) = new_chart(title, lines, caption, plot_in=[1.75, 1.1], gap_in=0.5)
+    chart, (latency, flight) = new_chart(title, lines, caption, _FRAME)
     if not tracks:
         empty(latency)
         empty(flight)

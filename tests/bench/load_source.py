@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 
 from bench.load.drive import run_schedule
@@ -50,6 +52,7 @@ def chunk(data: bytes) -> bytes:
 class Call:
     """One request as the server saw it. Times are of time.monotonic()."""
 
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     connection: int
     head: bytes
@@ -65,7 +68,13 @@ class Call:
 
     def reset(self) -> None:
         """Break the connection with a TCP reset instead of an orderly end."""
+        no_linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, no_linger)
         self.writer.transport.abort()
+
+    async def hang(self) -> None:
+        """Say nothing more until the client has gone."""
+        await self.reader.read()
 
     @property
     def prompt(self) -> str:
@@ -92,7 +101,7 @@ class Source:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
                 body = await reader.readexactly(length)
-                call = Call(writer, connection, head, body, monotonic())
+                call = Call(reader, writer, connection, head, body, monotonic())
                 self.calls.append(call)
                 await self.script(call)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -109,13 +118,17 @@ def source(script: Script) -> Iterator[Source]:
 
     async def main() -> None:
         server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
-        served.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ready.set()
         await stop.wait()
 
     loop = asyncio.new_event_loop()
-    runner = asyncio.Runner(loop_factory=lambda: loop)
-    thread = threading.Thread(target=lambda: (runner.run(main()), runner.close()))
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run)
     thread.start()
     ready.wait()
     try:

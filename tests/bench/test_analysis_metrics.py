@@ -69,6 +69,17 @@ def test_an_arm_never_looks_faster_by_failing(quantity: str, fails: int) -> None
         assert after >= before - 1e-9
 
 
+@pytest.mark.parametrize("quantity", ["ttft", "scheduled_ttft", "e2e", "scheduled_e2e", "tpot"])
+def test_a_stream_that_broke_after_its_first_tokens_took_forever(quantity: str) -> None:
+    broken = answered(0, 0.1, error=ErrorKind.TRUNCATED)
+    assert value(f"{quantity}_p50_s", [broken]) == math.inf
+
+
+def test_more_is_better_for_rates_of_work_and_for_attainment_only() -> None:
+    higher = {name for name, one in METRICS.items() if one.direction == "higher"}
+    assert higher == {"throughput_rps", "output_tps", "goodput_rps", "slo_attainment"}
+
+
 def test_scheduled_latencies_count_from_the_intended_arrival() -> None:
     late = answered(0, 0.5, scheduled_s=-2.0)
     assert value("ttft_p50_s", [late]) == pytest.approx(0.5)

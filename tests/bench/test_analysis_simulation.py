@@ -4,6 +4,8 @@ A request takes a lognormal time; each trial is faster or slower as a whole, for
 requests of one trial are correlated. The numbers here never enter results.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,103 +13,130 @@ import pytest
 from bench.analysis.compare import order
 from bench.analysis.interval import t_interval
 from bench.analysis.verdict import ALPHA, LOOKS, decide
-from bench.records import Verdict
+from bench.records import Role, Verdict
 
 Array = npt.NDArray[np.float64]
 
-RUNS = 2000
-REQUESTS = 60
-TRIAL_SPREAD = 0.08
+RUNS = 1500
+INTERLEAVED = tuple(order(block) for block in range(LOOKS[-1]))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Requests of a trial; the spread, in ln, of one request and of a whole trial."""
+
+    requests: int
+    request: float
+    trial: float
+
+
+# 300 requests an arm and block; a block's effect then spreads by 0.11, chosen so that a
+# gain of 10 % is found in two of three runs, as the rule was designed for. What these
+# tests say of power holds for that spread and not for any load.
+CALM = Noise(requests=150, request=0.6, trial=0.03)
+# 80 requests an arm and block, as in a short trial: it spreads by 0.26.
+NOISY = Noise(requests=40, request=0.8, trial=0.08)
 
 
 def effects(
-    *,
-    runs: int = RUNS,
-    blocks: int = 10,
-    ratio: float = 1.0,
-    drift: float = 0.0,
-    paired: bool = True,
+    noise: Noise, roles: tuple[tuple[Role, ...], ...] = INTERLEAVED, drift: float = 0.0
 ) -> Array:
-    """ln of p95 ratios [runs, blocks], two trials an arm and block pooled.
+    """ln of the ratios of pooled p95 [runs, blocks] of arms that are the same.
 
-    `drift` is how much slower, in ln, the machine gets from the first trial to the last.
+    `roles` are the trials in the order they ran, four a block. `drift` is by how much,
+    in ln, the machine gets slower from the first trial to the last.
     """
     random = np.random.default_rng(20260131)
-    schedule = [order(block) for block in range(blocks)]
-    if not paired:
-        flat = ["control"] * 2 * blocks + ["treatment"] * 2 * blocks
-    else:
-        flat = [role for block in schedule for role in block]
-    clock = drift * np.linspace(0, 1, 4 * blocks)
-    level = clock + random.normal(0, TRIAL_SPREAD, (runs, 4 * blocks))
-    times = np.exp(level[..., None] + random.normal(0, 0.8, (runs, 4 * blocks, REQUESTS)))
-    values = {
-        role: np.quantile(
-            times[:, [place for place, one in enumerate(flat) if one == role]].reshape(
-                runs, blocks, 2 * REQUESTS
-            ),
-            0.95,
-            axis=2,
-        )
-        for role in ("control", "treatment")
-    }
-    return np.asarray(np.log(ratio * values["treatment"] / values["control"]))
+    ran = np.array([role for block in roles for role in block])
+    clock = drift * np.linspace(0, 1, ran.size)
+    level = clock + random.normal(0, noise.trial, (RUNS, ran.size))
+    spread = random.normal(0, noise.request, (RUNS, ran.size, noise.requests))
+    times = level[..., None] + spread
+
+    def p95(role: Role) -> Array:
+        pooled = times[:, ran == role].reshape(RUNS, len(roles), -1)
+        return np.asarray(np.log(np.quantile(np.exp(pooled), 0.95, axis=2)))
+
+    return p95("treatment") - p95("control")
 
 
-def verdicts(seen: Array) -> list[Verdict]:
-    """What each run ends with: the first look that decides, else the last one."""
-    return [_first_decided(run) for run in seen.tolist()]
+@pytest.fixture(scope="module")
+def calm() -> Array:
+    return effects(CALM)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Array:
+    return effects(NOISY)
+
+
+def share(seen: Array, verdict: Verdict) -> float:
+    """How many of the runs end with that verdict."""
+    return [_first_decided(run) for run in seen.tolist()].count(verdict) / len(seen)
 
 
 def _first_decided(run: list[float]) -> Verdict:
-    verdict = Verdict.INCONCLUSIVE
-    for look in (look for look in LOOKS if look <= len(run)):
-        verdict = decide(run[:look], "lower", ALPHA, ALPHA).verdict
-        if verdict is not Verdict.INCONCLUSIVE:
-            break
-    return verdict
+    """What a run ends with: the first look that decides, else inconclusive."""
+    looks = [decide(run[:look], "lower", ALPHA, ALPHA) for look in LOOKS if look <= len(run)]
+    verdicts = [one.verdict for one in looks]
+    return next((one for one in verdicts if one is not Verdict.INCONCLUSIVE), verdicts[-1])
 
 
-def share(seen: list[Verdict], verdict: Verdict) -> float:
-    return seen.count(verdict) / len(seen)
+@pytest.mark.parametrize("verdict", [Verdict.BETTER, Verdict.WORSE])
+@pytest.mark.parametrize("load", ["calm", "noisy"])
+def test_an_arm_against_itself_is_rarely_better_and_rarely_worse(
+    load: str, verdict: Verdict, request: pytest.FixtureRequest
+) -> None:
+    assert share(request.getfixturevalue(load), verdict) <= 0.04
 
 
-def test_an_arm_against_itself_is_rarely_better_and_rarely_worse() -> None:
-    seen = verdicts(effects())
-    assert share(seen, Verdict.BETTER) <= 0.04
-    assert share(seen, Verdict.WORSE) <= 0.04
+def test_a_gain_of_a_fifth_is_nearly_always_found(calm: Array) -> None:
+    assert share(calm + np.log(0.8), Verdict.BETTER) >= 0.95
 
 
-def test_a_gain_of_a_fifth_is_nearly_always_found() -> None:
-    assert share(verdicts(effects(ratio=0.8)), Verdict.BETTER) >= 0.95
+def test_a_loss_of_a_quarter_is_nearly_always_found(calm: Array) -> None:
+    assert share(calm + np.log(1.25), Verdict.WORSE) >= 0.95
 
 
-def test_a_loss_of_a_quarter_is_nearly_always_found() -> None:
-    assert share(verdicts(effects(ratio=1.25)), Verdict.WORSE) >= 0.95
+def test_a_real_difference_is_hardly_ever_found_the_wrong_way_round(noisy: Array) -> None:
+    assert share(noisy + np.log(0.8), Verdict.WORSE) <= 0.005
 
 
-@pytest.mark.parametrize("blocks", [4, 10])
-def test_the_interval_of_one_look_holds_the_truth_as_often_as_it_says(blocks: int) -> None:
-    truth = np.log(0.9)
-    intervals = [t_interval(run, ALPHA) for run in effects(blocks=blocks, ratio=0.9).tolist()]
+@pytest.mark.parametrize("blocks", LOOKS)
+def test_the_interval_of_one_look_holds_the_truth_as_often_as_it_says(
+    noisy: Array, blocks: int
+) -> None:
+    truth = float(np.log(0.9))
+    intervals = [t_interval(run, ALPHA) for run in (noisy[:, :blocks] + truth).tolist()]
     held = [one is not None and one.low <= truth <= one.high for one in intervals]
-    # 98 % nominal; three standard errors of 2000 runs are 0.9 %.
-    assert sum(held) / len(held) == pytest.approx(1 - ALPHA, abs=0.01)
+    # Three standard errors of so many runs are 0.011.
+    assert sum(held) / len(held) == pytest.approx(1 - ALPHA, abs=0.011)
 
 
 def test_interleaving_cancels_a_drift_that_would_otherwise_be_the_effect() -> None:
-    """A machine that warms up by 30 % in the run, and arms that are the same."""
-    interleaved = verdicts(effects(drift=-0.3))
-    one_after_the_other = verdicts(effects(drift=-0.3, paired=False))
-    assert share(interleaved, Verdict.BETTER) <= 0.04
-    assert share(interleaved, Verdict.WORSE) <= 0.04
-    assert share(one_after_the_other, Verdict.BETTER) >= 0.4
+    """The machine gets faster by a quarter in the run, and the arms are the same."""
+    in_turn: tuple[tuple[Role, ...], ...] = (
+        *(("control",) * 4,) * 2,
+        *(("treatment",) * 4,) * 2,
+    )
+    drifting = effects(CALM, INTERLEAVED[:4], drift=-0.3)
+    assert share(drifting, Verdict.BETTER) <= 0.04
+    assert share(drifting, Verdict.WORSE) <= 0.04
+    assert share(effects(CALM, in_turn, drift=-0.3), Verdict.BETTER) >= 0.2
 
 
-@pytest.mark.parametrize("block", [0, 1, 7])
-def test_each_blocks_order_gives_both_arms_the_same_mean_place(block: int) -> None:
-    places = {"control": 0, "treatment": 0}
+@pytest.mark.parametrize("block", range(4))
+def test_within_each_block_both_arms_have_the_same_mean_place(block: int) -> None:
+    places: dict[Role, int] = {"control": 0, "treatment": 0}
     for place, role in enumerate(order(block)):
         places[role] += place
     assert places["control"] == places["treatment"]
-    assert order(block) == order(block + 1)[::-1][::-1] or order(block) != order(block + 1)
+
+
+def test_the_arm_that_goes_first_alternates() -> None:
+    assert [order(block)[0] for block in range(4)] == [
+        "control",
+        "treatment",
+        "control",
+        "treatment",
+    ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from bench.load.answer import read_answer
-from bench.load.exchange import Exchange, Failure
-from bench.records import ErrorKind
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.load.answer import read_answer
+from bench.load.exchange import Exchange, Failure
+from bench.records import ErrorKind
 from tests.bench.load_source import DONE, ROLE, STOP, delta, event, usage
 
 TOKEN = delta(content="x")
@@ -70,7 +72,7 @@ def test_the_reading_does_not_depend_on_how_the_bytes_are_cut(data: st.DataObjec
     stream = ROLE + TOKEN + delta(content="grüße") + STOP + usage(7, 2) + DONE
     edges = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=12)))
     bounds = [0, *edges, len(stream)]
-    pieces = [stream[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(bounds)]
     answer = read_answer(exchange(*pieces))
     ends = (stream.index(TOKEN) + len(TOKEN), stream.index(STOP))
     assert answer.chunk_s == [1.0 + sum(edge < end for edge in edges) for end in ends]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench.load.arrivals import ClosedLoop, Constant, OnOff, OpenLoop, Poisson
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from bench.load.arrivals import ClosedLoop, Constant, OnOff, OpenLoop, Poisson
 
 PROCESSES = st.one_of(
     st.just(Poisson(load=0.8)),

@@ -6,9 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-from bench.errors import UserError
-from bench.load.prompts import PromptMaker, make_prompts
-from bench.records import PlannedRequest, Schedule
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import (
@@ -20,6 +17,10 @@ from tokenizers import (
     processors,
     trainers,
 )
+
+from bench.errors import UserError
+from bench.load.prompts import PromptMaker, make_prompts
+from bench.records import PlannedRequest, Schedule
 
 TEMPLATE = "<|begin|>user\n{}\n<|begin|>assistant\n"
 SPECIAL = ["<unk>", "<|begin|>", "<|end|>"]
@@ -75,6 +76,15 @@ def sentencepiece_bpe() -> Tokenizer:
     return tokenizer
 
 
+def superwords() -> Tokenizer:
+    """Tokens that span words, so that a text has fewer tokens than words."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(corpus(), trainer)
+    return tokenizer
+
+
 FAMILIES = {"byte-level": byte_level, "unigram": unigram, "sentencepiece": sentencepiece_bpe}
 
 
@@ -104,6 +114,21 @@ def test_a_prompt_has_exactly_the_tokens_asked_for(
 ) -> None:
     text = maker.make(tokens, seed, salt)
     assert len(tokenizer.encode(text, add_special_tokens=False)) == tokens
+
+
+@pytest.fixture(scope="module")
+def superword_maker(tmp_path_factory: pytest.TempPathFactory) -> PromptMaker:
+    path = tmp_path_factory.mktemp("superwords")
+    superwords().save(str(path / "tokenizer.json"))
+    return PromptMaker(path)
+
+
+@given(st.integers(2, 400), SEEDS)
+def test_a_prompt_is_exact_also_where_tokens_span_words(
+    superword_maker: PromptMaker, tokens: int, seed: int
+) -> None:
+    text = superword_maker.make(tokens, seed, "trial")
+    assert superword_maker.count(text) == tokens
 
 
 @given(st.integers(2, 100), SEEDS)
@@ -150,7 +175,7 @@ def test_prompts_follow_the_schedule_with_each_models_own_maker(maker: PromptMak
 def test_a_prompt_shorter_than_the_template_is_refused_with_the_least_length(
     maker: PromptMaker,
 ) -> None:
-    with pytest.raises(UserError, match="a prompt of 13 tokens is wanted.*has 14"):
+    with pytest.raises(UserError, match=r"a prompt of 13 tokens is wanted.* has 14"):
         maker.with_overhead(12).make(13, 1, "trial")
 
 

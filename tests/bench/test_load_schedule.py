@@ -6,24 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bench.errors import UserError
 from bench.load.arrivals import Constant, OnOff, OpenLoop, Poisson
 from bench.load.schedule import plan_closed_loop, plan_open_loop
 from bench.load.workload import Bimodal, LogNormal, Uniform, Workload
 from bench.records import Schedule
-from hypothesis import given
-from hypothesis import strategies as st
 
 WORKLOAD = Workload(prompt=Uniform(32, 64), output=Bimodal(8, 160, 0.15))
-ARRIVALS = st.sampled_from(
-    [Poisson(load=0.8), Constant(load=0.8), OnOff(load=0.8, on_s=1, off_s=3, ratio=3)]
-)
+POISSON = Poisson(load=0.8)
+ARRIVALS = st.sampled_from([POISSON, Constant(load=0.8), OnOff(load=0.8, on_s=1, off_s=3, ratio=3)])
 SEEDS = st.integers(0, 2**63)
 
 
 def plan(
     seed: int = 1,
-    arrival: OpenLoop = Poisson(load=0.8),
+    arrival: OpenLoop = POISSON,
     rates_rps: dict[str, float] | None = None,
     duration_s: float = 20.0,
 ) -> Schedule:

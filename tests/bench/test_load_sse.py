@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from bench.load.sse import Event, events
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bench.load.sse import Event, events
 
 VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1)
 NEWLINES = st.sampled_from(["\n", "\r\n"])
@@ -60,7 +61,9 @@ def test_an_event_that_no_blank_line_ended_is_dropped() -> None:
     assert list(events([(1.0, b"data: a\n\ndata: b\n")])) == [Event(1.0, "message", "a")]
 
 
-@pytest.mark.parametrize("stream", [b"", b"\n\n\n", b": ping\n\n", b"id: 7\nretry: 5\n\n", b"hi\n\n"])
+@pytest.mark.parametrize(
+    "stream", [b"", b"\n\n\n", b": ping\n\n", b"id: 7\nretry: 5\n\n", b"hi\n\n"]
+)
 def test_what_carries_no_data_is_no_event(stream: bytes) -> None:
     assert list(events([(1.0, stream)])) == []
 

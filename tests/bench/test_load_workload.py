@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from bench.load.workload import Bimodal, Distribution, Fixed, LogNormal, Uniform
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bench.load.workload import Bimodal, Distribution, Fixed, LogNormal, Uniform
 
 LENGTHS = st.integers(1, 500)
 
@@ -21,9 +22,7 @@ def distributions(draw: st.DrawFn) -> tuple[Distribution, int, int]:
         st.one_of(
             st.just(Uniform(low, high)),
             st.builds(Bimodal, st.just(low), st.just(high), st.floats(0, 1)),
-            st.builds(
-                LogNormal, st.floats(1, 500), st.floats(0.1, 2), st.just(low), st.just(high)
-            ),
+            st.builds(LogNormal, st.floats(1, 500), st.floats(0.1, 2), st.just(low), st.just(high)),
         )
     )
     return distribution, low, high
@@ -39,7 +38,9 @@ def test_lengths_stay_in_bounds_and_average_to_the_mean(
     assert low <= lengths.min()
     assert lengths.max() <= high
     # six standard errors of the widest distribution within the bounds
-    assert lengths.mean() == pytest.approx(distribution.mean(), abs=6 * (high - low) / 2 / 2000**0.5)
+    assert lengths.mean() == pytest.approx(
+        distribution.mean(), abs=6 * (high - low) / 2 / 2000**0.5
+    )
 
 
 def test_fixed_lengths_are_all_the_same() -> None:
@@ -55,6 +56,13 @@ def test_bimodal_has_the_share_of_long_ones() -> None:
     lengths = Bimodal(short=8, long=160, long_share=0.15).sample(20_000, np.random.default_rng(1))
     assert np.mean(lengths == 160) == pytest.approx(0.15, abs=0.01)
     assert set(lengths) == {8, 160}
+
+
+@pytest.mark.parametrize("bounds", [(1, 20), (3, 6)])
+def test_the_mean_of_a_lognormal_allows_for_rounding_and_bounds(bounds: tuple[int, int]) -> None:
+    distribution = LogNormal(4, 0.6, *bounds)
+    lengths = distribution.sample(200_000, np.random.default_rng(1))
+    assert distribution.mean() == pytest.approx(lengths.mean(), rel=0.005)
 
 
 def test_lognormal_has_its_median_and_a_heavy_tail() -> None:

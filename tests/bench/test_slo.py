@@ -49,6 +49,7 @@ def test_shipped_file_is_valid_for_every_scenario() -> None:
         ("default: {ttft_s: -1}", "default.ttft_s: .*greater than 0, seen -1"),
         ("default: {ttft_s: fast}", "default.ttft_s: .*seen 'fast'"),
         ("default: {ttft_s: .nan}", "default.ttft_s: .*seen nan"),
+        ("default: {ttft_s: .inf}", "default.ttft_s: .*seen inf"),
         ("default: {attainment: 90}", "default.attainment: .*seen 90"),
         ("defaults: {}", "defaults: .*not permitted"),
         ("scenarios: {x: {models: {m: 3}}}", "scenarios.x.models.m: .*seen 3"),

@@ -25,8 +25,8 @@ class Family:
     model_type: str
     config: Mapping[str, Any]
     special_tokens: tuple[str, ...]
-    begin_token: str
-    end_token: str
+    bos: str
+    eos: str
     chat_template: str
 
 
@@ -90,8 +90,8 @@ FAMILIES: Mapping[Architecture, Family] = {
             "<|end_header_id|>",
             "<|eot_id|>",
         ),
-        begin_token="<|begin_of_text|>",
-        end_token="<|eot_id|>",
+        bos="<|begin_of_text|>",
+        eos="<|eot_id|>",
         chat_template=_LLAMA_TEMPLATE,
     ),
     "qwen2": Family(
@@ -105,8 +105,8 @@ FAMILIES: Mapping[Architecture, Family] = {
             "use_sliding_window": False,
         },
         special_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-        begin_token="<|endoftext|>",
-        end_token="<|im_end|>",
+        bos="<|endoftext|>",
+        eos="<|im_end|>",
         chat_template=_QWEN_TEMPLATE,
     ),
     "mistral": Family(
@@ -119,8 +119,8 @@ FAMILIES: Mapping[Architecture, Family] = {
             "sliding_window": None,
         },
         special_tokens=("<s>", "</s>", "[INST]", "[/INST]"),
-        begin_token="<s>",
-        end_token="</s>",
+        bos="<s>",
+        eos="</s>",
         chat_template=_MISTRAL_TEMPLATE,
     ),
 }

@@ -18,6 +18,7 @@ from bench.process import Guarded, last_lines
 from bench.progress import Progress, Step
 
 NEEDED_BYTES = 4 * 10**9  # 2.2 GB installed, the rest while unpacking
+_PIP_NEWS = ("Collecting", "Downloading", "Processing", "Installing", "Successfully")
 LOCK_TIMEOUT_S = 900.0
 
 
@@ -83,7 +84,12 @@ def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
     process = Guarded(command, log=log)
     try:
         while (code := process.wait(1.0)) is None:
-            step.update(last_lines(log)[:80])
+            step.update(_doing(log))
     finally:
         process.terminate()
     return None if code == 0 else reason(log)
+
+
+def _doing(log: Path) -> str:
+    lines = last_lines(log, 20).splitlines()
+    return next((line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS)), "")

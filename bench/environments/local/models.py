@@ -106,8 +106,8 @@ def _config(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
 
 def _token_ids(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
     return {
-        "bos_token_id": tokenizer.token_to_id(family.begin_token),
-        "eos_token_id": tokenizer.token_to_id(family.end_token),
+        "bos_token_id": tokenizer.token_to_id(family.bos),
+        "eos_token_id": tokenizer.token_to_id(family.eos),
     }
 
 

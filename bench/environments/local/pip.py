@@ -35,12 +35,13 @@ def install(run: Run, requirements: Path, torch: str) -> None:
     (an index, a folder of wheels), and where it does that index of PyTorch is often out
     of reach; so pip is first asked as it is configured.
     """
-    if as_configured := run([*_INSTALL, torch]):
-        if from_index := run([*_INSTALL, *_TORCH_INDEX, torch]):
-            raise UserError(
-                f"cannot install {torch}: pip as configured says {as_configured!r}, "
-                f"{TORCH_INDEX} says {from_index!r}; make that index reachable, or put the "
-                "wheel in a folder and name it in PIP_FIND_LINKS"
-            )
+    if (as_configured := run([*_INSTALL, torch])) and (
+        from_index := run([*_INSTALL, *_TORCH_INDEX, torch])
+    ):
+        raise UserError(
+            f"cannot install {torch}: pip as configured says {as_configured!r}, "
+            f"{TORCH_INDEX} says {from_index!r}; make that index reachable, or put the "
+            "wheel in a folder and name it in PIP_FIND_LINKS"
+        )
     if failure := run([*_INSTALL, "--requirement", str(requirements)]):
         raise UserError(f"cannot install the engine: pip says {failure!r}; check pip's index")

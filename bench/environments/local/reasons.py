@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.process import last_lines
 
-# "ValueError: text", "ERROR: text" of pip, with or without vLLM's prefix
-# "(EngineCore pid=7) ERROR 01-31 23:59:59 [core.py:42] ".
+# vLLM writes "(EngineCore pid=7) ERROR 01-31 23:59:59 [core.py:42] text".
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ \d\d-\d\d [\d:]{8} \[[^\]]+\] )?")
-_ERROR = re.compile(r"^(?:ERROR|[\w.]*(?:Error|Exception|Interrupt)): \S")
+# "ValueError: text" of Python, "ERROR: text" of pip.
+_ERROR = re.compile(r"^(?:ERROR|[\w.]*(?:Error|Exception)): \S")
 # Errors that only say that another process had one.
 _SECONDARY = re.compile(r"Engine core initialization failed|EngineDeadError")
 
@@ -21,7 +21,15 @@ LIMIT = 300
 def reason(log: Path) -> str:
     """The last primary error in a log, else its last line, else that it is empty."""
     lines = [_PREFIX.sub("", line) for line in last_lines(log, LOOK_BACK_LINES).splitlines()]
-    errors = [line for line in lines if _ERROR.match(line)]
-    primary = [line for line in errors if not _SECONDARY.search(line)]
-    told = (primary or errors or lines or ["it wrote nothing"])[-1].strip()
+    errors = [index for index, line in enumerate(lines) if _ERROR.match(line)]
+    primary = [index for index in errors if not _SECONDARY.search(lines[index])]
+    told = _message(lines, (primary or errors or [len(lines) - 1])[-1]) if lines else ""
+    told = told or "it wrote nothing"
     return told if len(told) <= LIMIT else told[: LIMIT - 1] + "…"
+
+
+def _message(lines: list[str], index: int) -> str:
+    """The line at `index`, with its first detail where that is indented below it."""
+    below = lines[index + 1] if index + 1 < len(lines) else ""
+    detail = f": {below.strip()}" if below.startswith(" ") else ""
+    return lines[index].strip() + detail

@@ -1,9 +1,9 @@
 """Runs the host: import, wait for a lease, fork the replicas, stop them when it ends.
 
-The specification is a JSON file: `environment` (set before the import), `folder` (for
-the socket and temporary files, removed at the end), `state` (written here, read by
-whoever looks for running engines), `fingerprint` (copied into the state) and
-`replicas` (see ReplicaSpec).
+The specification is a JSON file: `environment` (variables to set before the import, in
+place of any VLLM_ ones), `folder` (for the socket and temporary files, removed at the
+end), `state` (written here, read by whoever looks for running engines), `fingerprint`
+(copied into the state) and `replicas` (see ReplicaSpec).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,15 @@ STOP_GRACE_S = 5.0
 def main(spec_file: str) -> None:
     """Run a host for vLLM servers."""
     spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
-    os.environ.update(spec["environment"])
+    _set_environment(spec["environment"])
     run(spec, _load_vllm)
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    # Settings of the user's shell would override the topology unseen.
+    for name in [name for name in os.environ if name.startswith("VLLM_")]:
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def _load_vllm() -> Serve:

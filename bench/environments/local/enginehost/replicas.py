@@ -14,18 +14,19 @@ from multiprocessing.process import BaseProcess
 
 PR_SET_PDEATHSIG = 1
 
-Serve = Callable[[Sequence[str]], None]
-
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """A server to run: its name, CPU core, log file, HTTP port and vLLM arguments."""
+    """A server to run: its name, CPU core, vLLM arguments, HTTP port and log file."""
 
     name: str
     core: int
-    log: str
-    port: int
     argv: tuple[str, ...]
+    port: int
+    log: str
+
+
+Serve = Callable[[ReplicaSpec], None]
 
 
 def tie_children_to_parents() -> None:
@@ -34,9 +35,18 @@ def tie_children_to_parents() -> None:
     Holds for the replicas, and for the engine process that each forks in turn.
     """
     libc = ctypes.CDLL(None)
-    os.register_at_fork(
-        after_in_child=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
+    parent = os.getpid()
+
+    def note_parent() -> None:
+        nonlocal parent
+        parent = os.getpid()
+
+    def die_with_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.register_at_fork(before=note_parent, after_in_child=die_with_parent)
 
 
 def start_replica(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> BaseProcess:
@@ -67,7 +77,7 @@ def _run(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> None:
     log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    serve(spec.argv)
+    serve(spec)
 
 
 def _signal_groups(processes: Sequence[BaseProcess], number: signal.Signals) -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-from collections.abc import Sequence
 from typing import Any
 
-import setproctitle
 import uvloop
 from vllm.entrypoints.launchers.api_server.entry import run_server
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
@@ -19,6 +17,11 @@ from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 from vllm.model_executor.models import registry
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.utils.system_utils import set_process_title
+
+from .replicas import ReplicaSpec
+
+LOOPBACK = "127.0.0.1"
 
 # The rest of what a server has imported by the time it has answered its first
 # request (found with an audit hook on `import`): what is imported here costs once, later
@@ -90,9 +93,11 @@ def _fork_instead_of_spawning() -> None:
     registry._run_in_subprocess = lambda inspect: inspect()
 
 
-def serve(argv: Sequence[str]) -> None:
-    """Serve as `python -m vllm.entrypoints.openai.api_server *argv` would, until SIGTERM."""
-    setproctitle.setproctitle(" ".join(["vllm", *argv]))
-    args = make_arg_parser(FlexibleArgumentParser()).parse_args(list(argv))
+def serve(spec: ReplicaSpec) -> None:
+    """Serve as `python -m vllm.entrypoints.openai.api_server` would, until SIGTERM."""
+    set_process_title(spec.name)
+    args = make_arg_parser(FlexibleArgumentParser()).parse_args(
+        [*spec.argv, "--host", LOOPBACK, "--port", str(spec.port)]
+    )
     validate_parsed_serve_args(args)
     uvloop.run(run_server(args))

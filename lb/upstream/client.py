@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from lb.connection import BadAnswer, ConnectFailed, Connection, ConnectionLost, Response
 from lb.endpoint import Endpoint
+from lb.upstream.connection import Connection
+from lb.upstream.errors import BadAnswerError, ConnectFailedError, ConnectionLostError
+from lb.upstream.response import Response
 
 _CONNECT_TIMEOUT_S = 5.0
 # Less than the 5 s after which vLLM (uvicorn) closes an idle connection, so that a
@@ -32,7 +34,7 @@ class Upstream:
             response = kept.exchange(message)
             try:
                 return await response.begun()
-            except ConnectionLost:
+            except ConnectionLostError:
                 # Closed without a byte on a connection that was idle before: the
                 # replica was closing it as we wrote. That is no failure of its own.
                 if response.touched:
@@ -49,11 +51,11 @@ class Upstream:
             while not response.finished:
                 body += await response.read()
                 if len(body) > limit_bytes:
-                    raise BadAnswer(f"sent more than {limit_bytes} bytes for {path}")
+                    raise BadAnswerError(f"sent more than {limit_bytes} bytes for {path}")
         finally:
             response.close()
         if response.status != 200:
-            raise BadAnswer(f"answered {path} with status {response.status}")
+            raise BadAnswerError(f"answered {path} with status {response.status}")
         return bytes(body)
 
     def close(self) -> None:
@@ -86,8 +88,8 @@ class Upstream:
                     lambda: Connection(free), endpoint.host, endpoint.port
                 )
         except TimeoutError:
-            raise ConnectFailed(f"did not accept within {_CONNECT_TIMEOUT_S:g} s") from None
+            raise ConnectFailedError(f"did not accept within {_CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConnectFailed(f"cannot be connected to ({reason})") from None
+            raise ConnectFailedError(f"cannot be connected to ({reason})") from None
         return connection

@@ -1,0 +1,166 @@
+"""The engines of a run: found again or started, watched, and given up."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from bench.environments.local.answers import await_answers
+from bench.environments.local.enginehost.replicas import ReplicaSpec
+from bench.environments.local.hosting import (
+    HostSpec,
+    Lease,
+    engine_environment,
+    make_host_folder,
+    start_host,
+)
+from bench.environments.local.planning import PlannedReplica
+from bench.environments.local.ports import LOOPBACK
+from bench.environments.local.reasons import reason
+from bench.environments.local.state import (
+    Engines,
+    RunningReplica,
+    end_engines,
+    read_engines,
+    state_file,
+    why_unusable,
+)
+from bench.errors import UserError
+from bench.progress import Progress, Step
+from bench.records import Replica
+
+START_TIMEOUT_S = 600.0
+REUSE_TIMEOUT_S = 30.0
+
+Found = TypeVar("Found")
+
+
+class EngineSet:
+    """The one set of engines of a cache folder. Whoever uses it holds the run lock."""
+
+    def __init__(self, cache: Path, logs: Path, progress: Progress) -> None:
+        self._cache = cache
+        self._logs = logs
+        self._progress = progress
+        self._state = state_file(cache)
+        self._lease: Lease | None = None
+        self._host: subprocess.Popen[bytes] | None = None
+        self._running: tuple[RunningReplica, ...] = ()
+
+    def find(self, wanted: Sequence[PlannedReplica], fingerprint: str) -> tuple[Replica, ...]:
+        """Running engines that serve `wanted`, each having answered again.
+
+        Engines that cannot are ended, and the result is empty.
+        """
+        engines = read_engines(self._state)
+        if engines is None:
+            return ()
+        unusable = why_unusable(engines, wanted, fingerprint) or self._take_over(engines, wanted)
+        if unusable is None:
+            return self._replicas(wanted)
+        self._progress.note(f"engines that were left are ended: {unusable}")
+        self.release(keep=False)
+        return ()
+
+    def start(
+        self,
+        python: Path,
+        wanted: Sequence[PlannedReplica],
+        fingerprint: str,
+        ports: Iterator[int],
+    ) -> tuple[Replica, ...]:
+        """Start engines for `wanted`; return when each has answered.
+
+        Raises UserError with one line and the log when one dies or does not answer.
+        """
+        folder = make_host_folder()
+        specs = [
+            ReplicaSpec(plan.name, plan.core, plan.argv, next(ports), str(self._log(plan.name)))
+            for plan in wanted
+        ]
+        environment = engine_environment(self._cache, folder)
+        spec = HostSpec(environment, str(folder), str(self._state), fingerprint, specs)
+        with self._progress.step(f"starting {len(specs)} engines") as step:
+            self._host = start_host(python, spec, self._log("host"))
+            self._lease = self._await(lambda: _connect(folder), step, "starting Python")
+            self._running = self._await(self._forked, step, "importing vLLM")
+            replicas = self._replicas(wanted)
+            await_answers(replicas, step, START_TIMEOUT_S, self._require_alive)
+        return replicas
+
+    def dead(self) -> tuple[str, ...]:
+        """Replicas that no longer run, each with the reason and its log."""
+        return tuple(
+            f"{replica.spec.name} ({reason(Path(replica.spec.log))}; see {replica.spec.log})"
+            for replica in self._running
+            if not replica.alive
+        )
+
+    def release(self, *, keep: bool) -> None:
+        """End the engines, or with `keep` leave them running. Safe to repeat."""
+        if self._lease is not None:
+            if keep:
+                self._lease.keep()
+            self._lease.close()
+            self._lease = None
+        if not keep:
+            if self._host is not None:
+                self._host.terminate()
+                self._host.wait()
+            if engines := read_engines(self._state):
+                end_engines(engines, self._state)
+
+    def _take_over(self, engines: Engines, wanted: Sequence[PlannedReplica]) -> str | None:
+        """Lease running engines and ask each for an answer; None, or what went wrong."""
+        names = {plan.name for plan in wanted}
+        self._running = tuple(one for one in engines.replicas if one.spec.name in names)
+        try:
+            self._lease = Lease(engines.folder)
+            with self._progress.step("asking the engines that were kept") as step:
+                await_answers(self._replicas(wanted), step, REUSE_TIMEOUT_S, self._require_alive)
+        except OSError as error:
+            return f"their host does not answer ({error.strerror})"
+        except UserError as error:
+            return str(error)
+        return None
+
+    def _await(self, look: Callable[[], Found | None], step: Step, doing: str) -> Found:
+        assert self._host is not None
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while (found := look()) is None:
+            step.update(doing)
+            if self._host.poll() is not None:
+                log = self._log("host")
+                raise UserError(f"the engines' host died at start: {reason(log)}; see {log}")
+            if time.monotonic() > deadline_s:
+                raise UserError(f"{doing} took more than {START_TIMEOUT_S:.0f} s; try again")
+            time.sleep(0.05)
+        return found
+
+    def _forked(self) -> tuple[RunningReplica, ...] | None:
+        engines = read_engines(self._state)
+        return engines.replicas or None if engines else None
+
+    def _require_alive(self) -> None:
+        if dead := self.dead():
+            raise UserError(f"engine died: {dead[0]}")
+
+    def _replicas(self, wanted: Sequence[PlannedReplica]) -> tuple[Replica, ...]:
+        ports = {replica.spec.name: replica.spec.port for replica in self._running}
+        return tuple(
+            Replica(plan.model, plan.name, f"http://{LOOPBACK}:{ports[plan.name]}")
+            for plan in wanted
+        )
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+
+def _connect(folder: Path) -> Lease | None:
+    try:
+        return Lease(folder)
+    except OSError:
+        return None

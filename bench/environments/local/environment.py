@@ -1,0 +1,103 @@
+"""Environment `local`: engines and balancers as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.environments.local.balancers import Balancers
+from bench.environments.local.engine_venv import EngineVenv
+from bench.environments.local.engines import EngineSet
+from bench.environments.local.facts import local_facts
+from bench.environments.local.hosting import host_fingerprint
+from bench.environments.local.install import ensure_engine
+from bench.environments.local.kept import run_lock
+from bench.environments.local.memory import available_memory, check_memory
+from bench.environments.local.models import model_folder
+from bench.environments.local.planning import PlannedReplica, plan_replicas
+from bench.environments.local.ports import free_ports
+from bench.progress import Progress
+from bench.records import Replica
+from bench.topology import Arm, Model, Topology
+
+
+class LocalEnvironment:
+    """Real vLLM engines on the CPU, and the balancers in front of them.
+
+    Everything lives under `cache`: the engine's packages, model folders, logs, and the
+    note of what runs. With `keep` the engines stay after `stop` for the next run.
+    """
+
+    name = "local"
+
+    def __init__(
+        self, cache: Path, topology: Topology, progress: Progress, *, keep: bool = False
+    ) -> None:
+        self._cache = cache
+        self._topology = topology
+        self._progress = progress
+        self._keep = keep
+        logs = cache / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        self._engines = EngineSet(cache, logs, progress)
+        self._balancers = Balancers(logs, progress)
+        self._folders: dict[str, Path] = {}
+        self._facts: Mapping[str, Any] = {}
+        self._ready = False
+        self._cleanup = ExitStack()
+
+    def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
+        """Bring up every replica of `models`, or find them where a run has kept them."""
+        started_s = time.monotonic()
+        self._cleanup.enter_context(run_lock(self._cache, self._progress))
+        self._cleanup.callback(self._release_engines)
+        venv = ensure_engine(self._cache, self._progress)
+        self._folders = {model.name: model_folder(model, self._cache) for model in models}
+        cores = sorted(os.sched_getaffinity(0))
+        plans = plan_replicas(self._topology, models, self._folders, cores)
+        mark = host_fingerprint(venv.fingerprint)
+        found = self._engines.find(plans, mark)
+        replicas = found or self._start_engines(venv, plans, mark)
+        self._ready = True
+        self._facts = {
+            **local_facts(venv, self._topology.engine, models, plans),
+            "engines": "found running" if found else "started",
+            "start_s": round(time.monotonic() - started_s, 1),
+        }
+        self._balancers.serve(replicas)
+        self._cleanup.callback(self._balancers.stop)
+        return replicas
+
+    def arm_url(self, arm: Arm) -> str:
+        """Base URL of the arm's balancer, started at first use, ready for all replicas."""
+        return self._balancers.url(arm)
+
+    def tokenizer_folder(self, model: str) -> Path:
+        """Folder that holds the model's tokenizer.json and chat template."""
+        return self._folders[model]
+
+    def dead_replicas(self) -> tuple[str, ...]:
+        """Replicas that no longer run, each with the reason and its log."""
+        return self._engines.dead()
+
+    def facts(self) -> Mapping[str, Any]:
+        """Engine versions and flags, weights, pinning, hardware, how the start went."""
+        return self._facts
+
+    def stop(self) -> None:
+        """Stop balancers, and the engines unless they are to be kept. Safe to repeat."""
+        self._cleanup.close()
+
+    def _start_engines(
+        self, venv: EngineVenv, plans: Sequence[PlannedReplica], mark: str
+    ) -> tuple[Replica, ...]:
+        check_memory(plans, available_memory())
+        arms = {arm.port for arm in self._topology.arms.values()}
+        ports = free_ports(self._topology.engine.first_port, reserved=arms)
+        return self._engines.start(venv.python, plans, mark, ports)
+
+    def _release_engines(self) -> None:
+        self._engines.release(keep=self._keep and self._ready and not self._engines.dead())

@@ -1,0 +1,106 @@
+"""Starts an engine host and holds a lease on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.environments.local import enginehost
+from bench.environments.local.enginehost.leases import KEEP
+from bench.environments.local.enginehost.main import SOCKET
+from bench.environments.local.enginehost.replicas import ReplicaSpec
+from bench.environments.local.host_command import host_command
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """What a host is told; see `enginehost.main`."""
+
+    environment: Mapping[str, str]
+    folder: str
+    state: str
+    fingerprint: str
+    replicas: Sequence[ReplicaSpec]
+
+
+class Lease:
+    """Keeps the engines of a host alive until it is closed or this process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Connect to the host that owns `folder`. Raises OSError if it does not listen."""
+        self._connection = socket.socket(socket.AF_UNIX)
+        try:
+            self._connection.connect(str(folder / SOCKET))
+        except OSError:
+            self._connection.close()
+            raise
+
+    def keep(self) -> None:
+        """Let the engines outlive this lease. Raises OSError if the host is gone."""
+        self._connection.sendall(KEEP)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def host_fingerprint(venv_fingerprint: str) -> str:
+    """What engines must have been started with to be used again: packages and this code."""
+    digest = hashlib.sha256(venv_fingerprint.encode())
+    for file in [Path(__file__), *sorted(Path(enginehost.__file__).parent.glob("*.py"))]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def make_host_folder() -> Path:
+    """A folder for the host's socket and the engines' temporary files.
+
+    Not in the cache: the path of a unix socket may have about 100 bytes.
+    """
+    return Path(tempfile.mkdtemp(prefix="llm-bench-"))
+
+
+def engine_environment(cache: Path, folder: Path) -> Mapping[str, str]:
+    """The environment variables of the engines."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {
+        **one_thread,
+        "TOKENIZERS_PARALLELISM": "false",
+        "TMPDIR": str(folder),
+        "HF_HOME": str(cache / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the host pins the replicas
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the executor is never "uni"
+        # Only the sampler is compiled with eager execution. That takes seconds within a
+        # replica's first requests, again when the batch size changes, needs a C++
+        # compiler, and gains nothing measurable with small vocabularies.
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+
+
+def write_spec(spec: HostSpec) -> Path:
+    """Write `spec` into its folder, as a host reads it."""
+    file = Path(spec.folder) / "spec.json"
+    file.write_text(json.dumps(asdict(spec)), encoding="utf-8")
+    return file
+
+
+def start_host(python: Path, spec: HostSpec, log: Path) -> subprocess.Popen[bytes]:
+    """Start a host; connect a Lease to it, or it ends after a while."""
+    spec_file = write_spec(spec)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            host_command(python, spec_file),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C ends the lease, and that the engines
+        )

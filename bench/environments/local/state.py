@@ -1,0 +1,113 @@
+"""Engines that were started and may still run: found, compared, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.environments.local.enginehost.identity import ProcessIdentity, is_alive
+from bench.environments.local.enginehost.replicas import ReplicaSpec
+from bench.environments.local.planning import PlannedReplica
+
+STOP_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReplica:
+    spec: ReplicaSpec
+    process: ProcessIdentity
+
+    @property
+    def alive(self) -> bool:
+        return is_alive(self.process)
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """A host and its replicas, as the host wrote them down; `folder` is the host's own."""
+
+    fingerprint: str
+    folder: Path
+    host: ProcessIdentity
+    replicas: tuple[RunningReplica, ...]
+
+    def replica(self, name: str) -> RunningReplica | None:
+        return next((replica for replica in self.replicas if replica.spec.name == name), None)
+
+
+def state_file(cache: Path) -> Path:
+    """Where the host of a cache folder's engines writes itself down."""
+    return cache / "run" / "local" / "state.json"
+
+
+def read_engines(state: Path) -> Engines | None:
+    """The engines of a state file; None if there are none."""
+    try:
+        found = json.loads(state.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Engines(
+        fingerprint=found["fingerprint"],
+        folder=Path(found["folder"]),
+        host=ProcessIdentity(**found["host"]),
+        replicas=tuple(_replica(**replica) for replica in found["replicas"]),
+    )
+
+
+def why_unusable(
+    engines: Engines, wanted: Sequence[PlannedReplica], fingerprint: str
+) -> str | None:
+    """Why `engines` cannot serve `wanted`; None if they can, as far as they can be seen."""
+    if not is_alive(engines.host):
+        return "their host is gone"
+    if engines.fingerprint != fingerprint:
+        return "they are of another version"
+    for plan in wanted:
+        running = engines.replica(plan.name)
+        if running is None:
+            return f"{plan.name} is not among them"
+        if not running.alive:
+            return f"{plan.name} has died"
+        if (running.spec.core, running.spec.argv) != (plan.core, plan.argv):
+            return f"{plan.name} runs with other settings"
+    return None
+
+
+def end_engines(engines: Engines, state: Path) -> None:
+    """End all of `engines` that is left and remove their traces."""
+    _signal(engines.host, signal.SIGTERM)  # a live host ends its replicas in order
+    await_end(engines.host, STOP_TIMEOUT_S)
+    _signal(engines.host, signal.SIGKILL)
+    for replica in engines.replicas:
+        if replica.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(replica.process.pid, signal.SIGKILL)
+            await_end(replica.process, STOP_TIMEOUT_S)
+    shutil.rmtree(engines.folder, ignore_errors=True)
+    state.unlink(missing_ok=True)
+
+
+def await_end(process: ProcessIdentity, timeout_s: float) -> bool:
+    """Whether `process` has ended, after waiting for that at most `timeout_s` seconds."""
+    deadline_s = time.monotonic() + timeout_s
+    while is_alive(process) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return not is_alive(process)
+
+
+def _replica(process: dict[str, int], argv: Sequence[str], **spec: Any) -> RunningReplica:
+    return RunningReplica(ReplicaSpec(argv=tuple(argv), **spec), ProcessIdentity(**process))
+
+
+def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
+    if is_alive(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)

@@ -1,0 +1,139 @@
+"""`python -m lb`: start a balancer from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from lb.endpoint import parse_endpoints
+from lb.errors import UserError
+from lb.policies import POLICIES
+from lb.server import listen, serve
+from lb.settings import Settings
+
+logger = logging.getLogger("lb")
+
+_ENDPOINTS = "VLLM_ENDPOINTS"
+_INTERVAL = "METRICS_POLL_INTERVAL"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python -m lb --help")
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve until a signal; 2 after one line on stderr if it could not start."""
+    try:
+        options = _parser().parse_args(argv)
+        settings = _settings(options, environ)
+        port = POLICIES[settings.policy].default_port if options.port is None else options.port
+        listener = listen(options.host, port)
+    except UserError as error:
+        print(f"lb: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logger.info(
+        "%s over %d replicas on http://%s:%d",
+        settings.policy,
+        len(settings.endpoints),
+        options.host,
+        listener.getsockname()[1],
+    )
+    serve(settings, listener)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m lb",
+        description="Balance OpenAI-compatible requests over vLLM replicas.",
+        epilog="policies:\n"
+        + "".join(
+            f"  {name:<14} {entry.summary} (port {entry.default_port})\n"
+            for name, entry in POLICIES.items()
+        )
+        + "\nIt serves every POST under /v1/, and GET /v1/models, /health and /metrics.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--policy", required=True, choices=POLICIES, help="how to choose a replica")
+    parser.add_argument(
+        "--endpoints",
+        metavar="URL,URL",
+        help=f"replicas, like http://127.0.0.1:8100 (default: ${_ENDPOINTS})",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="0 takes any free one (default: by policy, below)"
+    )
+    parser.add_argument(
+        "--poll-interval",
+        metavar="S",
+        help=f"seconds between polls of a replica (default: ${_INTERVAL} or 1)",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="make tie-breaks repeatable (default: random)"
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="least level to log (default: %(default)s)",
+    )
+    return parser
+
+
+def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    endpoints, endpoints_source = _option_or_variable(
+        options.endpoints, "--endpoints", environ, _ENDPOINTS
+    )
+    if endpoints is None:
+        raise UserError(f"no endpoints, give --endpoints URL,URL or set {_ENDPOINTS}")
+    interval, interval_source = _option_or_variable(
+        options.poll_interval, "--poll-interval", environ, _INTERVAL
+    )
+    return Settings(
+        policy=options.policy,
+        endpoints=parse_endpoints(endpoints, endpoints_source),
+        poll_interval_s=1.0 if interval is None else _seconds(interval, interval_source),
+        seed=options.seed,
+    )
+
+
+def _option_or_variable(
+    given: str | None, option: str, environ: Mapping[str, str], variable: str
+) -> tuple[str | None, str]:
+    """The value and where it is from; an empty variable counts as not set."""
+    if given is not None:
+        return given, option
+    return environ.get(variable) or None, variable
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, give a number up to 65535")
+    return int(text)
+
+
+def _seconds(text: str, source: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UserError(f"{source}: {text!r} is not a number of seconds above 0")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,44 @@
+"""Command line: `python -m reports generate` makes the Allure report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.errors import UserError
+from reports.generate import generate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        page = generate(options.results, options.output, options.history, _say)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"report: {page}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reports")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    make = commands.add_parser("generate", help="make the Allure report from Allure results")
+    places = (
+        ("--results", "FOLDER", "allure-results", "what pytest wrote"),
+        ("--output", "FOLDER", "allure-report", "where the report goes"),
+        ("--history", "FILE", "results/allure-history.jsonl", "runs so far; this one is added"),
+    )
+    for option, kind, default, what in places:
+        text = f"{what} (default: %(default)s)"
+        make.add_argument(option, type=Path, metavar=kind, default=Path(default), help=text)
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What a scenario test and its run hand to Allure.
+
+Inside a test: `label`, `step` and `attach_case`. Once a run, in the process that
+controls it: `attach_run`. The other files of a run are in `reports.result_files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import allure
+
+from reports.case import Case, Run, arms_of
+from reports.charts.gallery import charts_of
+from reports.page import render_case, render_page
+from reports.result_files import comparisons_csv
+
+
+def label(scenario: str, models: tuple[str, ...], details: Mapping[str, object]) -> None:
+    """Name the running test and group it by scenario.
+
+    `details` become parameters that are shown but do not tell tests apart, so that a
+    test keeps its history when they change.
+    """
+    allure.dynamic.title(f"{scenario} · {', '.join(models)}")
+    allure.dynamic.feature(scenario)
+    for name, value in details.items():
+        allure.dynamic.parameter(name, value, excluded=True)
+
+
+def step(text: str) -> AbstractContextManager[None]:
+    """A step of the running test; it lasts as long as the `with` block."""
+    entered: AbstractContextManager[None] = allure.step(text)
+    return entered
+
+
+def attach_case(case: Case, setup: str) -> None:
+    """Show the case's table and charts in the running test's description, and attach them."""
+    allure.dynamic.description_html(render_case(case, setup))
+    for chart in charts_of(case, setup):
+        allure.attach(chart.image("svg"), chart.title, allure.attachment_type.SVG)
+    if case.judgement.comparisons:
+        table = comparisons_csv(case.judgement.comparisons)
+        allure.attach(table, "Comparisons", allure.attachment_type.CSV)
+
+
+def attach_run(run: Run) -> None:
+    """Attach the comparison page to the run as a whole."""
+    name = f"Comparison: {arms_of(run.judgements).title}"
+    allure.global_attach(render_page(run), name, allure.attachment_type.HTML)

@@ -1,0 +1,84 @@
+"""From Allure results to the Allure 3 report, with the history of earlier runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.errors import UserError
+from reports.history import other_runs, tests_of
+from reports.node import HERE, NodeError, RunNode, Say, allure, run_node
+from reports.result_files import category_rules
+
+_CONFIG = HERE / "allurerc.yml"
+# Allure puts this into every report; ours is to be read offline and to call nobody.
+_ANALYTICS = re.compile(
+    r"<script async src=\"https://www\.googletagmanager\.com[^>]*></script>\s*"
+    r"<script>.*?</script>",
+    re.DOTALL,
+)
+# Allure fits a frame to the page in it, but may not look into it when the report is
+# opened from disk: the comparison page would show three lines.
+_TALL_FRAMES = '<style>iframe[src^="blob:null"] { min-height: 85vh }</style>'
+
+
+def generate(
+    results: Path,
+    output: Path,
+    history: Path,
+    say: Say,
+    *,
+    packages: Path = HERE,
+    run: RunNode = run_node,
+) -> Path:
+    """Write the report to `output`, replacing an earlier one; returns the file to open.
+
+    The run is added to `history`, or replaces itself there when it is reported again.
+    Raises UserError with one line; `results` are never touched, so it can be repeated.
+    """
+    tests = tests_of(results)
+    page = output / "index.html"
+    if output.exists() and not page.is_file():
+        raise UserError(f"{output}: exists and is not a report; choose another folder")
+    program = allure(say, packages, run)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    history.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=output.parent) as folder:
+        work = Path(folder).resolve()
+        runs = work / "history.jsonl"
+        runs.write_text(other_runs(history, tests), "utf-8")
+        config = work / "allurerc.json"
+        config.write_text(json.dumps(_config(runs, work / "report")), "utf-8")
+        command = [str(program), "generate", "--config", str(config), str(results.resolve())]
+        try:
+            run(command, work)
+        except NodeError as error:
+            raise UserError(f"{results}: Allure made no report of it: {error}") from None
+        _tidy(work / "report" / "index.html")
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.move(work / "report", output)
+        shutil.move(runs, history)
+    return page
+
+
+def _config(history: Path, output: Path) -> dict[str, Any]:
+    written: dict[str, Any] = yaml.safe_load(_CONFIG.read_text("utf-8"))
+    # Allure 3 reads categories from here only; the categories.json among the results
+    # is for older versions.
+    return {
+        **written,
+        "output": str(output),
+        "historyPath": str(history),
+        "categories": {"rules": category_rules()},
+    }
+
+
+def _tidy(page: Path) -> None:
+    html = _ANALYTICS.sub("", page.read_text("utf-8"))
+    page.write_text(html.replace("</head>", f"{_TALL_FRAMES}</head>", 1), "utf-8")

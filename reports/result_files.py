@@ -1,0 +1,105 @@
+"""Files of a run beside its test results, for which Allure has no calls."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.judge import Judgement
+from bench.analysis.metrics import metric
+from bench.records import Comparison
+from reports import wording
+from reports.case import Run, arms_of, title
+from reports.outcomes import CATEGORIES
+
+# Names that Allure gives to files; others in the folder are somebody else's.
+_OURS = re.compile(
+    r".*-(result|container|globals|perf)\.json|.*-attachment(\..*)?"
+    r"|categories\.json|environment\.properties"
+)
+# What a properties file treats as more than a character of a name.
+_SPECIAL = " :=#!"
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left: Allure would show it as retries of this one."""
+    if folder.is_dir():
+        for file in folder.iterdir():
+            if file.is_file() and _OURS.fullmatch(file.name):
+                file.unlink()
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write the environment, the categories and the numbers of the Metrics page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = [entry for judgement in run.judgements for entry in _metrics(judgement)]
+    (folder / "environment.properties").write_text(properties(run.facts), "utf-8")
+    (folder / "categories.json").write_text(json.dumps(category_rules(), indent=1), "utf-8")
+    (folder / "bench-perf.json").write_text(json.dumps(metrics, indent=1), "utf-8")
+
+
+def category_rules() -> list[dict[str, Any]]:
+    """The categories in Allure's own format."""
+    failing = ["failed", "broken"]
+    return [
+        {"name": one.name, "messageRegex": one.pattern, "matchedStatuses": failing}
+        for one in CATEGORIES
+    ]
+
+
+def properties(facts: Mapping[str, str]) -> str:
+    """The facts as a Java properties file."""
+    lines = (f"{_escaped(name, _SPECIAL)}={_escaped(value)}\n" for name, value in facts.items())
+    return "".join(lines)
+
+
+def _escaped(text: str, special: str = "") -> str:
+    escaped = "".join(f"\\{char}" if char in f"\\{special}" else char for char in text)
+    return escaped.replace("\n", "\\n").replace("\r", "")
+
+
+def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
+    """A line for each comparison, values as they are; an empty field is unknown."""
+    text = io.StringIO()
+    if comparisons:
+        writer = csv.DictWriter(text, asdict(comparisons[0]), lineterminator="\n")
+        writer.writeheader()
+        for one in comparisons:
+            lists = {"models": ", ".join(one.models), "reasons": "; ".join(one.reasons)}
+            writer.writerow(asdict(one) | lists)
+    return text.getvalue()
+
+
+def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
+    """Values of the arms for Allure's Metrics page, which takes finite numbers only."""
+    names = dict(zip(("control", "treatment"), arms_of([judgement]).headings, strict=True))
+    for one in judgement.summaries:
+        if one.value is None or not math.isfinite(one.value):
+            continue
+        value, unit = _spelled(one.value, one.unit)
+        key = f"{title(judgement)} · {one.metric} · {names[one.role]}"
+        yield {
+            "id": key,
+            "key": key,
+            "title": f"{wording.metric(one.metric)}, {names[one.role]}",
+            "value": value,
+            "unit": unit,
+            "better": metric(one.metric).direction,
+            "group": title(judgement),
+            "groupTitle": title(judgement),
+            # Allure asks for them and shows none.
+            "start": 0,
+            "stop": 0,
+        }
+
+
+def _spelled(value: float, unit: str) -> tuple[float, str]:
+    """Seconds in milliseconds: Allure shows three decimals only."""
+    return (value * 1000, "ms") if unit == "s" else (value, unit)

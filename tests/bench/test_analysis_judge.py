@@ -1,0 +1,248 @@
+import math
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.analysis.compare import order
+from bench.analysis.judge import judge
+from bench.errors import UserError
+from bench.records import Role, Slo, SloOutcome, Trial, Verdict
+from tests.bench.making import ARMS, FACTS, answered, failed, paired, trial
+
+BASE = (0.50, 0.52, 0.48, 0.51)
+HALF = tuple(ttft_s / 2 for ttft_s in BASE)
+
+
+def with_facts(trials: list[Trial], **changes: Any) -> list[Trial]:
+    return [replace(one, scenario=replace(FACTS, **changes)) for one in trials]
+
+
+def test_a_treatment_twice_as_fast_is_better_with_its_ratio_and_interval() -> None:
+    judgement = judge(paired(BASE, HALF))
+    primary = judgement.primary
+    assert primary is not None
+    assert judgement.invalid_reasons == ()
+    assert primary.verdict is Verdict.BETTER
+    assert primary.primary
+    assert primary.ratio == pytest.approx(0.5)
+    assert primary.control_value == pytest.approx(0.505)
+    assert primary.treatment_value == pytest.approx(0.2525)
+    assert primary.blocks == 4
+    assert judgement.effects == pytest.approx((0.5,) * 4)
+
+
+def test_swapping_the_arms_makes_better_worse() -> None:
+    primary = judge(paired(HALF, BASE)).primary
+    assert primary is not None
+    assert primary.verdict is Verdict.WORSE
+    assert primary.ratio == pytest.approx(2.0)
+
+
+def test_every_metric_of_the_scenario_is_compared_the_primary_first_and_once() -> None:
+    trials = with_facts(paired(BASE, HALF), metrics=("tpot_p50_s", FACTS.primary, "output_tps"))
+    comparisons = judge(trials).comparisons
+    assert [one.metric for one in comparisons] == [FACTS.primary, "tpot_p50_s", "output_tps"]
+    assert [one.primary for one in comparisons] == [True, False, False]
+
+
+def test_the_order_in_which_trials_are_handed_over_does_not_matter() -> None:
+    trials = paired(BASE, HALF)
+    shuffled = random.Random(1).sample(trials, len(trials))
+    assert judge(shuffled) == judge(trials)
+
+
+def test_an_arm_against_itself_is_told_by_role() -> None:
+    trials = [replace(one, arm="baseline") for one in paired(BASE, BASE)]
+    judgement = judge(trials)
+    assert judgement.control == judgement.treatment == "baseline"
+    assert judgement.primary is not None
+    assert judgement.primary.verdict is Verdict.EQUIVALENT
+    assert [one.role for one in judgement.summaries if one.metric == "output_tps"] == [
+        "control",
+        "treatment",
+    ]
+
+
+def test_slos_are_told_by_role_also_when_an_arm_runs_against_itself() -> None:
+    slow = paired(BASE, (2.0,) * 4)
+    judgement = judge([replace(one, arm="baseline") for one in slow])
+    control, treatment = judgement.slo("control"), judgement.slo("treatment")
+    assert control is not None
+    assert treatment is not None
+    assert (control.outcome, treatment.outcome) == (SloOutcome.MET, SloOutcome.MISSED)
+
+
+def test_one_arm_alone_gets_slo_and_values_but_no_comparison() -> None:
+    alone = [one for one in paired(BASE, HALF) if one.role == "control"]
+    judgement = judge(alone)
+    assert judgement.comparisons == ()
+    assert judgement.primary is None
+    assert judgement.treatment is None
+    assert judgement.slo("treatment") is None
+    slo = judgement.slo("control")
+    assert slo is not None
+    assert slo.outcome is SloOutcome.MET
+    values = {one.metric: one for one in judgement.summaries}
+    assert values[FACTS.primary].value == pytest.approx(0.505)
+    assert values[FACTS.primary].n == 4 * 2 * 40
+
+
+def test_a_run_that_stops_in_a_block_is_judged_without_it() -> None:
+    five = paired((*BASE, 0.5), (*HALF, 9.0))
+    judgement = judge(five[:-1])
+    assert judgement.invalid_reasons == ()
+    assert judgement.primary == judge(paired(BASE, HALF)).primary
+    assert judgement.notes == ("block 4 is left out: it has 3 of 4 trials",)
+
+
+def test_complete_blocks_after_the_last_look_are_left_out_and_named() -> None:
+    judgement = judge(paired((*BASE, 0.5), (*HALF, 9.0)))
+    assert judgement.primary == judge(paired(BASE, HALF)).primary
+    assert "left out: 4" in judgement.notes[0]
+
+
+def test_too_few_blocks_are_inconclusive_with_the_numbers_so_far() -> None:
+    primary = judge(paired(BASE[:3], HALF[:3])).primary
+    assert primary is not None
+    assert primary.verdict is Verdict.INCONCLUSIVE
+    assert primary.ratio == pytest.approx(0.5)
+    assert "3 complete blocks" in primary.reasons[0]
+
+
+def test_no_complete_block_is_inconclusive_and_decides_no_slo() -> None:
+    judgement = judge(paired(BASE, HALF)[:2])
+    assert judgement.primary is not None
+    assert judgement.primary.verdict is Verdict.INCONCLUSIVE
+    assert judgement.primary.control_value is None
+    assert [one.outcome for one in judgement.slos] == [SloOutcome.UNDECIDED] * 2
+
+
+def test_a_lost_trial_among_complete_blocks_makes_the_run_invalid() -> None:
+    trials = paired((*BASE, *BASE), (*HALF, *HALF))
+    judgement = judge([one for one in trials if (one.block, one.position) != (2, 1)])
+    assert "block 2 is unbalanced" in judgement.invalid_reasons[0]
+    assert {one.verdict for one in judgement.comparisons} == {Verdict.INVALID}
+
+
+def test_a_block_that_is_lost_whole_is_named() -> None:
+    trials = paired((*BASE, *BASE), (*HALF, *HALF))
+    reasons = judge([one for one in trials if one.block != 1]).invalid_reasons
+    assert reasons == ("block 1 is missing",)
+
+
+def test_arms_that_ran_one_after_the_other_are_invalid() -> None:
+    roles: tuple[Role, ...] = ("control", "control", "treatment", "treatment")
+    trials = [
+        trial(role, block, position, [answered(index, 0.5) for index in range(40)])
+        for block in range(4)
+        for position, role in enumerate(roles)
+    ]
+    reasons = judge(trials).invalid_reasons
+    assert len(reasons) == 4
+    assert "due was control treatment treatment control" in reasons[0]
+
+
+def test_invalid_comparisons_keep_their_numbers() -> None:
+    trials = [replace(one, cut_short=True) for one in paired(BASE, HALF)]
+    primary = judge(trials).primary
+    assert primary is not None
+    assert primary.verdict is Verdict.INVALID
+    assert primary.ratio == pytest.approx(0.5)
+    assert "cut short" in primary.reasons[0]
+
+
+def test_a_dead_replica_makes_even_the_first_trial_invalid() -> None:
+    lone = trial("control", 0, 0, [failed(0)], dead_replicas=("tiny-llama-1",))
+    reasons = judge([lone]).invalid_reasons
+    assert reasons[0] == "dead replica: tiny-llama-1 after block 0 trial 0 (control baseline)"
+
+
+def test_a_replica_that_died_in_a_block_left_out_makes_all_invalid() -> None:
+    *before, last = paired((*BASE, 0.5), (*HALF, 0.5))[:-2]
+    judgement = judge([*before, replace(last, dead_replicas=("tiny-llama-0",))])
+    assert "dead replica: tiny-llama-0 after block 4 trial 1" in judgement.invalid_reasons[0]
+    assert judgement.primary is not None
+    assert judgement.primary.verdict is Verdict.INVALID
+
+
+def test_a_secondary_percentile_of_few_requests_is_shown_and_not_judged() -> None:
+    trials = with_facts(paired(BASE, HALF), metrics=("scheduled_ttft_p99_s",))
+    primary, p99 = judge(trials).comparisons
+    assert primary.verdict is Verdict.BETTER
+    assert p99.verdict is Verdict.INCONCLUSIVE
+    assert p99.ratio == pytest.approx(0.5)
+    assert "needs 300" in p99.reasons[0]
+
+
+def test_failures_on_both_sides_leave_no_ratio_and_say_so() -> None:
+    trials = with_facts(paired(BASE, HALF), metrics=("scheduled_ttft_mean_s",))
+    broken = [replace(one, samples=(*one.samples[:-1], failed(39))) for one in trials[:1]]
+    mean = judge([*broken, *trials[1:]]).comparisons[1]
+    assert mean.verdict is not Verdict.BETTER
+    assert mean.ratio is None
+    assert "requests failed" in " ".join(mean.reasons)
+
+
+def test_a_metric_that_is_zero_in_both_arms_is_inconclusive_with_the_reason() -> None:
+    trials = with_facts(paired(BASE, HALF), metrics=("error_rate",))
+    errors = judge(trials).comparisons[1]
+    assert errors.verdict is Verdict.INCONCLUSIVE
+    assert (errors.control_value, errors.treatment_value, errors.ratio) == (0.0, 0.0, None)
+    assert "block 0: control 0, treatment 0" in errors.reasons
+
+
+def test_a_run_in_which_everything_failed_is_invalid_and_misses_its_slo() -> None:
+    trials = [
+        trial(role, block, position, [failed(index) for index in range(40)])
+        for block in range(4)
+        for position, role in enumerate(order(block))
+    ]
+    judgement = judge(trials)
+    assert {one.verdict for one in judgement.comparisons} == {Verdict.INVALID}
+    for slo in judgement.slos:
+        assert (slo.attainment, slo.outcome) == (0.0, SloOutcome.MISSED)
+
+
+def test_without_objectives_the_slo_is_unset() -> None:
+    slos = judge(with_facts(paired(BASE, HALF), slo=Slo())).slos
+    assert [(one.outcome, one.attainment) for one in slos] == [(SloOutcome.UNSET, None)] * 2
+
+
+def test_the_levels_come_from_the_scenario() -> None:
+    slower = [1.30 * 0.5, 1.12 * 0.5, 1.40 * 0.5, 1.20 * 0.5]
+    trials = paired((0.5,) * 4, slower)
+    plain = judge(trials).primary
+    strict = judge(with_facts(trials, alpha_worse=0.002)).primary
+    wide = judge(with_facts(trials, alpha=0.0001)).primary
+    assert plain is not None
+    assert strict is not None
+    assert wide is not None
+    assert (plain.verdict, strict.verdict) == (Verdict.WORSE, Verdict.INCONCLUSIVE)
+    assert wide.low is not None
+    assert plain.low is not None
+    assert wide.low < plain.low
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run_id": "another"}, {"environment": "docker"}, {"models": ("tiny-qwen",)}, {"arm": "x"}],
+)
+def test_trials_that_do_not_belong_together_are_refused(change: dict[str, Any]) -> None:
+    trials = paired(BASE, HALF)
+    with pytest.raises(UserError, match="do not belong together"):
+        judge([replace(trials[0], **change), *trials[1:]])
+
+
+def test_no_trials_at_all_are_refused() -> None:
+    with pytest.raises(UserError, match="no trials"):
+        judge([])
+
+
+def test_all_numbers_of_a_judgement_are_finite_or_told() -> None:
+    for comparison in judge(paired(BASE, HALF)).comparisons:
+        for number in (comparison.ratio, comparison.low, comparison.high):
+            assert number is not None
+            assert math.isfinite(number)
+        assert (comparison.control, comparison.treatment) == tuple(ARMS.values())

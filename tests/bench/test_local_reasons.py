@@ -1,0 +1,67 @@
+"""The one line that says why a process died, from logs as they really look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.environments.local.reasons import LIMIT, reason
+
+ENGINE_LOG = """\
+(APIServer pid=12) INFO 01-31 23:59:58 [model.py:692] Resolved architecture: LlamaForCausalLM
+(EngineCore pid=34) ERROR 01-31 23:59:59 [core.py:1315] EngineCore failed to start.
+(EngineCore pid=34) ERROR 01-31 23:59:59 [core.py:1315] Traceback (most recent call last):
+(EngineCore pid=34) ERROR 01-31 23:59:59 [core.py:1315]     raise ValueError(
+(EngineCore pid=34) ERROR 01-31 23:59:59 [core.py:1315] ValueError: No available memory
+(APIServer pid=12) Traceback (most recent call last):
+(APIServer pid=12) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+PIP_LOG = """\
+Looking in indexes: https://index.example/simple
+ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu
+ERROR: No matching distribution found for torch==2.13.0+cpu
+WARNING: There was an error checking the latest version of pip.
+"""
+PYTHON_LOG = """\
+Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, User-specified max_model_len (99999) is greater than 4096
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (ENGINE_LOG, "ValueError: No available memory"),
+        (PIP_LOG, "ERROR: No matching distribution found for torch==2.13.0+cpu"),
+        ("lb: port 8080 is taken\n", "lb: port 8080 is taken"),
+        ("", "it wrote nothing"),
+        (
+            PYTHON_LOG,
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig: "
+            "Value error, User-specified max_model_len (99999) is greater than 4096",
+        ),
+    ],
+)
+def test_the_root_cause_is_told(tmp_path: Path, log: str, told: str) -> None:
+    file = tmp_path / "log"
+    file.write_text(log)
+    assert reason(file) == told
+
+
+def test_an_error_that_only_points_to_another_is_told_when_it_is_alone(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_text("RuntimeError: Engine core initialization failed. See root cause above.\n")
+    assert reason(file).startswith("RuntimeError: Engine core")
+
+
+def test_a_long_reason_is_cut(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_text("ValueError: " + "x" * 5000)
+    assert len(reason(file)) == LIMIT
+
+
+def test_a_missing_log_is_told(tmp_path: Path) -> None:
+    assert reason(tmp_path / "log") == "it wrote nothing"

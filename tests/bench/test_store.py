@@ -1,0 +1,300 @@
+import json
+import math
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.analysis.judge import judge
+from bench.errors import UserError
+from bench.records import ErrorKind, Instrument, Sample, Slo, Trial, Verdict
+from bench.store import TrialStore, by_scenario, write_latest
+from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
+
+BASE = (0.50, 0.52, 0.48, 0.51)
+HALF = tuple(ttft_s / 2 for ttft_s in BASE)
+
+number = st.floats(allow_nan=False, allow_infinity=False)
+maybe_number = st.one_of(st.none(), number)
+count = st.integers(0, 2**40)
+samples = st.builds(
+    Sample,
+    index=count,
+    model=st.text(),
+    scheduled_s=number,
+    sent_s=maybe_number,
+    first_token_s=maybe_number,
+    last_token_s=maybe_number,
+    chunk_s=st.lists(number, max_size=5).map(tuple),
+    wanted_prompt_tokens=count,
+    wanted_output_tokens=count,
+    prompt_tokens=st.one_of(st.none(), count),
+    output_tokens=st.one_of(st.none(), count),
+    replica=st.one_of(st.none(), st.text()),
+    status=st.one_of(st.none(), st.integers(100, 599)),
+    error=st.one_of(st.none(), st.sampled_from(ErrorKind)),
+    detail=st.one_of(st.none(), st.text()),
+)
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), number, st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner)),
+    max_leaves=6,
+)
+objective = st.one_of(st.none(), st.floats(0.001, 100))
+trials = st.builds(
+    trial,
+    role=st.sampled_from(["control", "treatment"]),
+    block=st.integers(0, 120),
+    position=st.integers(0, 3),
+    samples=st.lists(samples, max_size=5),
+    seed=st.integers(0, 2**63),
+    offered_rps=maybe_number,
+    concurrency=st.one_of(st.none(), count),
+    duration_s=number,
+    elapsed_s=number,
+    scenario=st.builds(
+        replace,
+        st.just(FACTS),
+        slo=st.builds(Slo, ttft_s=objective, tpot_s=objective, e2e_s=objective),
+        description=st.text(),
+        alpha_worse=number,
+    ),
+    instrument=st.builds(Instrument, number, number, number),
+    replicas=st.sampled_from([(), REPLICAS]),
+    dead_replicas=st.lists(st.text(), max_size=2).map(tuple),
+    cut_short=st.booleans(),
+    provenance=st.dictionaries(st.text(), json_values, max_size=3),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TrialStore:
+    return TrialStore(tmp_path / "results")
+
+
+@pytest.fixture
+def one() -> Trial:
+    return trial("control", 0, 0, [answered(0, 0.5), failed(1)])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(trials)
+def test_a_trial_comes_back_exactly_as_it_was_saved(store: TrialStore, made: Trial) -> None:
+    assert store.load(store.save(made)) == made
+
+
+def test_a_trial_without_requests_comes_back(store: TrialStore) -> None:
+    empty = trial("control", 0, 0, [])
+    assert store.load(store.save(empty)) == empty
+
+
+def test_the_path_says_what_a_trial_is(store: TrialStore, tmp_path: Path) -> None:
+    path = store.save(trial("treatment", 3, 2, [], models=("tiny-llama", "tiny-qwen")))
+    assert path.relative_to(tmp_path) == Path(
+        "results/managed/local/20260131-235959-a1b2/heavy-tail/tiny-llama+tiny-qwen"
+        "/block-03-2-treatment.json"
+    )
+    assert path.with_suffix(".parquet").exists()
+
+
+def test_stored_trials_give_the_same_judgement_as_live_ones(store: TrialStore) -> None:
+    live = paired(BASE, HALF)
+    for made in live:
+        store.save(made)
+    assert judge(store.load_run()) == judge(live)
+
+
+def test_an_arm_against_itself_keeps_both_roles_apart(store: TrialStore) -> None:
+    live = [replace(made, arm="baseline") for made in paired(BASE, BASE)]
+    for made in live:
+        store.save(made)
+    assert store.load_run() == live
+
+
+def test_the_latest_run_is_read_unless_one_is_named(store: TrialStore, one: Trial) -> None:
+    older = replace(one, run_id="20250101-000000-ffff")
+    store.save(one)
+    store.save(older)
+    assert store.load_run() == [one]
+    assert store.load_run("20250101-000000-ffff") == [older]
+
+
+def test_an_unknown_run_is_refused_with_the_closest_one(store: TrialStore, one: Trial) -> None:
+    store.save(one)
+    with pytest.raises(UserError, match="'20260131-235959-a1b2'"):
+        store.load_run("20260131-235959-a1b3")
+
+
+def test_an_empty_store_is_refused(store: TrialStore) -> None:
+    with pytest.raises(UserError, match="no stored trials"):
+        store.load_run()
+
+
+def test_trials_are_grouped_by_scenario_and_models(one: Trial) -> None:
+    other = replace(one, models=("tiny-qwen",))
+    groups = by_scenario([one, other, replace(one, block=1)])
+    assert {key: len(members) for key, members in groups.items()} == {
+        ("heavy-tail", ("tiny-llama",)): 2,
+        ("heavy-tail", ("tiny-qwen",)): 1,
+    }
+
+
+def test_samples_without_facts_are_no_trial(store: TrialStore, one: Trial) -> None:
+    store.save(one)
+    store.save(replace(one, position=3)).unlink()
+    assert store.load_run() == [one]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40, -1])
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_file_that_is_cut_off_is_named(
+    store: TrialStore, one: Trial, suffix: str, keep: int
+) -> None:
+    path = store.save(one)
+    damaged = path.with_suffix(suffix)
+    # The last byte of the JSON is only a line end.
+    damaged.write_bytes(damaged.read_bytes().rstrip()[:keep])
+    with pytest.raises(UserError, match=f"{damaged.name} is damaged"):
+        store.load(path)
+
+
+def test_facts_without_their_samples_are_named(store: TrialStore, one: Trial) -> None:
+    path = store.save(one)
+    path.with_suffix(".parquet").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*block-00-0-control\.parquet"):
+        store.load(path)
+
+
+def test_samples_of_another_trial_are_refused(store: TrialStore, one: Trial) -> None:
+    path = store.save(one)
+    other = store.save(replace(one, position=3, samples=(failed(9),)))
+    path.with_suffix(".parquet").write_bytes(other.with_suffix(".parquet").read_bytes())
+    with pytest.raises(UserError, match="is damaged"):
+        store.load(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": 99}', "null"])
+def test_json_of_another_kind_is_refused(store: TrialStore, one: Trial, text: str) -> None:
+    path = store.save(one)
+    path.write_text(text)
+    with pytest.raises(UserError, match="is no trial in format 1"):
+        store.load(path)
+
+
+@pytest.mark.parametrize("change", [{"role": "judge"}, {"seed": "x"}, {"scenario": None}])
+def test_facts_of_another_shape_are_refused_in_one_line(
+    store: TrialStore, one: Trial, change: dict[str, Any]
+) -> None:
+    path = store.save(one)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match="does not hold a trial") as caught:
+        store.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "a\\b", "a b", "-x", "a+b", "ä\0"])
+@pytest.mark.parametrize("field", ["arm", "environment", "run_id", "models"])
+def test_names_that_are_no_safe_folder_are_refused(
+    store: TrialStore, one: Trial, tmp_path: Path, field: str, name: str
+) -> None:
+    change: dict[str, Any] = {field: (name,) if field == "models" else name}
+    with pytest.raises(UserError, match="cannot be a folder"):
+        store.save(replace(one, **change))
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_facts_that_are_no_finite_number_are_refused(
+    store: TrialStore, one: Trial, odd: float
+) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        store.save(replace(one, elapsed_s=odd))
+
+
+@contextmanager
+def largest_file(limit: int) -> Iterator[None]:
+    """Let the system refuse to write more than `limit` bytes to any file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_no_more_leaves_no_half_trial(store: TrialStore, tmp_path: Path) -> None:
+    big = trial("control", 0, 0, [answered(index, 0.5 + index / 7) for index in range(2000)])
+    with largest_file(4096), pytest.raises(UserError, match=r"cannot write .*\.parquet"):
+        store.save(big)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_refused_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "latest.json"
+    write_latest(path, [], {"run_id": "first"})
+    before = path.read_bytes()
+    with largest_file(512), pytest.raises(UserError, match="cannot write"):
+        write_latest(path, [], {"run_id": "x" * 4096})
+    assert path.read_bytes() == before
+
+
+def test_results_that_cannot_have_a_folder_are_refused(tmp_path: Path, one: Trial) -> None:
+    (tmp_path / "results").write_text("a file, not a folder")
+    with pytest.raises(UserError, match="cannot write"):
+        TrialStore(tmp_path / "results").save(one)
+
+
+def strictly(path: Path) -> Any:
+    """Parse JSON, refusing the words for NaN and infinity that Python would accept."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_latest_holds_every_comparison_with_numbers_interval_and_verdict(tmp_path: Path) -> None:
+    judgement = judge(paired(BASE, HALF))
+    write_latest(tmp_path / "latest.json", [judgement], {"run_id": "r"})
+    written = strictly(tmp_path / "latest.json")
+    assert (written["version"], written["run"]) == (1, {"run_id": "r"})
+    (scenario,) = written["scenarios"]
+    assert (scenario["scenario"], scenario["valid"]) == ("heavy-tail", True)
+    assert [one["metric"] for one in scenario["comparisons"]] == list(FACTS.metrics)
+    primary, expected = scenario["comparisons"][0], judgement.primary
+    assert expected is not None
+    assert primary["verdict"] == Verdict.BETTER
+    assert (primary["ratio"], primary["low"], primary["high"]) == (
+        expected.ratio,
+        expected.low,
+        expected.high,
+    )
+    assert [one["outcome"] for one in scenario["slos"]] == ["met", "met"]
+
+
+def test_latest_writes_null_with_a_reason_for_what_is_not_finite(tmp_path: Path) -> None:
+    broken = [
+        replace(one, samples=tuple(failed(index) for index in range(40)))
+        for one in paired(BASE, HALF)
+    ]
+    write_latest(tmp_path / "latest.json", [judge(broken)], {})
+    (scenario,) = strictly(tmp_path / "latest.json")["scenarios"]
+    assert scenario["valid"] is False
+    primary = scenario["comparisons"][0]
+    assert (primary["control_value"], primary["verdict"]) == (None, "invalid")
+    assert "control_value is inf" in primary["reasons"]
+    assert {"value is inf"} <= {
+        reason for one in scenario["summaries"] for reason in one.get("reasons", ())
+    }
+
+
+def test_latest_refuses_facts_that_json_has_no_word_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        write_latest(tmp_path / "latest.json", [], {"load": math.nan})
+    assert not (tmp_path / "latest.json").exists()

@@ -1,0 +1,196 @@
+"""Upstreams that behave as told, and a balancer in front of them, all on real sockets.
+
+They calibrate the balancer's code; nothing that they answer is a measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from lb.endpoint import parse_endpoints
+from lb.server import listen, make_server
+from lb.settings import Settings
+
+CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
+STREAM_HEAD = CHUNKED_HEAD % b"text/event-stream; charset=utf-8"
+END_OF_CHUNKS = b"0\r\n\r\n"
+
+
+@dataclass
+class Call:
+    """A POST that has reached a scripted replica, and the connection to answer it on."""
+
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def send_chunk(self, data: bytes) -> None:
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def reset(self) -> None:
+        self.writer.transport.abort()
+
+
+Behaviour = Callable[[Call], Awaitable[None]]
+
+
+def answer(body: bytes, status: str = "200 OK", head: str = "") -> bytes:
+    """A whole JSON answer; `head` holds extra lines, each ended by CRLF."""
+    lines = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{head}"
+    return f"{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def echo(call: Call) -> None:
+    """Answer with the request's own body."""
+    await call.send(answer(call.body))
+
+
+class ScriptedReplica:
+    """An HTTP server that lists models and metrics, and treats every POST as told.
+
+    `left` is set once a client has closed a connection under a behaviour that hangs.
+    """
+
+    def __init__(
+        self,
+        behaviour: Behaviour = echo,
+        *,
+        models: Sequence[str] = ("m",),
+        metrics: bytes = b"",
+    ) -> None:
+        self.behaviour = behaviour
+        self.models = models
+        self.metrics = metrics
+        self.calls: list[Call] = []
+        self.called = asyncio.Event()
+        self.left = asyncio.Event()
+        self.polls = 0
+        self.connections = 0
+        self.url = ""
+        self._server: asyncio.Server
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def name(self) -> str:
+        return self.url.removeprefix("http://")
+
+    async def __aenter__(self) -> ScriptedReplica:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.die()
+
+    async def die(self) -> None:
+        """Stop listening and break every connection, as kill -9 does."""
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    async def hang(self, call: Call) -> None:
+        """A behaviour: never answer, and notice when the client leaves."""
+        with contextlib.suppress(ConnectionError):
+            await call.reader.read()
+        self.left.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while not writer.is_closing():
+                await self._serve_one(reader, writer)
+        self._writers.discard(writer)
+        writer.close()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        request_line, *lines = head.strip().split("\r\n")
+        method, target, _ = request_line.split(" ")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        if method == "POST":
+            call = Call(target, headers, body, reader, writer)
+            self.calls.append(call)
+            self.called.set()
+            await self.behaviour(call)
+        elif target == "/v1/models":
+            self.polls += 1
+            entries = [{"id": name, "object": "model", "root": self.url} for name in self.models]
+            writer.write(answer(json.dumps({"object": "list", "data": entries}).encode()))
+        else:
+            writer.write(answer(self.metrics))
+
+
+@dataclass
+class Balancer:
+    """A running balancer and a client for it."""
+
+    url: str
+    client: httpx.AsyncClient
+
+    async def post(self, model: str = "m", **fields: Any) -> httpx.Response:
+        return await self.client.post("/v1/chat/completions", json={"model": model, **fields})
+
+    async def stream(self, model: str = "m") -> httpx.Response:
+        """A streamed answer of which only the head has been read; to be closed."""
+        request = self.client.build_request(
+            "POST", "/v1/chat/completions", json={"model": model, "stream": True}
+        )
+        return await self.client.send(request, stream=True)
+
+    async def replicas(self) -> dict[str, dict[str, Any]]:
+        """What /health says, by URL."""
+        entries = (await self.client.get("/health")).json()["replicas"]
+        return {entry["url"]: entry for entry in entries}
+
+    async def until(self, url: str, **expected: object) -> None:
+        """Wait until /health says so of a replica."""
+        async with asyncio.timeout(20):
+            while (facts := (await self.replicas())[url]) | expected != facts:
+                await asyncio.sleep(0.02)
+
+    async def metrics(self) -> str:
+        return (await self.client.get("/metrics")).text
+
+
+@contextlib.asynccontextmanager
+async def balancer(
+    *urls: str,
+    policy: str = "round-robin",
+    poll_interval_s: float = 0.05,
+    max_body_bytes: int = 1024 * 1024,
+) -> AsyncIterator[Balancer]:
+    """A balancer over `urls`, ready, on a port of its own."""
+    listener = listen("127.0.0.1", 0)
+    settings = Settings(
+        policy=policy,
+        endpoints=parse_endpoints(",".join(urls), "test"),
+        poll_interval_s=poll_interval_s,
+        seed=1,
+        max_body_bytes=max_body_bytes,
+    )
+    server = make_server(settings, grace_s=0)
+    # What `server.serve` does, without the timer that looks for signals.
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup(sockets=[listener])
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+            yield Balancer(url, client)
+    finally:
+        await server.shutdown(sockets=[listener])

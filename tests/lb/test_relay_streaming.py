@@ -1,0 +1,173 @@
+"""What a client gets through the balancer is what the replica sends, as it sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.lb.scripted import (
+    END_OF_CHUNKS,
+    STREAM_HEAD,
+    Call,
+    ScriptedReplica,
+    answer,
+    balancer,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_each_chunk_is_passed_on_before_the_next_one_is_sent() -> None:
+    received = asyncio.Event()
+
+    async def one_at_a_time(call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        for number in range(5):
+            await call.send_chunk(b"data: %d\n\n" % number)
+            await received.wait()
+            received.clear()
+        await call.send(END_OF_CHUNKS)
+
+    async with (
+        ScriptedReplica(one_at_a_time) as replica,
+        balancer(replica.url) as lb,
+        asyncio.timeout(20),
+    ):
+        response = await lb.stream()
+        chunks = []
+        async for chunk in response.aiter_raw():
+            chunks.append(chunk)
+            received.set()
+    assert chunks == [b"data: %d\n\n" % number for number in range(5)]
+
+
+async def test_a_stream_is_ended_where_the_replica_ends_it() -> None:
+    async def stream(call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        await call.send_chunk(b"data: 1\n\n")
+        await call.send_chunk(b"data: [DONE]\n\n")
+        await call.send(END_OF_CHUNKS)
+
+    async with ScriptedReplica(stream) as replica, balancer(replica.url) as lb:
+        response = await lb.post(stream=True)
+        again = await lb.post(stream=True)
+    assert response.text == again.text == "data: 1\n\ndata: [DONE]\n\n"
+
+
+async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    async def until_closed(call: Call) -> None:
+        await call.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        call.writer.close()
+
+    async with ScriptedReplica(until_closed) as replica, balancer(replica.url) as lb:
+        response = await lb.post()
+    assert response.text == "all of it"
+
+
+async def test_interim_answers_are_skipped() -> None:
+    async def interim_first(call: Call) -> None:
+        await call.send(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + answer(b"{}"))
+
+    async with ScriptedReplica(interim_first) as replica, balancer(replica.url) as lb:
+        response = await lb.post()
+    assert (response.status_code, response.text) == (200, "{}")
+    assert "link" not in response.headers
+
+
+async def test_an_empty_answer_is_passed_on() -> None:
+    async def nothing(call: Call) -> None:
+        await call.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with ScriptedReplica(nothing) as replica, balancer(replica.url) as lb:
+        response = await lb.post()
+    assert (response.status_code, response.content) == (204, b"")
+
+
+async def test_the_request_arrives_as_it_was_sent() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
+        body = json.dumps({"model": "m", "prompt": "äöü " * 1000}).encode()
+        response = await lb.client.post(
+            "/v1/any/route?a=1&b=%20",
+            content=body,
+            headers={"authorization": "Bearer key", "x-request-id": "7"},
+        )
+    (call,) = replica.calls
+    assert response.content == call.body == body
+    assert call.target == "/v1/any/route?a=1&b=%20"
+    assert call.headers["host"] == replica.name
+    assert call.headers["authorization"] == "bearer key"
+    assert call.headers["x-request-id"] == "7"
+
+
+async def test_headers_of_one_hop_are_not_passed_on() -> None:
+    async def with_hop_headers(call: Call) -> None:
+        await call.send(
+            answer(
+                b"{}",
+                head="connection: x-private\r\nx-private: 1\r\nkeep-alive: timeout=5\r\n"
+                "x-public: 2\r\nx-lb-replica: forged\r\n",
+            )
+        )
+
+    async with ScriptedReplica(with_hop_headers) as replica, balancer(replica.url) as lb:
+        response = await lb.client.post(
+            "/v1/completions",
+            json={"model": "m"},
+            headers={"connection": "keep-alive, x-mine", "x-mine": "1", "te": "trailers"},
+        )
+    (call,) = replica.calls
+    assert not {"connection", "x-mine", "te"} & call.headers.keys()
+    assert not {"x-private", "keep-alive"} & response.headers.keys()
+    assert response.headers["x-public"] == "2"
+    assert response.headers.get_list("x-lb-replica") == [replica.name]
+
+
+async def test_an_error_of_the_replica_is_passed_on_with_its_name() -> None:
+    async def overloaded(call: Call) -> None:
+        await call.send(answer(b'{"error": "busy"}', status="503 Service Unavailable"))
+
+    async with (
+        ScriptedReplica(overloaded) as first,
+        ScriptedReplica() as second,
+        balancer(first.url, second.url) as lb,
+    ):
+        response = await lb.post()
+    assert (response.status_code, response.json()) == (503, {"error": "busy"})
+    assert response.headers["x-lb-replica"] == first.name
+    assert not second.calls
+
+
+async def test_connections_to_a_replica_are_kept() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url, poll_interval_s=60) as lb:
+        for _ in range(10):
+            assert (await lb.post()).status_code == 200
+        assert replica.connections == 1
+
+
+async def test_a_client_that_does_not_read_stops_the_replica_from_sending() -> None:
+    block, blocks = b"x" * 65536, 1000
+    sent = 0
+
+    async def flood(call: Call) -> None:
+        nonlocal sent
+        await call.send(STREAM_HEAD)
+        for _ in range(blocks):
+            await call.send_chunk(block)
+            sent += 1
+        await call.send(END_OF_CHUNKS)
+
+    async with ScriptedReplica(flood) as replica, balancer(replica.url) as lb:
+        response = await lb.stream()
+        await _until_still(lambda: sent)
+        assert sent < blocks
+        assert len(await response.aread()) == blocks * len(block)
+
+
+async def _until_still(value: Callable[[], int]) -> None:
+    before = -1
+    while value() != before:
+        before = value()
+        await asyncio.sleep(0.3)
