@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -143,7 +144,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """The environment and the experiment, brought up at the first question."""
     config = request.config.stash[CONFIG]
-    progress = make_progress()
+    with shown(request.config):
+        # The real stream: pytest's own stand-ins keep what is written to them.
+        progress = make_progress(sys.__stderr__)
     session = Session(
         config=config,
         comparisons=sum(1 for item in request.session.items if item.get_closest_marker("managed")),
@@ -196,7 +199,7 @@ def pytest_runtest_call() -> Iterator[None]:
     try:
         yield
     except (UserError, GateFailedError) as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def pytest_terminal_summary(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench.analysis.compare import order
 from bench.analysis.judge import judge
@@ -23,7 +24,7 @@ from bench.load.outcome import Ending
 from bench.load.schedule import plan_closed_loop, plan_open_loop
 from bench.profile import Profile
 from bench.progress import Progress
-from bench.records import Role, ScenarioFacts, Schedule, Trial, Verdict
+from bench.records import Replica, Role, Sample, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
 from bench.store import TrialStore
 from bench.topology import Arm
@@ -140,7 +141,7 @@ class Experiment:
             duration_s=schedule.duration_s,
             elapsed_s=result.elapsed_s,
             replicas=self.calibration.serving(question.models),
-            samples=result.samples,
+            samples=named(result.samples, self.calibration.replicas),
             instrument=result.instrument,
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
@@ -172,6 +173,17 @@ class Experiment:
             arrival=arrival,
             duration_s=duration_s,
         )
+
+
+def named(samples: Sequence[Sample], replicas: Sequence[Replica]) -> tuple[Sample, ...]:
+    """The samples with the names of replicas, which balancers tell by address."""
+    names = {urlsplit(replica.url).netloc: replica.name for replica in replicas}
+    return tuple(
+        replace(sample, replica=names.get(sample.replica, sample.replica))
+        if sample.replica
+        else sample
+        for sample in samples
+    )
 
 
 def slots(blocks: int, roles: tuple[Role, ...]) -> Iterator[Slot]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from lb.endpoint import parse_endpoints
+from lb.endpoint import authority, parse_endpoints
 from lb.errors import UserError
 from lb.policies import POLICIES
 from lb.server import listen, serve
@@ -41,11 +41,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     logger.info(
-        "%s over %d replicas on http://%s:%d",
+        "%s over %d replicas on http://%s",
         settings.policy,
         len(settings.endpoints),
-        options.host,
-        listener.getsockname()[1],
+        authority(options.host, listener.getsockname()[1]),
     )
     serve(settings, listener)
     return 0

@@ -51,7 +51,7 @@ def invalid_body(reason: str, param: str | None = None) -> ApiError:
 
 
 def unknown_model(name: str, known: Collection[str]) -> ApiError:
-    message = f"The model {name!r} does not exist. Known models: {', '.join(sorted(known))}"
+    message = f"The model {name[:100]!r} does not exist. Known models: {', '.join(sorted(known))}"
     return ApiError(404, message, code="model_not_found", param="model")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from random import Random
 
 from fastapi import FastAPI, Request, Response
@@ -56,7 +57,8 @@ def create_app(settings: Settings) -> ASGIApp:
 
 async def _as_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    refusal = ApiError(error.status_code, error.detail, code="not_found")
+    code = HTTPStatus(error.status_code).name.lower()
+    refusal = ApiError(error.status_code, error.detail, code=code)
     return Response(
         refusal.body(), error.status_code, headers=error.headers, media_type="application/json"
     )

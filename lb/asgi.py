@@ -58,18 +58,20 @@ class UntilClientLeaves:
         self.left = False
         self._receive = receive
         self._open = True
-        self._block: asyncio.Task[None] | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._block: asyncio.Task[object]
+        self._watch: asyncio.Task[None]
 
     async def __aenter__(self) -> UntilClientLeaves:
-        self._block = asyncio.current_task()
-        self._watch = asyncio.create_task(self._wait())
+        block = asyncio.current_task()
+        assert block is not None
+        self._block = block
+        self._watch = asyncio.create_task(self._cancel_when_client_leaves())
         return self
 
-    async def _wait(self) -> None:
+    async def _cancel_when_client_leaves(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._open and self._block is not None:
+        if self._open:  # a complete answer is reported as a disconnect, too
             self.left = True
             self._block.cancel()
 
@@ -80,8 +82,6 @@ class UntilClientLeaves:
         trace: TracebackType | None,
     ) -> bool:
         self._open = False
-        assert self._watch is not None
-        assert self._block is not None
         self._watch.cancel()
         if not self.left:
             return False

@@ -47,8 +47,11 @@ def _parse(url: str, source: str) -> Endpoint:
         raise _malformed(source, url, reason)
     host = parts.hostname or ""
     port = 80 if port is None else port
-    name = f"[{host}]" if ":" in host else host
-    return Endpoint(host, port, f"{name}:{port}")
+    return Endpoint(host, port, authority(host, port))
+
+
+def authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _objection(parts: SplitResult, port: int | None) -> str | None:

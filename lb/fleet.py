@@ -50,13 +50,9 @@ class Fleet:
         self.replicas = tuple(replicas)
         self._turns = itertools.count(1)
 
-    def candidates(self, model: str, tried: Collection[Replica] = ()) -> list[Replica]:
-        """Healthy replicas that serve `model` and are not among `tried`."""
-        return [
-            replica
-            for replica in self.replicas
-            if replica.healthy and model in replica.models and replica not in tried
-        ]
+    def candidates(self, model: str) -> list[Replica]:
+        """Healthy replicas that serve `model`."""
+        return [replica for replica in self.replicas if replica.healthy and model in replica.models]
 
     def known_models(self) -> set[str]:
         """Names that any replica has served, healthy now or not."""

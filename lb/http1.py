@@ -26,9 +26,8 @@ _OF_THIS_HOP = frozenset({b"host", b"content-length", b"expect"})
 def end_to_end(headers: Iterable[Header]) -> list[Header]:
     """`headers` (lower-case names) without those that concern one connection only."""
     headers = list(headers)
-    dropped = _HOP_BY_HOP.union(
-        *(_tokens(value) for name, value in headers if name == b"connection")
-    )
+    listed = (_tokens(value) for name, value in headers if name == b"connection")
+    dropped = _HOP_BY_HOP.union(*listed)
     return [header for header in headers if header[0] not in dropped]
 
 

@@ -42,6 +42,7 @@ class Replica:
         self.capacity = capacity
         self.healthy = False
         self.models: Mapping[str, Any] = {}
+        self._trouble = ""
         self.in_flight = 0
         self.unanswered = 0
         self.prompt_tokens = 0
@@ -57,11 +58,13 @@ class Replica:
             logger.info("replica %s is healthy and serves %s", self.name, ", ".join(models))
         self.healthy = True
         self.models = models
+        self._trouble = ""
 
     def mark_unhealthy(self, reason: str) -> None:
-        if self.healthy:
-            logger.warning("replica %s is unhealthy: %s", self.name, reason)
+        if reason != self._trouble:
+            logger.warning("replica %s is unhealthy: it %s", self.name, reason)
         self.healthy = False
+        self._trouble = reason
 
     def observe(self, gauges: EngineGauges | None, unanswered: int, now_s: float) -> None:
         """Take in a scrape; `unanswered` is the count from before it was asked for.

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 import allure
 
 from reports.case import Case, Run, arms_of
-from reports.charts.gallery import charts_of
+from reports.charts.gallery import pictures_of
 from reports.page import render_case, render_page
 from reports.result_files import comparisons_csv
 
@@ -37,9 +37,10 @@ def step(text: str) -> AbstractContextManager[None]:
 
 def attach_case(case: Case, setup: str) -> None:
     """Show the case's table and charts in the running test's description, and attach them."""
-    allure.dynamic.description_html(render_case(case, setup))
-    for chart in charts_of(case, setup):
-        allure.attach(chart.image("svg"), chart.title, allure.attachment_type.SVG)
+    pictures = pictures_of(case, setup)
+    allure.dynamic.description_html(render_case(case.judgement, pictures))
+    for picture in pictures:
+        allure.attach(picture.svg, picture.title, allure.attachment_type.SVG)
     if case.judgement.comparisons:
         table = comparisons_csv(case.judgement.comparisons)
         allure.attach(table, "Comparisons", allure.attachment_type.CSV)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.judge import Judgement
+from bench.analysis.judgement import Judgement
 from bench.records import Trial
 
 
@@ -56,7 +56,8 @@ class Arms:
             return f"noise floor (A/A): {self.control} against itself"
         if self.control and self.treatment:
             return f"{self.treatment} against {self.control}"
-        return f"{self.treatment or self.control} alone"
+        ran = self.treatment or self.control
+        return f"{ran} alone" if ran else "nothing was measured"
 
     @property
     def headings(self) -> tuple[str | None, str | None]:

@@ -6,7 +6,6 @@ file, as an attachment of the Allure report, and on paper.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE, MATERIAL
 from bench.records import Verdict
 from reports import palette, wording
-from reports.case import Arms, Case, Run, arms_of, title
+from reports.case import Arms, Run, arms_of, title
 from reports.charts.forest import forest
-from reports.charts.gallery import charts_of
-from reports.charts.style import Chart
+from reports.charts.gallery import pictures_of
+from reports.charts.style import Picture
 from reports.rows import notes_of
 from reports.view import (
     Line,
@@ -38,12 +38,6 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    title: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
 class _CaseView:
     title: str
     description: str
@@ -53,7 +47,7 @@ class _CaseView:
     lines: tuple[Line, ...]
     invalid: tuple[str, ...]
     notes: tuple[str, ...]
-    pictures: tuple[_Picture, ...]
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class _Page:
     facts: Mapping[str, str]
     headings: tuple[str, ...]
     ratio_heading: str
-    forest: _Picture | None
+    forest: Picture | None
     cases: tuple[_CaseView, ...]
     objectives: tuple[Objective, ...]
     material: str
@@ -80,13 +74,13 @@ def render_page(run: Run) -> str:
     )
 
 
-def render_case(case: Case, setup: str) -> str:
+def render_case(judgement: Judgement, pictures: tuple[Picture, ...]) -> str:
     """One case as a fragment of HTML without a style sheet: its table and its charts."""
-    arms = arms_of([case.judgement])
+    arms = arms_of([judgement])
     return _template("case.html.j2").render(
-        case=_case_view(case, arms, setup),
+        case=_case_view(judgement, arms, pictures),
         headings=_headings(arms),
-        ratio_heading=wording.ratio_heading([case.judgement]),
+        ratio_heading=wording.ratio_heading([judgement]),
         palette=palette,
     )
 
@@ -112,8 +106,10 @@ def _page(run: Run) -> _Page:
         facts=run.facts,
         headings=_headings(arms),
         ratio_heading=wording.ratio_heading(run.judgements),
-        forest=_picture(forest(run.judgements, run.setup)) if compared else None,
-        cases=tuple(_case_view(case, arms, run.setup) for case in run.cases),
+        forest=forest(run.judgements, run.setup).picture() if compared else None,
+        cases=tuple(
+            _case_view(case.judgement, arms, pictures_of(case, run.setup)) for case in run.cases
+        ),
         objectives=objectives_of(run.judgements),
         material=wording.target(round(math.expm1(MATERIAL), 4)),
         alike=wording.target(round(math.expm1(ALIKE), 4)),
@@ -121,8 +117,7 @@ def _page(run: Run) -> _Page:
     )
 
 
-def _case_view(case: Case, arms: Arms, setup: str) -> _CaseView:
-    judgement = case.judgement
+def _case_view(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) -> _CaseView:
     return _CaseView(
         title=title(judgement),
         description=judgement.scenario.description,
@@ -132,13 +127,8 @@ def _case_view(case: Case, arms: Arms, setup: str) -> _CaseView:
         lines=lines_of(judgement, arms),
         invalid=judgement.invalid_reasons,
         notes=notes_of(judgement),
-        pictures=tuple(_picture(chart) for chart in charts_of(case, setup)),
+        pictures=pictures,
     )
-
-
-def _picture(chart: Chart) -> _Picture:
-    data = base64.b64encode(chart.image("svg")).decode("ascii")
-    return _Picture(chart.title, f"data:image/svg+xml;base64,{data}")
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

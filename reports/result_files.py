@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.judge import Judgement
+from bench.analysis.judgement import Judgement
 from bench.analysis.metrics import metric
 from bench.records import Comparison
 from reports import wording
 from reports.case import Run, arms_of, title
-from reports.outcomes import CATEGORIES
+from reports.categories import CATEGORIES
 
 # Names that Allure gives to files; others in the folder are somebody else's.
 _OURS = re.compile(

@@ -6,11 +6,9 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.analysis.judge import Judgement, Summary
-from bench.records import Comparison, Role, SloOutcome, SloResult, Verdict
+from bench.analysis.judgement import Judgement, Summary
+from bench.records import Comparison, SloOutcome, SloResult, Verdict
 from reports import wording
-
-_ROLES: tuple[Role, Role] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +35,6 @@ def rows_of(judgement: Judgement) -> tuple[Row, ...]:
         by_metric = itertools.groupby(judgement.summaries, key=lambda one: one.metric)
         metrics = [_values(name, judgement, summaries) for name, summaries in by_metric]
     return (*metrics, *_slo(judgement))
-
-
-def slo_of(judgement: Judgement, role: Role) -> SloResult | None:
-    """The SLO result of an arm, which may be the same arm twice."""
-    names = {"control": judgement.control, "treatment": judgement.treatment}
-    ran = [one for one in _ROLES if names[one] is not None]
-    return dict(zip(ran, judgement.slos, strict=False)).get(role)
 
 
 def notes_of(judgement: Judgement) -> tuple[str, ...]:
@@ -88,7 +79,7 @@ def _values(name: str, judgement: Judgement, summaries: Iterable[Summary]) -> Ro
 
 
 def _slo(judgement: Judgement) -> Iterable[Row]:
-    control, treatment = slo_of(judgement, "control"), slo_of(judgement, "treatment")
+    control, treatment = judgement.slo("control"), judgement.slo("treatment")
     # The treatment's outcome is the one that gates.
     gating = treatment or control
     if gating is None or gating.outcome is SloOutcome.UNSET:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.judge import Judgement
+from bench.analysis.judgement import Judgement
 from bench.records import SloOutcome, Verdict
 from reports import wording
 from reports.case import Arms, arms_of, short_title, title

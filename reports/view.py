@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.judge import Judgement
+from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role, SloOutcome, Verdict
 from reports import wording
 from reports.case import Arms, arms_of, title
-from reports.rows import Row, rows_of, slo_of
+from reports.rows import Row, rows_of
 
 _BAR_WIDTH = 150.0
 # A ratio of 4, or 1/4, lies on the edge of the bar.
@@ -90,7 +90,7 @@ def _place(ratio: float) -> float:
 def tallies(judgements: Sequence[Judgement]) -> tuple[Tally, ...]:
     """Verdicts on primary metrics, then SLO outcomes of the arm that is judged."""
     verdicts = Counter(one.primary.verdict for one in judgements if one.primary)
-    gating = (slo_of(one, "treatment") or slo_of(one, "control") for one in judgements)
+    gating = (one.slo("treatment") or one.slo("control") for one in judgements)
     outcomes = Counter(one.outcome for one in gating if one is not None)
     del outcomes[SloOutcome.UNSET]
     return (
@@ -114,7 +114,7 @@ def objectives_of(judgements: Sequence[Judgement]) -> tuple[Objective, ...]:
         for judgement in judgements
         for role, heading in zip(roles, headings, strict=True)
         if heading is not None
-        and (result := slo_of(judgement, role)) is not None
+        and (result := judgement.slo(role)) is not None
         and result.outcome is not SloOutcome.UNSET
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.analysis.judge import Judgement
+from bench.analysis.judgement import Judgement
 from bench.records import Comparison, Slo, SloResult
 
 NO_DATA = "no data"

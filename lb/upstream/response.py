@@ -53,10 +53,10 @@ class Response:
         try:
             while not (self._chunks or self.complete):
                 await self._wait()
-            return self
-        finally:
-            if not self._chunks:
-                self.close()
+        except (UpstreamError, asyncio.CancelledError):
+            self.close()
+            raise
+        return self
 
     async def read(self) -> bytes:
         """What has come since the last read, at least one byte; b"" at the end.

@@ -34,12 +34,12 @@ class _Curve:
 
     @property
     def legend(self) -> str:
-        marks = "   ".join(
+        marks = ", ".join(
             f"p{mark} {wording.quantity(percentile(self.latencies, mark), 's')}" for mark in _MARKS
         )
         failed = len(self.latencies) - len(self.answered)
         failures = f", {failed} failed" if failed else ""
-        return f"━ {self.name}   {marks}   n {len(self.latencies)}{failures}"
+        return f"━ {self.name}: {marks}, n {len(self.latencies)}{failures}"
 
 
 def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], caption: str) -> Chart:

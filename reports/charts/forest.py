@@ -10,7 +10,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.analysis.judge import Judgement
+from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
 from reports import palette, wording
@@ -18,7 +18,12 @@ from reports.case import Arms, arms_of, short_title
 from reports.charts.style import Chart, Frame, Line, new_chart
 
 _BAND = (math.exp(-ALIKE), math.exp(ALIKE))
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20, 50, 100)
+# Few enough ticks that their labels keep apart: by how far the axis reaches.
+_TICKS = (
+    (8.0, (0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5)),
+    (200.0, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)),
+    (math.inf, (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1e3, 1e4, 1e5, 1e6)),
+)
 _NARROWEST = (0.7, 1 / 0.7)
 
 
@@ -53,7 +58,8 @@ def forest(judgements: Sequence[Judgement], caption: str) -> Chart:
     for y, row in enumerate(rows):
         _text(axes, 0, y - 0.38, row.label, palette.INK, weight="bold")
         _text(axes, 0, y - 0.18, row.sublabel, palette.MUTED)
-        _text(axes, 1, y - 0.38, row.result, row.colour, ha="right", weight="bold")
+        result = row.result.replace("\n", ", ")
+        _text(axes, 1, y - 0.38, result, row.colour, ha="right", weight="bold")
         _lane(axes, y - 0.06, y + 0.46)
         _draw_row(axes, y + 0.12, row)
     return chart
@@ -75,7 +81,7 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
     )
     for y, row in enumerate(rows):
         _text(axes, -0.03, y, row.label, palette.INK, ha="right")
-        _text(axes, 1.03, y, row.result.replace("  ", "\n"), row.colour)
+        _text(axes, 1.03, y, row.result, row.colour)
         _lane(axes, y - 0.5, y + 0.5)
         _draw_row(axes, y, row)
     return chart
@@ -89,7 +95,7 @@ def _ratio(arms: Arms) -> str:
 def _pooled(label: str, comparison: Comparison, dots: tuple[float, ...]) -> _Row:
     return _Row(
         label=label,
-        result=f"{wording.ratio(comparison)}  {comparison.verdict}",
+        result=f"{wording.ratio(comparison)}\n{comparison.verdict}",
         colour=palette.OUTCOME[comparison.verdict],
         sublabel=f"{wording.metric(comparison.metric)} ({comparison.direction} is better)",
         ratio=comparison.ratio,
@@ -156,6 +162,7 @@ def _ratio_axis(axes: Axes, numbers: Sequence[float]) -> None:
     low = min(*numbers, *_NARROWEST) / 1.08
     high = max(*numbers, *_NARROWEST) * 1.08
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in _TICKS if low <= tick <= high]))
+    ticks = next(ticks for reach, ticks in _TICKS if high / low <= reach)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())

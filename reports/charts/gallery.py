@@ -7,11 +7,11 @@ from reports.case import Case, short_title
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks
 from reports.charts.replicas import replicas
-from reports.charts.style import Chart
+from reports.charts.style import Picture
 from reports.charts.timeline import timeline
 
 
-def charts_of(case: Case, setup: str) -> tuple[Chart, ...]:
+def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     """The charts that the case has data for; `setup` goes into their captions."""
     if not case.trials:
         return ()
@@ -19,9 +19,9 @@ def charts_of(case: Case, setup: str) -> tuple[Chart, ...]:
     charts = [
         latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption),
         latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption),
-        timeline(case, caption),
         replicas(case, caption),
+        timeline(case, caption),
     ]
     if case.judgement.effects:
-        charts.insert(1, blocks(case.judgement, caption))
-    return tuple(charts)
+        charts.insert(2, blocks(case.judgement, caption))
+    return tuple(chart.picture() for chart in charts)

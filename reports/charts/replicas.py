@@ -22,7 +22,7 @@ def replicas(case: Case, caption: str) -> Chart:
     if any(counts[_UNSERVED] for _, counts in arms):
         names.append(_UNSERVED)
     lines = [
-        Line(f"■ {arm.name}   {wording.count(counts.total(), 'request')}", arm.colour)
+        Line(f"■ {arm.name}: {wording.count(counts.total(), 'request')}", arm.colour)
         for arm, counts in arms
     ]
     longest = max((len(name) for name in names), default=0)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Trial
@@ -30,7 +31,7 @@ class _Track:
         samples = self.trial.samples
         failed = sum(not sample.ok for sample in samples)
         failures = f", {failed} failed (× where they were due)" if failed else ""
-        return f"● {self.name}   {wording.count(len(samples), 'request')}{failures}"
+        return f"● {self.name}: {wording.count(len(samples), 'request')}{failures}"
 
 
 def timeline(case: Case, caption: str) -> Chart:
@@ -41,7 +42,9 @@ def timeline(case: Case, caption: str) -> Chart:
     block = typical_block(case.trials, case.judgement.effects)
     tracks = _tracks(case, block)
     lines = [Line(track.legend, track.colour) for track in tracks]
-    title = "Over time" if block is None else f"Over time, block {block + 1}: the same arrivals"
+    title = "Over time" if block is None else f"Over time, block {block + 1}"
+    if len(tracks) > 1:
+        title = f"{title}: the same arrivals"
     chart, (latency, flight) = new_chart(title, lines, caption, _FRAME)
     if not tracks:
         empty(latency)
@@ -57,6 +60,7 @@ def timeline(case: Case, caption: str) -> Chart:
     subtitle(flight, "requests in flight")
     flight.set_xlabel("seconds since the start of the trial")
     flight.set_ylim(bottom=0)
+    flight.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     flight.set_xlim(left=0)
     return chart
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,11 @@ REPLICAS = (
 )
 # A balancer of somebody else: it lists models, and that is all that is known of it.
 FOREIGN = """
-import http.server, json, sys
+import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/die":
+            os._exit(1)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(sys.argv[2].encode())
@@ -63,6 +66,13 @@ def balancers(tmp_path: Path) -> Iterator[Balancers]:
 
 def foreign(port: int, answer: str) -> Arm:
     return Arm("theirs", port, None, (sys.executable, "-c", FOREIGN, "{port}", answer))
+
+
+def keep_asking(balancers: Balancers, arm: Arm) -> None:
+    """Its end is known a moment later than it happens."""
+    for _ in range(300):
+        balancers.url(arm)
+        time.sleep(0.1)
 
 
 def test_a_policy_runs_this_projects_balancer() -> None:
@@ -104,6 +114,17 @@ def test_a_balancer_that_dies_is_told_with_reason_and_log(
     arm = Arm("theirs", port, None, ("sh", "-c", "echo 'no such thing' >&2; exit 1"))
     with pytest.raises(UserError, match=f"theirs died: no such thing; see {tmp_path}"):
         balancers.url(arm)
+
+
+def test_a_balancer_that_died_after_its_start_is_told_and_not_started_again(
+    balancers: Balancers, port: int
+) -> None:
+    arm = foreign(port, models("a", "b"))
+    url = balancers.url(arm)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url}/die", trust_env=False)
+    with pytest.raises(UserError, match="theirs died"):
+        keep_asking(balancers, arm)
 
 
 def test_a_balancer_that_is_not_installed_is_told(balancers: Balancers, port: int) -> None:

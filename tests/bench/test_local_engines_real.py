@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,10 @@ import pytest
 from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
 from bench.environments.local.answers import chat
 from bench.environments.local.install import ensure_engine
-from bench.environments.local.state import Engines, await_end, read_engines, state_file
+from bench.environments.local.state import Engines, read_engines, state_file
 from bench.errors import UserError
-from bench.progress import PlainProgress, make_progress
-from bench.topology import EngineEntry, Model, Topology, load_topology
+from bench.progress import make_progress
+from bench.topology import EngineEntry, Topology, load_topology
 
 pytestmark = pytest.mark.engines
 
@@ -99,12 +98,85 @@ def test_kept_engines_answer_are_pinned_and_are_found_again(cache: Path) -> None
     second.stop()
 
 
-@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
+def server(host: psutil.Process) -> psutil.Process:
+    return host.children()[0]
+
+
+def engine(host: psutil.Process) -> psutil.Process:
+    return server(host).children()[0]
+
+
+def itself(host: psutil.Process) -> psutil.Process:
+    return host
+
+
+@pytest.mark.parametrize(
+    ("victim", "harm"),
+    [(server, signal.SIGKILL), (engine, signal.SIGSTOP), (itself, signal.SIGKILL)],
+)
 def test_half_dead_engines_are_replaced(
-    cache: Path, harm: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    victim: Callable[[psutil.Process], psutil.Process],
+    harm: signal.Signals,
 ) -> None:
-    ...
+    monkeypatch.setattr("bench.environments.local.engines.REUSE_TIMEOUT_S", 5.0)
+    first = environment(cache)
+    first.start(MODELS)
+    first.stop()
+    old = family(running(cache).host.pid)
+    harmed = victim(old[0])
+    below = harmed.children(recursive=True)
+    harmed.send_signal(harm)
+    assert harm is signal.SIGSTOP or all_gone([harmed, *below])
+
+    second = environment(cache)
+    second.start(MODELS)
+    assert second.facts()["engines"] == "started"
+    assert all_gone(old)
+    assert all("running" in line for line in kept_engines(cache))
+    second.stop()
 
 
-def test_a_run_that_does_not_keep_leaves_nothing(cache: Path) -> None:
-    ...
+def test_a_dead_replica_is_named_with_its_log_and_not_kept(cache: Path) -> None:
+    used = environment(cache)
+    used.start(MODELS)
+    whole = family(running(cache).host.pid)
+    victim = server(whole[0])
+    below = victim.children()
+    victim.kill()
+    assert all_gone([victim, *below])
+    (dead,) = used.dead_replicas()
+    assert dead.startswith("tiny-llama-")
+    assert str(cache / "logs") in dead
+    used.stop()
+    assert all_gone(whole)
+
+
+def test_kill_9_of_the_owner_leaves_nothing(cache: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(cache)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == b"started\n"
+    whole = family(running(cache).host.pid)
+    folder = running(cache).folder
+    owner.kill()
+    owner.communicate()
+    assert all_gone(whole)
+    assert not state_file(cache).exists()
+    assert not folder.exists()
+
+
+def test_an_engine_that_dies_at_start_is_told_in_one_line_with_its_log(cache: Path) -> None:
+    beyond = replace(TOPOLOGY, engine=replace(ENGINE, max_model_len=99_999))
+    failing = environment(cache, topology=beyond)
+    with pytest.raises(UserError) as caught:
+        failing.start(MODELS)
+    failing.stop()
+    message = str(caught.value)
+    assert message.startswith("engine died: tiny-llama-")
+    assert "99999" in message
+    assert f"see {cache / 'logs'}" in message
+    assert "\n" not in message
+    assert kept_engines(cache) == ()

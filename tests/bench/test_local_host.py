@@ -172,6 +172,7 @@ def test_kill_9_of_a_replica_takes_its_child_along_and_shows(host: RunningHost) 
     replica, child = host.fork()
     os.kill(replica.pid, signal.SIGKILL)
     assert all_end([replica, child])
+    until(lambda: not Path(f"/proc/{replica.pid}").exists())
     assert not host.engines().replicas[0].alive
     assert host.process.poll() is None
     lease.close()
@@ -193,6 +194,22 @@ def test_a_replica_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     lease.close()
     assert host.process.wait(PATIENCE_S) == 0
     assert all_end(processes)
+    host.process.communicate()
+
+
+def test_sigterm_while_it_stops_does_not_interrupt_the_clearing_up(tmp_path: Path) -> None:
+    host = RunningHost(tmp_path / "host", "stubborn")
+    lease = Lease(host.folder)
+    processes = host.fork()
+    lease.close()
+
+    def ended_by_another_signal() -> bool:
+        host.process.terminate()
+        return host.process.poll() is not None
+
+    until(ended_by_another_signal)
+    assert all_end(processes)
+    assert not host.folder.exists()
     host.process.communicate()
 
 

@@ -80,7 +80,7 @@ def test_the_topology_sets_the_flags_of_the_engines(tmp_path: Path) -> None:
 
 def test_memory_that_does_not_do_is_refused_with_the_numbers(tmp_path: Path) -> None:
     plans = plan(topology(2, 2, 2, engine=EngineEntry(kv_cache_mib=1024)), [], [0])
-    with pytest.raises(UserError, match=r"6 replicas need 9\.\d GiB .* 4\.0 GiB are available"):
+    with pytest.raises(UserError, match=r"6 replicas need 9\.0 GiB .* 4\.0 GiB are available"):
         check_memory(plans, 4 * GIB)
     check_memory(plans, 16 * GIB)
 

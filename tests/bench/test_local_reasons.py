@@ -23,6 +23,11 @@ ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu
 ERROR: No matching distribution found for torch==2.13.0+cpu
 WARNING: There was an error checking the latest version of pip.
 """
+KILLED_LOG = """\
+(APIServer pid=12) INFO 01-31 23:59:58 [loggers.py:315] Engine 000: Running: 3 reqs
+(APIServer pid=12) WARNING 01-31 23:59:58 [arg_utils.py:1812] The global random seed is set to 0.
+INFO:     Application startup complete.
+"""
 PYTHON_LOG = """\
 Traceback (most recent call last):
   File "x.py", line 1, in <module>
@@ -37,7 +42,8 @@ pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
         (ENGINE_LOG, "ValueError: No available memory"),
         (PIP_LOG, "ERROR: No matching distribution found for torch==2.13.0+cpu"),
         ("lb: port 8080 is taken\n", "lb: port 8080 is taken"),
-        ("", "it wrote nothing"),
+        ("", "its log tells no error"),
+        (KILLED_LOG, "its log tells no error"),
         (
             PYTHON_LOG,
             "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig: "
@@ -64,4 +70,4 @@ def test_a_long_reason_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_missing_log_is_told(tmp_path: Path) -> None:
-    assert reason(tmp_path / "log") == "it wrote nothing"
+    assert reason(tmp_path / "log") == "its log tells no error"

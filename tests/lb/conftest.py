@@ -1,6 +1,13 @@
-"""Asynchronous tests run on the event loop that the balancer runs on."""
+"""What all tests of the balancer share: its event loop, and no haste."""
 
+import hypothesis
 import pytest
+
+# A busy machine says nothing about a property.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture

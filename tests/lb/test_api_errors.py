@@ -58,11 +58,13 @@ async def test_another_method_is_a_405_that_names_the_right_one() -> None:
     assert error_of(response)["type"] == "invalid_request_error"
 
 
-async def test_another_path_is_a_404() -> None:
+async def test_what_is_not_generation_is_not_forwarded() -> None:
     async with ScriptedReplica() as replica, balancer(replica.url) as lb:
-        response = await lb.client.post("/reset_prefix_cache")
-    assert response.status_code == 404
-    assert error_of(response)["message"] == "Not Found"
+        unknown = await lb.client.post("/reset_prefix_cache", json={"model": "m"})
+        mistaken = await lb.client.post("/v1/models", json={"model": "m"})
+    assert (unknown.status_code, error_of(unknown)["code"]) == (404, "not_found")
+    assert (mistaken.status_code, error_of(mistaken)["code"]) == (405, "method_not_allowed")
+    assert not replica.calls
 
 
 async def test_before_any_replica_has_answered_every_model_is_a_503() -> None:

@@ -91,18 +91,22 @@ async def test_a_replica_that_comes_back_is_used_again() -> None:
 
 
 async def test_a_hung_replica_delays_neither_the_others_nor_their_polls() -> None:
-    hung = await asyncio.start_server(_never_answer, "127.0.0.1", 0)
+    given_up = asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+        given_up.set()
+
+    hung = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{hung.sockets[0].getsockname()[1]}"
     async with ScriptedReplica() as replica, balancer(url, replica.url) as lb, asyncio.timeout(20):
+        assert (await lb.post()).headers["x-lb-replica"] == replica.name
         polls = replica.polls
         while replica.polls < polls + 3:
             assert (await lb.post()).headers["x-lb-replica"] == replica.name
         assert not (await lb.replicas())[url]["healthy"]
+        assert not given_up.is_set()  # all of this was while the first poll was waited for
     hung.close()
-
-
-async def _never_answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 async def test_a_replica_without_metrics_is_served_all_the_same() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ class Balancers:
         self._replicas = replicas
 
     def url(self, arm: Arm) -> str:
-        """Base URL of the arm's balancer, started now if it is not running yet.
+        """Base URL of the arm's balancer, started at first use.
 
-        Raises UserError if its port is taken, it dies, or it does not get ready.
+        Raises UserError if its port is taken, it does not get ready, or it has died: one
+        that dies under load is not started again, which would hide that it did.
         """
         url = f"http://{LOOPBACK}:{arm.port}"
-        process = self._running.get(arm.name)
-        if process is None or process.poll() is not None:
-            self._start(arm, url)
+        if arm.name not in self._running:
+            self._running[arm.name] = self._start(arm, url)
+        _require_alive(arm, self._running[arm.name])
         return url
 
     def stop(self) -> None:
@@ -51,7 +53,7 @@ class Balancers:
             process.terminate()
         self._running.clear()
 
-    def _start(self, arm: Arm, url: str) -> None:
+    def _start(self, arm: Arm, url: str) -> Guarded:
         if not is_free(arm.port):
             raise UserError(
                 f"port {arm.port} of arm {arm.name} is held by {holder(arm.port)}; "
@@ -59,24 +61,30 @@ class Balancers:
             )
         command = balancer_command(arm, [replica.url for replica in self._replicas])
         log = self._logs / f"balancer-{arm.name}.log"
-        with self._progress.step(f"starting the balancer of {arm.name}"):
+        with self._progress.step(f"starting the balancer of {arm.name}"), ExitStack() as undo:
             process = Guarded(command, log=log, folder=ROOT)
-            self._running[arm.name] = process
+            undo.callback(process.terminate)
             self._await_ready(arm, url, process)
+            undo.pop_all()
+            return process
 
     def _await_ready(self, arm: Arm, url: str, process: Guarded) -> None:
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while missing := _ask(arm, url, self._replicas):
-            if process.poll() is not None:
-                raise UserError(
-                    f"the balancer of {arm.name} died: {reason(process.log)}; see {process.log}"
-                )
+            _require_alive(arm, process)
             if time.monotonic() > deadline_s:
                 raise UserError(
                     f"the balancer of {arm.name} is not ready after {READY_TIMEOUT_S:.0f} s: "
                     f"{missing}; see {process.log}"
                 )
             time.sleep(0.1)
+
+
+def _require_alive(arm: Arm, process: Guarded) -> None:
+    if process.poll() is not None:
+        raise UserError(
+            f"the balancer of {arm.name} died: {reason(process.log)}; see {process.log}"
+        )
 
 
 def balancer_command(arm: Arm, endpoints: Sequence[str]) -> list[str]:

@@ -107,11 +107,12 @@ class EngineSet:
             self._lease.close()
             self._lease = None
         if not keep:
-            if self._host is not None:
-                self._host.terminate()
-                self._host.wait()
+            self._running = ()
             if engines := read_engines(self._state):
                 end_engines(engines, self._state)
+            if self._host is not None:
+                self._host.kill()  # if it had not even written itself down
+                self._host.wait()
 
     def _take_over(self, engines: Engines, wanted: Sequence[PlannedReplica]) -> str | None:
         """Lease running engines and ask each for an answer; None, or what went wrong."""

@@ -78,9 +78,10 @@ def engine_environment(cache: Path, folder: Path) -> Mapping[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the host pins the replicas
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the executor is never "uni"
-        # Only the sampler is compiled with eager execution. That takes seconds within a
-        # replica's first requests, again when the batch size changes, needs a C++
-        # compiler, and gains nothing measurable with small vocabularies.
+        # With eager execution only the sampler is compiled: seconds within a replica's
+        # first requests and again when a batch of another size comes, a C++ compiler
+        # needed, and with tiny vocabularies 6 % fewer tokens per second. (With 128k
+        # tokens it would save 20 ms of each step of 16 sequences.)
         "TORCHDYNAMO_DISABLE": "1",
     }
 

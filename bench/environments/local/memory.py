@@ -14,7 +14,7 @@ GIB = 1024**3
 # Measured as proportional set size, rounded up: the host while it imports, and per
 # replica its server and engine without KV cache and weights.
 HOST_BYTES = 0.6 * GIB
-REPLICA_BYTES = 0.5 * GIB
+REPLICA_BYTES = 0.4 * GIB
 
 
 def check_memory(replicas: Sequence[PlannedReplica], available_bytes: float) -> None:

@@ -31,9 +31,9 @@ Run = Callable[[Sequence[str]], "str | None"]
 def install(run: Run, requirements: Path, torch: str) -> None:
     """Install `torch` (a pin), then all of `requirements`. Raises UserError with one line.
 
-    PyPI has no CPU build of torch. pip's own configuration may know a place that has
-    (an index, a folder of wheels), and where it does that index of PyTorch is often out
-    of reach; so pip is first asked as it is configured.
+    PyPI has no CPU build of torch. Where pip's configuration knows a place that has one
+    (an index, a folder of wheels), PyTorch's own index is often out of reach; so pip is
+    asked as it is configured first, and with that index second.
     """
     if (as_configured := run([*_INSTALL, torch])) and (
         from_index := run([*_INSTALL, *_TORCH_INDEX, torch])

@@ -11,6 +11,8 @@ from bench.process import last_lines
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ \d\d-\d\d [\d:]{8} \[[^\]]+\] )?")
 # "ValueError: text" of Python, "ERROR: text" of pip.
 _ERROR = re.compile(r"^(?:ERROR|[\w.]*(?:Error|Exception)): \S")
+# What is no error: "INFO: text", with or without the process in front.
+_CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:DEBUG|INFO|WARNING)\b")
 # Errors that only say that another process had one.
 _SECONDARY = re.compile(r"Engine core initialization failed|EngineDeadError")
 
@@ -19,12 +21,13 @@ LIMIT = 300
 
 
 def reason(log: Path) -> str:
-    """The last primary error in a log, else its last line, else that it is empty."""
-    lines = [_PREFIX.sub("", line) for line in last_lines(log, LOOK_BACK_LINES).splitlines()]
+    """The last primary error in a log, else its last line that is no mere information."""
+    said = last_lines(log, LOOK_BACK_LINES).splitlines()
+    lines = [_PREFIX.sub("", line) for line in said if not _CHATTER.match(line)]
     errors = [index for index, line in enumerate(lines) if _ERROR.match(line)]
     primary = [index for index in errors if not _SECONDARY.search(lines[index])]
     told = _message(lines, (primary or errors or [len(lines) - 1])[-1]) if lines else ""
-    told = told or "it wrote nothing"
+    told = told or "its log tells no error"
     return told if len(told) <= LIMIT else told[: LIMIT - 1] + "…"
 
 

@@ -15,14 +15,22 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from .identity import identify
 from .leases import Leases
-from .replicas import ReplicaSpec, Serve, start_replica, stop_replicas, tie_children_to_parents
+from .replicas import (
+    ReplicaSpec,
+    Serve,
+    reap_dead_children,
+    start_replica,
+    stop_replicas,
+    tie_children_to_parents,
+)
 
 SOCKET = "host.sock"
 FIRST_LEASE_TIMEOUT_S = 30.0
@@ -52,24 +60,34 @@ def _load_vllm() -> Serve:
 
 def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
     """Run a host for the kind of server that `load` brings; returns when it is over."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     state, folder = Path(spec["state"]), Path(spec["folder"])
     specs = [ReplicaSpec(**{**one, "argv": tuple(one["argv"])}) for one in spec["replicas"]]
     processes: list[BaseProcess] = []
     try:
-        leases = Leases(str(folder / SOCKET))
-        _write_state(state, spec, [], [])
-        serve = load()
-        if not leases.await_first(FIRST_LEASE_TIMEOUT_S):
-            return
-        tie_children_to_parents()
-        processes.extend(start_replica(one, serve, leases.close) for one in specs)
-        _write_state(state, spec, specs, processes)
-        leases.run_until_over()
+        with _ended_by_sigterm():
+            leases = Leases(str(folder / SOCKET))
+            _write_state(state, spec, [], [])
+            serve = load()
+            if leases.await_first(FIRST_LEASE_TIMEOUT_S):
+                tie_children_to_parents()
+                reap_dead_children()
+                processes.extend(start_replica(one, serve, leases.close) for one in specs)
+                _write_state(state, spec, specs, processes)
+                leases.run_until_over()
     finally:
         stop_replicas(processes, STOP_GRACE_S)
         state.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM leaves the block; once it is left, nothing interrupts the clearing up."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _write_state(

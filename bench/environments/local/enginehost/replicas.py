@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -49,6 +48,11 @@ def tie_children_to_parents() -> None:
     os.register_at_fork(before=note_parent, after_in_child=die_with_parent)
 
 
+def reap_dead_children() -> None:
+    """From now on a replica that dies is gone at once and not a zombie until the host ends."""
+    signal.signal(signal.SIGCHLD, lambda *_: multiprocessing.active_children())
+
+
 def start_replica(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> BaseProcess:
     """Fork a process that serves `spec`; `close` gives up there what only the host may hold."""
     process = multiprocessing.get_context("fork").Process(
@@ -72,7 +76,8 @@ def stop_replicas(processes: Sequence[BaseProcess], grace_s: float) -> None:
 def _run(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> None:
     close()
     os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
     os.sched_setaffinity(0, {spec.core})
     log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
@@ -82,7 +87,9 @@ def _run(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> None:
 
 def _signal_groups(processes: Sequence[BaseProcess], number: signal.Signals) -> None:
     for process in processes:
-        if process.pid is not None:
-            # Gone, or not yet the leader of a group of its own.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+        if process.pid is None or process.exitcode is not None:
+            continue  # its number may belong to somebody else by now
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            process.kill()  # it has not come to lead a group of its own
