@@ -16,10 +16,10 @@ from bench.load.workload import Fixed, Workload
 from bench.progress import Progress
 from bench.records import Replica, Sample, Schedule
 
-# Requests in flight on each replica while warming it and while measuring capacity:
-# a full batch of the engines (`max_num_seqs` of the topology file).
-IN_FLIGHT_PER_REPLICA = 16
-WARM_BATCHES = 2
+# Requests in flight on each replica while warming it and while measuring capacity, per
+# sequence that it runs at once: as many wait as run, so that no slot falls empty.
+IN_FLIGHT_PER_SLOT = 2
+WARM_REQUESTS = 32
 # The share of a capacity run that is left out while the replicas fill up.
 RAMP_SHARE = 0.25
 # A closed loop's list of requests must not run dry when the replicas turn out faster
@@ -45,12 +45,13 @@ class Capacity:
 class Calibration:
     """Measures what both arms share, once for every workload and set of models.
 
-    `neutral_url` is the balancer through which capacity is measured, `window_s` how
-    long. Times in seconds.
+    `slots` is the number of sequences that a replica runs at once, `neutral_url` the
+    balancer through which capacity is measured, `window_s` how long. Times in seconds.
     """
 
     replicas: tuple[Replica, ...]
     tokenizers: Mapping[str, Path]
+    slots: int
     neutral_url: str
     window_s: float
     drain_s: float
@@ -106,11 +107,11 @@ class Calibration:
         """Send some full batches to every replica; a first idea of capacity."""
         rps = 0.0
         for replica in self.serving(models):
-            count = IN_FLIGHT_PER_REPLICA * WARM_BATCHES
-            schedule = self._list_of(count, replica.model, workload, IN_FLIGHT_PER_REPLICA)
+            in_flight = self.slots * IN_FLIGHT_PER_SLOT
+            schedule = self._list_of(WARM_REQUESTS, replica.model, workload, in_flight)
             prompts = self.prompts(schedule, f"warm {replica.name}")
             samples = self._answers(schedule, replica.url, prompts)
-            rps += count / max(sample.last_token_s or 0.0 for sample in samples)
+            rps += WARM_REQUESTS / max(sample.last_token_s or 0.0 for sample in samples)
         return Capacity(rps, len(self.serving(models)))
 
     def _list_of(self, count: int, model: str, workload: Workload, in_flight: int) -> Schedule:
@@ -125,7 +126,7 @@ class Calibration:
         )
 
     def _saturate(self, workload: Workload, models: tuple[str, ...], warm: Capacity) -> Capacity:
-        in_flight = IN_FLIGHT_PER_REPLICA * warm.replicas
+        in_flight = self.slots * IN_FLIGHT_PER_SLOT * warm.replicas
         schedule = plan_closed_loop(
             seed=self.seed,
             models=models,

@@ -101,6 +101,7 @@ class Session:
             tokenizers={
                 name: self._environment.tokenizer_folder(name) for name in config.model_names
             },
+            slots=config.topology.engine.max_num_seqs,
             neutral_url=urls[0],
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,

@@ -38,7 +38,7 @@ _CI = (
 )
 _LIMIT_S = 600.0
 # Colours, and what npm puts before each line.
-_DECORATION = re.compile(r"\x1b\[[0-9;]*m|^npm (?:error|ERR!)")
+_DECORATION = re.compile(r"^(?:\x1b\[[0-9;]*m)*npm (?:error|ERR!)|\x1b\[[0-9;]*m")
 
 
 class NodeError(Exception):
@@ -91,7 +91,10 @@ def allure(say: Say, folder: Path = HERE, run: RunNode = run_node) -> Path:
             try:
                 run([str(_NPM), *_CI], folder)
             except NodeError as error:
-                raise UserError(f"the report generator cannot be installed: npm: {error}") from None
+                raise UserError(
+                    f"the report generator cannot be installed: npm: {error}; results are kept, "
+                    "`python -m reports generate` tries again"
+                ) from None
             stamp.write_text(wanted)
     return modules / "allure" / "cli.js"
 

@@ -13,22 +13,22 @@ UNBOUNDED = "unbounded"
 
 _ABBREVIATIONS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "slo": "SLO"}
 _UNIT_SUFFIXES = {"s", "tps", "rps"}
-_TITLES = {"output_tps": "Output throughput", "request_rps": "Request throughput"}
-_SHARES = {"%", "share", "ratio"}
+_TITLES = {"output_tps": "Output throughput", "throughput_rps": "Request throughput"}
 
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
-    if value == 0:
+    # Rounded first: 9.996 has one digit less behind the point than it seems.
+    rounded = float(f"{value:.3g}")
+    if rounded == 0:
         return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{digits}f}"
+    return f"{rounded:.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def quantity(value: float | None, unit: str) -> str:
     """A value with its unit: `412 ms`, `1.24 s`, `331 tok/s`, `97.5 %`.
 
-    `unit` is the record's; seconds become milliseconds below one, shares percent.
+    `unit` is the record's; "s" becomes milliseconds below one, "share" percent.
     """
     if value is None or math.isnan(value):
         return NO_DATA
@@ -36,9 +36,9 @@ def quantity(value: float | None, unit: str) -> str:
         return UNBOUNDED
     if unit == "s":
         return duration(value)
-    if unit in _SHARES:
+    if unit == "share":
         return percent(value)
-    return f"{number(value)} {unit}".rstrip()
+    return f"{number(value)} {unit}"
 
 
 def duration(seconds: float) -> str:

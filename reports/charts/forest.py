@@ -151,7 +151,10 @@ def _draw_row(axes: Axes, y: float, row: _Row) -> None:
     heights = [y + below] * len(row.dots)
     axes.scatter(row.dots, heights, s=18, color=palette.MUTED, alpha=0.6, linewidths=0)
     if row.low is not None and row.high is not None:
-        axes.plot([row.low, row.high], [y, y], color=row.colour, linewidth=2.4)
+        # An end at zero or infinity is drawn to the edge.
+        left, right = axes.get_xlim()
+        ends = [max(row.low, left), min(row.high, right)]
+        axes.plot(ends, [y, y], color=row.colour, linewidth=2.4)
     if row.ratio is not None:
         axes.plot(row.ratio, y, "D", color=row.colour, markersize=6.5, markeredgecolor="white")
 

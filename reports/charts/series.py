@@ -47,7 +47,8 @@ def in_flight(trial: Trial) -> tuple[Floats, Floats]:
         if sample.sent_s is not None:
             end_s = sample.last_token_s if sample.last_token_s is not None else trial.elapsed_s
             changes += [(sample.sent_s, 1), (max(end_s, sample.sent_s), -1)]
-    changes.sort()
+    # Those that begin come first, so that a request without length is not below zero.
+    changes.sort(key=lambda change: (change[0], -change[1]))
     times, steps = zip(*changes, strict=True)
     return np.array(times, dtype=np.float64), np.cumsum(steps).astype(np.float64)
 

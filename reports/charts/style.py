@@ -16,6 +16,7 @@ from typing import Literal
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from reports import palette, wording
@@ -76,6 +77,9 @@ class Chart:
     def image(self, kind: ImageFormat) -> bytes:
         """The picture; PNG at 160 dots an inch."""
         buffer = io.BytesIO()
+        for text in self.figure.findobj(Text):
+            # A `$` in a name is no formula.
+            text.set_parse_math(False)
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         with rc_context(_RC):
             self.figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)

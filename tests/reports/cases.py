@@ -1,0 +1,89 @@
+"""Cases for the tests of reports: judged from trials with known timings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.analysis.judge import judge
+from bench.analysis.judgement import Judgement
+from bench.records import SloOutcome, SloResult, Trial, Verdict
+from reports.case import Case, Run
+from tests.bench.making import FACTS, answered, failed, paired, trial
+
+SETUP = "vLLM 0.30.0 on CPU, random weights"
+
+
+def better_case(name: str = "heavy-tail", models: tuple[str, ...] = ("tiny-llama",)) -> Case:
+    """Four blocks in which managed takes about 0.4 of baseline's time to the first token."""
+    trials = paired((0.50, 0.52, 0.48, 0.51), (0.20, 0.21, 0.19, 0.22))
+    facts = replace(FACTS, name=name, description=f"What {name} asks.")
+    return judged([replace(one, scenario=facts, models=models) for one in trials])
+
+
+def same_arm_case() -> Case:
+    trials = paired((0.50, 0.52, 0.48, 0.51), (0.50, 0.51, 0.49, 0.51))
+    return judged([replace(one, arm="baseline") for one in trials])
+
+
+def failing_case() -> Case:
+    """A baseline of which every fourth request fails; managed answers none at all."""
+    trials = [
+        trial(
+            one.role,
+            one.block,
+            one.position,
+            [
+                failed(index) if one.role == "treatment" or index % 4 == 0 else answered(index, 0.5)
+                for index in range(40)
+            ],
+        )
+        for one in paired((0.5,) * 4, (0.5,) * 4)
+    ]
+    return judged(trials)
+
+
+def one_arm_case() -> Case:
+    trials = paired((0.50, 0.52, 0.48, 0.51), (0.5,) * 4)
+    return judged([one for one in trials if one.role == "control"])
+
+
+def judged(trials: Sequence[Trial], **changes: Any) -> Case:
+    return Case(replace(judge(trials), **changes), tuple(trials))
+
+
+def invalid_case(reason: str) -> Case:
+    case = better_case("burst")
+    comparisons = tuple(
+        replace(
+            one,
+            control_value=None,
+            treatment_value=None,
+            ratio=None,
+            low=None,
+            high=None,
+            verdict=Verdict.INVALID,
+        )
+        for one in case.judgement.comparisons
+    )
+    judgement = replace(case.judgement, comparisons=comparisons, invalid_reasons=(reason,))
+    return Case(judgement, case.trials)
+
+
+def with_slo(judgement: Judgement, outcome: SloOutcome, attainment: float) -> Judgement:
+    """The same judgement, with that outcome for the treatment."""
+    control, treatment = judgement.slos
+    changed: SloResult = replace(treatment, outcome=outcome, attainment=attainment)
+    return replace(judgement, slos=(control, changed))
+
+
+def run_with(*cases: Case, **changes: Any) -> Run:
+    run = Run(
+        cases=cases,
+        when="31 January 2026, 14:02",
+        setup=SETUP,
+        facts={"Engine": "vLLM 0.30.0", "Models": "tiny-llama"},
+        provenance={"suite": {"commit": "abc123"}, "flags": ["--enforce-eager", "-x"]},
+    )
+    return replace(run, **changes)

@@ -1,0 +1,77 @@
+"""What scenario tests hand to Allure, seen in the files that it writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = """
+from reports.allure_results import attach_case, attach_run, label, step
+from tests.reports.cases import SETUP, better_case, run_with
+
+def test_scenario():
+    case = better_case()
+    label("heavy-tail", ("tiny-llama",), {"profile": "quick"})
+    with step("block 1"):
+        pass
+    attach_case(case, SETUP)
+    attach_run(run_with(case))
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a small pytest run of its own: Allure's hooks are global."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "test_one.py").write_text(SCENARIO)
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
+    results = folder / "results"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--alluredir={results}"]
+    done = subprocess.run(
+        [*command, str(folder)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return results
+
+
+@pytest.fixture(scope="module")
+def result(written: Path) -> dict[str, Any]:
+    (file,) = written.glob("*-result.json")
+    loaded: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return loaded
+
+
+def test_a_test_is_named_after_its_scenario_and_models(result: dict[str, Any]) -> None:
+    assert result["name"] == "heavy-tail · tiny-llama"
+    assert {"name": "feature", "value": "heavy-tail"} in result["labels"]
+    assert [step["name"] for step in result["steps"]] == ["block 1"]
+
+
+def test_details_are_shown_but_do_not_part_a_test_from_its_history(result: dict[str, Any]) -> None:
+    (parameter,) = result["parameters"]
+    assert (parameter["name"], parameter["excluded"]) == ("profile", True)
+
+
+def test_the_description_shows_table_and_charts(result: dict[str, Any]) -> None:
+    assert "0.41 [0.37, 0.45]" in result["descriptionHtml"]
+    assert result["descriptionHtml"].count("<img ") == 5
+
+
+def test_charts_and_numbers_are_attached(written: Path, result: dict[str, Any]) -> None:
+    kinds = [one["type"] for one in result["attachments"]]
+    assert kinds == ["image/svg+xml"] * 5 + ["text/csv"]
+    assert all((written / one["source"]).stat().st_size for one in result["attachments"])
+
+
+def test_the_page_is_attached_to_the_run(written: Path) -> None:
+    (file,) = written.glob("*-globals.json")
+    (attachment,) = json.loads(file.read_text("utf-8"))["attachments"]
+    assert attachment["name"] == "Comparison: managed against baseline"
+    assert attachment["type"] == "text/html"
+    assert (written / attachment["source"]).read_text("utf-8").startswith("<!doctype html>")

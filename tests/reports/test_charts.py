@@ -1,0 +1,152 @@
+"""Charts: what they say, and that they are the same every time."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.analysis.timings import scheduled_ttft_s
+from bench.records import Replica
+from reports.case import Case
+from reports.charts.cdf import latency_cdf
+from reports.charts.forest import blocks, forest
+from reports.charts.gallery import pictures_of
+from reports.charts.replicas import replicas
+from reports.charts.series import in_flight, typical_block
+from reports.charts.style import Chart
+from reports.charts.timeline import timeline
+from tests.bench.making import answered, failed, trial
+from tests.reports.cases import (
+    SETUP,
+    better_case,
+    failing_case,
+    one_arm_case,
+    same_arm_case,
+)
+
+Draw = Callable[[Case], Chart]
+
+DRAWN: dict[str, Draw] = {
+    "cdf": lambda case: latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, SETUP),
+    "timeline": lambda case: timeline(case, SETUP),
+    "blocks": lambda case: blocks(case.judgement, SETUP),
+    "replicas": lambda case: replicas(case, SETUP),
+    "forest": lambda case: forest([case.judgement], SETUP),
+}
+EMPTY = replace(better_case(), trials=())
+
+
+def words(chart: Chart) -> str:
+    """All text of a chart; also proves that its SVG is well-formed XML."""
+    root = ET.fromstring(chart.image("svg"))
+    return "\n".join("".join(node.itertext()) for node in root.iter() if node.tag.endswith("text"))
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
+@pytest.mark.parametrize(
+    "case",
+    [better_case(), same_arm_case(), one_arm_case(), failing_case(), EMPTY],
+    ids=["better", "same arm", "one arm", "failing", "no trials"],
+)
+def test_every_chart_can_be_drawn_of_every_case_and_names_the_setup(draw: Draw, case: Case) -> None:
+    assert SETUP in words(draw(case))
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
+def test_the_same_case_gives_the_same_bytes(draw: Draw) -> None:
+    assert draw(better_case()).image("svg") == draw(better_case()).image("svg")
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
+def test_names_are_shown_as_they_are_and_not_as_formulas(draw: Draw) -> None:
+    name = "$\\frac$ <x>"
+    case = better_case()
+    trials = [
+        replace(one, replicas=(Replica("m", name, "http://127.0.0.1:1"),)) for one in case.trials
+    ]
+    judgement = replace(case.judgement, control=name, models=(name,))
+    assert name in words(draw(Case(judgement, tuple(trials))))
+
+
+def test_a_png_is_a_png() -> None:
+    assert DRAWN["cdf"](better_case()).image("png").startswith(b"\x89PNG")
+
+
+def test_the_distribution_tells_percentiles_and_n_of_both_arms() -> None:
+    text = words(DRAWN["cdf"](better_case()))
+    assert "baseline: p50 505 ms, p95 520 ms, n 320" in text
+    assert "managed: p50 205 ms, p95 220 ms, n 320" in text
+
+
+def test_the_distribution_counts_failed_requests_as_never_answered() -> None:
+    text = words(DRAWN["cdf"](failing_case()))
+    assert "baseline: p50 500 ms, p95 unbounded, n 320, 80 failed" in text
+    assert "managed: p50 unbounded, p95 unbounded, n 320, 320 failed" in text
+
+
+def test_the_block_chart_has_a_row_for_each_block_and_the_verdict() -> None:
+    text = words(DRAWN["blocks"](better_case()))
+    assert [f"block {n}" in text for n in (1, 2, 3, 4, 5)] == [True] * 4 + [False]
+    assert "0.41 [0.37, 0.45]" in text
+    assert "better" in text
+
+
+def test_the_forest_has_a_row_for_each_case() -> None:
+    cases = [better_case("heavy-tail"), better_case("burst")]
+    text = words(forest([case.judgement for case in cases], SETUP))
+    assert "heavy-tail · tiny-llama" in text
+    assert "burst · tiny-llama" in text
+
+
+def test_an_infinite_interval_is_drawn_to_the_edge() -> None:
+    judgement = better_case().judgement
+    wild = replace(judgement.comparisons[0], low=0.0, high=math.inf)
+    chart = forest([replace(judgement, comparisons=(wild,))], SETUP)
+    (axes,) = chart.figure.axes
+    assert "unbounded" in words(chart)
+    assert list(axes.get_xlim()) in [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+
+
+def test_replicas_that_served_nothing_and_requests_without_one_are_shown() -> None:
+    case = better_case()
+    lost = [
+        trial("control", 0, 0, [answered(0, 0.1, replica="tiny-llama-0"), failed(1, replica=None)])
+    ]
+    text = words(replicas(replace(case, trials=tuple(lost)), SETUP))
+    assert "tiny-llama-0" in text
+    assert "tiny-llama-1" in text
+    assert "no replica" in text
+
+
+def test_the_gallery_of_a_case_without_trials_is_empty() -> None:
+    assert pictures_of(EMPTY, SETUP) == ()
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50), st.booleans()), max_size=40))
+def test_requests_in_flight_are_never_negative_and_end_at_zero(
+    spans: list[tuple[float, float, bool]],
+) -> None:
+    samples = [
+        failed(0, sent_s=start)
+        if lost
+        else answered(0, 0.0, sent_s=start, last_token_s=start + length)
+        for start, length, lost in spans
+    ]
+    times, counts = in_flight(trial("control", 0, 0, samples, elapsed_s=200.0))
+    assert (counts >= 0).all()
+    assert counts[-1] == 0
+    assert (times[1:] >= times[:-1]).all()
+
+
+def test_the_block_shown_over_time_is_neither_the_best_nor_the_worst() -> None:
+    trials = better_case().trials
+    assert typical_block(trials, (0.2, 0.9, 0.5, 0.4)) == 3
+    assert typical_block(trials, ()) == 0
+    assert typical_block((), ()) is None

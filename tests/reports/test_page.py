@@ -1,0 +1,153 @@
+"""The comparison page."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from bench.records import SloOutcome
+from reports.case import Case
+from reports.page import render_case, render_page
+from reports.view import bar_of
+from tests.reports.cases import (
+    better_case,
+    failing_case,
+    invalid_case,
+    one_arm_case,
+    run_with,
+    same_arm_case,
+    with_slo,
+)
+
+NASTY = "<script>alert('x')</script>"
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, text and addresses, and complains about tags that do not match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_it_needs_nothing_but_itself() -> None:
+    html = render_page(run_with(better_case()))
+    page = read(html)
+    assert "script" not in page.tags
+    assert page.addresses
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not re.search(r"url\(|@import|\son\w+=", html)
+
+
+def test_its_charts_are_pictures_and_not_inline_svg_with_use() -> None:
+    html = render_page(run_with(better_case()))
+    # The Allure report's sanitiser takes <use> out, and with it every marker.
+    assert "use" not in read(html).tags
+    for address in read(html).addresses:
+        ET.fromstring(base64.b64decode(address.partition(",")[2]))
+
+
+def test_it_tells_what_was_compared_when_on_what_and_the_numbers() -> None:
+    text = read(render_page(run_with(better_case("heavy-tail"), better_case("burst")))).text
+    for words in (
+        "Managed against baseline",
+        "vLLM 0.30.0 on CPU, random weights. Measured 31 January 2026, 14:02.",
+        "heavy-tail · tiny-llama",
+        "burst · tiny-llama",
+        "What burst asks.",
+        "0.41 [0.37, 0.45]",
+        "Expected: managed better than baseline.",
+        "TTFT ≤ 1 s",
+        "suite.commit",
+        "abc123",
+        "--enforce-eager, -x",
+    ):
+        assert words in text
+
+
+def test_the_headline_counts_verdicts_and_slos() -> None:
+    missed = with_slo(better_case().judgement, SloOutcome.MISSED, 0.5)
+    run = run_with(better_case(), replace(better_case("burst"), judgement=missed))
+    text = re.sub(r"\s+", " ", read(render_page(run)).text)
+    assert "2 better 1 SLO met 1 SLO missed" in text
+
+
+def test_reasons_for_invalidity_and_notes_are_on_the_page() -> None:
+    text = read(render_page(run_with(invalid_case("the client was too slow")))).text
+    assert "the client was too slow" in text
+    assert "1 invalid" in text
+
+
+@pytest.mark.parametrize("case", [same_arm_case(), one_arm_case(), failing_case()])
+def test_unusual_runs_have_a_page(case: Case) -> None:
+    assert read(render_page(run_with(case))).text
+
+
+def test_a_run_without_cases_says_that_nothing_was_measured() -> None:
+    assert "Nothing was measured" in read(render_page(run_with())).text
+
+
+def test_whatever_comes_from_outside_is_escaped() -> None:
+    case = better_case(NASTY, (NASTY,))
+    judgement = replace(case.judgement, notes=(NASTY,), invalid_reasons=(NASTY,), control=NASTY)
+    run = run_with(
+        replace(case, judgement=judgement),
+        facts={NASTY: NASTY},
+        provenance={NASTY: [NASTY]},
+        when=NASTY,
+        setup=NASTY,
+    )
+    for html in (render_page(run), render_case(judgement, ())):
+        assert "script" not in read(html).tags
+        assert NASTY in read(html).text
+
+
+def test_a_case_alone_keeps_its_style_in_its_elements() -> None:
+    reader = read(render_case(better_case().judgement, ()))
+    # The Allure report's sanitiser drops style sheets from descriptions.
+    assert "style" not in reader.tags
+    assert "0.41 [0.37, 0.45]" in reader.text
+
+
+def test_bars_stay_in_their_picture_and_show_on_which_side_of_1_they_are() -> None:
+    wide, better, worse = bar_of((0.0, 1.0, 1e9)), bar_of((0.4, 0.5, 0.6)), bar_of((1.5, 2, 3))
+    assert wide is not None
+    assert (wide.x, wide.width) == (0, 150)
+    assert better is not None
+    assert better.x + better.width < 75
+    assert worse is not None
+    assert worse.x > 75
+    assert bar_of(None) is None

@@ -1,0 +1,244 @@
+"""Making the Allure report, with a stub in Node's place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import UserError
+from reports.__main__ import main
+from reports.generate import generate
+from reports.node import NodeError, allure, gist, run_node
+
+ANALYTICS = (
+    '<script async src="https://www.googletagmanager.com/gtag/js?id=G-X"></script>\n'
+    "<script>gtag('config');</script>"
+)
+
+
+class Stub:
+    """Does what npm and Allure do to files, and remembers how it was called."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.calls: list[str] = []
+        self.configs: list[dict[str, Any]] = []
+        self._fail = fail
+
+    def __call__(self, arguments: Sequence[str], folder: Path) -> None:
+        program = Path(arguments[0]).name
+        self.calls.append(f"{program} {arguments[1]}")
+        if self._fail == program:
+            raise NodeError("code ENOTFOUND")
+        if program == "npm-cli.js":
+            (folder / "node_modules").mkdir(exist_ok=True)
+        else:
+            self._report(json.loads(Path(arguments[3]).read_text("utf-8")), Path(arguments[4]))
+
+    def _report(self, config: dict[str, Any], results: Path) -> None:
+        self.configs.append(config)
+        output = Path(config["output"])
+        output.mkdir()
+        body = f"<html><head></head><body>report{ANALYTICS}<script>app()</script></body></html>"
+        (output / "index.html").write_text(body)
+        tests = [json.loads(one.read_text()) for one in sorted(results.glob("*-result.json"))]
+        with Path(config["historyPath"]).open("a") as history:
+            history.write(json.dumps({"testResults": {str(i): t for i, t in enumerate(tests)}}))
+            history.write("\n")
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / "package-lock.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "allure-results"
+    folder.mkdir()
+    started(folder, 1000)
+    return folder
+
+
+def started(folder: Path, at_ms: int) -> None:
+    """Put the result of a test that started then into the folder, in place of the last one."""
+    result = {"fullName": "tests.scenarios#heavy_tail", "start": at_ms}
+    (folder / "a-result.json").write_text(json.dumps(result))
+
+
+def make(results: Path, packages: Path, run: Stub) -> Path:
+    folder = results.parent
+    history = folder / "kept" / "history.jsonl"
+    return generate(
+        results, folder / "report", history, lambda text: None, packages=packages, run=run
+    )
+
+
+def runs_in(results: Path) -> list[int]:
+    lines = (results.parent / "kept" / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)["testResults"]["0"]["start"] for line in lines]
+
+
+def test_packages_are_installed_before_the_first_report_and_not_before_the_second(
+    results: Path, packages: Path
+) -> None:
+    stub = Stub()
+    make(results, packages, stub)
+    make(results, packages, stub)
+    assert stub.calls == ["npm-cli.js ci", "cli.js generate", "cli.js generate"]
+
+
+def test_packages_are_installed_again_when_their_versions_change(packages: Path) -> None:
+    stub = Stub()
+    allure(lambda text: None, packages, stub)
+    (packages / "package-lock.json").write_text('{"changed": true}')
+    allure(lambda text: None, packages, stub)
+    assert stub.calls == ["npm-cli.js ci"] * 2
+
+
+def test_packages_are_installed_once_for_processes_that_come_at_the_same_time(
+    packages: Path,
+) -> None:
+    stub, second = Stub(), threading.Barrier(2)
+
+    def run(arguments: Sequence[str], folder: Path) -> None:
+        # Gives a second one the time to come in as well.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            second.wait(timeout=0.5)
+        stub(arguments, folder)
+
+    with ThreadPoolExecutor(3) as pool:
+        programs = list(pool.map(lambda _: allure(lambda text: None, packages, run), range(3)))
+    assert stub.calls == ["npm-cli.js ci"]
+    assert len(set(programs)) == 1
+
+
+def test_the_user_is_told_why_it_takes_long_the_first_time(packages: Path) -> None:
+    said: list[str] = []
+    allure(said.append, packages, Stub())
+    allure(said.append, packages, Stub())
+    assert len(said) == 1
+    assert "installing" in said[0]
+
+
+def test_without_a_network_there_is_one_line_and_the_next_attempt_installs(
+    results: Path, packages: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"^the report generator cannot be .* ENOTFOUND; .* tries again$"
+    ):
+        make(results, packages, Stub(fail="npm-cli.js"))
+    assert (results / "a-result.json").is_file()
+    assert make(results, packages, Stub()).is_file()
+
+
+def test_a_run_is_added_to_the_history_and_replaces_itself_when_reported_again(
+    results: Path, packages: Path
+) -> None:
+    make(results, packages, Stub())
+    make(results, packages, Stub())
+    assert runs_in(results) == [1000]
+    started(results, 2000)
+    make(results, packages, Stub())
+    make(results, packages, Stub())
+    assert runs_in(results) == [1000, 2000]
+
+
+def test_a_failure_keeps_the_last_report_the_history_and_the_results(
+    results: Path, packages: Path
+) -> None:
+    page = make(results, packages, Stub())
+    before = page.read_text()
+    started(results, 2000)
+    with pytest.raises(UserError, match="ENOTFOUND"):
+        make(results, packages, Stub(fail="cli.js"))
+    assert page.read_text() == before
+    assert runs_in(results) == [1000]
+    assert {one.name for one in results.parent.iterdir()} == {
+        *("packages", "allure-results", "report", "kept"),
+    }
+
+
+def test_the_report_calls_nobody(results: Path, packages: Path) -> None:
+    html = make(results, packages, Stub()).read_text()
+    assert "googletagmanager" not in html
+    assert "gtag" not in html
+    assert "<script>app()</script>" in html
+
+
+def test_the_configuration_has_the_categories_of_failing_tests(
+    results: Path, packages: Path
+) -> None:
+    stub = Stub()
+    make(results, packages, stub)
+    names = [rule["name"] for rule in stub.configs[0]["categories"]["rules"]]
+    assert names[-1] == "Other errors"
+    assert "SLO missed" in names
+
+
+def test_an_older_report_is_replaced_as_a_whole(results: Path, packages: Path) -> None:
+    page = make(results, packages, Stub())
+    (page.parent / "left over").touch()
+    make(results, packages, Stub())
+    assert [one.name for one in page.parent.iterdir()] == ["index.html"]
+
+
+def test_a_folder_that_is_no_report_is_not_replaced(results: Path, packages: Path) -> None:
+    precious = results.parent / "report" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.touch()
+    with pytest.raises(UserError, match="exists and is not a report"):
+        make(results, packages, Stub())
+    assert precious.is_file()
+
+
+def test_without_results_the_user_is_told_to_run_pytest_first(
+    tmp_path: Path, packages: Path
+) -> None:
+    with pytest.raises(UserError, match="no Allure results there; run pytest first"):
+        make(tmp_path / "nowhere", packages, Stub())
+
+
+@pytest.mark.parametrize("damaged", ["history", "result"])
+def test_a_damaged_file_is_named(results: Path, packages: Path, damaged: str) -> None:
+    history = results.parent / "kept" / "history.jsonl"
+    history.parent.mkdir()
+    file = history if damaged == "history" else results / "b-result.json"
+    file.write_text("{ half")
+    with pytest.raises(UserError, match=rf"{file.name}: not JSON"):
+        make(results, packages, Stub())
+
+
+def test_the_command_line_tells_a_mistake_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "--results", str(tmp_path / "none")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+
+
+def test_a_node_program_that_fails_is_told_by_its_own_words(tmp_path: Path) -> None:
+    program = "console.error('\\u001b[31mnpm error code E500\\u001b[39m'); process.exit(3)"
+    with pytest.raises(NodeError, match=r"^code E500$"):
+        run_node(["--eval", program], tmp_path)
+
+
+def test_a_node_program_that_succeeds_runs_in_its_folder(tmp_path: Path) -> None:
+    run_node(["--eval", "require('fs').writeFileSync('here', '')"], tmp_path)
+    assert (tmp_path / "here").is_file()
+
+
+def test_of_a_long_error_the_line_with_the_reason_is_told() -> None:
+    told = "npm error code ENOTFOUND\nnpm error network request to x failed, reason: no such host\n"
+    assert gist(told) == "network request to x failed, reason: no such host"
+    assert gist("") == ""

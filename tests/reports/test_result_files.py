@@ -1,0 +1,87 @@
+"""The files of a run beside its test results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.categories import CATEGORIES
+from reports.result_files import clear, comparisons_csv, properties, write_run
+from tests.reports.cases import better_case, failing_case, run_with, same_arm_case
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((folder / "bench-perf.json").read_text("utf-8"))
+    return loaded
+
+
+def test_the_environment_keeps_names_and_values_with_special_characters() -> None:
+    facts = {"The model": "a=b: c", "Folder": "C:\\x", "Lines": "one\ntwo"}
+    assert properties(facts) == "The\\ model=a=b: c\nFolder=C:\\\\x\nLines=one\\ntwo\n"
+
+
+def test_metrics_have_a_value_for_each_arm_in_units_that_keep_their_digits(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(better_case()))
+    values = {one["title"]: (one["value"], one["unit"]) for one in metrics_of(tmp_path)}
+    assert values["Scheduled TTFT p95, baseline"] == (pytest.approx(505.0), "ms")
+    assert values["Scheduled TTFT p95, managed"] == (pytest.approx(205.0), "ms")
+    assert values["Output throughput, managed"][1] == "tok/s"
+
+
+def test_metrics_say_which_direction_is_better(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(better_case()))
+    better = {one["title"]: one["better"] for one in metrics_of(tmp_path)}
+    assert better["Scheduled TTFT p95, managed"] == "lower"
+    assert better["Output throughput, managed"] == "higher"
+
+
+def test_the_arms_of_an_a_a_run_have_metrics_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(same_arm_case()))
+    keys = [one["key"] for one in metrics_of(tmp_path)]
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_values_that_are_no_numbers_are_left_out_of_the_metrics(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(failing_case()))
+    metrics = metrics_of(tmp_path)
+    assert all(math.isfinite(one["value"]) for one in metrics)
+    assert "Scheduled TTFT p95, managed" not in {one["title"] for one in metrics}
+
+
+def test_categories_are_written_in_the_order_in_which_they_are_tried(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(better_case()))
+    written = json.loads((tmp_path / "categories.json").read_text("utf-8"))
+    assert [one["name"] for one in written] == [one.name for one in CATEGORIES]
+    assert {tuple(one["matchedStatuses"]) for one in written} == {("failed", "broken")}
+
+
+def test_clearing_leaves_what_is_not_allures(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(better_case()))
+    for name in ("u-result.json", "u-container.json", "u-globals.json", "u-attachment.svg"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    clear(tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_clearing_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None:
+    clear(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_table_of_comparisons_can_be_read_back() -> None:
+    first, *_ = better_case().judgement.comparisons
+    odd = replace(first, models=("a", "b"), reasons=('with "quotes", and commas',), ratio=None)
+    (row,) = csv.DictReader(io.StringIO(comparisons_csv([odd])))
+    assert row["metric"] == "scheduled_ttft_p95_s"
+    assert row["models"] == "a, b"
+    assert row["ratio"] == ""
+    assert row["reasons"] == 'with "quotes", and commas'
+    assert float(row["control_value"]) == first.control_value
