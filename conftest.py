@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from bench.analysis.gates import GateFailedError
@@ -27,6 +28,7 @@ from bench.session import Measure, Session
 from bench.store import TrialStore, write_latest
 from reports.allure_results import attach_case, attach_run, label, step
 from reports.case import Case
+from reports.page import render_page
 from reports.result_files import clear, write_run
 from reports.run import run_of, setup_of
 from reports.terminal import summary_text
@@ -92,6 +94,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave the engines running for the next run; `python -m bench env stop` ends them",
     )
+
+
+# A busy machine says nothing about a property.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -216,10 +225,12 @@ def pytest_terminal_summary(
     write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
     write_run(Path(config.option.allure_report_dir), run)
     attach_run(run)
+    page = checked.results / "comparison.html"
+    page.write_text(render_page(run), encoding="utf-8")
     terminalreporter.section("verdicts")
     width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
     terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
-    terminalreporter.write_line(f"results: {latest}")
+    terminalreporter.write_line(f"results: {latest}, {page}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.load.drive import run_schedule
+from bench.load.drive import Load, run_together
 from bench.load.outcome import Ending
 from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
@@ -45,14 +45,13 @@ class Capacity:
 class Calibration:
     """Measures what both arms share, once for every workload and set of models.
 
-    `slots` is the number of sequences that a replica runs at once, `neutral_url` the
-    balancer through which capacity is measured, `window_s` how long. Times in seconds.
+    `slots` is the number of sequences that a replica runs at once, `window_s` how long
+    capacity is measured. Requests go straight to the replicas. Times in seconds.
     """
 
     replicas: tuple[Replica, ...]
     tokenizers: Mapping[str, Path]
     slots: int
-    neutral_url: str
     window_s: float
     drain_s: float
     run_id: str
@@ -71,7 +70,7 @@ class Calibration:
             with self.progress.step(f"capacity of {'+'.join(models)}") as step:
                 step.update("warming every replica with this workload")
                 warm = self._warm(workload, models)
-                step.update("saturating the replicas in a closed loop")
+                step.update("saturating every replica in a closed loop")
                 self._capacities[key] = self._saturate(workload, models, warm)
             self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
         return self._capacities[key]
@@ -98,21 +97,20 @@ class Calibration:
         request = schedule.requests[0]
         prompt = plain.make(request.prompt_tokens, request.prompt_seed, self.run_id)
         replica = self.serving((model,))[0]
-        (sample,) = self._answers(schedule, replica.url, (prompt,))
+        ((sample,),) = self._answers([Load(schedule, replica.url, (prompt,))])
         if sample.prompt_tokens is None:
             raise UserError(f"{replica.name} reports no token usage, which every metric rests on")
         return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
 
     def _warm(self, workload: Workload, models: tuple[str, ...]) -> Capacity:
-        """Send some full batches to every replica; a first idea of capacity."""
-        rps = 0.0
-        for replica in self.serving(models):
-            in_flight = self.slots * IN_FLIGHT_PER_SLOT
-            schedule = self._list_of(WARM_REQUESTS, replica.model, workload, in_flight)
-            prompts = self.prompts(schedule, f"warm {replica.name}")
-            samples = self._answers(schedule, replica.url, prompts)
-            rps += WARM_REQUESTS / max(sample.last_token_s or 0.0 for sample in samples)
-        return Capacity(rps, len(self.serving(models)))
+        """Send some full batches to every replica at once; a first idea of capacity."""
+        replicas = self.serving(models)
+        loads = []
+        for replica in replicas:
+            schedule = self._list_of(WARM_REQUESTS, replica.model, workload, self._in_flight)
+            loads.append(self._load(schedule, replica, "warm"))
+        ends_s = (max(one.last_token_s or 0.0 for one in each) for each in self._answers(loads))
+        return Capacity(sum(WARM_REQUESTS / end_s for end_s in ends_s), len(replicas))
 
     def _list_of(self, count: int, model: str, workload: Workload, in_flight: int) -> Schedule:
         """A fixed list of requests, worked off as fast as it goes."""
@@ -126,33 +124,44 @@ class Calibration:
         )
 
     def _saturate(self, workload: Workload, models: tuple[str, ...], warm: Capacity) -> Capacity:
-        in_flight = self.slots * IN_FLIGHT_PER_SLOT * warm.replicas
-        schedule = plan_closed_loop(
-            seed=self.seed,
-            models=models,
-            workload=workload,
-            concurrency=in_flight,
-            duration_s=self.window_s,
-            count=warm.requests_for(self.window_s, in_flight),
-        )
-        samples = self._answers(schedule, self.neutral_url, self.prompts(schedule, "capacity"))
-        rps = completed_rps(samples, self.window_s * RAMP_SHARE, self.window_s)
+        """Keep every replica full by itself: no balancer has a part in the result."""
+        loads = []
+        for replica in self.serving(models):
+            schedule = plan_closed_loop(
+                seed=self.seed,
+                models=(replica.model,),
+                workload=workload,
+                concurrency=self._in_flight,
+                duration_s=self.window_s,
+                count=warm.requests_for(self.window_s, self._in_flight),
+            )
+            loads.append(self._load(schedule, replica, "capacity"))
+        start_s = self.window_s * RAMP_SHARE
+        answers = self._answers(loads)
+        rps = sum(completed_rps(samples, start_s, self.window_s) for samples in answers)
         return Capacity(rps, warm.replicas)
 
-    def _answers(
-        self, schedule: Schedule, url: str, prompts: tuple[str, ...]
-    ) -> tuple[Sample, ...]:
-        """Samples of a run in which every request must succeed."""
-        result = run_schedule(schedule, base_url=url, prompts=prompts, drain_timeout_s=self.drain_s)
-        if result.ending is Ending.INTERRUPTED:
+    @property
+    def _in_flight(self) -> int:
+        """Requests in flight on one replica that keep all its slots busy."""
+        return self.slots * IN_FLIGHT_PER_SLOT
+
+    def _load(self, schedule: Schedule, replica: Replica, salt: str) -> Load:
+        return Load(schedule, replica.url, self.prompts(schedule, f"{salt} {replica.name}"))
+
+    def _answers(self, loads: Sequence[Load]) -> tuple[tuple[Sample, ...], ...]:
+        """The samples of each load, in which every request must succeed."""
+        results = run_together(loads, drain_timeout_s=self.drain_s)
+        if any(result.ending is Ending.INTERRUPTED for result in results):
             raise KeyboardInterrupt
-        failed = [sample for sample in result.samples if not sample.ok]
-        if failed:
-            raise UserError(
-                f"{len(failed)} of {len(result.samples)} calibration requests to {url} failed; "
-                f"first: {failed[0].error} ({failed[0].detail})"
-            )
-        return result.samples
+        for load, result in zip(loads, results, strict=True):
+            failed = [sample for sample in result.samples if not sample.ok]
+            if failed:
+                raise UserError(
+                    f"{len(failed)} of {len(result.samples)} calibration requests to "
+                    f"{load.base_url} failed; first: {failed[0].error} ({failed[0].detail})"
+                )
+        return tuple(result.samples for result in results)
 
 
 def completed_rps(samples: Sequence[Sample], start_s: float, end_s: float) -> float:

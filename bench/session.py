@@ -95,14 +95,14 @@ class Session:
         replicas = self._environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
         used = arms.values() if self.comparisons else (config.control,)
-        urls = [self._environment.arm_url(arm) for arm in used]
+        for arm in used:
+            self._environment.arm_url(arm)
         calibration = Calibration(
             replicas=replicas,
             tokenizers={
                 name: self._environment.tokenizer_folder(name) for name in config.model_names
             },
             slots=config.topology.engine.max_num_seqs,
-            neutral_url=urls[0],
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,
             run_id=config.run_id,

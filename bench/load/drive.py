@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 import uvloop
@@ -22,13 +23,22 @@ _REPORT_EVERY_S = 0.5
 Report = Callable[[Tally], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A schedule, a prompt for each of its requests, and where they go."""
+
+    schedule: Schedule
+    base_url: str
+    prompts: Sequence[str]
+
+
 def run_schedule(
     schedule: Schedule,
     *,
     base_url: str,
     prompts: Sequence[str],
     drain_timeout_s: float,
-    on_progress: Report = lambda _: None,
+    on_progress: Report | None = None,
 ) -> DriveResult:
     """Send every request of `schedule` with its prompt; return when all have ended.
 
@@ -41,23 +51,46 @@ def run_schedule(
 
     Raises UserError for a malformed `base_url`; failures of the server are samples.
     """
-    client = Client(base_url)
-    requests = [
-        client.encode(planned, prompt)
-        for planned, prompt in zip(schedule.requests, prompts, strict=True)
-    ]
-    drive = _Drive(schedule, client, requests)
+    drive = _Drive(schedule, base_url, prompts)
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(drive.run(drain_timeout_s, on_progress))
+        return runner.run(drive.run(drain_timeout_s, on_progress or _silent))
+
+
+def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[DriveResult, ...]:
+    """`run_schedule` for several base URLs at once; results in the order of `loads`.
+
+    The instrument's own figures are those of the process and so alike in all of them.
+    """
+    drives = [_Drive(load.schedule, load.base_url, load.prompts) for load in loads]
+    with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_all(drives, drain_timeout_s))
+
+
+async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> tuple[DriveResult, ...]:
+    tasks = [asyncio.create_task(drive.run(drain_timeout_s, _silent)) for drive in drives]
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return tuple(task.result() for task in tasks)
+
+
+def _silent(_: Tally) -> None:
+    """Report nothing."""
 
 
 class _Drive:
     """One run of one schedule; `run` is called once."""
 
-    def __init__(self, schedule: Schedule, client: Client, requests: Sequence[bytes]) -> None:
+    def __init__(self, schedule: Schedule, base_url: str, prompts: Sequence[str]) -> None:
         self._schedule = schedule
-        self._client = client
-        self._requests = requests
+        self._client = Client(base_url)
+        self._requests = [
+            self._client.encode(planned, prompt)
+            for planned, prompt in zip(schedule.requests, prompts, strict=True)
+        ]
         self._flights: list[Flight] = []
         self._start_s = 0.0
         self._ending = Ending.COMPLETE

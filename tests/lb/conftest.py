@@ -1,13 +1,6 @@
-"""What all tests of the balancer share: its event loop, and no haste."""
+"""What all tests of the balancer share: its event loop."""
 
-import hypothesis
 import pytest
-
-# A busy machine says nothing about a property.
-hypothesis.settings.register_profile(
-    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture

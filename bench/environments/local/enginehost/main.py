@@ -83,11 +83,16 @@ def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
     """SIGTERM leaves the block; once it is left, nothing interrupts the clearing up."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, _leave)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _leave(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
+    sys.exit()
 
 
 def _write_state(

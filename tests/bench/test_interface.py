@@ -1,0 +1,99 @@
+"""What a user meets on the command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def selected(*arguments: str) -> set[str]:
+    done = command("pytest", "--collect-only", "-q", *arguments)
+    return set(re.findall(r"^tests/scenarios/test_(\S+)$", done.stdout, re.MULTILINE))
+
+
+def test_managed_selects_every_scenario_for_every_model() -> None:
+    names = {test.split(".py")[0] for test in selected("-m", "managed")}
+    assert names == {"throughput", "latency", "heavy_tail", "burst", "multi_tenant"}
+    assert len(selected("-m", "managed")) == 4 * 3 + 1
+
+
+def test_markers_and_models_combine() -> None:
+    tests = selected("-m", "latency and managed", "--models", "tiny-qwen,tiny-llama")
+    assert tests == {
+        "latency.py::test_managed_is_not_worse_than_baseline[tiny-qwen]",
+        "latency.py::test_managed_is_not_worse_than_baseline[tiny-llama]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--models", "tiny-lama"],
+            "unknown model 'tiny-lama'; known: tiny-llama, .* 'tiny-llama'",
+        ),
+        (["--arms", "baseline,mangaed"], "unknown arm 'mangaed'; .* 'managed'"),
+        (["--arms", "baseline"], "two names"),
+        (["--profile", "fast"], "unknown profile 'fast'; known: quick, standard, thorough"),
+        (["--env", "mars"], "unknown environment 'mars'; known: local"),
+        (["--slo", "none.yaml"], "cannot read none.yaml"),
+        (["--topology", "none.yaml"], "cannot read none.yaml"),
+        (["-m", "latncy"], "unknown marker 'latncy' in -m; known: baseline, burst"),
+    ],
+)
+def test_mistake_is_one_line_before_anything_starts(arguments: list[str], message: str) -> None:
+    done = command("pytest", "--collect-only", "-q", *arguments)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert re.match(f"ERROR: .*{message}", line)
+
+
+def test_malformed_slo_file_names_file_and_place(tmp_path: Path) -> None:
+    slo = tmp_path / "slo.yaml"
+    slo.write_text("scenarios: {heavy-tial: {ttft_s: 1}}\n")
+    done = command("pytest", "--collect-only", "-q", f"--slo={slo}")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"{slo}: scenarios.heavy-tial: unknown name; known: burst" in done.stderr
+
+
+def test_selecting_nothing_is_no_success() -> None:
+    assert command("pytest", "-q", "-m", "managed", "-k", "no-such-model").returncode != 0
+
+
+def test_run_without_a_decision_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "test_skipped.py").write_text(
+        "import pytest\n\n@pytest.mark.skip(reason='nothing to see')\ndef test_it(): ...\n"
+    )
+    done = command("pytest", "-q", "-c", "pytest.ini", "-p", "conftest", str(tmp_path))
+    assert "1 skipped" in done.stdout
+    assert done.returncode != 0
+
+
+def test_judging_without_results_is_one_line(tmp_path: Path) -> None:
+    done = command("bench", "compare", "--results", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: no stored trials under {tmp_path}; measure first\n"
+
+
+@pytest.mark.parametrize("module", ["bench", "lb", "reports"])
+def test_every_program_explains_itself(module: str) -> None:
+    done = command(module, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m")
