@@ -67,6 +67,16 @@ class Slot:
     position: int
     role: Role
 
+    def seed(self, run_seed: int, question: str) -> int:
+        """The seed of the trial's schedule: 32 bits of a hash, the same everywhere.
+
+        A block has two schedules, one for its first two trials and one for its last two;
+        so each arm replays both. On one schedule alone, an arm's second trial would
+        repeat what its first has shown.
+        """
+        text = f"{run_seed} {question} {self.block} {self.position // 2}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
 
 @dataclass(slots=True)
 class Experiment:
@@ -115,7 +125,7 @@ class Experiment:
 
     def _trial(self, question: Question, slot: Slot, capacity: Capacity) -> Trial:
         """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
-        seed = block_seed(self.plan.seed, str(question), slot.block)
+        seed = slot.seed(self.plan.seed, str(question))
         schedule = self._schedule(question, seed, capacity)
         salt = f"{question} {slot.block} {slot.position}"
         prompts = self.calibration.prompts(schedule, salt)
@@ -196,11 +206,6 @@ def slots(blocks: int, roles: tuple[Role, ...]) -> Iterator[Slot]:
 def trials_in(blocks: int, roles: tuple[Role, ...]) -> int:
     """How many trials so many blocks have."""
     return sum(1 for _ in slots(blocks, roles))
-
-
-def block_seed(seed: int, question: str, block: int) -> int:
-    """A seed for each block of each question: 32 bits of a hash, the same everywhere."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {question} {block}".encode()).digest()[:4])
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:

@@ -44,7 +44,7 @@ class PlannedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What one trial sends. Both arms of a block replay the same one.
+    """What one trial sends. Both arms of a block replay the same ones.
 
     `concurrency` is None for an open loop; otherwise so many requests are kept in
     flight until `duration_s` is over. `offered_rps` is None for a closed loop.

@@ -12,7 +12,7 @@ from bench.records import Role, Trial
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The trials of one block, by position. They replayed the same schedule."""
+    """The trials of one block, by position. Both arms replayed the same schedules."""
 
     index: int
     trials: tuple[Trial, ...]

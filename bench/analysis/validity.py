@@ -64,8 +64,9 @@ def arms(blocks: Sequence[Block]) -> Iterator[tuple[Trial, ...]]:
 
 
 def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
+    """A line for every block in which the arms did not replay the same schedules."""
     for block in blocks:
-        hashes = sorted({trial.schedule_sha256 for trial in block.trials})
-        if len(hashes) > 1:
-            seen = ", ".join(sha256[:12] for sha256 in hashes)
-            yield f"block {block.index} replayed different schedules: {seen}"
+        seen = [sorted(trial.schedule_sha256 for trial in block.of(role)) for role in ROLES]
+        if all(seen) and seen[0] != seen[1]:
+            told = " and ".join(", ".join(one[:12] for one in hashes) for hashes in seen)
+            yield f"the arms of block {block.index} replayed different schedules: {told}"

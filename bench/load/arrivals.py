@@ -30,7 +30,11 @@ class OpenLoop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Poisson:
-    """Independent users: exponential gaps."""
+    """Independent users: a Poisson process, given that its mean number arrives.
+
+    Given their number, the arrivals of a Poisson process are uniform. A random number
+    would make every short trial offer another load than the one asked for.
+    """
 
     load: float
 
@@ -38,8 +42,7 @@ class Poisson:
         _require_positive(load=self.load)
 
     def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
-        # Given their number, the arrivals of a Poisson process are uniform.
-        return np.sort(rng.uniform(0.0, duration_s, rng.poisson(rate_rps * duration_s)))
+        return np.sort(rng.uniform(0.0, duration_s, round(rate_rps * duration_s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class OnOff:
-    """Bursts: Poisson arrivals whose rate alternates, beginning with the on-phase.
+    """Bursts: arrivals as `Poisson`'s whose rate alternates, beginning with the on-phase.
 
     `ratio` is the rate of the on-phase over the mean rate. It lies in (1, (on_s +
     off_s) / on_s]; at its upper end the off-phase is silent. The mean over the
@@ -82,7 +85,7 @@ class OnOff:
     def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
         # Uniform in cumulated intensity, then mapped back to time.
         edges_s, cumulated = self._intensity(duration_s)
-        count = rng.poisson(rate_rps * duration_s)
+        count = round(rate_rps * duration_s)
         drawn = np.sort(rng.uniform(0.0, cumulated[-1], count))
         return np.interp(drawn, cumulated, edges_s)
 

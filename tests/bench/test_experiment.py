@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.calibration import Capacity, completed_rps
-from bench.experiment import BOTH, CONTROL, block_seed, slots, time_left, trials_in
+from bench.experiment import BOTH, CONTROL, slots, time_left, trials_in
+from bench.records import Role
 from tests.bench.making import answered
 
 
@@ -27,11 +28,21 @@ def test_control_alone_takes_one_trial_a_block() -> None:
     assert trials_in(4, CONTROL) == 4
 
 
-@given(st.integers(0, 2**31), st.integers(0, 100))
-def test_block_seeds_repeat_and_differ(seed: int, block: int) -> None:
-    assert block_seed(seed, "a", block) == block_seed(seed, "a", block)
-    assert block_seed(seed, "a", block) != block_seed(seed, "a", block + 1)
-    assert block_seed(seed, "a", block) != block_seed(seed, "b", block)
+@given(st.integers(0, 2**31))
+def test_both_arms_of_a_block_replay_the_same_two_schedules(seed: int) -> None:
+    def seeds(role: Role, block: int) -> list[int]:
+        trials = [slot for slot in slots(4, BOTH) if (slot.role, slot.block) == (role, block)]
+        return sorted(slot.seed(seed, "latency tiny-llama") for slot in trials)
+
+    every = [seed for block in range(4) for seed in seeds("control", block)]
+    assert every == [seed for block in range(4) for seed in seeds("treatment", block)]
+    assert len(set(every)) == 8
+
+
+def test_schedules_differ_between_questions_and_runs() -> None:
+    slot = next(slots(1, BOTH))
+    assert slot.seed(1, "a") == slot.seed(1, "a")
+    assert len({slot.seed(1, "a"), slot.seed(1, "b"), slot.seed(2, "a")}) == 3
 
 
 @pytest.mark.parametrize(
