@@ -138,8 +138,9 @@ class Calibration:
             loads.append(self._load(schedule, replica, "capacity"))
         start_s = self.window_s * RAMP_SHARE
         answers = self._answers(loads)
-        rps = sum(completed_rps(samples, start_s, self.window_s) for samples in answers)
-        return Capacity(rps, warm.replicas)
+        tps = sum(delivered_tps(samples, start_s, self.window_s) for samples in answers)
+        # By tokens: how many long answers happen to end in the window is mostly chance.
+        return Capacity(tps / workload.output.mean(), warm.replicas)
 
     @property
     def _in_flight(self) -> int:
@@ -164,10 +165,14 @@ class Calibration:
         return tuple(result.samples for result in results)
 
 
-def completed_rps(samples: Sequence[Sample], start_s: float, end_s: float) -> float:
-    """Requests per second whose last token arrived in [start_s, end_s).
+def delivered_tps(samples: Sequence[Sample], start_s: float, end_s: float) -> float:
+    """Output tokens per second that arrived in [start_s, end_s), by the server's counts."""
+    return sum(_delivered(sample, start_s, end_s) for sample in samples) / (end_s - start_s)
 
-    What was under way at the start makes up for what still is at the end.
-    """
-    ends_s = (sample.last_token_s for sample in samples)
-    return sum(1 for at_s in ends_s if at_s and start_s <= at_s < end_s) / (end_s - start_s)
+
+def _delivered(sample: Sample, start_s: float, end_s: float) -> float:
+    """The part of a request's tokens that its content chunks brought in the window."""
+    if not sample.chunk_s or sample.output_tokens is None:
+        return 0.0
+    inside = sum(start_s <= at_s < end_s for at_s in sample.chunk_s)
+    return sample.output_tokens * inside / len(sample.chunk_s)

@@ -29,8 +29,8 @@ from bench.scenario import Scenario
 from bench.store import TrialStore
 from bench.topology import Arm
 
-# Between trials: the engines' gauges, which balancers poll once a second, fall to idle.
-SETTLE_S = 0.5
+# Between trials: what the last answers left to do in engines and balancers gets done.
+SETTLE_S = 0.2
 
 BOTH: tuple[Role, ...] = ("control", "treatment")
 CONTROL: tuple[Role, ...] = ("control",)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.calibration import Capacity, completed_rps
+from bench.calibration import Capacity, delivered_tps
 from bench.experiment import BOTH, CONTROL, slots, time_left, trials_in
 from bench.records import Role
 from tests.bench.making import answered
@@ -53,10 +53,12 @@ def test_time_left_is_told_from_the_pace_so_far(elapsed_s: float, done: int, tex
     assert time_left(elapsed_s, done, 8) == text
 
 
-def test_capacity_counts_what_ended_in_the_window() -> None:
-    ends_s = [0.5, 1.0, 1.5, 2.9, 3.0]
-    samples = [answered(index, 0.0, last_token_s=end_s) for index, end_s in enumerate(ends_s)]
-    assert completed_rps(samples, 1.0, 3.0) == pytest.approx(3 / 2.0)
+def test_capacity_counts_the_tokens_that_arrived_in_the_window() -> None:
+    # five chunks each, 10 ms apart, the first one after 0.3 s
+    sample = answered(0, 0.3)
+    assert delivered_tps([sample], 0.0, 1.0) == pytest.approx(5.0)
+    assert delivered_tps([sample], 0.315, 0.515) == pytest.approx(3 / 0.2)
+    assert delivered_tps([sample, sample], 0.5, 1.0) == 0.0
 
 
 @given(st.floats(0.1, 1000), st.floats(1, 100), st.integers(1, 64))
