@@ -131,7 +131,9 @@ class Workload:
 
 def _stratified(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """One uniform value from each `count`-th of [0, 1), in random order."""
-    return (rng.permutation(count) + rng.random(count)) / max(count, 1)
+    drawn = (rng.permutation(count) + rng.random(count)) / max(count, 1)
+    # the sum may round up to the next integer
+    return np.minimum(drawn, np.nextafter(1.0, 0.0))
 
 
 def _require_ascending(*tokens: int) -> None:

@@ -37,10 +37,16 @@ def test_lengths_stay_in_bounds_and_average_to_the_mean(
     assert lengths.dtype == np.int64
     assert low <= lengths.min()
     assert lengths.max() <= high
-    # six standard errors of the widest distribution within the bounds
+    # six standard errors of the widest distribution within the bounds, and rounding
     assert lengths.mean() == pytest.approx(
-        distribution.mean(), abs=6 * (high - low) / 2 / 2000**0.5
+        distribution.mean(), abs=6 * (high - low) / 2 / 2000**0.5 + 1e-9
     )
+
+
+@given(st.integers(1, 300), st.integers(0, 2**32))
+def test_every_sample_has_the_mix_that_was_asked_for(count: int, seed: int) -> None:
+    lengths = Bimodal(short=8, long=160, long_share=0.15).sample(count, np.random.default_rng(seed))
+    assert abs(np.count_nonzero(lengths == 160) - 0.15 * count) <= 1
 
 
 def test_fixed_lengths_are_all_the_same() -> None:
