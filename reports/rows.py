@@ -38,11 +38,17 @@ def rows_of(judgement: Judgement) -> tuple[Row, ...]:
 
 
 def notes_of(judgement: Judgement) -> tuple[str, ...]:
-    """The judgement's notes, and why a metric has no verdict."""
+    """The judgement's notes, and why a metric has no verdict where others have one."""
+    if judgement.invalid_reasons:
+        return judgement.notes
+    metrics: dict[str, list[str]] = {}
+    for one in judgement.comparisons:
+        for reason in one.reasons:
+            metrics.setdefault(reason, []).append(wording.metric(one.metric))
+    everywhere = len(judgement.comparisons)
     of_metrics = (
-        f"{wording.metric(one.metric)}: {reason}"
-        for one in judgement.comparisons
-        for reason in one.reasons
+        f"{', '.join(names) if len(names) < everywhere else 'every metric'}: {reason}"
+        for reason, names in metrics.items()
     )
     return (*judgement.notes, *of_metrics)
 

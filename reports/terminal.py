@@ -17,6 +17,9 @@ from reports.case import Arms, arms_of, short_title, title
 from reports.rows import Row, notes_of, rows_of
 
 _NARROWEST = 80
+# Room for the labels of metrics, and for titles as far as 80 columns allow.
+_LABELS = 23
+_TITLES = 26
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
 _STYLES: dict[Verdict | SloOutcome, str] = {
@@ -63,7 +66,8 @@ def _table(judgements: Sequence[Judgement]) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    table.add_column("scenario / metric", min_width=23)
+    longest = max(len(short_title(judgement)) for judgement in judgements)
+    table.add_column("scenario / metric", min_width=max(_LABELS, min(longest, _TITLES)))
     for heading in _of_run(arms, *arms.headings):
         table.add_column(Text(heading or ""), justify="right", no_wrap=True)
     table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)

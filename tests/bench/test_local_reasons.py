@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.reasons import LIMIT, reason
+from bench.environments.local.reasons import LIMIT, death, reason
 
 ENGINE_LOG = """\
 (APIServer pid=12) INFO 01-31 23:59:58 [model.py:692] Resolved architecture: LlamaForCausalLM
@@ -71,3 +71,22 @@ def test_a_long_reason_is_cut(tmp_path: Path) -> None:
 
 def test_a_missing_log_is_told(tmp_path: Path) -> None:
     assert reason(tmp_path / "log") == "its log tells no error"
+
+
+TORCH_LOG = "[W1123 19:00:36.711357472 utils.cpp:68] Warning: NUMA binding: strictly bound.\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (ENGINE_LOG, "ValueError: No available memory"),
+        (KILLED_LOG + TORCH_LOG, "no error in its log, so it was killed from outside"),
+        ("", "no error in its log, so it was killed from outside"),
+    ],
+)
+def test_what_ran_well_and_is_gone_died_of_an_error_or_was_killed(
+    tmp_path: Path, log: str, told: str
+) -> None:
+    file = tmp_path / "log"
+    file.write_text(log)
+    assert death(file) == told

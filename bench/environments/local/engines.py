@@ -19,7 +19,7 @@ from bench.environments.local.hosting import (
 )
 from bench.environments.local.planning import PlannedReplica
 from bench.environments.local.ports import LOOPBACK
-from bench.environments.local.reasons import reason
+from bench.environments.local.reasons import death, reason
 from bench.environments.local.state import (
     Engines,
     RunningReplica,
@@ -94,7 +94,7 @@ class EngineSet:
     def dead(self) -> tuple[str, ...]:
         """Replicas that no longer run, each with the reason and its log."""
         return tuple(
-            f"{replica.spec.name} ({reason(Path(replica.spec.log))}; see {replica.spec.log})"
+            f"{replica.spec.name} ({death(Path(replica.spec.log))}; see {replica.spec.log})"
             for replica in self._running
             if not replica.alive
         )

@@ -11,8 +11,9 @@ from bench.process import last_lines
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ \d\d-\d\d [\d:]{8} \[[^\]]+\] )?")
 # "ValueError: text" of Python, "ERROR: text" of pip.
 _ERROR = re.compile(r"^(?:ERROR|[\w.]*(?:Error|Exception)): \S")
-# What is no error: "INFO: text", with or without the process in front.
-_CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:DEBUG|INFO|WARNING)\b")
+# What is no error: "INFO: text", with or without the process in front, and torch's
+# "[W0131 23:59:59.123 utils.cpp:68] text".
+_CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:(?:DEBUG|INFO|WARNING)\b|\[?[IW]\d{4} [\d:]{8}\.)")
 # Errors that only say that another process had one.
 _SECONDARY = re.compile(r"Engine core initialization failed|EngineDeadError")
 
@@ -22,13 +23,35 @@ LIMIT = 300
 
 def reason(log: Path) -> str:
     """The last primary error in a log, else its last line that is no mere information."""
+    lines = _telling_lines(log)
+    errors = _errors(lines)
+    if not lines:
+        return "its log tells no error"
+    return _shortened(_message(lines, errors[-1] if errors else len(lines) - 1))
+
+
+def death(log: Path) -> str:
+    """Why something that ran well is gone: its last primary error, if it had any."""
+    lines = _telling_lines(log)
+    errors = _errors(lines)
+    if not errors:
+        return "no error in its log, so it was killed from outside"
+    return _shortened(_message(lines, errors[-1]))
+
+
+def _telling_lines(log: Path) -> list[str]:
     said = last_lines(log, LOOK_BACK_LINES).splitlines()
-    lines = [_PREFIX.sub("", line) for line in said if not _CHATTER.match(line)]
+    return [_PREFIX.sub("", line) for line in said if not _CHATTER.match(line)]
+
+
+def _errors(lines: list[str]) -> list[int]:
+    """Where the errors are, the primary ones if there are any."""
     errors = [index for index, line in enumerate(lines) if _ERROR.match(line)]
-    primary = [index for index in errors if not _SECONDARY.search(lines[index])]
-    told = _message(lines, (primary or errors or [len(lines) - 1])[-1]) if lines else ""
-    told = told or "its log tells no error"
-    return told if len(told) <= LIMIT else told[: LIMIT - 1] + "…"
+    return [index for index in errors if not _SECONDARY.search(lines[index])] or errors
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LIMIT else text[: LIMIT - 1] + "…"
 
 
 def _message(lines: list[str], index: int) -> str:
