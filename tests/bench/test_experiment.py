@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.calibration import Capacity, delivered_tps
-from bench.experiment import BOTH, CONTROL, slots, time_left, trials_in
-from bench.records import Role
+from bench.experiment import BOTH, CONTROL, named, slots, time_left, trials_in
+from bench.records import Replica, Role
 from tests.bench.making import answered
 
 
@@ -67,3 +67,13 @@ def test_closed_loop_has_requests_for_twice_the_capacity(
 ) -> None:
     count = Capacity(rps, replicas=2).requests_for(duration_s, in_flight)
     assert count >= in_flight + 2 * rps * duration_s
+
+
+def test_samples_carry_the_names_of_replicas_instead_of_addresses() -> None:
+    replicas = (Replica("m", "m-0", "http://127.0.0.1:8100"),)
+    samples = [
+        answered(0, 0.1, replica="127.0.0.1:8100"),
+        answered(1, 0.1, replica="elsewhere:1"),
+        answered(2, 0.1, replica=None),
+    ]
+    assert [one.replica for one in named(samples, replicas)] == ["m-0", "elsewhere:1", None]
