@@ -17,9 +17,8 @@ from reports.case import Arms, arms_of, short_title, title
 from reports.rows import Row, notes_of, rows_of
 
 _NARROWEST = 80
-# Room for the labels of metrics, and for titles as far as 80 columns allow.
+# Room for the labels of metrics; titles are wrapped where the other columns need it.
 _LABELS = 23
-_TITLES = 26
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
 _STYLES: dict[Verdict | SloOutcome, str] = {
@@ -66,8 +65,7 @@ def _table(judgements: Sequence[Judgement]) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    longest = max(len(short_title(judgement)) for judgement in judgements)
-    table.add_column("scenario / metric", min_width=max(_LABELS, min(longest, _TITLES)))
+    table.add_column("scenario / metric", min_width=_LABELS)
     for heading in _of_run(arms, *arms.headings):
         table.add_column(Text(heading or ""), justify="right", no_wrap=True)
     table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)

@@ -1,8 +1,10 @@
 """What requests ask for: distributions of prompt and answer lengths, in tokens.
 
-Samples are stratified: of n requests, one falls into each n-th of the distribution, in
-random order. With independent draws the work of a short trial varies by tens of percent,
-and near saturation that decides more about its latencies than either arm does.
+Samples are stratified: of n requests, one falls into each n-th of the distribution, and
+of every 20 in a row one into each twentieth, in random order. With independent draws the
+work of a short trial, and of each second in it, varies by tens of percent, and near
+saturation that decides more about its latencies than either arm does. A closed loop sends
+only the beginning of what was planned: it is as representative as the whole.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Lengths = NDArray[np.int64]
+
+# A twentieth is also as fine as the shares of long requests are usually given.
+_RUN = 20
 
 
 class Distribution(Protocol):
@@ -130,8 +135,14 @@ class Workload:
 
 
 def _stratified(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One uniform value from each `count`-th of [0, 1), in random order."""
-    drawn = (rng.permutation(count) + rng.random(count)) / max(count, 1)
+    """One uniform value from each `count`-th of [0, 1), stratified in every run as well."""
+    strata = np.arange(count)
+    parts = strata * _RUN // max(count, 1)
+    by_part = np.lexsort((rng.random(count), parts))
+    # The n-th of each part belongs to the n-th run; the last run may lack some parts.
+    run = strata - np.searchsorted(parts, parts)
+    order = by_part[np.lexsort((rng.random(count), run))]
+    drawn = (order + rng.random(count)) / max(count, 1)
     # the sum may round up to the next integer
     return np.minimum(drawn, np.nextafter(1.0, 0.0))
 

@@ -49,6 +49,20 @@ def test_every_sample_has_the_mix_that_was_asked_for(count: int, seed: int) -> N
     assert abs(np.count_nonzero(lengths == 160) - 0.15 * count) <= 1
 
 
+@given(st.integers(1, 300), st.integers(0, 2**32))
+def test_every_twenty_in_a_row_have_that_mix(count: int, seed: int) -> None:
+    lengths = Bimodal(short=8, long=160, long_share=0.15).sample(count, np.random.default_rng(seed))
+    full = lengths[: count - count % 20].reshape(-1, 20)
+    longs = np.count_nonzero(full == 160, axis=1)
+    assert np.all(np.abs(longs - 3) <= 1)
+
+
+def test_the_order_within_twenty_in_a_row_is_random() -> None:
+    bimodal = Bimodal(short=8, long=160, long_share=0.15)
+    runs = [bimodal.sample(40, np.random.default_rng(seed)) == 160 for seed in range(2000)]
+    assert np.mean(runs, axis=0) == pytest.approx(0.15, abs=0.05)
+
+
 def test_fixed_lengths_are_all_the_same() -> None:
     assert Fixed(64).sample(3, np.random.default_rng(1)).tolist() == [64, 64, 64]
     assert Fixed(64).mean() == 64
