@@ -122,6 +122,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "loadgroup"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
+    """Let the workers of pytest-xdist inherit the real stderr, for their progress."""
+    with shown(session.config):
+        yield
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Let the workers of pytest-xdist store under the controller's run."""
@@ -129,7 +136,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "model" in metafunc.fixturenames:
+    if "model" in metafunc.fixturenames and measured(metafunc.definition):
         metafunc.parametrize("model", metafunc.config.stash[CONFIG].model_names)
 
 

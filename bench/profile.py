@@ -27,7 +27,7 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quick", looks=(4, 6, 8), trial_s=4.0, capacity_s=6.0, drain_s=20.0),
+        Profile("quick", looks=(4, 6, 8), trial_s=3.5, capacity_s=6.0, drain_s=20.0),
         Profile("standard", looks=(4, 6, 8, 10), trial_s=20.0, capacity_s=15.0, drain_s=40.0),
         Profile("thorough", looks=(4, 6, 8, 10), trial_s=60.0, capacity_s=30.0, drain_s=60.0),
     )

@@ -6,6 +6,7 @@ the monotonic clock, counted from the start of the trial; names carry the unit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -139,16 +140,17 @@ class Expectation(StrEnum):
 class ScenarioFacts:
     """The part of a scenario that judging needs; stored with every trial.
 
-    `metrics` are all that are reported, the primary one first. `alpha` is the
-    two-sided error rate of one look; `alpha_worse` the stricter one for "worse" when
-    several comparisons of a run are gated for any of them being worse.
+    `metrics` are all that are reported, the primary one first. `slos` holds the
+    objectives of a request by the model it is sent to. `alpha` is the two-sided error
+    rate of one look; `alpha_worse` the stricter one for "worse" when several comparisons
+    of a run are gated for any of them being worse.
     """
 
     name: str
     primary: str
     metrics: tuple[str, ...]
     expect: Expectation
-    slo: Slo
+    slos: Mapping[str, Slo]
     alpha: float = 0.02
     alpha_worse: float = 0.02
     description: str = ""
@@ -235,10 +237,11 @@ class SloOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SloResult:
-    """Attainment of one arm: met / all attempted, mean over blocks with its interval."""
+    """Attainment of one arm and model: met / all attempted, mean over blocks, interval."""
 
     scenario: str
-    models: tuple[str, ...]
+    model: str
+    role: Role
     arm: str
     target: float
     attainment: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.load.arrivals import ClosedLoop, OpenLoop
@@ -35,14 +36,14 @@ class Scenario:
     expect: Expectation
     metrics: tuple[str, ...] = STANDARD_METRICS
 
-    def facts(self, slo: Slo) -> ScenarioFacts:
-        """What judging needs to know, the primary metric first."""
+    def facts(self, slos: Mapping[str, Slo]) -> ScenarioFacts:
+        """What judging needs to know, the primary metric first; `slos` by model."""
         others = tuple(name for name in self.metrics if name != self.primary)
         return ScenarioFacts(
             name=self.name,
             primary=self.primary,
             metrics=(self.primary, *others),
             expect=self.expect,
-            slo=slo,
+            slos=slos,
             description=self.description,
         )

@@ -71,8 +71,9 @@ class Session:
             self._environment.stop()
 
     def _question(self, scenario: Scenario, models: tuple[str, ...]) -> Question:
+        slos = {model: self.config.slos.resolve(scenario.name, model) for model in models}
         facts = replace(
-            scenario.facts(self.config.slos.resolve(scenario.name, models)),
+            scenario.facts(slos),
             alpha=ALPHA,
             alpha_worse=ALPHA / max(1, self.comparisons),
         )

@@ -49,12 +49,11 @@ class Slos:
     path: Path
     written: SloFile
 
-    def resolve(self, scenario: str, models: tuple[str, ...]) -> Slo:
-        """The objectives of a scenario; values per model apply to runs of one model."""
+    def resolve(self, scenario: str, model: str) -> Slo:
+        """The objectives of a request to `model` in a scenario."""
         of_scenario = self.written.get("scenarios", {}).get(scenario, {})
-        levels: list[Objectives] = [self.written.get("default", {}), of_scenario]
-        if len(models) == 1:
-            levels.append(of_scenario.get("models", {}).get(models[0], {}))
+        of_model = of_scenario.get("models", {}).get(model, {})
+        levels: list[Objectives] = [self.written.get("default", {}), of_scenario, of_model]
         merged: dict[str, Any] = {}
         for level in levels:
             merged |= {key: value for key, value in level.items() if key != "models"}

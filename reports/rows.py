@@ -28,9 +28,9 @@ class Row:
 
 
 def rows_of(judgement: Judgement) -> tuple[Row, ...]:
-    """A row for each metric, then one for the SLO where one is set."""
+    """A row for each metric, then one for each model's SLO where one is set."""
     if judgement.comparisons:
-        metrics = [_comparison(one) for one in judgement.comparisons]
+        metrics = [_comparison(one, judgement.models) for one in judgement.comparisons]
     else:
         by_metric = itertools.groupby(judgement.summaries, key=lambda one: one.metric)
         metrics = [_values(name, judgement, summaries) for name, summaries in by_metric]
@@ -44,7 +44,8 @@ def notes_of(judgement: Judgement) -> tuple[str, ...]:
     metrics: dict[str, list[str]] = {}
     for one in judgement.comparisons:
         for reason in one.reasons:
-            metrics.setdefault(reason, []).append(wording.metric(one.metric))
+            of_model = "" if one.models == judgement.models else f" of {', '.join(one.models)}"
+            metrics.setdefault(reason, []).append(wording.metric(one.metric) + of_model)
     everywhere = len(judgement.comparisons)
     of_metrics = (
         f"{', '.join(names) if len(names) < everywhere else 'every metric'}: {reason}"
@@ -53,9 +54,11 @@ def notes_of(judgement: Judgement) -> tuple[str, ...]:
     return (*judgement.notes, *of_metrics)
 
 
-def _comparison(comparison: Comparison) -> Row:
+def _comparison(comparison: Comparison, models: tuple[str, ...]) -> Row:
+    whole = comparison.models == models
     return Row(
-        label=wording.metric(comparison.metric),
+        # A part of the models stands below the metric of them all.
+        label=wording.metric(comparison.metric) if whole else _part(comparison.models),
         primary=comparison.primary,
         control=wording.quantity(comparison.control_value, comparison.unit),
         treatment=wording.quantity(comparison.treatment_value, comparison.unit),
@@ -85,19 +88,30 @@ def _values(name: str, judgement: Judgement, summaries: Iterable[Summary]) -> Ro
 
 
 def _slo(judgement: Judgement) -> Iterable[Row]:
-    control, treatment = judgement.slo("control"), judgement.slo("treatment")
+    control, treatment = judgement.slos_of("control"), judgement.slos_of("treatment")
+    for of_model in itertools.zip_longest(control, treatment):
+        yield from _attained(*of_model, single=len(judgement.models) == 1)
+
+
+def _attained(
+    control: SloResult | None, treatment: SloResult | None, *, single: bool
+) -> Iterable[Row]:
     # The treatment's outcome is the one that gates.
     gating = treatment or control
     if gating is None or gating.outcome is SloOutcome.UNSET:
         return
     yield Row(
-        label="SLO attainment",
+        label="SLO attainment" if single else f"SLO, {gating.model}",
         primary=False,
         control=_attainment(control),
         treatment=_attainment(treatment),
         ratio=f"target {wording.target(gating.target)}",
         outcome=gating.outcome,
     )
+
+
+def _part(models: tuple[str, ...]) -> str:
+    return f"  of {', '.join(models)}"
 
 
 def _attainment(result: SloResult | None) -> str:

@@ -18,7 +18,7 @@ from reports.rows import Row, notes_of, rows_of
 
 _NARROWEST = 80
 # Room for the labels of metrics; titles are wrapped where the other columns need it.
-_LABELS = 23
+_LABELS = 20
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
 _STYLES: dict[Verdict | SloOutcome, str] = {
@@ -115,10 +115,15 @@ def _remarks(judgements: Sequence[Judgement]) -> Table:
 
 
 def _objectives(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
-    """Objectives in words, and the scenarios that have them."""
+    """Objectives in words, and the scenarios and models that have them."""
     found: dict[str, list[str]] = {}
     for judgement in judgements:
-        text = wording.objectives(judgement.scenario.slo)
-        if text:
-            found.setdefault(text, []).append(short_title(judgement))
+        slos = judgement.scenario.slos
+        if len(set(slos.values())) == 1:
+            slos = {short_title(judgement): next(iter(slos.values()))}
+        else:
+            slos = {f"{judgement.scenario.name} · {model}": slo for model, slo in slos.items()}
+        for name, slo in slos.items():
+            if text := wording.objectives(slo):
+                found.setdefault(text, []).append(name)
     return found

@@ -11,7 +11,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role, SloOutcome, Verdict
 from reports import wording
-from reports.case import Arms, arms_of, title
+from reports.case import Arms, arms_of
 from reports.rows import Row, rows_of
 
 _BAR_WIDTH = 150.0
@@ -90,8 +90,8 @@ def _place(ratio: float) -> float:
 def tallies(judgements: Sequence[Judgement]) -> tuple[Tally, ...]:
     """Verdicts on primary metrics, then SLO outcomes of the arm that is judged."""
     verdicts = Counter(one.primary.verdict for one in judgements if one.primary)
-    gating = (one.slo("treatment") or one.slo("control") for one in judgements)
-    outcomes = Counter(one.outcome for one in gating if one is not None)
+    gating = (one.slos_of("treatment") or one.slos_of("control") for one in judgements)
+    outcomes = Counter(one.outcome for slos in gating for one in slos)
     del outcomes[SloOutcome.UNSET]
     return (
         *(Tally(one, verdicts[one], one.value) for one in Verdict if verdicts[one]),
@@ -104,7 +104,7 @@ def objectives_of(judgements: Sequence[Judgement]) -> tuple[Objective, ...]:
     roles: tuple[Role, Role] = ("control", "treatment")
     return tuple(
         Objective(
-            title=title(judgement),
+            title=f"{judgement.scenario.name} · {result.model}",
             objectives=wording.objectives(result.slo),
             target=wording.target(result.target),
             arm=heading,
@@ -114,8 +114,8 @@ def objectives_of(judgements: Sequence[Judgement]) -> tuple[Objective, ...]:
         for judgement in judgements
         for role, heading in zip(roles, headings, strict=True)
         if heading is not None
-        and (result := judgement.slo(role)) is not None
-        and result.outcome is not SloOutcome.UNSET
+        for result in judgement.slos_of(role)
+        if result.outcome is not SloOutcome.UNSET
     )
 
 

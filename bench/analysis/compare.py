@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.analysis.metrics import Metric
 from bench.records import Role, Trial
@@ -29,6 +29,10 @@ class Block:
 
     def of(self, role: Role) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.trials if trial.role == role)
+
+    def to(self, model: str) -> Block:
+        """The block with only the requests that were sent to `model`."""
+        return replace(self, trials=tuple(_sent_to(model, trial) for trial in self.trials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ def ratio_of(effect: float) -> float:
         return math.exp(effect)
     except OverflowError:
         return math.inf
+
+
+def _sent_to(model: str, trial: Trial) -> Trial:
+    return replace(trial, samples=tuple(one for one in trial.samples if one.model == model))
 
 
 def _block_effect(metric: Metric, block: Block) -> BlockEffect:

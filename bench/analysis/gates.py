@@ -97,9 +97,9 @@ def _gate(primary: Comparison, expect: Expectation) -> Gate | None:
 
 
 def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
-    result = judgement.slo(role)
-    if result is not None and result.outcome is SloOutcome.MISSED:
-        yield Failure(Gate.SLO_MISSED, describe_slo(result))
+    for result in judgement.slos_of(role):
+        if result.outcome is SloOutcome.MISSED:
+            yield Failure(Gate.SLO_MISSED, describe_slo(result))
 
 
 def describe(comparison: Comparison) -> str:
@@ -116,4 +116,5 @@ def describe_slo(result: SloResult) -> str:
     set_ones = (("ttft", result.slo.ttft_s), ("tpot", result.slo.tpot_s), ("e2e", result.slo.e2e_s))
     limits = ", ".join(f"{name} ≤ {limit:g} s" for name, limit in set_ones if limit is not None)
     seen = "no" if result.attainment is None else f"{result.attainment:.1%}"
-    return f"{seen} of {result.arm}'s requests met {limits}; {result.target:.0%} are wanted"
+    requests = f"{result.arm}'s requests to {result.model}"
+    return f"{seen} of {requests} met {limits}; {result.target:.0%} are wanted"

@@ -5,7 +5,8 @@ The one way to judge: a live run and `bench compare` on stored trials give the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from bench.analysis.arm_checks import starved_replicas
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
@@ -17,7 +18,7 @@ from bench.analysis.selection import Selection, select
 from bench.analysis.slo import slo_result
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
 from bench.errors import UserError
-from bench.records import Comparison, Role, SloResult, Trial
+from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
 
 __all__ = ["Judgement", "Summary", "judge"]
 
@@ -49,11 +50,15 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         control=names.get("control"),
         treatment=names.get("treatment"),
         blocks=len(chosen.judged),
-        comparisons=_comparisons(first, names, effects, chosen.judged, invalid),
+        comparisons=tuple(_comparisons(first, names, effects, chosen.judged, invalid)),
         effects=tuple(
             ratio_of(one.effect) for one in effects[metrics[0]] if one.effect is not None
         ),
-        slos=tuple(_slo(first, names[role], role, chosen.judged) for role in names),
+        slos=tuple(
+            _slo(facts, model, role, arm, chosen.judged)
+            for role, arm in names.items()
+            for model in first.models
+        ),
         summaries=_summaries(names, effects, chosen.judged),
         invalid_reasons=invalid,
         notes=(*chosen.notes, *starved),
@@ -82,28 +87,41 @@ def _comparisons(
     effects: Effects,
     blocks: Sequence[Block],
     invalid: tuple[str, ...],
-) -> tuple[Comparison, ...]:
+) -> Iterator[Comparison]:
+    """Each metric over all requests; the primary one also for each of several models."""
     if len(names) < 2:
-        return ()
-    return tuple(
-        conclude(
-            first.scenario,
-            first.models,
-            names,
-            one,
-            of_one,
-            invalid=invalid,
-            unsure=too_few(one, blocks),
-        )
-        for one, of_one in effects.items()
-    )
+        return
+    facts, models = first.scenario, first.models
+    for one, of_one in effects.items():
+        unsure = too_few(one, blocks)
+        yield conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
+        if one.name == facts.primary and len(models) > 1:
+            for model in models:
+                yield _of_model(model, facts, names, one, blocks, invalid)
 
 
-def _slo(first: Trial, arm: str, role: Role, blocks: Sequence[Block]) -> SloResult:
+def _of_model(
+    model: str,
+    facts: ScenarioFacts,
+    names: Mapping[Role, str],
+    primary: Metric,
+    blocks: Sequence[Block],
+    invalid: tuple[str, ...],
+) -> Comparison:
+    """The primary metric of one model's requests: shown beside the one that gates."""
+    sent = [block.to(model) for block in blocks]
+    effects, unsure = block_effects(primary, sent), too_few(primary, sent)
+    found = conclude(facts, (model,), names, primary, effects, invalid=invalid, unsure=unsure)
+    return replace(found, primary=False)
+
+
+def _slo(
+    facts: ScenarioFacts, model: str, role: Role, arm: str, blocks: Sequence[Block]
+) -> SloResult:
     attainment = metric("slo_attainment")
-    shares = [attainment.over(block.of(role)) for block in blocks]
+    shares = [attainment.over(block.to(model).of(role)) for block in blocks]
     known = [share for share in shares if share is not None]
-    return slo_result(first.scenario, first.models, arm, known)
+    return slo_result(facts, model, role, arm, known)
 
 
 def _summaries(

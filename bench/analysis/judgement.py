@@ -24,9 +24,10 @@ class Judgement:
     """What the trials of one scenario for some models say.
 
     `control` and `treatment` are names of arms; None where that arm was not run, and
-    then `comparisons` is empty. `comparisons` has the primary metric first. `effects`
-    are its ratios treatment / control, one for each judged block that has one. `slos`
-    and `summaries` have the control first. Any of `invalid_reasons` means that the
+    then `comparisons` is empty. `comparisons` has the primary metric first: of all models
+    together, then, of several, each on its own. `effects` are the primary metric's ratios
+    treatment / control, one for each judged block that has one. `slos` and `summaries`
+    have the control first. Any of `invalid_reasons` means that the
     measurement cannot be trusted; `notes` is what else to know.
     """
 
@@ -48,7 +49,6 @@ class Judgement:
         """The comparison that gates; None when only one arm was run."""
         return self.comparisons[0] if self.comparisons else None
 
-    def slo(self, role: Role) -> SloResult | None:
-        """Attainment of the arm in that role; None when it was not run."""
-        arm, place = (self.control, 0) if role == "control" else (self.treatment, -1)
-        return None if arm is None else self.slos[place]
+    def slos_of(self, role: Role) -> tuple[SloResult, ...]:
+        """Attainment of the arm in that role, for each model; empty when it was not run."""
+        return tuple(one for one in self.slos if one.role == role)

@@ -11,8 +11,9 @@ from functools import partial
 
 from bench.analysis import rates, timings
 from bench.analysis.percentile import minimum_n, percentile
+from bench.analysis.rates import Slos
 from bench.errors import UserError
-from bench.records import Direction, Sample, Slo, Trial
+from bench.records import Direction, Sample, Trial
 
 PERCENTS = (50, 90, 95, 99)
 
@@ -23,7 +24,7 @@ Values = Callable[[Sequence[Sample]], list[float]]
 class Metric:
     """One number of a trial. `unit` is "s", "req/s", "tok/s" or "share".
 
-    `function(samples, duration_s, slo)` gives it, None where the data defines none.
+    `function(samples, duration_s, slos by model)` gives it, None where the data defines none.
     `count` is the number of values it rests on; below `minimum_n` it is shown, not
     judged. A `windowed` metric is a rate inside each trial's own offered window.
     """
@@ -31,7 +32,7 @@ class Metric:
     name: str
     unit: str
     direction: Direction
-    function: Callable[[Sequence[Sample], float, Slo], float | None]
+    function: Callable[[Sequence[Sample], float, Slos], float | None]
     count: Callable[[Sequence[Sample]], int] = len
     minimum_n: int = 1
     windowed: bool = False
@@ -43,7 +44,7 @@ class Metric:
         if self.windowed:
             return self._mean_rate(trials)
         samples = tuple(itertools.chain.from_iterable(trial.samples for trial in trials))
-        return self.function(samples, _total_s(trials), trials[0].scenario.slo)
+        return self.function(samples, _total_s(trials), trials[0].scenario.slos)
 
     def n(self, trials: Iterable[Trial]) -> int:
         """How many values `over` rests on."""
@@ -52,7 +53,7 @@ class Metric:
     def _mean_rate(self, trials: Sequence[Trial]) -> float | None:
         amount = 0.0
         for trial in trials:
-            rate = self.function(trial.samples, trial.duration_s, trial.scenario.slo)
+            rate = self.function(trial.samples, trial.duration_s, trial.scenario.slos)
             if rate is None:
                 return None
             amount += rate * trial.duration_s
@@ -104,13 +105,13 @@ def _latencies(quantity: str, values: Values) -> Iterator[Metric]:
 
 
 def _percentile_of(
-    values: Values, percent: int, samples: Sequence[Sample], _duration_s: float, _slo: Slo
+    values: Values, percent: int, samples: Sequence[Sample], _duration_s: float, _slos: Slos
 ) -> float | None:
     return percentile(values(samples), percent)
 
 
 def _mean_of(
-    values: Values, samples: Sequence[Sample], _duration_s: float, _slo: Slo
+    values: Values, samples: Sequence[Sample], _duration_s: float, _slos: Slos
 ) -> float | None:
     seen = values(samples)
     return statistics.fmean(seen) if seen else None

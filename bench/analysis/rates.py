@@ -1,31 +1,33 @@
 """Counts of requests and tokens, per second or as a share of all attempted.
 
-All are functions of (samples, duration_s, slo); None where the data defines none.
+All are functions of (samples, duration_s, slos by model); None where the data defines none.
 Rates count what was complete inside the offered window of `duration_s`: answers that
 arrive while a trial drains were not delivered at the offered rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bench.analysis.timings import has_objective, meets
 from bench.records import Sample, Slo
 
+Slos = Mapping[str, Slo]
 
-def throughput_rps(samples: Sequence[Sample], duration_s: float, _slo: Slo) -> float | None:
+
+def throughput_rps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
     """Requests answered in full, per second."""
     return _rate(samples, duration_s, lambda sample: sample.ok)
 
 
-def goodput_rps(samples: Sequence[Sample], duration_s: float, slo: Slo) -> float | None:
+def goodput_rps(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float | None:
     """Requests that met every objective, per second; None when no objective is set."""
-    if not has_objective(slo):
+    if not any(map(has_objective, slos.values())):
         return None
-    return _rate(samples, duration_s, lambda sample: meets(sample, slo))
+    return _rate(samples, duration_s, lambda sample: meets(sample, slos[sample.model]))
 
 
-def output_tps(samples: Sequence[Sample], duration_s: float, _slo: Slo) -> float | None:
+def output_tps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
     """Output tokens delivered, per second.
 
     The server's count of a request is spread evenly over its content chunks. Failed
@@ -38,14 +40,14 @@ def output_tps(samples: Sequence[Sample], duration_s: float, _slo: Slo) -> float
     return sum(_tokens_until(sample, duration_s) for sample in counted) / duration_s
 
 
-def slo_attainment(samples: Sequence[Sample], _duration_s: float, slo: Slo) -> float | None:
+def slo_attainment(samples: Sequence[Sample], _duration_s: float, slos: Slos) -> float | None:
     """Requests that met every objective / all attempted; None when none is set."""
-    if not has_objective(slo):
+    if not any(map(has_objective, slos.values())):
         return None
-    return _share(samples, lambda sample: meets(sample, slo))
+    return _share(samples, lambda sample: meets(sample, slos[sample.model]))
 
 
-def error_rate(samples: Sequence[Sample], _duration_s: float, _slo: Slo) -> float | None:
+def error_rate(samples: Sequence[Sample], _duration_s: float, _slos: Slos) -> float | None:
     """Failed requests / all attempted."""
     return _share(samples, lambda sample: not sample.ok)
 

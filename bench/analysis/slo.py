@@ -9,30 +9,32 @@ from collections.abc import Sequence
 
 from bench.analysis.interval import t_interval
 from bench.analysis.timings import has_objective
-from bench.records import ScenarioFacts, SloOutcome, SloResult
+from bench.records import Role, ScenarioFacts, SloOutcome, SloResult
 
 
 def slo_result(
-    facts: ScenarioFacts, models: tuple[str, ...], arm: str, shares: Sequence[float]
+    facts: ScenarioFacts, model: str, role: Role, arm: str, shares: Sequence[float]
 ) -> SloResult:
     """Judge the attainment of an arm: `shares` is met / all attempted, one a block.
 
     MISSED and MET need the whole interval on their side of the target. A single block
     has no interval and decides nothing, except that no request met is always MISSED.
     """
+    slo = facts.slos[model]
     low, mean, high = _attained(shares, facts.alpha)
     return SloResult(
         scenario=facts.name,
-        models=models,
+        model=model,
+        role=role,
         arm=arm,
-        target=facts.slo.attainment,
+        target=slo.attainment,
         attainment=mean,
         low=low,
         high=high,
-        outcome=_outcome(low, mean, high, facts.slo.attainment)
-        if has_objective(facts.slo)
+        outcome=_outcome(low, mean, high, slo.attainment)
+        if has_objective(slo)
         else SloOutcome.UNSET,
-        slo=facts.slo,
+        slo=slo,
     )
 
 

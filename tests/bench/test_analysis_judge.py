@@ -68,10 +68,51 @@ def test_an_arm_against_itself_is_told_by_role() -> None:
 def test_slos_are_told_by_role_also_when_an_arm_runs_against_itself() -> None:
     slow = paired(BASE, (2.0,) * 4)
     judgement = judge([replace(one, arm="baseline") for one in slow])
-    control, treatment = judgement.slo("control"), judgement.slo("treatment")
-    assert control is not None
-    assert treatment is not None
+    (control,), (treatment,) = judgement.slos_of("control"), judgement.slos_of("treatment")
     assert (control.outcome, treatment.outcome) == (SloOutcome.MET, SloOutcome.MISSED)
+
+
+def test_each_of_several_models_has_a_ratio_beside_the_one_that_gates() -> None:
+    judgement = judge(two_models(llama_s=0.5, qwen_s=0.25))
+    whole, *parts = (one for one in judgement.comparisons if one.metric == FACTS.primary)
+    assert [(one.models, one.primary) for one in (whole, *parts)] == [
+        (("tiny-llama", "tiny-qwen"), True),
+        (("tiny-llama",), False),
+        (("tiny-qwen",), False),
+    ]
+    assert [one.ratio for one in parts] == pytest.approx([1.0, 0.5], rel=0.02)
+    assert [one.verdict for one in parts] == [Verdict.EQUIVALENT, Verdict.BETTER]
+    assert judgement.primary == whole
+
+
+def test_each_model_is_held_to_its_own_objectives() -> None:
+    slos = {"tiny-llama": Slo(ttft_s=0.1), "tiny-qwen": Slo(ttft_s=1.0)}
+    judgement = judge(with_facts(two_models(llama_s=0.5, qwen_s=0.25), slos=slos))
+    assert [(one.model, one.outcome) for one in judgement.slos_of("treatment")] == [
+        ("tiny-llama", SloOutcome.MISSED),
+        ("tiny-qwen", SloOutcome.MET),
+    ]
+    assert {one.attainment for one in judgement.slos_of("control")} == {0.0, 1.0}
+
+
+def two_models(*, llama_s: float, qwen_s: float) -> list[Trial]:
+    """Requests of two models in turn; the treatment's TTFT of each, the control's is 0.5 s."""
+    ttfts_s = {"tiny-llama": llama_s, "tiny-qwen": qwen_s}
+    return [
+        replace(
+            one,
+            models=tuple(ttfts_s),
+            samples=tuple(
+                answered(
+                    index,
+                    ttft_s if one.role == "treatment" else 0.5,
+                    model=model,
+                )
+                for index, (model, ttft_s) in enumerate([*ttfts_s.items()] * 30)
+            ),
+        )
+        for one in paired((0.5,) * 4, (0.5,) * 4)
+    ]
 
 
 def test_one_arm_alone_gets_slo_and_values_but_no_comparison() -> None:
@@ -80,9 +121,8 @@ def test_one_arm_alone_gets_slo_and_values_but_no_comparison() -> None:
     assert judgement.comparisons == ()
     assert judgement.primary is None
     assert judgement.treatment is None
-    assert judgement.slo("treatment") is None
-    slo = judgement.slo("control")
-    assert slo is not None
+    assert judgement.slos_of("treatment") == ()
+    (slo,) = judgement.slos_of("control")
     assert slo.outcome is SloOutcome.MET
     values = {one.metric: one for one in judgement.summaries}
     assert values[FACTS.primary].value == pytest.approx(0.505)
@@ -206,7 +246,7 @@ def test_a_run_in_which_everything_failed_is_invalid_and_misses_its_slo() -> Non
 
 
 def test_without_objectives_the_slo_is_unset() -> None:
-    slos = judge(with_facts(paired(BASE, HALF), slo=Slo())).slos
+    slos = judge(with_facts(paired(BASE, HALF), slos={"tiny-llama": Slo()})).slos
     assert [(one.outcome, one.attainment) for one in slos] == [(SloOutcome.UNSET, None)] * 2
 
 

@@ -18,7 +18,7 @@ SLO = Slo(ttft_s=1.0, tpot_s=0.1, e2e_s=2.0)
 
 
 def value(name: str, samples: list[Sample], slo: Slo = SLO) -> float | None:
-    return metric(name).function(samples, 10.0, slo)
+    return metric(name).function(samples, 10.0, {"tiny-llama": slo})
 
 
 @given(st.lists(finite, min_size=1), st.sampled_from([1, 50, 90, 95, 99]))

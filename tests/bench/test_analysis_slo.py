@@ -9,8 +9,10 @@ from bench.records import Expectation, ScenarioFacts, Slo, SloOutcome, SloResult
 
 def result(shares: list[float], target: float = 0.9, **objectives: float) -> SloResult:
     slo = Slo(**(objectives or {"ttft_s": 1.0}), attainment=target)
-    facts = ScenarioFacts("latency", "ttft_p95_s", ("ttft_p95_s",), Expectation.NOT_WORSE, slo)
-    return slo_result(facts, ("tiny-llama",), "managed", shares)
+    facts = ScenarioFacts(
+        "latency", "ttft_p95_s", ("ttft_p95_s",), Expectation.NOT_WORSE, {"tiny-llama": slo}
+    )
+    return slo_result(facts, "tiny-llama", "treatment", "managed", shares)
 
 
 @pytest.mark.parametrize(

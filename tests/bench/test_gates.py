@@ -7,8 +7,8 @@ import pytest
 
 from bench.analysis.gates import Gate, GateFailedError, require_gates, require_slo
 from bench.analysis.judgement import Judgement
-from bench.records import Comparison, Expectation, Slo, SloOutcome, SloResult, Verdict
-from tests.bench.making import FACTS
+from bench.records import Comparison, Expectation, Role, Slo, SloOutcome, SloResult, Verdict
+from tests.bench.making import ARMS, FACTS
 
 
 def comparison(verdict: Verdict) -> Comparison:
@@ -32,9 +32,18 @@ def comparison(verdict: Verdict) -> Comparison:
     )
 
 
-def slo(arm: str, outcome: SloOutcome) -> SloResult:
+def slo(role: Role, outcome: SloOutcome, model: str = "tiny-llama") -> SloResult:
     return SloResult(
-        "heavy-tail", ("tiny-llama",), arm, 0.9, 0.62, 0.5, 0.7, outcome, Slo(ttft_s=2.0)
+        scenario="heavy-tail",
+        model=model,
+        role=role,
+        arm=ARMS[role],
+        target=0.9,
+        attainment=0.62,
+        low=0.5,
+        high=0.7,
+        outcome=outcome,
+        slo=Slo(ttft_s=2.0),
     )
 
 
@@ -50,7 +59,7 @@ def judgement(
         blocks=4,
         comparisons=(comparison(verdict),),
         effects=(0.3, 0.3, 0.4, 0.3),
-        slos=(slo("baseline", SloOutcome.MET), slo("managed", SloOutcome.MET)),
+        slos=(slo("control", SloOutcome.MET), slo("treatment", SloOutcome.MET)),
         summaries=(),
         invalid_reasons=(),
         notes=(),
@@ -103,25 +112,35 @@ def test_arm_that_is_like_itself_passes_whatever_is_expected(verdict: Verdict) -
 
 
 def test_missed_slo_of_the_treatment_fails_beside_a_good_verdict() -> None:
-    slos = (slo("baseline", SloOutcome.MET), slo("managed", SloOutcome.MISSED))
+    slos = (slo("control", SloOutcome.MET), slo("treatment", SloOutcome.MISSED))
     assert gates_failed(judgement(Verdict.BETTER, slos=slos)) == [Gate.SLO_MISSED]
 
 
 def test_missed_slo_of_the_control_is_no_fault_of_the_treatment() -> None:
-    slos = (slo("baseline", SloOutcome.MISSED), slo("managed", SloOutcome.UNDECIDED))
+    slos = (slo("control", SloOutcome.MISSED), slo("treatment", SloOutcome.UNDECIDED))
     judged = judgement(Verdict.BETTER, slos=slos)
     require_gates(judged)
-    with pytest.raises(GateFailedError, match=r"62\.0% of baseline's requests met ttft ≤ 2 s; 90%"):
+    with pytest.raises(GateFailedError, match=r"62\.0% of baseline's requests to tiny-llama met"):
         require_slo(judged)
 
 
+def test_each_model_must_meet_its_objectives() -> None:
+    met, missed = (SloOutcome.MET, SloOutcome.MISSED)
+    slos = (slo("treatment", met), slo("treatment", missed, "tiny-qwen"))
+    with pytest.raises(
+        GateFailedError, match=r"requests to tiny-qwen met ttft ≤ 2 s; 90%"
+    ) as caught:
+        require_gates(judgement(Verdict.BETTER, slos=slos))
+    assert len(caught.value.failures) == 1
+
+
 def test_every_gate_that_fails_has_a_line() -> None:
-    slos = (slo("baseline", SloOutcome.MET), slo("managed", SloOutcome.MISSED))
+    slos = (slo("control", SloOutcome.MET), slo("treatment", SloOutcome.MISSED))
     assert gates_failed(judgement(Verdict.WORSE, slos=slos)) == [Gate.WORSE, Gate.SLO_MISSED]
 
 
 def test_invalid_measurement_is_judged_no_further() -> None:
-    slos = (slo("baseline", SloOutcome.MISSED), slo("managed", SloOutcome.MISSED))
+    slos = (slo("control", SloOutcome.MISSED), slo("treatment", SloOutcome.MISSED))
     judged = judgement(Verdict.INVALID, slos=slos, invalid_reasons=("the client was late",))
     assert gates_failed(judged) == [Gate.INVALID]
     with pytest.raises(GateFailedError, match=r"^invalid: the client was late$"):

@@ -25,22 +25,19 @@ def written(folder: Path, text: str) -> Slos:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "models", "expected"),
+    ("scenario", "model", "expected"),
     [
-        ("other", ("small",), Slo(ttft_s=2.0, tpot_s=0.1, attainment=0.9)),
-        ("latency", ("large",), Slo(ttft_s=1.0, tpot_s=0.1, attainment=0.9)),
-        ("latency", ("small",), Slo(ttft_s=0.5, tpot_s=None, attainment=0.9)),
-        ("latency", ("small", "large"), Slo(ttft_s=1.0, tpot_s=0.1, attainment=0.9)),
+        ("other", "small", Slo(ttft_s=2.0, tpot_s=0.1, attainment=0.9)),
+        ("latency", "large", Slo(ttft_s=1.0, tpot_s=0.1, attainment=0.9)),
+        ("latency", "small", Slo(ttft_s=0.5, tpot_s=None, attainment=0.9)),
     ],
 )
-def test_most_specific_value_wins(
-    tmp_path: Path, scenario: str, models: tuple[str, ...], expected: Slo
-) -> None:
-    assert written(tmp_path, LEVELS).resolve(scenario, models) == expected
+def test_most_specific_value_wins(tmp_path: Path, scenario: str, model: str, expected: Slo) -> None:
+    assert written(tmp_path, LEVELS).resolve(scenario, model) == expected
 
 
 def test_shipped_file_is_valid_for_every_scenario() -> None:
-    assert load_slos().resolve("latency", ("tiny-llama",)).ttft_s is not None
+    assert load_slos().resolve("latency", "tiny-llama").ttft_s is not None
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ trials = st.builds(
     scenario=st.builds(
         replace,
         st.just(FACTS),
-        slo=st.builds(Slo, ttft_s=objective, tpot_s=objective, e2e_s=objective),
+        slos=st.dictionaries(
+            st.text(), st.builds(Slo, ttft_s=objective, tpot_s=objective, e2e_s=objective)
+        ),
         description=st.text(),
         alpha_worse=number,
     ),

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from bench.analysis.judgement import Judgement
-from bench.records import SloOutcome
+from bench.records import SloOutcome, Verdict
 from reports.terminal import summary_text
 from tests.reports.cases import (
     better_case,
     failing_case,
     invalid_case,
+    judged,
     one_arm_case,
     same_arm_case,
     with_slo,
@@ -134,6 +135,29 @@ def test_it_fits_the_terminal_from_80_columns_on(width: int) -> None:
     assert max(map(len, text.splitlines())) <= max(width, 80)
     assert "better" in text
     assert "invalid" in text
+
+
+def test_nothing_is_clipped_at_80_columns_with_long_names_of_arms() -> None:
+    trials = [
+        replace(one, arm="queue-depth" if one.role == "treatment" else one.arm)
+        for one in better_case("multi-tenant").trials
+    ]
+    (primary, *others) = judged(trials).judgement.comparisons
+    unsure = replace(primary, ratio=0.53, low=0.29, high=0.97, verdict=Verdict.INCONCLUSIVE)
+    judgement = replace(judged(trials).judgement, comparisons=(unsure, *others))
+    line = line_with(plain(judgement, width=80), "Scheduled TTFT p95")
+    assert "0.53 [0.29, 0.97]" in line
+    assert line.rstrip().endswith("inconclusive")
+    assert "queue-depth" in plain(judgement, width=80)
+
+
+def test_of_several_models_each_has_a_line_below_that_of_them_all() -> None:
+    case = better_case("multi-tenant", ("tiny-llama", "tiny-qwen"))
+    lines = plain(case.judgement).splitlines()
+    place = next(index for index, line in enumerate(lines) if "Scheduled TTFT p95" in line)
+    assert lines[place + 1].split()[:2] == ["of", "tiny-llama"]
+    assert lines[place + 2].split()[:2] == ["of", "tiny-qwen"]
+    assert any("SLO, tiny-qwen" in line for line in lines)
 
 
 def test_names_with_brackets_are_shown_as_they_are() -> None:

@@ -18,10 +18,10 @@ from bench.session import Measure
 SCENARIO = Scenario(
     name="heavy-tail",
     description=(
-        "Near saturation: Poisson arrivals at 75 % of capacity; "
+        "Near saturation: Poisson arrivals at 85 % of capacity; "
         "15 % of answers have 160 tokens, the rest 8."
     ),
-    arrival=Poisson(load=0.75),
+    arrival=Poisson(load=0.85),
     workload=Workload(prompt=Fixed(64), output=Bimodal(short=8, long=160, long_share=0.15)),
     primary="scheduled_ttft_p95_s",
     expect=Expectation.BETTER,
