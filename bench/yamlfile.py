@@ -43,7 +43,8 @@ def _first_problem(error: ValidationError) -> str:
     first = problems[0]
     place = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{place}: {first['msg']}, seen {_shorten(first['input'])}{more}"
+    message = first["msg"].replace("a valid tuple", "a list")  # YAML knows no tuples
+    return f"{place}: {message}, seen {_shorten(first['input'])}{more}"
 
 
 def _shorten(value: object, limit: int = 60) -> str:

@@ -15,7 +15,7 @@ from bench.environments.local.ports import LOOPBACK, holder, is_free
 from bench.environments.local.reasons import reason
 from bench.errors import UserError
 from bench.process import Guarded
-from bench.progress import Progress
+from bench.progress import Progress, Step
 from bench.records import Replica
 from bench.topology import Arm
 
@@ -61,14 +61,15 @@ class Balancers:
             )
         command = balancer_command(arm, [replica.url for replica in self._replicas])
         log = self._logs / f"balancer-{arm.name}.log"
-        with self._progress.step(f"starting the balancer of {arm.name}"), ExitStack() as undo:
+        starting = f"starting the balancer of {arm.name}"
+        with self._progress.step(starting) as step, ExitStack() as undo:
             process = Guarded(command, log=log, folder=ROOT)
             undo.callback(process.terminate)
-            self._await_ready(arm, url, process)
+            self._await_ready(arm, url, process, step)
             undo.pop_all()
             return process
 
-    def _await_ready(self, arm: Arm, url: str, process: Guarded) -> None:
+    def _await_ready(self, arm: Arm, url: str, process: Guarded, step: Step) -> None:
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while missing := _ask(arm, url, self._replicas):
             _require_alive(arm, process)
@@ -77,6 +78,7 @@ class Balancers:
                     f"the balancer of {arm.name} is not ready after {READY_TIMEOUT_S:.0f} s: "
                     f"{missing}; see {process.log}"
                 )
+            step.update(missing)
             time.sleep(0.1)
 
 

@@ -48,8 +48,6 @@ def cpu_name(cpuinfo: Path) -> str:
 
 
 def _weights(model: Model) -> str:
-    return (
-        f"random weights, architecture {model.architecture}"
-        if model.random_weights
-        else "real weights"
-    )
+    if model.random_weights:
+        return f"random weights, architecture {model.architecture}"
+    return f"weights of {model.path}"
