@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test check report stop lock clean
+.PHONY: help bench bench-lb test check report stop lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -14,6 +14,9 @@ help: ## Show this list
 bench: $(VENV)/.stamp ## The main job: engines, balancers, comparison, verdict table, report
 	@$(BIN)/pytest -m managed $(ARGS); status=$$?; \
 	$(BIN)/python -m reports generate || exit 1; exit $$status
+
+bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per chunk, latency, memory
+	$(BIN)/python -m bench.proxies $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"

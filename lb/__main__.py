@@ -14,7 +14,7 @@ from lb.endpoint import authority, parse_endpoints
 from lb.errors import UserError
 from lb.policies import POLICIES
 from lb.server import listen, serve
-from lb.settings import Settings
+from lb.settings import GRACE_S, Admission, Patience, Settings
 
 logger = logging.getLogger("lb")
 
@@ -80,6 +80,28 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help=f"seconds between polls of a replica (default: ${_INTERVAL} or 1)",
     )
+    admission, patience = Admission(), Patience()
+    for option, field, default, text in (
+        ("--max-in-flight", "N", admission.in_flight, "requests on one replica at a time"),
+        ("--max-queued", "N", admission.queued, "requests of a model that wait for a place"),
+        ("--max-queued-per-tenant", "N", admission.queued_per_tenant, "of these, one tenant's"),
+    ):
+        parser.add_argument(
+            option, type=_count, default=default, metavar=field, help=f"{text} (default: {default})"
+        )
+    for option, default_s, text in (
+        ("--queue-timeout", admission.queue_s, "wait for a place, after which it is a 429"),
+        ("--first-byte-timeout", patience.first_byte_s, "wait for an answer to begin"),
+        ("--stall-timeout", patience.stall_s, "wait for more of an answer"),
+        ("--grace", GRACE_S, "let requests end after SIGTERM"),
+    ):
+        parser.add_argument(
+            option,
+            type=_duration,
+            default=default_s,
+            metavar="S",
+            help=f"seconds to {text} (default: {default_s:g})",
+        )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="make tie-breaks repeatable (default: random)"
     )
@@ -106,6 +128,14 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
         endpoints=parse_endpoints(endpoints, endpoints_source),
         poll_interval_s=1.0 if interval is None else _seconds(interval, interval_source),
         seed=options.seed,
+        admission=Admission(
+            in_flight=options.max_in_flight,
+            queued=options.max_queued,
+            queued_per_tenant=options.max_queued_per_tenant,
+            queue_s=options.queue_timeout,
+        ),
+        patience=Patience(options.first_byte_timeout, options.stall_timeout),
+        grace_s=options.grace,
     )
 
 
@@ -116,6 +146,22 @@ def _option_or_variable(
     if given is not None:
         return given, option
     return environ.get(variable) or None, variable
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
 
 
 def _port(text: str) -> int:

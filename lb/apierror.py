@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 import orjson
 
+from lb.http1 import answer_head
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -38,6 +40,19 @@ class ApiError(Exception):
         }
         return orjson.dumps({"error": error})
 
+    def answer(self, *, keep_alive: bool, more: Headers = ()) -> bytes:
+        """The error as a whole HTTP answer."""
+        body = self.body()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *self.headers,
+            *more,
+        ]
+        if not keep_alive:
+            headers.append((b"connection", b"close"))
+        return answer_head(self.status, (), headers) + body
+
     def event(self) -> bytes:
         """The error as a server-sent event.
 
@@ -55,9 +70,22 @@ def unknown_model(name: str, known: Collection[str]) -> ApiError:
     return ApiError(404, message, code="model_not_found", param="model")
 
 
-def method_not_allowed(method: str, path: str) -> ApiError:
-    message = f"{method} is not allowed on {path}, use POST"
+def method_not_allowed(method: bytes, target: bytes) -> ApiError:
+    path = target.partition(b"?")[0].decode("ascii", errors="replace")
+    message = f"{method.decode()} is not allowed on {path}, use POST"
     return ApiError(405, message, code="method_not_allowed", headers=((b"allow", b"POST"),))
+
+
+def bad_request(reason: str) -> ApiError:
+    return ApiError(400, reason, code="bad_request")
+
+
+def head_too_large(limit_bytes: int) -> ApiError:
+    return ApiError(431, f"The head is larger than {limit_bytes} bytes", code="head_too_large")
+
+
+def request_timeout() -> ApiError:
+    return ApiError(408, "The request did not come in time", code="request_timeout")
 
 
 def body_too_large(limit_bytes: int) -> ApiError:
@@ -71,3 +99,8 @@ def replica_failed(replica: str, reason: str) -> ApiError:
 def no_healthy_replica(reason: str) -> ApiError:
     headers = ((b"retry-after", b"1"),)
     return ApiError(503, reason, code="no_healthy_replica", headers=headers)
+
+
+def too_many_requests(reason: str) -> ApiError:
+    headers = ((b"retry-after", b"1"),)
+    return ApiError(429, reason, code="rate_limit_exceeded", headers=headers)

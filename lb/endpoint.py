@@ -10,11 +10,15 @@ from lb.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A plain-HTTP origin. `authority` is `host:port`, with brackets around IPv6."""
+    """A plain-HTTP origin. `authority` is `host:port`, with brackets around IPv6.
+
+    `unix` is the path of a socket that is listened on in place of a port.
+    """
 
     host: str
     port: int
     authority: str
+    unix: str | None = None
 
     @property
     def url(self) -> str:

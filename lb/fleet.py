@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection
-from types import TracebackType
 from typing import Any
 
 from lb.replicas import Replica, Request
 
 
 class Flight:
-    """A request on a replica, as a context manager: whatever ends it, it is uncounted."""
+    """A request on a replica; whatever ends it has to call `end`, which counts once."""
 
-    __slots__ = ("_answered", "_replica", "_tokens")
+    __slots__ = ("_answered", "_ended", "_replica", "_tokens")
 
     def __init__(self, replica: Replica, prompt_tokens: int) -> None:
         self._replica = replica
         self._tokens = prompt_tokens
-        self._answered = False
-
-    def __enter__(self) -> Flight:
-        self._replica.in_flight += 1
-        self._replica.unanswered += 1
-        self._replica.prompt_tokens += self._tokens
-        return self
+        self._answered = self._ended = False
+        replica.in_flight += 1
+        replica.unanswered += 1
+        replica.prompt_tokens += prompt_tokens
 
     def answered(self) -> None:
         """The first byte has come: the prompt is no longer outstanding work."""
@@ -33,14 +29,11 @@ class Flight:
             self._replica.unanswered -= 1
             self._replica.prompt_tokens -= self._tokens
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.answered()
-        self._replica.in_flight -= 1
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.answered()
+            self._replica.in_flight -= 1
 
 
 class Fleet:
@@ -67,6 +60,6 @@ class Fleet:
         return served
 
     def begin(self, replica: Replica, request: Request) -> Flight:
-        """Count `request` on `replica` for as long as the returned context lasts."""
+        """Count `request` on `replica` until the flight that is returned ends."""
         replica.last_turn[request.model] = next(self._turns)
         return Flight(replica, request.prompt_tokens)

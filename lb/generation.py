@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import orjson
 
 from lb.apierror import invalid_body
+from lb.downstream import Incoming
+from lb.http1 import Header
+from lb.policies.affinity import key_of
 from lb.replicas import Request
+
+SESSION_HEADER = b"x-session-id"
+TENANT_HEADER = b"x-tenant"
 
 # A token of English is about four characters; the JSON around it is noise.
 _BYTES_PER_TOKEN = 4
+# Long enough to tell system prompts apart, short enough that all turns of one
+# conversation, and all that begin alike, go to the same replica.
+_PREFIX_BYTES = 1024
 
 
-def parse_request(body: bytes, arrived_s: float) -> Request:
-    """The model that is asked for and an estimate of the prompt's length.
+KeyOf = Callable[[Mapping[str, Any], Iterable[Header]], int | None]
+
+
+def parse_request(incoming: Incoming, key_of: KeyOf | None = None) -> Request:
+    """The model that is asked for, an estimate of the prompt's length, and the key.
 
     Raises ApiError 400 for anything but a JSON object with a model's name. The rest of
     the body is the replica's to judge.
     """
     try:
-        fields = orjson.loads(body)
+        fields = orjson.loads(incoming.body)
     except orjson.JSONDecodeError as error:
         raise invalid_body(f"The body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
@@ -26,4 +41,37 @@ def parse_request(body: bytes, arrived_s: float) -> Request:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise invalid_body("The body does not name a model", param="model")
-    return Request(model, len(body) // _BYTES_PER_TOKEN, arrived_s)
+    key = None if key_of is None else key_of(fields, incoming.headers)
+    return Request(model, len(incoming.body) // _BYTES_PER_TOKEN, incoming.complete_s, key)
+
+
+def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | None:
+    """Stands for the model and the first `_PREFIX_BYTES` of the prompt or the messages."""
+    prompt = fields.get("messages") or fields.get("prompt")
+    if not isinstance(prompt, str | list) or not prompt:
+        return None
+    text = prompt.encode() if isinstance(prompt, str) else orjson.dumps(prompt)
+    return key_of(str(fields["model"]).encode(), text[:_PREFIX_BYTES])
+
+
+def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | None:
+    """Stands for the session that a header names, or else for the body's `user`."""
+    for name, value in headers:
+        if name == SESSION_HEADER:
+            return key_of(value)
+    user = fields.get("user")
+    return key_of(user.encode()) if isinstance(user, str) and user else None
+
+
+def tenant_of(headers: Iterable[Header]) -> bytes:
+    """Who asks: by the header for it, else by the API key; b"" for all others together."""
+    key = b""
+    for name, value in headers:
+        if name == TENANT_HEADER:
+            return value
+        if name == b"authorization":
+            key = value
+    return key
+
+
+KEYS: Mapping[str, KeyOf] = {"prefix": prefix_key, "session": session_key}

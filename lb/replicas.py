@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lb.breaker import Breaker
 from lb.endpoint import Endpoint
 from lb.engine_metrics import EngineGauges
 
@@ -16,11 +17,16 @@ logger = logging.getLogger("lb")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a policy may know of a request. `arrived_s` is on the monotonic clock."""
+    """What a policy may know of a request. `arrived_s` is on the monotonic clock.
+
+    `key` stands for what the policy keeps together (a prefix, a session); None when
+    there is nothing of the kind.
+    """
 
     model: str
     prompt_tokens: int
     arrived_s: float
+    key: int | None = None
 
 
 class Replica:
@@ -39,7 +45,9 @@ class Replica:
     def __init__(self, endpoint: Endpoint, capacity: float = 1.0) -> None:
         self.endpoint = endpoint
         self.name = endpoint.authority
+        self.name_bytes = self.name.encode("ascii")
         self.capacity = capacity
+        self.breaker = Breaker()
         self.healthy = False
         self.models: Mapping[str, Any] = {}
         self._trouble = ""

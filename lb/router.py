@@ -9,23 +9,41 @@ from lb.replicas import Replica, Request
 
 
 class Router:
-    """The policy, applied to the replicas that can serve."""
+    """The policy, applied to the replicas that can serve and have a place.
 
-    def __init__(self, fleet: Fleet, policy: Policy) -> None:
+    `most_in_flight` bounds the requests on each replica.
+    """
+
+    def __init__(self, fleet: Fleet, policy: Policy, most_in_flight: int) -> None:
         self._fleet = fleet
         self._policy = policy
+        self._most_in_flight = most_in_flight
 
-    def choose(self, request: Request) -> Replica:
-        """Raises ApiError: 404 for an unknown model, 503 when no replica can serve it."""
-        candidates = self._fleet.candidates(request.model)
-        if not candidates:
+    def choose(self, request: Request, now_s: float) -> Replica | None:
+        """A replica; None while every one that could serve it is full.
+
+        Raises ApiError: 404 for an unknown model, 503 when no replica can serve it.
+        """
+        able = self._fleet.candidates(request.model)
+        if not able:
             raise self._refusal(request.model)
-        return self._policy(candidates, request)
+        return self._of(able, request, now_s)
 
-    def choose_other(self, request: Request, failed: Replica) -> Replica | None:
-        """Another one than `failed`, if there is any."""
-        candidates = [r for r in self._fleet.candidates(request.model) if r is not failed]
-        return self._policy(candidates, request) if candidates else None
+    def choose_other(self, request: Request, failed: Replica, now_s: float) -> Replica | None:
+        """Another one than `failed`, if there is any with a place."""
+        able = [r for r in self._fleet.candidates(request.model) if r is not failed]
+        return self._of(able, request, now_s)
+
+    def has_place(self, model: str) -> bool:
+        return any(r.in_flight < self._most_in_flight for r in self._fleet.candidates(model))
+
+    def _of(self, able: list[Replica], request: Request, now_s: float) -> Replica | None:
+        free = [replica for replica in able if replica.in_flight < self._most_in_flight]
+        if not free:
+            return None
+        # When no breaker lets anything through, trying is better than refusing everything.
+        trusted = [replica for replica in free if replica.breaker.allows(now_s)] or free
+        return self._policy(trusted, request)
 
     def _refusal(self, model: str) -> ApiError:
         known = self._fleet.known_models()

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 import socket
-import sys
-from types import FrameType
-from typing import NoReturn
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from random import Random
 
 import uvicorn
+import uvloop
+from starlette.types import ASGIApp
 
-from lb.app import create_app
+from lb.control import create_control
+from lb.counters import Counters
+from lb.endpoint import Endpoint
 from lb.errors import UserError
+from lb.exchange import Parts
+from lb.fleet import Fleet
+from lb.gateway import Gateway
+from lb.generation import KEYS
+from lb.policies import POLICIES
+from lb.poller import Poller
+from lb.replicas import Replica
+from lb.retry_budget import RetryBudget
+from lb.router import Router
 from lb.settings import Settings
+from lb.upstream import Upstream
+from lb.waiting import WaitingRoom
 
-# Open streams get this long to end after SIGTERM or SIGINT.
-_GRACE_S = 5
 _BACKLOG = 2048
-# Longer than clients keep idle connections, so that it is they who close them.
-_KEEP_ALIVE_S = 75
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -45,34 +59,86 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_server(settings: Settings, grace_s: int = _GRACE_S) -> uvicorn.Server:
-    """A server of the balancer, to be run with a listening socket."""
-    config = uvicorn.Config(
-        create_app(settings),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        date_header=False,  # replicas send their own
-        server_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=grace_s,
-    )
-    return uvicorn.Server(config)
-
-
 def serve(settings: Settings, listener: socket.socket) -> None:
-    """Run until SIGTERM or SIGINT, which exit with 0."""
-    # uvicorn handles both signals while it serves, and afterwards raises what it got
-    # again, for the handlers that it found.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
-    make_server(settings).run(sockets=[listener])
+    """Run until SIGTERM or SIGINT; what is under way then gets time to end."""
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with serving(settings, listener):
+            await stop.wait()
+
+    uvloop.run(until_signal())
 
 
-def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
+@asynccontextmanager
+async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
+    """A balancer on `listener`, which it closes at the end."""
+    fleet = Fleet([Replica(endpoint) for endpoint in settings.endpoints])
+    upstream, counters = Upstream(), Counters()
+    entry = POLICIES[settings.policy]
+    policy = entry.make(Random(settings.seed), settings.poll_interval_s)
+    key_of = KEYS[entry.key] if entry.key else None
+    router = Router(fleet, policy, settings.admission.in_flight)
+    parts = Parts(
+        fleet=fleet,
+        router=router,
+        waiting=WaitingRoom(router, settings.admission),
+        upstream=upstream,
+        counters=counters,
+        retries=RetryBudget(),
+        patience=settings.patience,
+        queue_s=settings.admission.queue_s,
+        key_of=key_of,
+    )
+    poller = Poller(fleet.replicas, upstream, settings.poll_interval_s, Random(settings.seed))
+    async with (
+        poller,
+        _control_plane(create_control(settings.policy, fleet, counters, parts.waiting)) as control,
+        Gateway(parts, control, settings.limits) as gateway,
+    ):
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(gateway.connection, sock=listener, backlog=_BACKLOG)
+        try:
+            yield
+        finally:
+            server.close()
+            await gateway.drain(settings.grace_s)
+            upstream.close()
+
+
+@asynccontextmanager
+async def _control_plane(app: ASGIApp) -> AsyncIterator[Endpoint]:
+    """FastAPI on uvicorn, behind the gateway: at a socket that only it knows."""
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+        path = str(Path(folder) / "control")
+        config = uvicorn.Config(
+            app,
+            uds=path,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            date_header=False,
+            server_header=False,
+        )
+        server = _Uvicorn(config)
+        task = asyncio.create_task(server.serve())
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+        try:
+            yield Endpoint("", 0, "control", unix=path)
+        finally:
+            server.should_exit = True
+            await task
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the process that it is a part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

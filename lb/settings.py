@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lb.downstream import Limits
 from lb.endpoint import Endpoint
+
+# What is under way gets so long to end after SIGTERM or SIGINT.
+GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How much is let in, and how long the rest may wait for a place.
+
+    `in_flight` bounds each replica's requests. Beyond it `queued` requests wait in all
+    for a model, `queued_per_tenant` of one tenant, each for `queue_s`; after that a
+    request is refused with 429.
+    """
+
+    in_flight: int = 512
+    queued: int = 1024
+    queued_per_tenant: int = 256
+    queue_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a replica may take: to the first byte of an answer, and between two bytes."""
+
+    first_byte_s: float = 600.0
+    stall_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,4 +42,7 @@ class Settings:
     endpoints: tuple[Endpoint, ...]
     poll_interval_s: float = 1.0
     seed: int | None = None
-    max_body_bytes: int = 64 * 1024 * 1024
+    limits: Limits = field(default_factory=Limits)
+    admission: Admission = field(default_factory=Admission)
+    patience: Patience = field(default_factory=Patience)
+    grace_s: float = GRACE_S

@@ -11,8 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Literal
 
-from lb.policies import queue_aware, queue_depth, round_robin
+from lb.policies import (
+    least_outstanding,
+    power_of_two,
+    prefix_aware,
+    queue_aware,
+    queue_depth,
+    random_choice,
+    round_robin,
+    session,
+)
 from lb.replicas import Replica, Request
 
 Policy = Callable[[Sequence[Replica], Request], Replica]
@@ -23,26 +33,57 @@ _POLLS_UNTIL_STALE = 3
 
 @dataclass(frozen=True, slots=True)
 class PolicyEntry:
-    """A policy as the command line offers it; `make` takes randomness and poll interval."""
+    """A policy as the command line offers it.
+
+    `make` takes randomness and the poll interval. `key` names what requests are kept
+    together by: "prefix" or "session".
+    """
 
     summary: str
     default_port: int
     make: Callable[[Random, float], Policy]
+    key: Literal["prefix", "session"] | None = None
 
 
-def _queue_aware(rng: Random, poll_interval_s: float) -> Policy:
-    max_age_s = _POLLS_UNTIL_STALE * poll_interval_s
-    return partial(queue_aware.choose, rng=rng, max_age_s=max_age_s)
+def _polled(choose: Callable[..., Replica]) -> Callable[[Random, float], Policy]:
+    return lambda rng, interval_s: partial(
+        choose, rng=rng, max_age_s=_POLLS_UNTIL_STALE * interval_s
+    )
+
+
+def _random(choose: Callable[..., Replica]) -> Callable[[Random, float], Policy]:
+    return lambda rng, _interval_s: partial(choose, rng=rng)
+
+
+def _fixed(choose: Policy) -> Callable[[Random, float], Policy]:
+    return lambda _rng, _interval_s: choose
 
 
 POLICIES: Mapping[str, PolicyEntry] = {
-    "round-robin": PolicyEntry(
-        "each model's replicas in turn", 8080, lambda _rng, _interval_s: round_robin.choose
-    ),
+    "round-robin": PolicyEntry("each model's replicas in turn", 8080, _fixed(round_robin.choose)),
     "queue-aware": PolicyEntry(
-        "least outstanding work, corrected by polled queues", 8081, _queue_aware
+        "least outstanding work, corrected by polled queues", 8081, _polled(queue_aware.choose)
     ),
     "queue-depth": PolicyEntry(
-        "shortest polled queue, first on ties", 8082, lambda _rng, _interval_s: queue_depth.choose
+        "shortest polled queue, first on ties", 8082, _fixed(queue_depth.choose)
+    ),
+    "random": PolicyEntry("any replica", 8083, _random(random_choice.choose)),
+    "least-outstanding": PolicyEntry(
+        "fewest requests in flight", 8084, _random(least_outstanding.choose)
+    ),
+    "power-of-two": PolicyEntry(
+        "the less loaded of two at random", 8085, _random(power_of_two.choose)
+    ),
+    "prefix-aware": PolicyEntry(
+        "where the prompt's beginning is cached, within bounds of load",
+        8086,
+        _polled(prefix_aware.choose),
+        key="prefix",
+    ),
+    "session": PolicyEntry(
+        "the same replica for the same session (x-session-id, or user)",
+        8087,
+        _random(session.choose),
+        key="session",
     ),
 }

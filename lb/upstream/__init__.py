@@ -1,19 +1,22 @@
 """The HTTP client towards the replicas, which knows nothing of models and policies."""
 
 from lb.upstream.client import Upstream
+from lb.upstream.connection import Connection, Receiver
 from lb.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     ConnectionLostError,
+    TooSlowError,
     UpstreamError,
 )
-from lb.upstream.response import Response
 
 __all__ = [
     "BadAnswerError",
     "ConnectFailedError",
+    "Connection",
     "ConnectionLostError",
-    "Response",
+    "Receiver",
+    "TooSlowError",
     "Upstream",
     "UpstreamError",
 ]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from functools import partial
 
 from lb.endpoint import Endpoint
 from lb.upstream.connection import Connection
-from lb.upstream.errors import BadAnswerError, ConnectFailedError, ConnectionLostError
-from lb.upstream.response import Response
+from lb.upstream.errors import BadAnswerError, ConnectFailedError, UpstreamError
 
 _CONNECT_TIMEOUT_S = 5.0
 # Less than the 5 s after which vLLM (uvicorn) closes an idle connection, so that a
@@ -23,50 +22,11 @@ class Upstream:
     def __init__(self) -> None:
         self._idle: dict[Endpoint, list[Connection]] = {}
 
-    async def send(self, endpoint: Endpoint, message: Sequence[bytes]) -> Response:
-        """Send a request and wait until the body of its answer begins.
-
-        Raises UpstreamError: ConnectFailed, ConnectionLost or BadAnswer. Cancelling it
-        closes the connection.
-        """
-        kept = self._take(endpoint)
-        if kept is not None:
-            response = kept.exchange(message)
-            try:
-                return await response.begun()
-            except ConnectionLostError:
-                # Closed without a byte on a connection that was idle before: the
-                # replica was closing it as we wrote. That is no failure of its own.
-                if response.touched:
-                    raise
-        connection = await self._connect(endpoint)
-        return await connection.exchange(message).begun()
-
-    async def get(self, endpoint: Endpoint, path: str, limit_bytes: int) -> bytes:
-        """The body of a GET. Raises UpstreamError, also for any status but 200."""
-        head = f"GET {path} HTTP/1.1\r\nhost: {endpoint.authority}\r\n\r\n"
-        response = await self.send(endpoint, [head.encode("ascii")])
-        try:
-            body = bytearray()
-            while not response.finished:
-                body += await response.read()
-                if len(body) > limit_bytes:
-                    raise BadAnswerError(f"sent more than {limit_bytes} bytes for {path}")
-        finally:
-            response.close()
-        if response.status != 200:
-            raise BadAnswerError(f"answered {path} with status {response.status}")
-        return bytes(body)
-
-    def close(self) -> None:
-        """Close what is idle; what is in use is closed by its users."""
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.abort()
-        self._idle.clear()
-
-    def _take(self, endpoint: Endpoint) -> Connection | None:
-        idle = self._idle.get(endpoint, [])
+    def take(self, endpoint: Endpoint) -> Connection | None:
+        """An idle connection, the one used last; None when there is none."""
+        idle = self._idle.get(endpoint)
+        if not idle:
+            return None
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
         while idle:
             connection = idle.pop()
@@ -76,20 +36,84 @@ class Upstream:
                 connection.abort()
         return None
 
-    async def _connect(self, endpoint: Endpoint) -> Connection:
-        def free(connection: Connection) -> None:
-            connection.idle_since_s = time.monotonic()
-            self._idle.setdefault(endpoint, []).append(connection)
-
+    async def connect(self, endpoint: Endpoint) -> Connection:
+        """A new connection. Raises ConnectFailedError."""
         loop = asyncio.get_running_loop()
+        make = partial(Connection, partial(self._keep, endpoint))
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(free), endpoint.host, endpoint.port
-                )
+                if endpoint.unix is not None:
+                    _, connection = await loop.create_unix_connection(make, endpoint.unix)
+                else:
+                    _, connection = await loop.create_connection(make, endpoint.host, endpoint.port)
         except TimeoutError:
             raise ConnectFailedError(f"did not accept within {_CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConnectFailedError(f"cannot be connected to ({reason})") from None
         return connection
+
+    async def get(self, endpoint: Endpoint, path: str, limit_bytes: int) -> bytes:
+        """The body of a GET. Raises UpstreamError, also for any status but 200."""
+        head = f"GET {path} HTTP/1.1\r\nhost: {endpoint.authority}\r\n\r\n"
+        message = head.encode("ascii")
+        kept = self.take(endpoint)
+        if kept is not None:
+            try:
+                return await _Fetch(kept, path, limit_bytes).body(message)
+            except UpstreamError:
+                # Closed without a byte on a connection that was idle before: the
+                # replica was closing it as we wrote. That is no failure of its own.
+                if kept.touched:
+                    raise
+        return await _Fetch(await self.connect(endpoint), path, limit_bytes).body(message)
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed by its users."""
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+
+    def _keep(self, endpoint: Endpoint, connection: Connection) -> None:
+        connection.idle_since_s = time.monotonic()
+        self._idle.setdefault(endpoint, []).append(connection)
+
+
+class _Fetch:
+    """Collects one answer for somebody who waits."""
+
+    def __init__(self, connection: Connection, path: str, limit_bytes: int) -> None:
+        self._connection = connection
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._body = bytearray()
+        self._status = 0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def body(self, message: bytes) -> bytes:
+        self._connection.send(message, self)
+        try:
+            await self._done
+        except asyncio.CancelledError:
+            self._connection.abort()
+            raise
+        if self._status != 200:
+            raise BadAnswerError(f"answered {self._path} with status {self._status}")
+        return bytes(self._body)
+
+    def on_data(self, data: bytes, complete: bool) -> None:
+        self._body += data
+        # Noted here: once complete, the connection may be another answer's at once.
+        self._status = self._connection.status
+        if len(self._body) > self._limit_bytes:
+            self._connection.abort()
+            self.on_failure(
+                BadAnswerError(f"sent more than {self._limit_bytes} bytes for {self._path}")
+            )
+        elif complete and not self._done.done():
+            self._done.set_result(None)
+
+    def on_failure(self, error: UpstreamError) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)

@@ -1,79 +1,185 @@
-"""One HTTP/1.1 connection to a replica."""
+"""One HTTP/1.1 connection to a replica: a request out, its answer in, time and again.
+
+Everything happens in callbacks of the transport and the parser. A task, a future or a
+queue for each answer would cost more than all the rest.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable
+from typing import Protocol, cast
 
-from lb.upstream.errors import ConnectionLostError
-from lb.upstream.response import Response
+import httptools
 
-# Unread bytes of an answer at which its replica is not read from any further.
-_HIGH_WATER_BYTES = 64 * 1024
+from lb.http1 import Header
+from lb.upstream.errors import BadAnswerError, ConnectionLostError, UpstreamError
+
+_MAX_HEAD_BYTES = 64 * 1024
+
+
+class Receiver(Protocol):
+    """Whoever asked for an answer."""
+
+    def on_data(self, data: bytes, complete: bool) -> None:
+        """More of the body, de-chunked; b"" only with the end or the head."""
+        ...
+
+    def on_failure(self, error: UpstreamError) -> None:
+        """The answer ends here although it is not complete. Nothing follows."""
+        ...
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time; `on_free` is called when it can carry the next."""
+    """Carries one exchange at a time.
+
+    `status` and `headers` (lower-case names) are the current answer's from its first
+    `on_data` on. `fresh` is true until the first answer is complete: a failure of a
+    connection that is not may be due to its having been idle. `on_free` is called when
+    the next request can be sent.
+    """
 
     def __init__(self, on_free: Callable[[Connection], None]) -> None:
+        self.status = 0
+        self.headers: list[Header] = []
+        self.fresh = True
+        self.touched = False
         self.idle_since_s = 0.0
         self._on_free = on_free
         self._transport: asyncio.Transport
-        self._response: Response | None = None
-        self._paused = False
+        self._receiver: Receiver | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._pieces: list[bytes] = []
+        self._head_complete = False
+        self._head_bytes = 0
+        self._complete = False
+        self._overrun = False
+        self._keep_alive = False
 
     @property
     def closing(self) -> bool:
         return self._transport.is_closing()
 
-    def exchange(self, message: Sequence[bytes]) -> Response:
-        """Send a whole request; the answer can be waited for at once."""
-        self._response = response = Response(self.abort, self._resume)
-        if self.closing:
-            response.fail(ConnectionLostError("closed the connection before the request was sent"))
-        else:
-            self._transport.writelines(message)
-        return response
+    @property
+    def framed(self) -> bool:
+        """Whether the answer states where its body ends."""
+        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+
+    def send(self, message: bytes, receiver: Receiver) -> None:
+        """Send a whole request; its answer goes to `receiver`."""
+        self._receiver = receiver
+        self.status = 0
+        self.headers = []
+        self.touched = False
+        self._head_complete = self._complete = False
+        self._head_bytes = 0
+        self._transport.write(message)
 
     def abort(self) -> None:
+        """End the connection and, with it, the replica's work. The receiver hears nothing."""
+        self._receiver = None
         self._transport.abort()
+
+    def pause(self) -> None:
+        """Take no more of the answer for now."""
+        if not self.closing:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self.closing:
+            self._transport.resume_reading()
+
+    # For the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not registered as asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        response = self._response
-        if response is None:
-            self.abort()  # nobody asked
+        receiver = self._receiver
+        if receiver is None:
+            self._transport.abort()  # nobody asked
             return
-        response.feed(data)
-        if response.failed:
-            self.abort()
-        elif response.complete:
-            self._finish(response)
-        elif response.unread_bytes > _HIGH_WATER_BYTES:
-            self._paused = True
-            self._transport.pause_reading()
+        self.touched = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                self._fail(BadAnswerError(f"did not answer in HTTP/1.1 ({error})"))
+                return
+            self._overrun = True
+        if not self._head_complete:
+            self._head_bytes += len(data)
+            if self.status or self._head_bytes > _MAX_HEAD_BYTES:
+                self._fail(
+                    BadAnswerError(f"sent an unusable head (status {self.status or 'unknown'})")
+                )
+            return
+        self._deliver(receiver)
+
+    def eof_received(self) -> None:
+        """The replica has closed its side: the end of a body that states no length."""
+        if self._receiver is None or self._complete:
+            return
+        if self._head_complete and not self.framed:
+            self._complete = self._overrun = True
+            self._deliver(self._receiver)
+        else:
+            self._fail(ConnectionLostError("closed the connection before the answer was complete"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        response, self._response = self._response, None
-        if response is None:
-            return
-        if error is None:
-            response.end_of_connection()
+        if self._receiver is not None:
+            reason = f" ({error})" if error else ""
+            self._fail(ConnectionLostError(f"broke the connection{reason}"))
+
+    def _deliver(self, receiver: Receiver) -> None:
+        pieces = self._pieces
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._pieces = []
         else:
-            response.fail(ConnectionLostError(f"broke the connection ({error})"))
-
-    def _resume(self) -> None:
-        if self._paused and not self.closing:
-            self._transport.resume_reading()
-        self._paused = False
-
-    def _finish(self, response: Response) -> None:
-        self._response = None
-        if response.reusable and not self.closing:
+            data = b""
+        if not self._complete:
+            receiver.on_data(data, False)
+            return
+        self._receiver = None
+        self.fresh = False
+        receiver.on_data(data, True)
+        if self._keep_alive and not self._overrun and not self.closing:
             self._on_free(self)
         else:
             self._transport.close()
+
+    def _fail(self, error: UpstreamError) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._transport.abort()
+        if receiver is not None:
+            pieces, self._pieces = self._pieces, []
+            if pieces:
+                receiver.on_data(b"".join(pieces), False)
+            receiver.on_failure(error)
+
+    # For the parser.
+
+    def on_message_begin(self) -> None:
+        self._overrun = self._complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_complete:  # trailers come later, and end at this hop
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self.headers.clear()  # an interim answer, the real one follows
+        elif not self._complete:
+            self.status = status
+            self._head_complete = 200 <= status <= 599
+            self._keep_alive = self._parser.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        if self._head_complete and not self._overrun:
+            self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self._complete = self._head_complete

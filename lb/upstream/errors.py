@@ -27,3 +27,9 @@ class BadAnswerError(UpstreamError):
     """What came is not HTTP/1.1, or no answer to the request."""
 
     kind = "bad-answer"
+
+
+class TooSlowError(UpstreamError):
+    """The answer, or more of it, did not come in the time allowed."""
+
+    kind = "slow"

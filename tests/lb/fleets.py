@@ -27,8 +27,10 @@ def make_policy(name: str, seed: int = 1) -> Policy:
     return POLICIES[name].make(Random(seed), POLL_S)
 
 
-def request(model: str = "m", prompt_tokens: int = 100, at_s: float = 0.0) -> Request:
-    return Request(model, prompt_tokens, at_s)
+def request(
+    model: str = "m", prompt_tokens: int = 100, at_s: float = 0.0, key: int | None = None
+) -> Request:
+    return Request(model, prompt_tokens, at_s, key)
 
 
 def poll(replica: Replica, waiting: float, at_s: float, generated: float = 0.0) -> None:

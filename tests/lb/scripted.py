@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from lb.endpoint import parse_endpoints
-from lb.server import listen, make_server
+from lb.server import listen, serving
 from lb.settings import Settings
 
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -172,25 +172,21 @@ async def balancer(
     *urls: str,
     policy: str = "round-robin",
     poll_interval_s: float = 0.05,
-    max_body_bytes: int = 1024 * 1024,
+    **settings: Any,
 ) -> AsyncIterator[Balancer]:
-    """A balancer over `urls`, ready, on a port of its own."""
+    """A balancer over `urls`, ready, on a port of its own; `settings` are `Settings` fields."""
     listener = listen("127.0.0.1", 0)
-    settings = Settings(
+    made = Settings(
         policy=policy,
         endpoints=parse_endpoints(",".join(urls), "test"),
         poll_interval_s=poll_interval_s,
         seed=1,
-        max_body_bytes=max_body_bytes,
+        grace_s=0,
+        **settings,
     )
-    server = make_server(settings, grace_s=0)
-    # What `server.serve` does, without the timer that looks for signals.
-    server.config.load()
-    server.lifespan = server.config.lifespan_class(server.config)
-    await server.startup(sockets=[listener])
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
-            yield Balancer(url, client)
-    finally:
-        await server.shutdown(sockets=[listener])
+    async with (
+        serving(made, listener),
+        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client,
+    ):
+        yield Balancer(url, client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from lb.downstream import Limits
 from tests.lb.scripted import ScriptedReplica, balancer
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +43,10 @@ async def test_a_body_that_names_no_model_is_a_400() -> None:
 
 
 async def test_a_body_over_the_limit_is_a_413() -> None:
-    async with ScriptedReplica() as replica, balancer(replica.url, max_body_bytes=1000) as lb:
+    async with (
+        ScriptedReplica() as replica,
+        balancer(replica.url, limits=Limits(body_bytes=1000)) as lb,
+    ):
         fits = await lb.post(prompt="x" * 900)
         too_large = await lb.post(prompt="x" * 1000)
     assert (fits.status_code, too_large.status_code) == (200, 413)

@@ -7,6 +7,7 @@ import asyncio
 import httpx
 import pytest
 
+from lb.settings import Patience
 from tests.lb.scripted import (
     CHUNKED_HEAD,
     STREAM_HEAD,
@@ -158,6 +159,78 @@ async def test_a_kept_connection_that_is_closed_under_a_request_does_not_fail_it
     assert closed_once
     assert statuses == [200, 200, 200]
     assert "lb_upstream_errors_total{" not in metrics
+
+
+async def test_a_replica_that_is_unavailable_is_passed_over() -> None:
+    async def unavailable(call: Call) -> None:
+        await call.send(answer(b'{"error": "starting"}', status="503 Service Unavailable"))
+
+    async with (
+        ScriptedReplica(unavailable) as bad,
+        ScriptedReplica() as good,
+        balancer(bad.url, good.url, poll_interval_s=60) as lb,
+    ):
+        statuses = [(await lb.post()).status_code for _ in range(20)]
+        metrics = await lb.metrics()
+    assert statuses == [200] * 20
+    # After three in a row it is left alone.
+    assert len(bad.calls) == 3
+    assert f'lb_retries_total{{replica="{bad.name}"}} 3\n' in metrics
+
+
+async def test_the_answer_of_the_last_replica_is_passed_on_whatever_it_is() -> None:
+    async def unavailable(call: Call) -> None:
+        await call.send(answer(b'{"error": "starting"}', status="503 Service Unavailable"))
+
+    async with ScriptedReplica(unavailable) as replica, balancer(replica.url) as lb:
+        response = await lb.post()
+    assert (response.status_code, response.json()) == (503, {"error": "starting"})
+
+
+async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
+    async with (
+        ScriptedReplica() as hung,
+        ScriptedReplica() as good,
+        balancer(hung.url, good.url, patience=Patience(first_byte_s=0.2)) as lb,
+        asyncio.timeout(20),
+    ):
+        hung.behaviour = hung.hang
+        response = await lb.post()
+        await hung.left.wait()
+        await lb.until(hung.url, in_flight=0)
+        metrics = await lb.metrics()
+    assert response.headers["x-lb-replica"] == good.name
+    assert f'lb_upstream_errors_total{{replica="{hung.name}",kind="slow"}} 1\n' in metrics
+
+
+async def test_a_stream_that_stalls_ends_with_an_error_event() -> None:
+    async def start_and_hang(call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        await call.send_chunk(b"data: 1\n\n")
+        await replica.hang(call)
+
+    async with (
+        ScriptedReplica(start_and_hang) as replica,
+        balancer(replica.url, patience=Patience(stall_s=0.2)) as lb,
+        asyncio.timeout(20),
+    ):
+        text = (await lb.post(stream=True)).text
+        await replica.left.wait()
+    assert "stopped in the middle of its answer" in text
+    assert "[DONE]" not in text
+
+
+async def test_retries_stop_when_the_budget_is_spent() -> None:
+    """A fleet that fails everything gets at most the reserve on top, not twice the load."""
+    async with (
+        ScriptedReplica(reset) as one,
+        ScriptedReplica(reset) as two,
+        balancer(one.url, two.url, poll_interval_s=60) as lb,
+    ):
+        for _ in range(50):
+            await lb.post()
+    # One more each: a connection kept from a poll is closed under its first request.
+    assert len(one.calls) + len(two.calls) <= 50 + 10 + 0.2 * 50 + 2
 
 
 # After the first byte

@@ -126,16 +126,16 @@ async def test_headers_of_one_hop_are_not_passed_on() -> None:
 
 
 async def test_an_error_of_the_replica_is_passed_on_with_its_name() -> None:
-    async def overloaded(call: Call) -> None:
-        await call.send(answer(b'{"error": "busy"}', status="503 Service Unavailable"))
+    async def broken(call: Call) -> None:
+        await call.send(answer(b'{"error": "busy"}', status="500 Internal Server Error"))
 
     async with (
-        ScriptedReplica(overloaded) as first,
+        ScriptedReplica(broken) as first,
         ScriptedReplica() as second,
         balancer(first.url, second.url) as lb,
     ):
         response = await lb.post()
-    assert (response.status_code, response.json()) == (503, {"error": "busy"})
+    assert (response.status_code, response.json()) == (500, {"error": "busy"})
     assert response.headers["x-lb-replica"] == first.name
     assert not second.calls
 

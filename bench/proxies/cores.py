@@ -1,0 +1,36 @@
+"""Which core does what, so that a proxy shares its own with nobody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Cores by number. The proxies take turns on `proxy`; the load may use all of `load`."""
+
+    proxy: int
+    source: int
+    load: tuple[int, ...]
+
+
+def lay_out(cores: Sequence[int]) -> Layout:
+    """A core for the proxies, one for the source, the others for the load.
+
+    Of two cores the source shares one with the load; of one, all share it.
+    """
+    return Layout(proxy=cores[-1], source=cores[0], load=tuple(cores[1:-1]) or (cores[0],))
+
+
+@contextmanager
+def pinned(cores: Collection[int]) -> Iterator[None]:
+    """Run on `cores`, and start there what is started: threads count the cores they find."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

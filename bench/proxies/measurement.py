@@ -1,0 +1,90 @@
+"""One proxy measured once: whole answers, lone requests, streams, memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.errors import UserError
+from bench.proxies.answers import CHUNKS, chat_body
+from bench.proxies.procfs import usage
+from bench.proxies.running import Target
+from bench.proxies.streams import while_streaming
+from bench.proxies.wrk import Load, Wrk
+
+CONNECTIONS = 64
+OPEN_STREAMS = 2000
+_WARM_UP_S = 1
+# For closed connections to be put away before another proxy is measured on that core.
+_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One server in one round. Seconds, bytes, CPU seconds (user and system).
+
+    `core_share` is its CPU time per second at `CONNECTIONS` whole answers at a time: below
+    1 something else was the bottleneck. `lone_*` are latencies of one request at a time.
+    `chunk_cpu_s` is the CPU time per finished stream, by its chunks; streams that the end
+    of the window cuts off have their part in it, for all proxies alike. `rss_bytes` is
+    None unless all of `OPEN_STREAMS` were open. `errors` counts what wrk counted.
+    """
+
+    requests_per_s: float
+    p50_s: float
+    p99_s: float
+    lone_p50_s: float
+    lone_p99_s: float
+    request_cpu_s: float
+    core_share: float
+    chunk_cpu_s: float
+    open_streams: int
+    rss_bytes: int | None
+    errors: Mapping[str, int]
+
+
+def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
+    """Warm up, then measure in four parts. Raises UserError if nothing is answered."""
+    whole, streamed = chat_body(stream=False), chat_body(stream=True)
+    wrk.run(target.port, whole, connections=CONNECTIONS, seconds=_WARM_UP_S)
+    many, many_cpu_s = _loaded(target, wrk, whole, CONNECTIONS, window_s)
+    lone, _ = _loaded(target, wrk, whole, 1, window_s)
+    streams, streams_cpu_s = _loaded(target, wrk, streamed, CONNECTIONS, window_s)
+    opened, rss_bytes = while_streaming(
+        target.port, OPEN_STREAMS, lambda: usage(target.group).rss_bytes
+    )
+    time.sleep(_SETTLE_S)
+    return Measurement(
+        requests_per_s=many.requests / many.duration_s,
+        p50_s=many.p50_s,
+        p99_s=many.p99_s,
+        lone_p50_s=lone.p50_s,
+        lone_p99_s=lone.p99_s,
+        request_cpu_s=many_cpu_s / many.requests,
+        core_share=many_cpu_s / many.duration_s,
+        chunk_cpu_s=streams_cpu_s / streams.requests / CHUNKS,
+        open_streams=opened,
+        rss_bytes=rss_bytes if opened == OPEN_STREAMS else None,
+        errors=_sum(many, lone, streams),
+    )
+
+
+def _loaded(
+    target: Target, wrk: Wrk, body: bytes, connections: int, seconds: int
+) -> tuple[Load, float]:
+    """What wrk saw, and the CPU seconds of the target meanwhile."""
+    before = usage(target.group)
+    load = wrk.run(target.port, body, connections=connections, seconds=seconds)
+    cpu_s = usage(target.group).cpu_s - before.cpu_s
+    if not load.requests:
+        raise UserError(
+            f"{target.name} answered nothing within {seconds} s ({load.errors or 'no error'}); "
+            "see its log, or leave it out with --only"
+        )
+    return load, cpu_s
+
+
+def _sum(*loads: Load) -> dict[str, int]:
+    kinds = {kind for load in loads for kind in load.errors}
+    return {kind: sum(load.errors.get(kind, 0) for load in loads) for kind in sorted(kinds)}

@@ -1,0 +1,190 @@
+"""Generation requests, from a client to a replica and back: the one path of all policies."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+
+from lb.apierror import (
+    ApiError,
+    method_not_allowed,
+    no_healthy_replica,
+    replica_failed,
+    too_many_requests,
+)
+from lb.counters import Counters
+from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
+from lb.fleet import Fleet, Flight
+from lb.generation import KeyOf, parse_request, tenant_of
+from lb.passage import REPLICA_HEADER, Passage
+from lb.replicas import Replica, Request
+from lb.retry_budget import RetryBudget
+from lb.router import Router
+from lb.settings import Patience
+from lb.upstream import BadAnswerError, ConnectFailedError, TooSlowError, Upstream, UpstreamError
+from lb.waiting import WaitingRoom
+
+logger = logging.getLogger("lb")
+
+# Statuses by which a replica says that it cannot, as opposed to that it will not.
+_FAILURES = frozenset({500, 502, 503, 504})
+# Of these, the ones by which it says that it has not begun: another may.
+_UNAVAILABLE = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every exchange works with; `key_of` is what the policy keeps together."""
+
+    fleet: Fleet
+    router: Router
+    waiting: WaitingRoom
+    upstream: Upstream
+    counters: Counters
+    retries: RetryBudget
+    patience: Patience
+    queue_s: float
+    key_of: KeyOf | None = None
+
+
+class Exchange(Passage):
+    """One generation request.
+
+    It waits for a place if it must, is tried on one replica, and on one more if that
+    fails before the first byte of the body.
+    """
+
+    __slots__ = ("_flight", "_parts", "_queued", "_replica", "_request", "_retried", "_tenant")
+
+    def __init__(self, parts: Parts, client: ClientConnection, incoming: Incoming) -> None:
+        super().__init__(parts.upstream, client, incoming)
+        self._parts = parts
+        self._request: Request
+        self._tenant = b""
+        self._replica: Replica | None = None
+        self._flight: Flight | None = None
+        self._queued = False
+        self._retried = False
+
+    def start(self) -> None:
+        incoming, parts = self._incoming, self._parts
+        try:
+            if incoming.method != b"POST":
+                raise method_not_allowed(incoming.method, incoming.target)
+            self._request = request = parse_request(incoming, parts.key_of)
+            parts.retries.earn()
+            replica = parts.router.choose(request, incoming.complete_s)
+            if replica is None or parts.waiting.waits(request.model):
+                self._wait()
+            else:
+                self._attempt(replica)
+        except ApiError as error:
+            self.refuse(error)
+
+    def place_free(self) -> None:
+        """The waiting room calls."""
+        self._queued = False
+        self.deadline_s = math.inf
+        try:
+            replica = self._parts.router.choose(self._request, time.monotonic())
+        except ApiError as error:
+            self.refuse(error)
+        else:
+            assert replica is not None
+            self._attempt(replica)
+
+    def expire(self, now_s: float) -> None:
+        if now_s < self.deadline_s:
+            return
+        if self._queued:
+            self._leave_queue()
+            self.refuse(too_many_requests("No replica had a place in time"))
+        else:
+            waited = "stopped in the middle of its answer" if self.status else "did not answer"
+            self.drop_upstream()
+            self.failed(TooSlowError(f"{waited} within the time allowed"))
+
+    def _wait(self) -> None:
+        self._tenant = tenant_of(self._incoming.headers)
+        if not self._parts.waiting.enter(self._request.model, self._tenant, self):
+            raise too_many_requests("Every replica is full, and so is the queue")
+        self._queued = True
+        self.deadline_s = self._incoming.complete_s + self._parts.queue_s
+
+    def _leave_queue(self) -> None:
+        if self._queued:
+            self._queued = False
+            self._parts.waiting.leave(self._request.model, self._tenant, self)
+
+    def _attempt(self, replica: Replica) -> None:
+        self._replica = replica
+        replica.breaker.sent()
+        self._flight = self._parts.fleet.begin(replica, self._request)
+        self._more = ((REPLICA_HEADER, replica.name_bytes),)
+        self.deadline_s = time.monotonic() + self._parts.patience.first_byte_s
+        self.send(replica.endpoint)
+
+    def begun(self, status: int) -> bool:
+        assert self._flight is not None
+        assert self._replica is not None
+        self._flight.answered()
+        if status not in _FAILURES:
+            self._replica.breaker.succeeded()
+            return True
+        self._replica.breaker.failed(time.monotonic())
+        return not (status in _UNAVAILABLE and self._try_another())
+
+    def passed(self) -> None:
+        self.deadline_s = time.monotonic() + self._parts.patience.stall_s
+
+    def failed(self, error: UpstreamError) -> None:
+        replica = self._replica
+        assert replica is not None
+        self._parts.counters.upstream_error(replica.name, error.kind)
+        logger.warning("replica %s %s", replica.name, error)
+        replica.breaker.failed(time.monotonic())
+        if isinstance(error, ConnectFailedError):
+            replica.mark_unhealthy(str(error))
+        if self.status or isinstance(error, BadAnswerError) or not self._try_another():
+            self.cut(_as_api_error(replica.name, error))
+
+    def _try_another(self) -> bool:
+        """Whether the request goes to another replica now."""
+        replica, parts = self._replica, self._parts
+        assert replica is not None
+        if self._retried:
+            return False
+        other = parts.router.choose_other(self._request, replica, time.monotonic())
+        if other is None or not parts.retries.spend():
+            return False
+        self._retried = True
+        parts.counters.retry(replica.name)
+        self.drop_upstream()
+        self._land()
+        self._attempt(other)
+        return True
+
+    def ended(self, status: int) -> None:
+        self._leave_queue()
+        replica = self._replica
+        if replica is None:
+            self._parts.counters.request("", "", status)
+            return
+        if status == CLIENT_LEFT and not self.status:
+            replica.breaker.abandoned()
+        self._parts.counters.request(replica.name, self._request.model, status)
+        self._land()
+
+    def _land(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None and self._replica is not None:
+            flight.end()
+            self._parts.waiting.call(self._replica)
+
+
+def _as_api_error(replica: str, error: UpstreamError) -> ApiError:
+    if isinstance(error, ConnectFailedError):
+        return no_healthy_replica(f"Replica {replica} {error}")
+    return replica_failed(replica, str(error))

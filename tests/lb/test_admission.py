@@ -1,0 +1,156 @@
+"""Bounds, queues and refusals under more load than there are places."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from lb.settings import Admission
+from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
+
+pytestmark = pytest.mark.anyio
+
+
+class Gate:
+    """A behaviour: answer when let through; `most` is the most that ever waited at once."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+        self.open = 0
+        self.most = 0
+
+    async def __call__(self, call: Call) -> None:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        let_through = asyncio.Event()
+        await self.waiting.put(let_through)
+        await let_through.wait()
+        self.open -= 1
+        await call.send(answer(call.body))
+
+    async def let_one_through(self) -> None:
+        (await self.waiting.get()).set()
+
+
+def tenant_of(call: Call) -> str:
+    return call.headers.get("x-tenant", "")
+
+
+async def test_no_replica_gets_more_than_its_bound_and_all_are_answered() -> None:
+    gate = Gate()
+    async with (
+        ScriptedReplica(gate) as replica,
+        balancer(replica.url, admission=Admission(in_flight=2)) as lb,
+        asyncio.timeout(20),
+    ):
+        requests = [asyncio.create_task(lb.post(n=n)) for n in range(7)]
+        for _ in requests:
+            await gate.let_one_through()
+        statuses = [(await request).status_code for request in requests]
+    assert statuses == [200] * 7
+    assert gate.most == 2
+
+
+async def test_beyond_the_queue_it_is_a_429_that_says_when_to_come_again() -> None:
+    gate = Gate()
+    admission = Admission(in_flight=1, queued=1)
+    async with (
+        ScriptedReplica(gate) as replica,
+        balancer(replica.url, admission=admission) as lb,
+        asyncio.timeout(20),
+    ):
+        first = asyncio.create_task(lb.post())
+        await replica.called.wait()
+        others = [asyncio.create_task(lb.post()) for _ in range(3)]
+        refused = [await one for one in await _first_done(others, 2)]
+        await gate.let_one_through()
+        await gate.let_one_through()
+        await asyncio.gather(first, *others)
+    assert {response.status_code for response in refused} == {429}
+    assert all(response.headers["retry-after"] == "1" for response in refused)
+    assert refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_who_waits_too_long_gets_a_429_and_its_place_in_the_queue_is_free() -> None:
+    gate = Gate()
+    admission = Admission(in_flight=1, queued=1, queue_s=0.2)
+    async with (
+        ScriptedReplica(gate) as replica,
+        balancer(replica.url, admission=admission) as lb,
+        asyncio.timeout(20),
+    ):
+        first = asyncio.create_task(lb.post())
+        await replica.called.wait()
+        late = await lb.post()
+        again = await lb.post()
+        await gate.let_one_through()
+        assert (await first).status_code == 200
+    assert (late.status_code, again.status_code) == (429, 429)
+    assert "in time" in late.json()["error"]["message"]
+    assert len(replica.calls) == 1
+
+
+async def test_a_tenant_with_many_requests_waits_for_itself() -> None:
+    gate = Gate()
+    async with (
+        ScriptedReplica(gate) as replica,
+        balancer(replica.url, admission=Admission(in_flight=1)) as lb,
+        asyncio.timeout(20),
+    ):
+        greedy = [asyncio.create_task(_post_as(lb.client, "greedy", number)) for number in range(6)]
+        await replica.called.wait()
+        while len(greedy) - 1 > await _queued(lb.client):
+            await asyncio.sleep(0.01)
+        modest = asyncio.create_task(_post_as(lb.client, "modest", 0))
+        while len(greedy) > await _queued(lb.client):
+            await asyncio.sleep(0.01)
+        for _ in range(7):
+            await gate.let_one_through()
+        await asyncio.gather(*greedy, modest)
+    assert tenant_of(replica.calls[2]) == "modest"
+
+
+async def test_who_leaves_the_queue_is_never_sent() -> None:
+    gate = Gate()
+    async with (
+        ScriptedReplica(gate) as replica,
+        balancer(replica.url, admission=Admission(in_flight=1)) as lb,
+        asyncio.timeout(20),
+    ):
+        first = asyncio.create_task(lb.post(n=1))
+        await replica.called.wait()
+        left = asyncio.create_task(lb.post(n=2))
+        while await _queued(lb.client) < 1:
+            await asyncio.sleep(0.01)
+        left.cancel()
+        while await _queued(lb.client) > 0:
+            await asyncio.sleep(0.01)
+        last = asyncio.create_task(lb.post(n=3))
+        await gate.let_one_through()
+        await gate.let_one_through()
+        await asyncio.gather(first, last)
+    assert [call.body for call in replica.calls] == [
+        b'{"model":"m","n":1}',
+        b'{"model":"m","n":3}',
+    ]
+
+
+async def _post_as(client: httpx.AsyncClient, tenant: str, number: int) -> httpx.Response:
+    body = {"model": "m", "n": number}
+    return await client.post("/v1/completions", json=body, headers={"x-tenant": tenant})
+
+
+async def _queued(client: httpx.AsyncClient) -> int:
+    count = (await client.get("/health")).json()["queued"]
+    assert isinstance(count, int)
+    return count
+
+
+async def _first_done(
+    tasks: list[asyncio.Task[httpx.Response]], count: int
+) -> list[asyncio.Task[httpx.Response]]:
+    while sum(task.done() for task in tasks) < count:
+        await asyncio.sleep(0.01)
+    return [task for task in tasks if task.done()]
