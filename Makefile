@@ -17,7 +17,7 @@ bench: $(VENV)/.stamp ## The main job: engines, balancers, comparison, verdict t
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
-	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama --profile standard
+	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama
 
 check: $(VENV)/.stamp ## Format, lint, types, architecture
 	$(BIN)/ruff format --check .
