@@ -20,7 +20,7 @@ bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
-	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama --profile standard
+	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama
 
 check: $(VENV)/.stamp ## Format, lint, types, architecture
 	$(BIN)/ruff format --check .

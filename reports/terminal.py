@@ -115,15 +115,17 @@ def _remarks(judgements: Sequence[Judgement]) -> Table:
 
 
 def _objectives(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
-    """Objectives in words, and the scenarios and models that have them."""
-    found: dict[str, list[str]] = {}
+    """Objectives in words, and what has them: `heavy-tail`, or `heavy-tail · tiny-qwen`."""
+    scenarios: dict[str, dict[str, str]] = {}
     for judgement in judgements:
+        texts = scenarios.setdefault(judgement.scenario.name, {})
         slos = judgement.scenario.slos
-        if len(set(slos.values())) == 1:
-            slos = {short_title(judgement): next(iter(slos.values()))}
-        else:
-            slos = {f"{judgement.scenario.name} · {model}": slo for model, slo in slos.items()}
-        for name, slo in slos.items():
-            if text := wording.objectives(slo):
-                found.setdefault(text, []).append(name)
+        texts |= {model: wording.objectives(slo) for model, slo in slos.items()}
+    found: dict[str, list[str]] = {}
+    for scenario, texts in scenarios.items():
+        alike = len(set(texts.values())) == 1
+        for model, text in texts.items():
+            name = scenario if alike else f"{scenario} · {model}"
+            if text and name not in found.setdefault(text, []):
+                found[text].append(name)
     return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bench.analysis.judgement import Judgement
-from bench.records import SloOutcome, Verdict
+from bench.records import Slo, SloOutcome, Verdict
 from reports.terminal import summary_text
 from tests.reports.cases import (
     better_case,
@@ -78,8 +78,16 @@ def test_a_missed_slo_shows_both_arms_beside_the_target() -> None:
 def test_objectives_are_told_once_for_the_scenarios_that_share_them() -> None:
     text = plain(better_case("heavy-tail").judgement, better_case("burst").judgement)
     line = line_with(text, "TTFT ≤ 1 s")
-    assert "heavy-tail · tiny-llama, burst · tiny-llama" in line
+    assert "heavy-tail, burst" in line
     assert text.count("TTFT ≤ 1 s") == 1
+
+
+def test_objectives_of_models_that_differ_are_told_by_model() -> None:
+    judgement = better_case("burst", ("tiny-llama", "tiny-qwen")).judgement
+    slos = {"tiny-llama": Slo(ttft_s=1.0), "tiny-qwen": Slo(ttft_s=3.0)}
+    text = plain(replace(judgement, scenario=replace(judgement.scenario, slos=slos)))
+    assert "burst · tiny-llama" in line_with(text, "TTFT ≤ 1 s")
+    assert "burst · tiny-qwen" in line_with(text, "TTFT ≤ 3 s")
 
 
 def test_reasons_for_invalidity_stand_below_the_table_with_their_scenario() -> None:
