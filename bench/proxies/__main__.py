@@ -67,8 +67,8 @@ def compare(options: argparse.Namespace, output: Path) -> None:
 
     Raises UserError when nothing can be measured, or a proxy that is present does not work.
     """
-    wrk = _wrk()
     chosen = choose(known_peers(ROOT), options.only)
+    wrk = _wrk()
     absent = {peer.name: peer.install for peer in chosen if peer.program is None}
     present = [peer for peer in chosen if peer.program is not None]
     if not present:
