@@ -15,12 +15,8 @@ LONGEST_OPEN_S = 30.0
 
 @dataclass(slots=True)
 class Breaker:
-    """State of one replica. Times are on the monotonic clock.
+    """State of one replica. Times are on the monotonic clock."""
 
-    `opened` counts how often it has opened.
-    """
-
-    opened: int = 0
     _failures: int = 0
     _open_for_s: float = FIRST_OPEN_S
     _retry_s: float | None = None  # None: closed
@@ -59,6 +55,5 @@ class Breaker:
         self._trying = False
 
     def _open(self, now_s: float) -> None:
-        self.opened += 1
         self._trying = False
         self._retry_s = now_s + self._open_for_s

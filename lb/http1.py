@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 Header = tuple[bytes, bytes]
@@ -23,6 +23,8 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+# What `connection` lists that is no name of a header.
+_OPTIONS = frozenset({b"keep-alive", b"close"})
 # Set anew for the replica, or settled with the client before.
 _OF_REQUEST_HOP = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _STATUS_LINES = {
@@ -32,7 +34,7 @@ _STATUS_LINES = {
 
 
 def request_head(
-    method: bytes, target: bytes, authority: str, headers: Iterable[Header], body_bytes: int
+    method: bytes, target: bytes, authority: str, headers: Sequence[Header], body_bytes: int
 ) -> bytes:
     """The head of a request as an upstream gets it. Header names are lower case."""
     lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority.encode("ascii"))]
@@ -41,7 +43,7 @@ def request_head(
     return b"".join(lines)
 
 
-def answer_head(status: int, headers: Iterable[Header], more: Iterable[Header]) -> bytes:
+def answer_head(status: int, headers: Sequence[Header], more: Iterable[Header]) -> bytes:
     """The head of an answer as a client gets it: `headers` of the replica, and `more`."""
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
     lines += _lines(headers, _HOP_BY_HOP)
@@ -55,7 +57,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _lines(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[bytes]:
+def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[bytes]:
     """`headers` as lines, without `dropped` and those that `connection` lists."""
     kept = []
     for header in headers:
@@ -64,12 +66,9 @@ def _lines(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[bytes]:
             kept.append(header)
         elif name == b"connection":
             listed = _tokens(value)
-            if not listed <= _HARMLESS:
+            if not listed <= _OPTIONS:
                 return _lines([one for one in headers if one[0] != b"connection"], dropped | listed)
     return [b"%b: %b\r\n" % header for header in kept]
-
-
-_HARMLESS = frozenset({b"keep-alive", b"close"})
 
 
 def _tokens(value: bytes) -> frozenset[bytes]:

@@ -107,6 +107,21 @@ class ScriptedReplica:
             await call.reader.read()
         self.left.set()
 
+    async def begin_and_hang(self, call: Call) -> None:
+        """A behaviour: one event of a stream, and nothing more."""
+        await call.send(STREAM_HEAD)
+        await call.send_chunk(b"data: 1\n\n")
+        await self.hang(call)
+
+    async def flood(self, call: Call) -> None:
+        """A behaviour: a stream as fast as it is taken, until the client leaves."""
+        await call.send(STREAM_HEAD)
+        try:
+            while True:
+                await call.send_chunk(b"x" * 65536)
+        finally:
+            self.left.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)

@@ -311,21 +311,14 @@ async def test_a_connection_without_a_request_is_closed() -> None:
 
 
 async def test_a_client_that_takes_nothing_is_given_up() -> None:
-    async def flood(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        try:
-            while True:
-                await call.send_chunk(b"x" * 65536)
-        finally:
-            replica.left.set()
-
     limits = Limits(stalled_s=0.3)
     async with (
-        ScriptedReplica(flood) as replica,
+        ScriptedReplica() as replica,
         balancer(replica.url, limits=limits) as lb,
         raw(lb) as client,
         asyncio.timeout(20),
     ):
+        replica.behaviour = replica.flood
         await client.send(REQUEST)
         await replica.left.wait()
         await lb.until(replica.url, in_flight=0)

@@ -204,16 +204,12 @@ async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
 
 
 async def test_a_stream_that_stalls_ends_with_an_error_event() -> None:
-    async def start_and_hang(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        await call.send_chunk(b"data: 1\n\n")
-        await replica.hang(call)
-
     async with (
-        ScriptedReplica(start_and_hang) as replica,
+        ScriptedReplica() as replica,
         balancer(replica.url, patience=Patience(stall_s=0.2)) as lb,
         asyncio.timeout(20),
     ):
+        replica.behaviour = replica.begin_and_hang
         text = (await lb.post(stream=True)).text
         await replica.left.wait()
     assert "stopped in the middle of its answer" in text
@@ -299,12 +295,8 @@ async def test_garbage_in_a_stream_is_a_broken_stream() -> None:
 async def test_a_stream_that_outlasts_the_grace_period_ends_with_an_error_event(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def start_and_hang(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        await call.send_chunk(b"data: 1\n\n")
-        await replica.hang(call)
-
-    async with ScriptedReplica(start_and_hang) as replica, httpx.AsyncClient() as client:
+    async with ScriptedReplica() as replica, httpx.AsyncClient() as client:
+        replica.behaviour = replica.begin_and_hang
         async with balancer(replica.url) as lb:
             request = client.build_request("POST", f"{lb.url}/v1/completions", json={"model": "m"})
             response = await client.send(request, stream=True)
@@ -319,16 +311,12 @@ async def test_a_stream_that_outlasts_the_grace_period_ends_with_an_error_event(
 
 
 async def test_a_stream_that_is_left_is_aborted_at_the_replica() -> None:
-    async def start_and_hang(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        await call.send_chunk(b"data: 1\n\n")
-        await replica.hang(call)
-
     async with (
-        ScriptedReplica(start_and_hang) as replica,
+        ScriptedReplica() as replica,
         balancer(replica.url) as lb,
         asyncio.timeout(20),
     ):
+        replica.behaviour = replica.begin_and_hang
         response = await lb.stream()
         assert (await lb.replicas())[replica.url]["in_flight"] == 1
         await response.aclose()
@@ -360,15 +348,8 @@ async def test_many_requests_that_are_left_leave_nothing_in_flight() -> None:
 
 
 async def test_a_client_that_leaves_while_nothing_is_read_is_noticed() -> None:
-    async def flood(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        try:
-            while True:
-                await call.send_chunk(b"x" * 65536)
-        finally:
-            replica.left.set()
-
-    async with ScriptedReplica(flood) as replica, balancer(replica.url) as lb, asyncio.timeout(20):
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb, asyncio.timeout(20):
+        replica.behaviour = replica.flood
         response = await lb.stream()
         await response.aclose()
         await replica.left.wait()
