@@ -26,7 +26,7 @@ from bench.review import review
 from bench.scenario import Scenario
 from bench.session import Measure, Session
 from bench.store import TrialStore, write_latest
-from reports.allure_results import attach_case, attach_run, label, step
+from reports.allure_results import attach_case, attach_run, label, mark_interrupted, step
 from reports.case import Case
 from reports.page import render_page
 from reports.result_files import clear, write_run
@@ -210,12 +210,16 @@ def shown(config: pytest.Config) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """A mistake of the user and a gate that does not hold are told without a traceback."""
     try:
         yield
     except (UserError, GateFailedError) as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except KeyboardInterrupt:
+        if listener := item.config.pluginmanager.get_plugin("allure_listener"):
+            mark_interrupted(listener)
+        raise
 
 
 def pytest_terminal_summary(

@@ -1,15 +1,17 @@
 """What a scenario test and its run hand to Allure.
 
-Inside a test: `label`, `step` and `attach_case`. Once a run, in the process that
-controls it: `attach_run`. The other files of a run are in `reports.result_files`.
+Inside a test: `label`, `step`, `attach_case` and `mark_interrupted`. Once a run, in the
+process that controls it: `attach_run`. The other files are in `reports.result_files`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import allure
+from allure_commons.model2 import Status, StatusDetails
 
 from reports.case import Case, Run, arms_of
 from reports.charts.gallery import pictures_of
@@ -44,6 +46,17 @@ def attach_case(case: Case, setup: str) -> None:
     if case.judgement.comparisons:
         table = comparisons_csv(case.judgement.comparisons)
         allure.attach(table, "Comparisons", allure.attachment_type.CSV)
+
+
+def mark_interrupted(listener: Any) -> None:
+    """Say that the running test did not end: with its set-up done it would count as passed.
+
+    `listener` is Allure's plugin for pytest, which is told no outcome upon Ctrl-C.
+    """
+    test = listener.allure_logger.get_test(None)
+    if test is not None:
+        test.status = Status.BROKEN
+        test.statusDetails = StatusDetails(message="interrupted before it was decided")
 
 
 def attach_run(run: Run) -> None:

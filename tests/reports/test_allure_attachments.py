@@ -30,13 +30,18 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a small pytest run of its own: Allure's hooks are global."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "test_one.py").write_text(SCENARIO)
+    return run_pytest(folder, pytest.ExitCode.OK)
+
+
+def run_pytest(folder: Path, expected: pytest.ExitCode) -> Path:
+    """Run the tests in `folder`; where Allure's results are."""
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
     results = folder / "results"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--alluredir={results}"]
     done = subprocess.run(
         [*command, str(folder)], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == expected, done.stdout
     return results
 
 
@@ -75,3 +80,26 @@ def test_the_page_is_attached_to_the_run(written: Path) -> None:
     assert attachment["name"] == "Comparison: managed against baseline"
     assert attachment["type"] == "text/html"
     assert (written / attachment["source"]).read_text("utf-8").startswith("<!doctype html>")
+
+
+INTERRUPTED = """
+import pytest
+from reports.allure_results import mark_interrupted
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    try:
+        yield
+    except KeyboardInterrupt:
+        mark_interrupted(item.config.pluginmanager.get_plugin("allure_listener"))
+        raise
+"""
+
+
+def test_a_test_that_was_interrupted_did_not_pass(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("def test_one():\n    raise KeyboardInterrupt\n")
+    (tmp_path / "conftest.py").write_text(INTERRUPTED)
+    (file,) = run_pytest(tmp_path, pytest.ExitCode.INTERRUPTED).glob("*-result.json")
+    result = json.loads(file.read_text("utf-8"))
+    assert result["status"] == "broken"
+    assert result["statusDetails"]["message"] == "interrupted before it was decided"
