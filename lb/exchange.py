@@ -19,6 +19,7 @@ from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
 from lb.generation import KeyOf, parse_request, tenant_of
 from lb.passage import REPLICA_HEADER, Passage
+from lb.policies.choice import Choice, Reason
 from lb.replicas import Replica, Request
 from lb.retry_budget import RetryBudget
 from lb.router import Router
@@ -56,7 +57,17 @@ class Exchange(Passage):
     fails before the first byte of the body.
     """
 
-    __slots__ = ("_flight", "_parts", "_queued", "_replica", "_request", "_retried", "_tenant")
+    __slots__ = (
+        "_flight",
+        "_number",
+        "_parts",
+        "_queued",
+        "_reason",
+        "_replica",
+        "_request",
+        "_retried",
+        "_tenant",
+    )
 
     def __init__(self, parts: Parts, client: ClientConnection, incoming: Incoming) -> None:
         super().__init__(parts.upstream, client, incoming)
@@ -64,6 +75,8 @@ class Exchange(Passage):
         self._request: Request
         self._tenant = b""
         self._replica: Replica | None = None
+        self._reason: Reason
+        self._number = 0
         self._flight: Flight | None = None
         self._queued = False
         self._retried = False
@@ -75,11 +88,11 @@ class Exchange(Passage):
                 raise method_not_allowed(incoming.method, incoming.target)
             self._request = request = parse_request(incoming, parts.key_of)
             parts.retries.earn()
-            replica = parts.router.choose(request, incoming.complete_s)
-            if replica is None or parts.waiting.waits(request.model):
+            choice = parts.router.choose(request, incoming.complete_s)
+            if choice is None or parts.waiting.waits(request.model):
                 self._wait()
             else:
-                self._attempt(replica)
+                self._attempt(choice)
         except ApiError as error:
             self.refuse(error)
 
@@ -88,12 +101,12 @@ class Exchange(Passage):
         self._queued = False
         self.deadline_s = math.inf
         try:
-            replica = self._parts.router.choose(self._request, time.monotonic())
+            choice = self._parts.router.choose(self._request, time.monotonic())
         except ApiError as error:
             self.refuse(error)
         else:
-            assert replica is not None
-            self._attempt(replica)
+            assert choice is not None
+            self._attempt(choice)
 
     def expire(self, now_s: float) -> None:
         if now_s < self.deadline_s:
@@ -118,12 +131,14 @@ class Exchange(Passage):
             self._queued = False
             self._parts.waiting.leave(self._request.model, self._tenant, self)
 
-    def _attempt(self, replica: Replica) -> None:
+    def _attempt(self, choice: Choice) -> None:
+        replica, self._reason = choice
         self._replica = replica
-        replica.breaker.sent()
+        now_s = time.monotonic()
+        self._number = replica.breaker.sent(now_s)
         self._flight = self._parts.fleet.begin(replica, self._request)
         self._more = ((REPLICA_HEADER, replica.name_bytes),)
-        self.deadline_s = time.monotonic() + self._parts.patience.first_byte_s
+        self.deadline_s = now_s + self._parts.patience.first_byte_s
         self.send(replica.endpoint)
 
     def begun(self, status: int) -> bool:
@@ -131,9 +146,9 @@ class Exchange(Passage):
         assert self._replica is not None
         self._flight.answered()
         if status not in _FAILURES:
-            self._replica.breaker.succeeded()
+            self._replica.breaker.succeeded(self._number, time.monotonic())
             return True
-        self._replica.breaker.failed(time.monotonic())
+        self._replica.breaker.failed(self._number, time.monotonic())
         return not (status in _UNAVAILABLE and self._try_another())
 
     def passed(self) -> None:
@@ -144,7 +159,7 @@ class Exchange(Passage):
         assert replica is not None
         self._parts.counters.upstream_error(replica.name, error.kind)
         logger.warning("replica %s %s", replica.name, error)
-        replica.breaker.failed(time.monotonic())
+        replica.breaker.failed(self._number, time.monotonic())
         if isinstance(error, ConnectFailedError):
             replica.mark_unhealthy(str(error))
         if self.status or isinstance(error, BadAnswerError) or not self._try_another():
@@ -173,7 +188,7 @@ class Exchange(Passage):
             self._parts.counters.request("", "", status)
             return
         if status == CLIENT_LEFT and not self.status:
-            replica.breaker.abandoned()
+            replica.breaker.abandoned(self._number)
         self._parts.counters.request(replica.name, self._request.model, status)
         self._land()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
 from typing import Any
 
-from lb.replicas import Replica, Request
+from lb.replicas import TURN, Replica, Request
 
 
 class Flight:
@@ -19,14 +18,12 @@ class Flight:
         self._tokens = prompt_tokens
         self._answered = self._ended = False
         replica.in_flight += 1
-        replica.unanswered += 1
         replica.prompt_tokens += prompt_tokens
 
     def answered(self) -> None:
         """The first byte has come: the prompt is no longer outstanding work."""
         if not self._answered:
             self._answered = True
-            self._replica.unanswered -= 1
             self._replica.prompt_tokens -= self._tokens
 
     def end(self) -> None:
@@ -41,7 +38,7 @@ class Fleet:
 
     def __init__(self, replicas: Collection[Replica]) -> None:
         self.replicas = tuple(replicas)
-        self._turns = itertools.count(1)
+        self._latest: dict[str, Replica] = {}
 
     def candidates(self, model: str) -> list[Replica]:
         """Healthy replicas that serve `model`."""
@@ -60,6 +57,12 @@ class Fleet:
         return served
 
     def begin(self, replica: Replica, request: Request) -> Flight:
-        """Count `request` on `replica` until the flight that is returned ends."""
-        replica.last_turn[request.model] = next(self._turns)
+        """Count `request` on `replica` until the flight that is returned ends.
+
+        Its turn begins when the one before it has ended, but not before the latest turn
+        of any replica of this model: who was away does not catch up.
+        """
+        latest = self._latest.get(request.model, replica).last_turn
+        replica.last_turn = max(replica.last_turn + int(TURN / replica.capacity), latest)
+        self._latest[request.model] = replica
         return Flight(replica, request.prompt_tokens)

@@ -73,8 +73,8 @@ class Poller:
         except UpstreamError as error:
             replica.mark_unhealthy(str(error))
             return
-        unanswered = replica.unanswered
-        replica.observe(await self._gauges(replica), unanswered, time.monotonic())
+        in_flight = replica.in_flight
+        replica.observe(await self._gauges(replica), in_flight, time.monotonic())
 
     async def _gauges(self, replica: Replica) -> EngineGauges | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,17 @@ from lb.engine_metrics import EngineGauges
 
 logger = logging.getLogger("lb")
 
+# A turn of a replica with a capacity of 1, in the virtual time of `round-robin`.
+TURN = 2**20
+
+# What a reading of others' requests weighs in their mean. A reading alone is mostly chance,
+# and every balancer that polls chases the same one; ten polls later their reason may be gone.
+_FOREIGN_WEIGHT = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a policy may know of a request. `arrived_s` is on the monotonic clock.
+    """What a policy may know of a request.
 
     `key` stands for what the policy keeps together (a prefix, a session); None when
     there is nothing of the kind.
@@ -25,7 +33,6 @@ class Request:
 
     model: str
     prompt_tokens: int
-    arrived_s: float
     key: int | None = None
 
 
@@ -33,30 +40,30 @@ class Replica:
     """One engine behind the balancer. Policies read it, `Flight` and the poller write it.
 
     `models` maps a model's name to its entry in the replica's /v1/models.
-    `in_flight` counts own requests, `unanswered` those of them without a first byte,
-    `prompt_tokens` the estimated prompts of the unanswered ones. `last_turn` is the
-    place of the replica's latest request of a model in the fleet's order.
+    `in_flight` counts own requests, `prompt_tokens` the estimated prompts of those without
+    a first byte. `last_turn` is when the replica's latest turn began, in the virtual time
+    of `round-robin`. `name_hash` stands for the name where keys are at home by hashing.
 
-    `waiting` is the queue length as last polled, None when missing;
-    `foreign_waiting` the part of it that is not ours. `progressed_s` is when a poll
-    last showed that the engine's gauges had moved.
+    `waiting` is the queue length as last polled, None when missing; `foreign` the mean
+    number of requests there that are not ours. `progressed_s` is when a poll last showed
+    that the engine's gauges had moved.
     """
 
     def __init__(self, endpoint: Endpoint, capacity: float = 1.0) -> None:
         self.endpoint = endpoint
         self.name = endpoint.authority
         self.name_bytes = self.name.encode("ascii")
+        self.name_hash = zlib.crc32(self.name_bytes)
         self.capacity = capacity
         self.breaker = Breaker()
         self.healthy = False
         self.models: Mapping[str, Any] = {}
         self._trouble = ""
         self.in_flight = 0
-        self.unanswered = 0
         self.prompt_tokens = 0
-        self.last_turn: dict[str, int] = {}
+        self.last_turn = 0
         self.waiting: float | None = None
-        self.foreign_waiting = 0.0
+        self.foreign = 0.0
         self.progressed_s = -math.inf
         self.polled_s: float | None = None
         self._gauges: EngineGauges | None = None
@@ -74,23 +81,28 @@ class Replica:
         self.healthy = False
         self._trouble = reason
 
-    def observe(self, gauges: EngineGauges | None, unanswered: int, now_s: float) -> None:
-        """Take in a scrape; `unanswered` is the count from before it was asked for.
+    def observe(self, gauges: EngineGauges | None, in_flight: int, now_s: float) -> None:
+        """Take in a scrape; `in_flight` is the count from before it was asked for.
 
-        Most polled waiting requests are our own, and those are counted exactly
-        already, so only the excess over them is somebody else's. Own requests are
-        taken as of the poll: compared with today's count, those that have been
-        answered since would look like foreign ones. The larger of the counts before
-        and after is used, so that one answered in between never does either.
+        Most requests there are our own, and those are counted exactly already, so only
+        the excess over them is somebody else's. Own requests are taken as of the poll:
+        compared with today's count, those that have ended since would look like foreign
+        ones. The larger of the counts before and after is used, so that one that ends in
+        between never does either. An engine that has not moved is idle, whatever it says:
+        vLLM updates its gauges when it runs a step, so that what was there when its last
+        requests were aborted stays reported for ever.
         """
         self.polled_s = now_s
         if gauges is None:
-            self.waiting, self.foreign_waiting = None, 0.0
+            self.waiting, self.foreign = None, 0.0
         else:
             self.waiting = gauges.waiting
-            self.foreign_waiting = max(0.0, gauges.waiting - max(unanswered, self.unanswered))
+            foreign = 0.0
             if gauges != self._gauges:
                 self.progressed_s = now_s
+                own = max(in_flight, self.in_flight)
+                foreign = max(0.0, gauges.waiting + gauges.running - own)
+            self.foreign += _FOREIGN_WEIGHT * (foreign - self.foreign)
         self._gauges = gauges
 
     def metrics_age_s(self, now_s: float) -> float | None:
