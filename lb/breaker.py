@@ -6,6 +6,7 @@ each trial that fails. Then one request at a time is let through as a trial.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 FAILURES = 3
@@ -17,6 +18,7 @@ LONGEST_OPEN_S = 30.0
 class Breaker:
     """State of one replica. Times are on the monotonic clock."""
 
+    closed_s: float = -math.inf  # when it last closed
     _failures: int = 0
     _open_for_s: float = FIRST_OPEN_S
     _retry_s: float | None = None  # None: closed

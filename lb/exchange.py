@@ -146,7 +146,7 @@ class Exchange(Passage):
         logger.warning("replica %s %s", replica.name, error)
         replica.breaker.failed(time.monotonic())
         if isinstance(error, ConnectFailedError):
-            replica.mark_unhealthy(str(error))
+            self._parts.fleet.lost(replica, str(error))
         if self.status or isinstance(error, BadAnswerError) or not self._try_another():
             self.cut(_as_api_error(replica.name, error))
 

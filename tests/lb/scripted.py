@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 
-from lb.endpoint import parse_endpoints
-from lb.server import listen, serving
+from lb.discovery import Listed
+from lb.endpoint import parse_targets
+from lb.listening import listen
+from lb.server import serving
 from lb.settings import Settings
 
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -193,7 +195,7 @@ async def balancer(
     listener = listen("127.0.0.1", 0)
     made = Settings(
         policy=policy,
-        endpoints=parse_endpoints(",".join(urls), "test"),
+        source=Listed(parse_targets(",".join(urls), "test")),
         poll_interval_s=poll_interval_s,
         seed=1,
         grace_s=0,
