@@ -12,8 +12,8 @@ from lb.replicas import Replica
 
 logger = logging.getLogger("lb")
 
-# One that was taken out stays so long, with nothing in flight, before it is forgotten:
-# by then every worker knows.
+# One that was taken out is kept for so long at least: by then every worker knows that it
+# is to send nothing there, and its slot can be another's.
 _FORGET_S = 5.0
 
 
