@@ -77,11 +77,13 @@ class ScriptedReplica:
         self.behaviour = behaviour
         self.models = models
         self.metrics = metrics
+        self.health = "200 OK"
         self.calls: list[Call] = []
         self.called = asyncio.Event()
         self.left = asyncio.Event()
         self.open = 0
         self.polls = 0
+        self.checks = 0
         self.connections = 0
         self.url = ""
         self._server: asyncio.Server
@@ -154,6 +156,9 @@ class ScriptedReplica:
             self.polls += 1
             entries = [{"id": name, "object": "model", "root": self.url} for name in self.models]
             writer.write(answer(json.dumps({"object": "list", "data": entries}).encode()))
+        elif target == "/health":
+            self.checks += 1
+            writer.write(answer(b"", self.health))
         else:
             writer.write(answer(self.metrics))
 

@@ -53,6 +53,22 @@ async def test_no_replica_gets_more_than_its_bound_and_all_are_answered() -> Non
     assert gate.most == 2
 
 
+async def test_all_replicas_together_get_no_more_than_the_bound_in_all() -> None:
+    gate = Gate()
+    async with (
+        ScriptedReplica(gate) as one,
+        ScriptedReplica(gate) as two,
+        balancer(one.url, two.url, admission=Admission(in_flight_total=3)) as lb,
+        asyncio.timeout(20),
+    ):
+        requests = [asyncio.create_task(lb.post(n=n)) for n in range(9)]
+        for _ in requests:
+            await gate.let_one_through()
+        statuses = [(await request).status_code for request in requests]
+    assert statuses == [200] * 9
+    assert gate.most == 3
+
+
 async def test_beyond_the_queue_it_is_a_429_that_says_when_to_come_again() -> None:
     gate = Gate()
     admission = Admission(in_flight=1, queued=1)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 import httpx
 import psutil
@@ -101,25 +101,26 @@ async def test_when_clients_leave_the_engines_abort_their_requests(
         in_front(replicas, "--workers", workers) as running,
         httpx.AsyncClient(trust_env=False, timeout=60) as client,
     ):
-        before = await engines_say(replicas, "generation_tokens_total")
         url = f"{running.url}/v1/completions"
+        generated = 0.0
         asked = [
             asyncio.create_task(client.post(url, json=body(LONG, stream=stream)))
             for _ in range(2 * SEQUENCES)
         ]
-        while await engines_say(replicas, "num_requests_running") < len(asked):
+        while await engines_say(replicas, "num_requests_(?:running|waiting)") < len(asked):
             await asyncio.sleep(0.02)
-        left_s = time.monotonic()
         for one in asked:
             one.cancel()
-        while await engines_say(replicas, "num_requests_running"):
-            await asyncio.sleep(0.005)
-        took_s = time.monotonic() - left_s
-        generated = await engines_say(replicas, "generation_tokens_total") - before
-        assert await running.in_flight() == [0, 0]
-    # To generate all that was asked for takes many times as long.
-    assert generated < len(asked) * LONG / 2
-    assert took_s < 2.0
+        before = await engines_say(replicas, "generation_tokens_total")
+        while await running.in_flight() != [0, 0]:
+            await asyncio.sleep(0.01)
+        # The gauge of running requests is of no use here: vLLM sets it when it runs a step,
+        # and there is none after the last abort. Tokens are counted as they come.
+        while before < (now := await engines_say(replicas, "generation_tokens_total")):
+            generated, before = generated + now - before, now
+            await asyncio.sleep(0.3)
+    # All that was asked for is many times as much.
+    assert generated < len(asked) * LONG / 4
 
 
 async def test_under_three_times_the_load_accepted_requests_keep_their_latency(
@@ -149,7 +150,7 @@ async def test_under_three_times_the_load_accepted_requests_keep_their_latency(
             await asyncio.gather(*(ask(client) for _ in range(clients)))
         return took
 
-    bounds = ("--max-in-flight", str(SEQUENCES), "--max-queued", "2", "--queue-timeout", "1")
+    bounds = ("--max-in-flight", str(SEQUENCES), "--max-queued", "1", "--queue-timeout", "1")
     async with in_front(replicas, *bounds) as running:
         refused: list[int] = []
         await durations(places, refused)  # warm
@@ -158,22 +159,55 @@ async def test_under_three_times_the_load_accepted_requests_keep_their_latency(
         crowded = await durations(3 * places, refused)
     assert set(refused) == {429}
     assert len(crowded) > len(alone) / 2  # and it serves as much as before
-    assert p95(crowded) < 2 * p95(alone)  # without bounds it is three times
+    # Without bounds both are three times as long. Who waits for a place waits for one answer
+    # at most, which makes it up to two times for a few.
+    assert median(crowded) < 1.8 * median(alone)
+    assert quantiles(crowded, n=20)[-1] < 2.7 * quantiles(alone, n=20)[-1]
 
 
-def p95(values: list[float]) -> float:
-    return quantiles(values, n=20)[-1]
+async def test_an_engine_that_stops_running_loses_its_requests_to_another_until_it_runs_again(
+    cache: Path, replicas: tuple[Replica, ...]
+) -> None:
+    name = replicas[0].url.removeprefix("http://")
+    stopped = processes(cache, replicas[0])
+    async with (
+        in_front(replicas, "--first-byte-timeout", "2", "--slow-start", "0") as running,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
+
+        async def ask() -> tuple[int, str]:
+            url = f"{running.url}/v1/completions"
+            response = await client.post(url, json=body(SHORT, stream=False))
+            return response.status_code, response.headers["x-lb-replica"]
+
+        for process in stopped:
+            process.suspend()
+        try:
+            answers = await asyncio.gather(*(ask() for _ in range(8)))
+        finally:
+            for process in stopped:
+                process.resume()
+        assert {status for status, _ in answers} == {200}
+        assert name not in {replica for _, replica in answers}
+        while name not in {replica for _, replica in await asyncio.gather(ask(), ask(), ask())}:
+            await asyncio.sleep(0.2)
+
+
+def processes(cache: Path, replica: Replica) -> list[psutil.Process]:
+    engines = read_engines(state_file(cache))
+    assert engines is not None
+    running = engines.replica(replica.name)
+    assert running is not None
+    server = psutil.Process(running.process.pid)
+    return [server, *server.children(recursive=True)]
 
 
 # The last one, since it leaves an engine dead.
 async def test_a_replica_killed_under_load_costs_only_the_streams_that_it_had_begun(
     cache: Path, replicas: tuple[Replica, ...]
 ) -> None:
-    engines = read_engines(state_file(cache))
-    assert engines is not None
     name = replicas[0].url.removeprefix("http://")
-    victim = engines.replica(replicas[0].name)
-    assert victim is not None
+    victim = processes(cache, replicas[0])
     over = asyncio.Event()
     statuses: list[int] = []
 
@@ -183,7 +217,7 @@ async def test_a_replica_killed_under_load_costs_only_the_streams_that_it_had_be
             statuses.append(response.status_code)
 
     async def read_stream(client: httpx.AsyncClient, url: str) -> tuple[str, str]:
-        async with client.stream("POST", url, json=body(LONG, stream=True)) as response:
+        async with client.stream("POST", url, json=body(LONG // 3, stream=True)) as response:
             begun.append(response.headers["x-lb-replica"])
             return response.headers["x-lb-replica"], (await response.aread()).decode()
 
@@ -199,8 +233,7 @@ async def test_a_replica_killed_under_load_costs_only_the_streams_that_it_had_be
         askers = [asyncio.create_task(keep_asking(client, url)) for _ in range(8)]
         while len(statuses) < 8:
             await asyncio.sleep(0.01)
-        server = psutil.Process(victim.process.pid)
-        for process in (server, *server.children(recursive=True)):
+        for process in victim:
             process.kill()
         served = len(statuses)
         while len(statuses) < served + 40:
