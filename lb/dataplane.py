@@ -65,9 +65,9 @@ async def data_plane(
         if fleet.row is not None:
             fleet.row.alive(time.monotonic_ns())
         gateway.expire()
-        waiting.call_all()
+        waiting.call()
 
-    fleet.on_change = waiting.call
+    fleet.on_change = lambda _: waiting.call()
     fleet.warm_up(time.monotonic())
     loop = asyncio.get_running_loop()
     async with every(_SWEEP_S, sweep):

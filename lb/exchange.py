@@ -181,7 +181,7 @@ class Exchange(Passage):
         flight, self._flight = self._flight, None
         if flight is not None and self._replica is not None:
             flight.end()
-            self._parts.waiting.call(self._replica)
+            self._parts.waiting.call()
 
 
 def _as_api_error(replica: str, error: UpstreamError) -> ApiError:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from typing import Protocol
 
 from lb.fair_queue import FairQueue
-from lb.replicas import Replica
 from lb.router import Router
 from lb.settings import Admission
 
@@ -33,11 +31,12 @@ class WaitingRoom:
 
     def __init__(self, router: Router, admission: Admission, *, watchful: bool = False) -> None:
         self._router = router
-        self._watchful = watchful
-        self._looking: asyncio.TimerHandle | None = None
         self._admission = admission
+        # Insertion order is the order of turns.
         self._queues: dict[str, FairQueue[Guest]] = {}
         self._calling = False
+        self._watchful = watchful
+        self._looking: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -62,34 +61,33 @@ class WaitingRoom:
         queue = self._queues.get(model)
         return bool(queue)
 
-    def call_all(self) -> None:
-        """There may be places anywhere: fill them."""
-        self._fill(self._queues)
+    def call(self) -> None:
+        """There may be places: fill them, one for each model in turn."""
+        if self._calling or not self._queues:  # a guest that fails at once calls again
+            return
+        self._calling = True
+        try:
+            while any([self._call_one(model) for model in tuple(self._queues)]):
+                pass
+        finally:
+            self._calling = False
 
-    def call(self, replica: Replica) -> None:
-        """There may be places on `replica`: fill them."""
-        if self._queues:
-            self._fill(replica.models)
+    def _call_one(self, model: str) -> bool:
+        """Whether somebody waited for `model` and got a place."""
+        queue = self._queues[model]
+        if not queue or not self._router.has_place(model, time.monotonic()):
+            return False
+        self._queues[model] = self._queues.pop(model)
+        guest = queue.take()
+        assert guest is not None
+        guest.place_free()
+        return True
 
     def _look_later(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
         self._looking = None
-        self.call_all()
+        self.call()
         if len(self):
             self._look_later()
-
-    def _fill(self, models: Iterable[str]) -> None:
-        if self._calling:  # a guest that is called and fails at once calls again
-            return
-        self._calling = True
-        try:
-            for model in tuple(models):
-                queue = self._queues.get(model)
-                while queue and self._router.has_place(model, time.monotonic()):
-                    guest = queue.take()
-                    assert guest is not None
-                    guest.place_free()
-        finally:
-            self._calling = False
