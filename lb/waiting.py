@@ -67,7 +67,7 @@ class WaitingRoom:
             return
         self._calling = True
         try:
-            while any([self._call_one(model) for model in tuple(self._queues)]):
+            while any(self._call_one(model) for model in tuple(self._queues)):
                 pass
         finally:
             self._calling = False

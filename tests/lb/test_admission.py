@@ -63,6 +63,8 @@ async def test_all_replicas_together_get_no_more_than_the_bound_in_all() -> None
         asyncio.timeout(20),
     ):
         requests = [asyncio.create_task(lb.post(n=n)) for n in range(9)]
+        while gate.open < 3:
+            await asyncio.sleep(0.01)
         for _ in requests:
             await gate.let_one_through()
         statuses = [(await request).status_code for request in requests]
