@@ -8,13 +8,16 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from lb.endpoint import authority, parse_endpoints
+from lb.discovery import Listed, Resolved, Source, WatchedFile
+from lb.endpoint import authority, parse_endpoint, parse_targets
 from lb.errors import UserError
+from lb.listening import listen_for
 from lb.policies import POLICIES
-from lb.server import listen, serve
-from lb.settings import GRACE_S, Admission, Patience, Settings
+from lb.server import serve
+from lb.settings import GRACE_S, SLOW_START_S, Admission, Patience, Settings
 
 logger = logging.getLogger("lb")
 
@@ -33,7 +36,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         options = _parser().parse_args(argv)
         settings = _settings(options, environ)
         port = POLICIES[settings.policy].default_port if options.port is None else options.port
-        listener = listen(options.host, port)
+        listeners = listen_for(options.host, port, options.workers, reuse_port=options.reuse_port)
     except UserError as error:
         print(f"lb: {error}", file=sys.stderr)
         return 2
@@ -41,12 +44,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     logger.info(
-        "%s over %d replicas on http://%s",
+        "%s with %d worker%s on http://%s",
         settings.policy,
-        len(settings.endpoints),
-        authority(options.host, listener.getsockname()[1]),
+        options.workers,
+        "s" if options.workers > 1 else "",
+        authority(options.host, listeners[0].getsockname()[1]),
     )
-    serve(settings, listener)
+    serve(settings, listeners)
     return 0
 
 
@@ -67,13 +71,37 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--endpoints",
         metavar="URL,URL",
-        help=f"replicas, like http://127.0.0.1:8100 (default: ${_ENDPOINTS})",
+        help="replicas, like http://127.0.0.1:8100, or 'URL weight=2' for one that takes twice "
+        f"the load of others (default: ${_ENDPOINTS})",
+    )
+    parser.add_argument(
+        "--endpoints-file",
+        type=Path,
+        metavar="FILE",
+        help="replicas in place of that, one a line; changes to the file are followed",
+    )
+    parser.add_argument(
+        "--endpoints-dns",
+        metavar="URL",
+        help="replicas in place of that: every address that the URL's host resolves to",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     parser.add_argument(
         "--port", type=_port, metavar="N", help="0 takes any free one (default: by policy, below)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that serve clients and share what they know (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reuse-port",
+        action="store_true",
+        help="share the port with a balancer that runs already and is to be replaced",
     )
     parser.add_argument(
         "--poll-interval",
@@ -83,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     admission, patience = Admission(), Patience()
     for option, field, default, text in (
         ("--max-in-flight", "N", admission.in_flight, "requests on one replica at a time"),
+        ("--max-in-flight-total", "N", admission.in_flight_total, "requests on all together"),
         ("--max-queued", "N", admission.queued, "requests of a model that wait for a place"),
         ("--max-queued-per-tenant", "N", admission.queued_per_tenant, "of these, one tenant's"),
     ):
@@ -93,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
         ("--queue-timeout", admission.queue_s, "wait for a place, after which it is a 429"),
         ("--first-byte-timeout", patience.first_byte_s, "wait for an answer to begin"),
         ("--stall-timeout", patience.stall_s, "wait for more of an answer"),
-        ("--grace", GRACE_S, "let requests end after SIGTERM"),
+        ("--slow-start", SLOW_START_S, "let a replica's share grow after it has come up"),
+        ("--drain-delay", 0.0, "go on accepting after SIGTERM, while /ready says no"),
+        ("--grace", GRACE_S, "let requests end after that"),
     ):
         parser.add_argument(
             option,
@@ -115,28 +146,49 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    endpoints, endpoints_source = _option_or_variable(
-        options.endpoints, "--endpoints", environ, _ENDPOINTS
-    )
-    if endpoints is None:
-        raise UserError(f"no endpoints, give --endpoints URL,URL or set {_ENDPOINTS}")
     interval, interval_source = _option_or_variable(
         options.poll_interval, "--poll-interval", environ, _INTERVAL
     )
     return Settings(
         policy=options.policy,
-        endpoints=parse_endpoints(endpoints, endpoints_source),
+        source=_source(options, environ),
+        workers=options.workers,
         poll_interval_s=1.0 if interval is None else _seconds(interval, interval_source),
         seed=options.seed,
         admission=Admission(
             in_flight=options.max_in_flight,
+            in_flight_total=options.max_in_flight_total,
             queued=options.max_queued,
             queued_per_tenant=options.max_queued_per_tenant,
             queue_s=options.queue_timeout,
         ),
         patience=Patience(options.first_byte_timeout, options.stall_timeout),
+        slow_start_s=options.slow_start,
+        drain_delay_s=options.drain_delay,
         grace_s=options.grace,
     )
+
+
+def _source(options: argparse.Namespace, environ: Mapping[str, str]) -> Source:
+    """Where replicas are listed; the variable stands in where no option is given."""
+    given = {
+        "--endpoints": options.endpoints,
+        "--endpoints-file": options.endpoints_file,
+        "--endpoints-dns": options.endpoints_dns,
+    }
+    used = [name for name, value in given.items() if value is not None]
+    if len(used) > 1:
+        raise UserError(f"{' and '.join(used)} exclude each other, give one of them")
+    if options.endpoints_file is not None:
+        watched = WatchedFile(options.endpoints_file)
+        watched.read()
+        return watched
+    if options.endpoints_dns is not None:
+        return Resolved(parse_endpoint(options.endpoints_dns, "--endpoints-dns"))
+    listed, source = _option_or_variable(options.endpoints, "--endpoints", environ, _ENDPOINTS)
+    if listed is None:
+        raise UserError(f"no endpoints, give --endpoints URL,URL or set {_ENDPOINTS}")
+    return Listed(parse_targets(listed, source))
 
 
 def _option_or_variable(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -11,34 +13,51 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lb.apierror import ApiError
-from lb.counters import Counters, replica_families
+from lb.counters import Snapshot, families, replica_families
 from lb.exposition import CONTENT_TYPE, render
 from lb.fleet import Fleet
 from lb.replicas import Replica
-from lb.waiting import WaitingRoom
 
 
-def create_control(policy: str, fleet: Fleet, counters: Counters, waiting: WaitingRoom) -> FastAPI:
-    """An application over live state; none of its routes asks a replica."""
+@dataclass(slots=True)
+class Status:
+    """What the process itself is up to."""
+
+    draining: bool = False
+
+
+def create_control(
+    policy: str,
+    fleet: Fleet,
+    snapshots: Callable[[], Awaitable[Sequence[Snapshot]]],
+    status: Status,
+) -> FastAPI:
+    """An application over live state; none of its routes asks a replica.
+
+    `snapshots` are the counts of every worker.
+    """
     app = FastAPI(title="lb", docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _as_api_error)
 
     @app.get("/health")
     async def health() -> JSONResponse:
         now_s = time.monotonic()
-        healthy = any(replica.healthy for replica in fleet.replicas)
+        fleet.refresh(now_s)
+        healthy = any(replica.serving for replica in fleet.replicas)
         content = {
             "status": "ok" if healthy else "unavailable",
             "policy": policy,
-            "queued": len(waiting),
+            "draining": status.draining,
             "replicas": [_facts(replica, now_s) for replica in fleet.replicas],
         }
         return JSONResponse(content, status_code=200 if healthy else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        families = counters.families() + replica_families(fleet.replicas, time.monotonic())
-        return Response(render(families), media_type=CONTENT_TYPE)
+        now_s = time.monotonic()
+        fleet.refresh(now_s)
+        found = families(await snapshots()) + replica_families(fleet.replicas, now_s)
+        return Response(render(found), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:
@@ -51,6 +70,8 @@ def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
     return {
         "url": replica.endpoint.url,
         "healthy": replica.healthy,
+        "draining": replica.draining,
+        "weight": replica.weight,
         "models": list(replica.models),
         "in_flight": replica.in_flight,
         "waiting": replica.waiting,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lb.exposition import Family
 from lb.replicas import Replica
+
+Snapshot = Mapping[str, Any]
 
 
 class Counters:
@@ -29,35 +32,50 @@ class Counters:
         """`replica` did not give a whole answer."""
         self._upstream_errors[replica, kind] += 1
 
-    def families(self) -> tuple[Family, ...]:
-        requests = tuple(
-            ({"replica": replica, "model": model, "status": str(status)}, count)
-            for (replica, model, status), count in self._requests.items()
-        )
-        errors = tuple(
-            ({"replica": replica, "kind": kind}, count)
-            for (replica, kind), count in self._upstream_errors.items()
-        )
-        return (
-            Family(
-                "lb_requests_total",
-                "counter",
-                "Requests ended, by serving replica (empty: none) and status (499: client left).",
-                requests,
+    def snapshot(self) -> Snapshot:
+        """All counts, as plain data."""
+        return {
+            "requests": [[*key, count] for key, count in self._requests.items()],
+            "retries": [[key, count] for key, count in self._retries.items()],
+            "errors": [[*key, count] for key, count in self._upstream_errors.items()],
+        }
+
+
+def families(snapshots: Iterable[Snapshot]) -> tuple[Family, ...]:
+    """The sums of what several processes have counted."""
+    total: dict[str, Counter[tuple[Any, ...]]] = {
+        name: Counter() for name in ("requests", "retries", "errors")
+    }
+    for snapshot in snapshots:
+        for name, counts in snapshot.items():
+            for *key, count in counts:
+                total[name][tuple(key)] += count
+    return (
+        Family(
+            "lb_requests_total",
+            "counter",
+            "Requests ended, by serving replica (empty: none) and status (499: client left).",
+            tuple(
+                ({"replica": replica, "model": model, "status": str(status)}, count)
+                for (replica, model, status), count in total["requests"].items()
             ),
-            Family(
-                "lb_retries_total",
-                "counter",
-                "Requests sent elsewhere because this replica failed before the first byte.",
-                _by_replica(self._retries),
+        ),
+        Family(
+            "lb_retries_total",
+            "counter",
+            "Requests sent elsewhere because this replica failed before the first byte.",
+            tuple(({"replica": replica}, count) for (replica,), count in total["retries"].items()),
+        ),
+        Family(
+            "lb_upstream_errors_total",
+            "counter",
+            "Answers that a replica did not give whole, by the way it failed.",
+            tuple(
+                ({"replica": replica, "kind": kind}, count)
+                for (replica, kind), count in total["errors"].items()
             ),
-            Family(
-                "lb_upstream_errors_total",
-                "counter",
-                "Answers that a replica did not give whole, by the way it failed.",
-                errors,
-            ),
-        )
+        ),
+    )
 
 
 def replica_families(replicas: Iterable[Replica], now_s: float) -> tuple[Family, ...]:

@@ -161,7 +161,7 @@ class Exchange(Passage):
         logger.warning("replica %s %s", replica.name, error)
         replica.breaker.failed(self._number, time.monotonic())
         if isinstance(error, ConnectFailedError):
-            replica.mark_unhealthy(str(error))
+            self._parts.fleet.lost(replica, str(error))
         if self.status or isinstance(error, BadAnswerError) or not self._try_another():
             self.cut(_as_api_error(replica.name, error))
 
@@ -196,7 +196,7 @@ class Exchange(Passage):
         flight, self._flight = self._flight, None
         if flight is not None and self._replica is not None:
             flight.end()
-            self._parts.waiting.call(self._replica)
+            self._parts.waiting.call()
 
 
 def _as_api_error(replica: str, error: UpstreamError) -> ApiError:

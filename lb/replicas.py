@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,29 +36,55 @@ class Request:
     key: int | None = None
 
 
-class Replica:
-    """One engine behind the balancer. Policies read it, `Flight` and the poller write it.
+# What the control plane finds out of a replica and tells its workers.
+_FACTS = (
+    "slot",
+    "weight",
+    "draining",
+    "healthy",
+    "healthy_since_s",
+    "models",
+    "waiting",
+    "foreign",
+    "polled_s",
+    "progressed_s",
+)
 
-    `models` maps a model's name to its entry in the replica's /v1/models.
-    `in_flight` counts own requests, `prompt_tokens` the estimated prompts of those without
-    a first byte. `last_turn` is when the replica's latest turn began, in the virtual time
-    of `round-robin`. `name_hash` stands for the name where keys are at home by hashing.
+
+class Replica:
+    """One engine behind the balancer. Policies read it; the fleet and the poller write it.
+
+    `weight` is how much it can take as configured, `capacity` how much it is to take now:
+    less while it warms up. One that is `draining` finishes what it has and gets nothing
+    new. `entries` maps the `models` that it serves to their entries in its /v1/models;
+    workers know the names only. It is healthy since `healthy_since_s`, -inf if it was so
+    from the start.
+
+    `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
+    those without a first byte. `last_turn` is when the replica's latest turn began, in the
+    virtual time of `round-robin`. `slot` is where its counts are on the board. `name_hash`
+    stands for the name where keys are at home by hashing.
 
     `waiting` is the queue length as last polled, None when missing; `foreign` the mean
     number of requests there that are not ours. `progressed_s` is when a poll last showed
     that the engine's gauges had moved.
     """
 
-    def __init__(self, endpoint: Endpoint, capacity: float = 1.0) -> None:
+    def __init__(self, endpoint: Endpoint, weight: float = 1.0, slot: int = 0) -> None:
         self.endpoint = endpoint
         self.name = endpoint.authority
         self.name_bytes = self.name.encode("ascii")
         self.name_hash = zlib.crc32(self.name_bytes)
-        self.capacity = capacity
+        self.slot = slot
+        self.weight = weight
+        self.capacity = weight
         self.breaker = Breaker()
+        self.draining = False
         self.healthy = False
-        self.models: Mapping[str, Any] = {}
-        self._trouble = ""
+        self.healthy_since_s = -math.inf
+        self.models: Collection[str] = ()
+        self.entries: Mapping[str, Any] = {}
+        self.trouble = ""
         self.in_flight = 0
         self.prompt_tokens = 0
         self.last_turn = 0
@@ -67,19 +93,60 @@ class Replica:
         self.progressed_s = -math.inf
         self.polled_s: float | None = None
         self._gauges: EngineGauges | None = None
+        self._elsewhere = (0, 0)
 
-    def mark_healthy(self, models: Mapping[str, Any]) -> None:
-        if not self.healthy or models.keys() != self.models.keys():
-            logger.info("replica %s is healthy and serves %s", self.name, ", ".join(models))
+    @property
+    def serving(self) -> bool:
+        """Whether it may get requests."""
+        return self.healthy and not self.draining
+
+    def mark_healthy(self, entries: Mapping[str, Any], since_s: float = -math.inf) -> None:
+        """It answers and serves `entries`; if it did not before, then `since_s`."""
+        if not self.healthy or entries.keys() != self.entries.keys():
+            logger.info("replica %s is healthy and serves %s", self.name, ", ".join(entries))
+        if not self.healthy:
+            self.healthy_since_s = since_s
         self.healthy = True
-        self.models = models
-        self._trouble = ""
+        self.entries = entries
+        self.models = tuple(entries)
+        self.trouble = ""
 
     def mark_unhealthy(self, reason: str) -> None:
-        if reason != self._trouble:
+        if reason != self.trouble:
             logger.warning("replica %s is unhealthy: it %s", self.name, reason)
         self.healthy = False
-        self._trouble = reason
+        self.trouble = reason
+
+    def warm_up(self, now_s: float, slow_start_s: float) -> None:
+        """Set `capacity`: it grows to `weight` in `slow_start_s`, from the last trouble on.
+
+        It grows in tenths: between two that come up together a hundredth of a second
+        apart there is to be no difference.
+        """
+        since_s = max(self.healthy_since_s, self.breaker.closed_s)
+        tenths = (
+            10 if now_s >= since_s + slow_start_s else int(10 * (now_s - since_s) / slow_start_s)
+        )
+        self.capacity = self.weight * max(1, tenths) / 10
+
+    def facts(self) -> dict[str, Any]:
+        """For `take` in another process."""
+        return {name: getattr(self, name) for name in _FACTS}
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        """Replace what is known with what the control plane found out."""
+        for name in _FACTS:
+            setattr(self, name, facts[name])
+
+    def share(self, in_flight: int, prompt_tokens: int, last_turn: int) -> int:
+        """Count in what other workers have on it now; returns how many more in flight."""
+        was_in_flight, was_prompt_tokens = self._elsewhere
+        more = in_flight - was_in_flight
+        self.in_flight += more
+        self.prompt_tokens += prompt_tokens - was_prompt_tokens
+        self.last_turn = max(self.last_turn, last_turn)
+        self._elsewhere = in_flight, prompt_tokens
+        return more
 
     def observe(self, gauges: EngineGauges | None, in_flight: int, now_s: float) -> None:
         """Take in a scrape; `in_flight` is the count from before it was asked for.

@@ -9,27 +9,29 @@ from lb.fleet import Fleet
 from lb.policies import Policy
 from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
+from lb.settings import Admission
 
 
 class Router:
-    """The policy, applied to the replicas that can serve and have a place.
+    """The policy, applied to the replicas that can serve and have a place."""
 
-    `most_in_flight` bounds the requests on each replica.
-    """
-
-    def __init__(self, fleet: Fleet, policy: Policy, most_in_flight: int) -> None:
+    def __init__(self, fleet: Fleet, policy: Policy, admission: Admission) -> None:
         self._fleet = fleet
         self._policy = policy
-        self._most_in_flight = most_in_flight
+        self._most_in_flight = admission.in_flight
+        self._most_in_all = admission.in_flight_total
 
     def choose(self, request: Request, now_s: float) -> Choice | None:
         """A replica; None while every one that could serve it is full.
 
         Raises ApiError: 404 for an unknown model, 503 when no replica can serve it.
         """
+        self._fleet.refresh(now_s)
         able = self._fleet.candidates(request.model)
         if not able:
             raise self._refusal(request.model)
+        if self._fleet.in_flight >= self._most_in_all:
+            return None
         return self._of(able, request, now_s)
 
     def choose_other(self, request: Request, failed: Replica, now_s: float) -> Choice | None:
@@ -38,8 +40,11 @@ class Router:
         choice = self._of(able, request, now_s)
         return None if choice is None else Choice(choice.replica, "retry")
 
-    def has_place(self, model: str) -> bool:
-        return any(r.in_flight < self._most_in_flight for r in self._fleet.candidates(model))
+    def has_place(self, model: str, now_s: float) -> bool:
+        self._fleet.refresh(now_s)
+        return self._fleet.in_flight < self._most_in_all and any(
+            one.in_flight < self._most_in_flight for one in self._fleet.candidates(model)
+        )
 
     def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
         most = self._most_in_flight

@@ -79,7 +79,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests and gets each an exchange; answers itself only what is no request.
 
     `unanswered` is called with the status of what never became an exchange. `deadline_s`
-    is when `expire` has something to do.
+    is when `expire` has something to do. While `leaving`, answers say that the connection
+    ends with them.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class ClientConnection(asyncio.Protocol):
         limits: Limits,
     ) -> None:
         self.deadline_s = math.inf
-        self.stopping = False
+        self.leaving = False
+        self._stopping = False
         self._exchange_for = exchange_for
         self._unanswered = unanswered
         self._connections = connections
@@ -121,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
         self._busy = False
         if self._closing:
             return
-        if not keep_alive or self.stopping:
+        if not keep_alive or self._stopping:
             self.close()
         elif self._waiting:
             self._start(self._waiting.popleft())
@@ -148,13 +150,13 @@ class ClientConnection(asyncio.Protocol):
 
     def stop(self) -> None:
         """Close when there is nothing left to answer."""
-        self.stopping = True
+        self.leaving = self._stopping = True
         if not (self._busy or self._in_head or self._in_body):
             self.close()
 
     def give_up(self, error: ApiError) -> None:
         """End what is still being answered with `error`."""
-        self.stopping = True
+        self.leaving = self._stopping = True
         if self._exchange is not None:
             self._exchange.on_stop(error)
         else:
@@ -269,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
             target=self._target,
             headers=self._headers,
             body=body[0] if len(body) == 1 else b"".join(body),
-            keep_alive=self._parser.should_keep_alive(),
+            keep_alive=self._parser.should_keep_alive() and not self.leaving,
             http10=self._parser.get_http_version() == "1.0",
             complete_s=time.monotonic(),
         )

@@ -31,6 +31,12 @@ async def close(call: Call) -> None:
     call.writer.close()
 
 
+async def half_close(call: Call) -> None:
+    """Say that nothing will come, and go on listening."""
+    call.writer.write_eof()
+    await call.reader.read()
+
+
 async def reset_after_head(call: Call) -> None:
     await call.send(STREAM_HEAD)
     call.reset()
@@ -57,7 +63,7 @@ async def reset_midway(call: Call) -> None:
 # Before the first byte
 
 
-@pytest.mark.parametrize("failing", [reset, close, reset_after_head])
+@pytest.mark.parametrize("failing", [reset, close, half_close, reset_after_head])
 async def test_a_request_that_got_no_byte_is_answered_by_another_replica(
     failing: Behaviour,
 ) -> None:
