@@ -8,10 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from lb.access_log import check_target
 from lb.endpoint import authority, parse_endpoints
 from lb.errors import UserError
+from lb.keys import KeyFile, read_key
 from lb.policies import POLICIES
 from lb.server import listen, serve
 from lb.settings import GRACE_S, Admission, Patience, Settings
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             f"  {name:<14} {entry.summary} (port {entry.default_port})\n"
             for name, entry in POLICIES.items()
         )
-        + "\nIt serves every POST under /v1/, and GET /v1/models, /health and /metrics.",
+        + "\nIt serves every POST under /v1/, and GET /v1/models, /health, /ready and /metrics.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -103,6 +106,23 @@ def _parser() -> argparse.ArgumentParser:
             help=f"seconds to {text} (default: {default_s:g})",
         )
     parser.add_argument(
+        "--access-log",
+        metavar="FILE",
+        help='append a line of JSON for each request; "-" is stdout (default: none is written)',
+    )
+    parser.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="serve only clients with one of these keys: lines of 'NAME KEY' or 'NAME sha256:HEX'",
+    )
+    parser.add_argument(
+        "--upstream-api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="the key that replicas get, in place of what clients send",
+    )
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="make tie-breaks repeatable (default: random)"
     )
     parser.add_argument(
@@ -123,6 +143,12 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     interval, interval_source = _option_or_variable(
         options.poll_interval, "--poll-interval", environ, _INTERVAL
     )
+    key_file = options.upstream_api_key_file
+    # Mistakes in these are to be told now, and not by a process that serves.
+    if options.api_keys is not None:
+        KeyFile(options.api_keys)
+    if options.access_log is not None:
+        check_target(options.access_log)
     return Settings(
         policy=options.policy,
         endpoints=parse_endpoints(endpoints, endpoints_source),
@@ -136,6 +162,9 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
         ),
         patience=Patience(options.first_byte_timeout, options.stall_timeout),
         grace_s=options.grace,
+        access_log=options.access_log,
+        api_keys=options.api_keys,
+        replica_key=None if key_file is None else read_key(key_file),
     )
 
 

@@ -7,10 +7,19 @@ each trial that fails. Then one request at a time is let through as a trial.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 FAILURES = 3
 FIRST_OPEN_S = 1.0
 LONGEST_OPEN_S = 30.0
+
+
+class State(Enum):
+    """What a breaker does with requests; the values are those of the metric."""
+
+    CLOSED = 0
+    OPEN = 1
+    HALF_OPEN = 2
 
 
 @dataclass(slots=True)
@@ -25,6 +34,12 @@ class Breaker:
     @property
     def closed(self) -> bool:
         return self._retry_s is None
+
+    def state(self, now_s: float) -> State:
+        """Half-open is when the next request is a trial, or one is under way."""
+        if self._retry_s is None:
+            return State.CLOSED
+        return State.HALF_OPEN if self._trying or now_s >= self._retry_s else State.OPEN
 
     def allows(self, now_s: float) -> bool:
         """Whether a request may be sent now: always while closed, else as a trial."""

@@ -16,14 +16,18 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from lb.control import create_control
+from lb.access_log import AccessLog
+from lb.control import Status, create_control
 from lb.counters import Counters
+from lb.door import Door
 from lb.endpoint import Endpoint
 from lb.errors import UserError
 from lb.exchange import Parts
 from lb.fleet import Fleet
 from lb.gateway import Gateway
 from lb.generation import KEYS
+from lb.journal import Journal
+from lb.keys import KeyFile
 from lb.policies import POLICIES
 from lb.poller import Poller
 from lb.replicas import Replica
@@ -31,6 +35,7 @@ from lb.retry_budget import RetryBudget
 from lb.router import Router
 from lb.settings import Settings
 from lb.upstream import Upstream
+from lb.values import Values
 from lb.waiting import WaitingRoom
 
 _BACKLOG = 2048
@@ -76,7 +81,14 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
     """A balancer on `listener`, which it closes at the end."""
     fleet = Fleet([Replica(endpoint) for endpoint in settings.endpoints])
-    upstream, counters = Upstream(), Counters()
+    keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
+    upstream, counters, status = Upstream(settings.replica_key), Counters(), Status()
+    log = None if settings.access_log is None else AccessLog(settings.access_log)
+    chores = []
+    if keys is not None:
+        chores.append(keys.refresh)
+    if log is not None:
+        chores.append(log.flush)
     entry = POLICIES[settings.policy]
     policy = entry.make(Random(settings.seed), settings.poll_interval_s)
     key_of = KEYS[entry.key] if entry.key else None
@@ -86,26 +98,34 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         router=router,
         waiting=WaitingRoom(router, settings.admission),
         upstream=upstream,
-        counters=counters,
+        door=Door(keys, settings.replica_key),
+        journal=Journal(counters, log),
         retries=RetryBudget(),
         patience=settings.patience,
         queue_s=settings.admission.queue_s,
         key_of=key_of,
     )
     poller = Poller(fleet.replicas, upstream, settings.poll_interval_s, Random(settings.seed))
+
+    async def snapshots() -> list[Values]:
+        return [counters.snapshot()]
+
     async with (
         poller,
-        _control_plane(create_control(settings.policy, fleet, counters, parts.waiting)) as control,
-        Gateway(parts, control, settings.limits) as gateway,
+        _control_plane(create_control(settings.policy, fleet, snapshots, status)) as control,
+        Gateway(parts, control, settings.limits, chores) as gateway,
     ):
         loop = asyncio.get_running_loop()
         server = await loop.create_server(gateway.connection, sock=listener, backlog=_BACKLOG)
         try:
             yield
         finally:
+            status.draining = True
             server.close()
             await gateway.drain(settings.grace_s)
             upstream.close()
+            if log is not None:
+                log.close()
 
 
 @asynccontextmanager

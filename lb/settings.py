@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lb.downstream import Limits
 from lb.endpoint import Endpoint
@@ -36,7 +37,11 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one balancer works. `seed` None: tie-breaks differ from start to start."""
+    """How one balancer works. `seed` None: tie-breaks differ from start to start.
+
+    `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need one of
+    those; with `replica_key` replicas get that in place of what clients have.
+    """
 
     policy: str
     endpoints: tuple[Endpoint, ...]
@@ -46,3 +51,6 @@ class Settings:
     admission: Admission = field(default_factory=Admission)
     patience: Patience = field(default_factory=Patience)
     grace_s: float = GRACE_S
+    access_log: str | None = None
+    api_keys: Path | None = None
+    replica_key: str | None = field(default=None, repr=False)

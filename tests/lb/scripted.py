@@ -78,6 +78,7 @@ class ScriptedReplica:
         self.called = asyncio.Event()
         self.left = asyncio.Event()
         self.polls = 0
+        self.poll_headers: dict[str, str] = {}
         self.connections = 0
         self.url = ""
         self._server: asyncio.Server
@@ -144,6 +145,7 @@ class ScriptedReplica:
             await self.behaviour(call)
         elif target == "/v1/models":
             self.polls += 1
+            self.poll_headers = headers
             entries = [{"id": name, "object": "model", "root": self.url} for name in self.models]
             writer.write(answer(json.dumps({"object": "list", "data": entries}).encode()))
         else:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from lb.settings import Admission
+from tests.lb.scrape import value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
 pytestmark = pytest.mark.anyio
@@ -142,10 +143,8 @@ async def _post_as(client: httpx.AsyncClient, tenant: str, number: int) -> httpx
     return await client.post("/v1/completions", json=body, headers={"x-tenant": tenant})
 
 
-async def _queued(client: httpx.AsyncClient) -> int:
-    count = (await client.get("/health")).json()["queued"]
-    assert isinstance(count, int)
-    return count
+async def _queued(client: httpx.AsyncClient) -> float:
+    return value((await client.get("/metrics")).text, "lb_requests_queued", model="m")
 
 
 async def _first_done(
