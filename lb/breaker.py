@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 FAILURES = 3
 FIRST_OPEN_S = 1.0
 LONGEST_OPEN_S = 30.0
+
+
+class State(StrEnum):
+    """What a breaker does with requests."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
 
 
 @dataclass(slots=True)
@@ -27,6 +36,12 @@ class Breaker:
     @property
     def closed(self) -> bool:
         return self._retry_s is None
+
+    def state(self, now_s: float) -> State:
+        """Half-open is when the next request is a trial, or one is under way."""
+        if self._retry_s is None:
+            return State.CLOSED
+        return State.HALF_OPEN if self._trying or now_s >= self._retry_s else State.OPEN
 
     def allows(self, now_s: float) -> bool:
         """Whether a request may be sent now: always while closed, else as a trial."""

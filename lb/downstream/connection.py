@@ -23,6 +23,7 @@ from lb.apierror import (
     request_timeout,
 )
 from lb.downstream.incoming import Incoming, objection
+from lb.endpoint import authority
 from lb.http1 import CONTINUE, Header
 
 # The status that is counted for a client that left before its answer; never sent.
@@ -78,15 +79,15 @@ class Exchange(Protocol):
 class ClientConnection(asyncio.Protocol):
     """Reads requests and gets each an exchange; answers itself only what is no request.
 
-    `unanswered` is called with the status of what never became an exchange. `deadline_s`
-    is when `expire` has something to do. While `leaving`, answers say that the connection
-    ends with them.
+    `unanswered` is called with what never became an exchange: its status, and the code of
+    the error that it was answered with. `deadline_s` is when `expire` has something to do.
+    While `leaving`, answers say that the connection ends with them.
     """
 
     def __init__(
         self,
         exchange_for: Callable[[ClientConnection, Incoming], Exchange],
-        unanswered: Callable[[int], None],
+        unanswered: Callable[[ClientConnection, int, str | None], None],
         connections: set[ClientConnection],
         limits: Limits,
     ) -> None:
@@ -113,6 +114,12 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
 
     # For the exchange.
+
+    @property
+    def peer(self) -> str:
+        """The client's address and port."""
+        host, port, *_ = self._transport.get_extra_info("peername")
+        return authority(host, port)
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
@@ -211,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
         self._connections.discard(self)
         self._waiting.clear()
         if self._in_body and self._refusal is None:
-            self._unanswered(CLIENT_LEFT)
+            self._unanswered(self, CLIENT_LEFT, None)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_client_lost()
@@ -291,7 +298,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answer with `error` and take no more requests."""
-        self._unanswered(error.status)
+        self._unanswered(self, error.status, error.code)
         self._transport.write(error.answer(keep_alive=False))
         self._transport.write_eof()
         self.deadline_s = time.monotonic() + self._limits.linger_s

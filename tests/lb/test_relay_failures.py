@@ -78,8 +78,8 @@ async def test_a_request_that_got_no_byte_is_answered_by_another_replica(
     assert response.headers["x-lb-replica"] == good.name
     assert bad.calls
     assert len(good.calls) == 1
-    assert f'lb_retries_total{{replica="{bad.name}"}} 1\n' in metrics
-    assert f'lb_upstream_errors_total{{replica="{bad.name}",kind="lost"}} 1\n' in metrics
+    assert f'lb_retries_total{{replica="{bad.name}",model="m"}} 1\n' in metrics
+    assert f'lb_upstream_errors_total{{replica="{bad.name}",model="m",kind="lost"}} 1\n' in metrics
 
 
 async def test_a_request_is_retried_only_once() -> None:
@@ -181,7 +181,7 @@ async def test_a_replica_that_is_unavailable_is_passed_over() -> None:
     assert statuses == [200] * 20
     # After three in a row it is left alone.
     assert len(bad.calls) == 3
-    assert f'lb_retries_total{{replica="{bad.name}"}} 3\n' in metrics
+    assert f'lb_retries_total{{replica="{bad.name}",model="m"}} 3\n' in metrics
 
 
 async def test_the_answer_of_the_last_replica_is_passed_on_whatever_it_is() -> None:
@@ -206,7 +206,7 @@ async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
         await lb.until(hung.url, in_flight=0)
         metrics = await lb.metrics()
     assert response.headers["x-lb-replica"] == good.name
-    assert f'lb_upstream_errors_total{{replica="{hung.name}",kind="slow"}} 1\n' in metrics
+    assert f'lb_upstream_errors_total{{replica="{hung.name}",model="m",kind="slow"}} 1\n' in metrics
 
 
 async def test_a_stream_that_stalls_ends_with_an_error_event() -> None:
