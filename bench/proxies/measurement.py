@@ -27,9 +27,10 @@ class Measurement:
     `core_share` is its CPU time per second at `CONNECTIONS` whole answers at a time: below
     1 something else was the bottleneck. `lone_*` are latencies of one request at a time.
     `request_cpu_s` is the CPU time per whole answer of JSON, `burst_cpu_s` that per stream
-    whose events the source sends in one write. `chunk_cpu_s` is the CPU time per finished stream, by its chunks; streams that the end
-    of the window cuts off have their part in it, for all proxies alike. `rss_bytes` is
-    None unless all of `OPEN_STREAMS` were open. `errors` counts what wrk counted.
+    whose events the source sends in one write. `chunk_cpu_s` is the CPU time per finished
+    stream of events that are apart, by its chunks; streams that the end of the window cuts
+    off have their part in it, for all proxies alike. `rss_bytes` is None unless all of
+    `OPEN_STREAMS` were open. `errors` counts what wrk counted.
     """
 
     requests_per_s: float
