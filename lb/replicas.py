@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
@@ -15,8 +14,7 @@ from lb.engine_metrics import EngineGauges
 logger = logging.getLogger("lb")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a policy may know of a request. `arrived_s` is on the monotonic clock.
 
     `key` stands for what the policy keeps together (a prefix, a session); None when

@@ -98,6 +98,7 @@ class ClientConnection(asyncio.Protocol):
         self._unanswered = unanswered
         self._connections = connections
         self._limits = limits
+        self.write: Callable[[bytes], None]
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
         self._busy = False
@@ -105,6 +106,7 @@ class ClientConnection(asyncio.Protocol):
         self._full = False
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
+        self._http10 = False
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._body: list[bytes] = []
@@ -120,9 +122,6 @@ class ClientConnection(asyncio.Protocol):
         """The client's address and port."""
         host, port, *_ = self._transport.get_extra_info("peername")
         return authority(host, port)
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
 
     def done(self, *, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close."""
@@ -187,6 +186,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not registered as asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         self._connections.add(self)
         self.deadline_s = time.monotonic() + self._limits.head_s
 
@@ -254,8 +254,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
+        version = self._parser.get_http_version()
+        self._http10 = version == "1.0"
         if self._refusal is None:
-            version = self._parser.get_http_version()
             self._refusal = objection(self._target, self._headers, version)
         waits = (b"expect", b"100-continue") in self._headers
         if waits and self._refusal is None and not self._busy:
@@ -272,15 +273,14 @@ class ClientConnection(asyncio.Protocol):
         self._in_body = False
         if self._refusal is not None:
             return
-        body = self._body
         incoming = Incoming(
-            method=self._parser.get_method(),
-            target=self._target,
-            headers=self._headers,
-            body=body[0] if len(body) == 1 else b"".join(body),
-            keep_alive=self._parser.should_keep_alive() and not self.leaving,
-            http10=self._parser.get_http_version() == "1.0",
-            complete_s=time.monotonic(),
+            self._parser.get_method(),
+            self._target,
+            self._headers,
+            b"".join(self._body),
+            self._parser.should_keep_alive() and not self.leaving,
+            self._http10,
+            time.monotonic(),
         )
         if not self._busy:
             self._start(incoming)

@@ -50,6 +50,11 @@ async def impossible_status(call: Call) -> None:
     await call.send(answer(b"{}", status="777 Jackpot"))
 
 
+async def impossible_status_with_a_broken_body(call: Call) -> None:
+    head = b"HTTP/1.1 777 Jackpot\r\ntransfer-encoding: chunked\r\n\r\n"
+    await call.send(head + b"2\r\n{}\r\nnonsense")
+
+
 async def endless_head(call: Call) -> None:
     await call.send(b"HTTP/1.1 200 OK\r\n" + b"x-padding: " + b"x" * 100_000)
 
@@ -132,7 +137,10 @@ async def test_no_replica_left_is_a_503_that_says_so() -> None:
     assert second.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("failing", [garbage, impossible_status, endless_head])
+@pytest.mark.parametrize(
+    "failing",
+    [garbage, impossible_status, impossible_status_with_a_broken_body, endless_head],
+)
 async def test_what_is_not_http_is_a_502_and_not_repeated(failing: Behaviour) -> None:
     async with (
         ScriptedReplica(failing) as bad,
