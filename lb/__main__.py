@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lb.access_log import check_target
 from lb.discovery import Listed, Resolved, Source, WatchedFile
 from lb.endpoint import authority, parse_endpoint, parse_targets
 from lb.errors import UserError
+from lb.keys import KeyFile, read_key
 from lb.listening import listen_for
 from lb.policies import POLICIES
 from lb.server import serve
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             f"  {name:<14} {entry.summary} (port {entry.default_port})\n"
             for name, entry in POLICIES.items()
         )
-        + "\nIt serves every POST under /v1/, and GET /v1/models, /health and /metrics.",
+        + "\nIt serves every POST under /v1/, and GET /v1/models, /health, /ready and /metrics.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -134,6 +136,23 @@ def _parser() -> argparse.ArgumentParser:
             help=f"seconds to {text} (default: {default_s:g})",
         )
     parser.add_argument(
+        "--access-log",
+        metavar="FILE",
+        help='append a line of JSON for each request; "-" is stdout (default: none is written)',
+    )
+    parser.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="serve only clients with one of these keys: lines of 'NAME KEY' or 'NAME sha256:HEX'",
+    )
+    parser.add_argument(
+        "--upstream-api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="the key that replicas get, in place of what clients send",
+    )
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="make tie-breaks repeatable (default: random)"
     )
     parser.add_argument(
@@ -149,6 +168,12 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     interval, interval_source = _option_or_variable(
         options.poll_interval, "--poll-interval", environ, _INTERVAL
     )
+    key_file = options.upstream_api_key_file
+    # Mistakes in these are to be told now, and not by a process that serves.
+    if options.api_keys is not None:
+        KeyFile(options.api_keys)
+    if options.access_log is not None:
+        check_target(options.access_log)
     return Settings(
         policy=options.policy,
         source=_source(options, environ),
@@ -166,6 +191,9 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
         slow_start_s=options.slow_start,
         drain_delay_s=options.drain_delay,
         grace_s=options.grace,
+        access_log=options.access_log,
+        api_keys=options.api_keys,
+        replica_key=None if key_file is None else read_key(key_file),
     )
 
 

@@ -65,6 +65,11 @@ def invalid_body(reason: str, param: str | None = None) -> ApiError:
     return ApiError(400, reason, code="invalid_body", param=param)
 
 
+def invalid_api_key(reason: str) -> ApiError:
+    headers = ((b"www-authenticate", b"Bearer"),)
+    return ApiError(401, reason, code="invalid_api_key", headers=headers)
+
+
 def unknown_model(name: str, known: Collection[str]) -> ApiError:
     message = f"The model {name[:100]!r} does not exist. Known models: {', '.join(sorted(known))}"
     return ApiError(404, message, code="model_not_found", param="model")
@@ -99,6 +104,11 @@ def replica_failed(replica: str, reason: str) -> ApiError:
 def no_healthy_replica(reason: str) -> ApiError:
     headers = ((b"retry-after", b"1"),)
     return ApiError(503, reason, code="no_healthy_replica", headers=headers)
+
+
+def not_ready(reason: str) -> ApiError:
+    headers = ((b"retry-after", b"1"),)
+    return ApiError(503, reason, code="not_ready", headers=headers)
 
 
 def too_many_requests(reason: str) -> ApiError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 FAILURES = 3
 FIRST_OPEN_S = 1.0
@@ -17,6 +18,14 @@ LONGEST_OPEN_S = 30.0
 # Half of so many latest outcomes, and what there has to be of them to judge by.
 WINDOW = 20
 ENOUGH = 10
+
+
+class State(StrEnum):
+    """What a breaker does with requests."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
 
 
 @dataclass(slots=True)
@@ -39,6 +48,12 @@ class Breaker:
     _sent: int = 0
     _since: int = 0  # numbers up to this have nothing new to tell
     _trial: int = 0  # number of the trial under way, 0: none
+
+    def state(self, now_s: float) -> State:
+        """Half-open is when the next request is a trial, or one is under way."""
+        if not self.open:
+            return State.CLOSED
+        return State.HALF_OPEN if self._trial or now_s >= self._retry_s else State.OPEN
 
     def allows(self, now_s: float) -> bool:
         """Whether a request may be sent now: always while closed, else as a trial."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import tempfile
@@ -21,12 +20,14 @@ from lb.counters import Counters
 from lb.dataplane import data_plane
 from lb.endpoint import Endpoint
 from lb.fleet import Fleet
+from lb.gauges import snapshot
 from lb.link import Hub, Spoke
 from lb.replicas import Replica
 from lb.settings import Settings
 from lb.stopping import Stopping
 from lb.supervisor import Job, Supervisor
 from lb.upstream import Upstream
+from lb.values import Values
 
 # A worker that gave no sign of life for so long serves nobody any more.
 _HUNG_NS = 30 * 10**9
@@ -86,7 +87,11 @@ class _Shared:
 
     async def _control(self, lifeline: int) -> None:
         stopping = _stopping(lifeline)
-        fleet, upstream, status = Fleet(board=self.board), Upstream(), Status()
+        fleet, upstream, status = (
+            Fleet(board=self.board),
+            Upstream(self.settings.replica_key),
+            Status(),
+        )
         hub = Hub(fleet)
 
         def gone(replicas: Iterable[Replica]) -> None:
@@ -113,9 +118,13 @@ class _Shared:
         # With the same one, all workers would break ties alike, at the same moment.
         settings = replace(self.settings, seed=None if seed is None else seed + index)
         fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
-        upstream, counters = Upstream(), Counters()
+        upstream, counters = Upstream(settings.replica_key), Counters()
+
+        def counts() -> Values:
+            return snapshot(counters, fleet)
+
         async with (
-            Spoke(fleet, self.link, os.getpid(), counters.snapshot, upstream.forget),
+            Spoke(fleet, self.link, counts, upstream.forget),
             data_plane(settings, fleet, upstream, counters, listener, self.control, stopping),
         ):
             await stopping.asked.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -12,11 +12,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from lb.apierror import ApiError
-from lb.counters import Snapshot, families, replica_families
+from lb.apierror import ApiError, not_ready, unknown_model
 from lb.exposition import CONTENT_TYPE, render
 from lb.fleet import Fleet
+from lb.gauges import build_values, replica_values
+from lb.metrics import METRICS
 from lb.replicas import Replica
+from lb.values import Values, merge
 
 
 @dataclass(slots=True)
@@ -29,12 +31,12 @@ class Status:
 def create_control(
     policy: str,
     fleet: Fleet,
-    snapshots: Callable[[], Awaitable[Sequence[Snapshot]]],
+    snapshots: Callable[[], Awaitable[Iterable[Values]]],
     status: Status,
 ) -> FastAPI:
     """An application over live state; none of its routes asks a replica.
 
-    `snapshots` are the counts of every worker.
+    `snapshots` are the counts of every process that serves.
     """
     app = FastAPI(title="lb", docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _as_api_error)
@@ -50,20 +52,42 @@ def create_control(
             "draining": status.draining,
             "replicas": [_facts(replica, now_s) for replica in fleet.replicas],
         }
-        return JSONResponse(content, status_code=200 if healthy else 503)
+        return JSONResponse(content)
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        reason = _unready(fleet, status)
+        return JSONResponse({"status": "ok"}) if reason is None else _answer(not_ready(reason))
 
     @app.get("/metrics")
     async def metrics() -> Response:
         now_s = time.monotonic()
         fleet.refresh(now_s)
-        found = families(await snapshots()) + replica_families(fleet.replicas, now_s)
-        return Response(render(found), media_type=CONTENT_TYPE)
+        counted = merge(await snapshots())
+        values = counted | replica_values(fleet.replicas, now_s) | build_values(policy)
+        return Response(render(METRICS, values), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:
         return JSONResponse({"object": "list", "data": list(fleet.served_models().values())})
 
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        served = fleet.served_models()
+        if name not in served:
+            return _answer(unknown_model(name, served))
+        return JSONResponse(served[name])
+
     return app
+
+
+def _unready(fleet: Fleet, status: Status) -> str | None:
+    """Why new requests should go elsewhere."""
+    if status.draining:
+        return "The balancer is stopping"
+    if not any(replica.healthy for replica in fleet.replicas):
+        return "No replica is healthy"
+    return None
 
 
 def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
@@ -82,7 +106,11 @@ def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
 async def _as_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name.lower()
-    refusal = ApiError(error.status_code, error.detail, code=code)
-    return Response(
-        refusal.body(), error.status_code, headers=error.headers, media_type="application/json"
-    )
+    answer = _answer(ApiError(error.status_code, error.detail, code=code))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _answer(error: ApiError) -> Response:
+    headers = {name.decode("ascii"): value.decode("ascii") for name, value in error.headers}
+    return Response(error.body(), error.status, headers=headers, media_type="application/json")

@@ -1,115 +1,131 @@
-"""What the balancer counts, and what it exports of itself."""
+"""What the balancer counts, as cheaply as can be: attributes of objects that are kept.
+
+Each process counts for itself; `lb.values.merge` adds up what several have counted.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
 
-from lb.exposition import Family
-from lb.replicas import Replica
+from lb.exposition import Metric
+from lb.metrics import (
+    ADDED,
+    CHOICES,
+    DURATION,
+    FIRST_BYTE,
+    IN_FLIGHT,
+    QUEUED,
+    REFUSALS,
+    REQUESTS,
+    RETRIES,
+    UPSTREAM_ERRORS,
+    WAIT,
+)
+from lb.values import Tree, Values, put
 
-Snapshot = Mapping[str, Any]
+
+class Histogram:
+    """Counts of observations by bucket, and their sum."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, metric: Metric) -> None:
+        self._bounds = metric.bounds
+        self._counts = [0] * (len(metric.bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def leaf(self) -> list[float]:
+        return [*self._counts, self._sum]
+
+
+class Series:
+    """Counts of one model's requests on one replica."""
+
+    __slots__ = (
+        "added",
+        "choices",
+        "duration",
+        "errors",
+        "first_byte",
+        "in_flight",
+        "requests",
+        "retries",
+    )
+
+    def __init__(self) -> None:
+        self.requests: defaultdict[int, int] = defaultdict(int)  # by status
+        self.choices: defaultdict[str, int] = defaultdict(int)  # by reason
+        self.errors: defaultdict[str, int] = defaultdict(int)  # by kind
+        self.retries = 0
+        self.in_flight = 0
+        self.added = Histogram(ADDED)
+        self.first_byte = Histogram(FIRST_BYTE)
+        self.duration = Histogram(DURATION)
+
+    def leaves(self) -> Iterator[tuple[Metric, Tree]]:
+        yield REQUESTS, {str(status): count for status, count in self.requests.items()}
+        yield CHOICES, dict(self.choices)
+        yield UPSTREAM_ERRORS, dict(self.errors)
+        yield RETRIES, self.retries
+        yield IN_FLIGHT, self.in_flight
+        yield ADDED, self.added.leaf()
+        yield FIRST_BYTE, self.first_byte.leaf()
+        yield DURATION, self.duration.leaf()
+
+
+class Queue:
+    """Counts of one model's requests that wait for a place."""
+
+    __slots__ = ("length", "wait")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.wait = Histogram(WAIT)
 
 
 class Counters:
-    """Events since the start."""
+    """Events of this process since its start.
+
+    Replicas and models are ones that are known: what users write makes no series.
+    """
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._retries: Counter[str] = Counter()
-        self._upstream_errors: Counter[tuple[str, str]] = Counter()
+        self._series: defaultdict[tuple[str, str], Series] = defaultdict(Series)
+        self._queues: defaultdict[str, Queue] = defaultdict(Queue)
+        self._unsent: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._refusals: defaultdict[tuple[int, str], int] = defaultdict(int)
 
-    def request(self, replica: str, model: str, status: int) -> None:
-        """A request ended. `model` must be a served one or empty: users make no series."""
-        self._requests[replica, model, status] += 1
+    def of(self, replica: str, model: str) -> Series:
+        return self._series[replica, model]
 
-    def retry(self, replica: str) -> None:
-        """A request goes elsewhere after `replica` failed it."""
-        self._retries[replica] += 1
+    def queue(self, model: str) -> Queue:
+        return self._queues[model]
 
-    def upstream_error(self, replica: str, kind: str) -> None:
-        """`replica` did not give a whole answer."""
-        self._upstream_errors[replica, kind] += 1
+    def unsent(self, model: str, status: int) -> None:
+        """A request ended that no replica got. `model` is empty unless it is known."""
+        self._unsent[model, status] += 1
 
-    def snapshot(self) -> Snapshot:
-        """All counts, as plain data."""
-        return {
-            "requests": [[*key, count] for key, count in self._requests.items()],
-            "retries": [[key, count] for key, count in self._retries.items()],
-            "errors": [[*key, count] for key, count in self._upstream_errors.items()],
-        }
+    def refused(self, status: int, code: str) -> None:
+        """The balancer answered with an error of its own."""
+        self._refusals[status, code] += 1
 
-
-def families(snapshots: Iterable[Snapshot]) -> tuple[Family, ...]:
-    """The sums of what several processes have counted."""
-    total: dict[str, Counter[tuple[Any, ...]]] = {
-        name: Counter() for name in ("requests", "retries", "errors")
-    }
-    for snapshot in snapshots:
-        for name, counts in snapshot.items():
-            for *key, count in counts:
-                total[name][tuple(key)] += count
-    return (
-        Family(
-            "lb_requests_total",
-            "counter",
-            "Requests ended, by serving replica (empty: none) and status (499: client left).",
-            tuple(
-                ({"replica": replica, "model": model, "status": str(status)}, count)
-                for (replica, model, status), count in total["requests"].items()
-            ),
-        ),
-        Family(
-            "lb_retries_total",
-            "counter",
-            "Requests sent elsewhere because this replica failed before the first byte.",
-            tuple(({"replica": replica}, count) for (replica,), count in total["retries"].items()),
-        ),
-        Family(
-            "lb_upstream_errors_total",
-            "counter",
-            "Answers that a replica did not give whole, by the way it failed.",
-            tuple(
-                ({"replica": replica, "kind": kind}, count)
-                for (replica, kind), count in total["errors"].items()
-            ),
-        ),
-    )
-
-
-def replica_families(replicas: Iterable[Replica], now_s: float) -> tuple[Family, ...]:
-    """The state of the replicas; what is not known of one is left out."""
-    named = {replica.name: replica for replica in replicas}
-    return (
-        Family(
-            "lb_requests_in_flight",
-            "gauge",
-            "Requests on the replica that have not ended.",
-            _by_replica({name: replica.in_flight for name, replica in named.items()}),
-        ),
-        Family(
-            "lb_replica_healthy",
-            "gauge",
-            "1 while the replica gets requests.",
-            _by_replica({name: replica.healthy for name, replica in named.items()}),
-        ),
-        Family(
-            "lb_replica_waiting",
-            "gauge",
-            "Last polled vllm:num_requests_waiting of the replica.",
-            _by_replica({name: replica.waiting for name, replica in named.items()}),
-        ),
-        Family(
-            "lb_metrics_age_seconds",
-            "gauge",
-            "Time since lb_replica_waiting was polled.",
-            _by_replica({name: replica.metrics_age_s(now_s) for name, replica in named.items()}),
-        ),
-    )
-
-
-def _by_replica(
-    values: Mapping[str, float | None],
-) -> tuple[tuple[Mapping[str, str], float], ...]:
-    return tuple(({"replica": name}, value) for name, value in values.items() if value is not None)
+    def snapshot(self) -> Values:
+        """All counts by metric, as plain data (`lb.values`)."""
+        values: Values = {}
+        for (replica, model), series in self._series.items():
+            for metric, leaf in series.leaves():
+                put(values, (metric.name, replica, model), leaf)
+        for model, queue in self._queues.items():
+            put(values, (QUEUED.name, model), queue.length)
+            put(values, (WAIT.name, model), queue.wait.leaf())
+        for (model, status), count in self._unsent.items():
+            put(values, (REQUESTS.name, "", model, str(status)), count)
+        for (status, code), count in self._refusals.items():
+            put(values, (REFUSALS.name, str(status), code), count)
+        return values

@@ -9,12 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
+from lb.access_log import AccessLog
 from lb.counters import Counters
+from lb.door import Door
 from lb.endpoint import Endpoint
 from lb.exchange import Parts
 from lb.fleet import Fleet
 from lb.gateway import Gateway
 from lb.generation import KEYS
+from lb.journal import Journal
+from lb.keys import KeyFile
 from lb.listening import BACKLOG
 from lb.periodic import every
 from lb.policies import POLICIES
@@ -43,6 +47,8 @@ async def data_plane(
     Leaving it drains: for `drain_delay_s` clients are still let in, then nobody is, and
     what is under way gets `grace_s` to end.
     """
+    keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
+    log = None if settings.access_log is None else AccessLog(settings.access_log)
     entry = POLICIES[settings.policy]
     policy = entry.make(Random(settings.seed), settings.poll_interval_s)
     router = Router(fleet, policy, settings.admission)
@@ -52,7 +58,8 @@ async def data_plane(
         router=router,
         waiting=waiting,
         upstream=upstream,
-        counters=counters,
+        door=Door(keys, settings.replica_key),
+        journal=Journal(counters, log),
         retries=RetryBudget(),
         patience=settings.patience,
         queue_s=settings.admission.queue_s,
@@ -66,6 +73,10 @@ async def data_plane(
             fleet.row.alive(time.monotonic_ns())
         gateway.expire()
         waiting.call()
+        if keys is not None:
+            keys.refresh()
+        if log is not None:
+            log.flush()
 
     fleet.on_change = lambda _: waiting.call()
     fleet.warm_up(time.monotonic())
@@ -80,6 +91,8 @@ async def data_plane(
             await _accept_the_rest(listener, gateway)
             server.close()
             await gateway.drain(settings.grace_s, stopping.hurried)
+            if log is not None:
+                log.close()
 
 
 async def _accept_the_rest(listener: socket.socket, gateway: Gateway) -> None:

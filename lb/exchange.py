@@ -14,13 +14,15 @@ from lb.apierror import (
     replica_failed,
     too_many_requests,
 )
-from lb.counters import Counters
+from lb.door import Door
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
 from lb.generation import KeyOf, parse_request, tenant_of
+from lb.journal import Journal
 from lb.passage import REPLICA_HEADER, Passage
-from lb.policies.choice import Choice, Reason
+from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
+from lb.request_id import REQUEST_ID_HEADER
 from lb.retry_budget import RetryBudget
 from lb.router import Router
 from lb.settings import Patience
@@ -43,7 +45,8 @@ class Parts:
     router: Router
     waiting: WaitingRoom
     upstream: Upstream
-    counters: Counters
+    door: Door
+    journal: Journal
     retries: RetryBudget
     patience: Patience
     queue_s: float
@@ -62,7 +65,7 @@ class Exchange(Passage):
         "_number",
         "_parts",
         "_queued",
-        "_reason",
+        "_record",
         "_replica",
         "_request",
         "_retried",
@@ -72,10 +75,11 @@ class Exchange(Passage):
     def __init__(self, parts: Parts, client: ClientConnection, incoming: Incoming) -> None:
         super().__init__(parts.upstream, client, incoming)
         self._parts = parts
+        self._record = record = parts.journal.begun(client, incoming)
+        self._more = ((REQUEST_ID_HEADER, record.request_id),)
         self._request: Request
         self._tenant = b""
         self._replica: Replica | None = None
-        self._reason: Reason
         self._number = 0
         self._flight: Flight | None = None
         self._queued = False
@@ -84,11 +88,14 @@ class Exchange(Passage):
     def start(self) -> None:
         incoming, parts = self._incoming, self._parts
         try:
+            self._record.tenant = parts.door.admit(incoming.headers)
+            self._headers = parts.door.outgoing(self._record.headers)
             if incoming.method != b"POST":
                 raise method_not_allowed(incoming.method, incoming.target)
             self._request = request = parse_request(incoming, parts.key_of)
             parts.retries.earn()
             choice = parts.router.choose(request, incoming.complete_s)
+            self._record.asked(request)
             if choice is None or parts.waiting.waits(request.model):
                 self._wait()
             else:
@@ -99,6 +106,7 @@ class Exchange(Passage):
     def place_free(self) -> None:
         """The waiting room calls."""
         self._queued = False
+        self._record.waited()
         self.deadline_s = math.inf
         try:
             choice = self._parts.router.choose(self._request, time.monotonic())
@@ -120,26 +128,33 @@ class Exchange(Passage):
             self.failed(TooSlowError(f"{waited} within the time allowed"))
 
     def _wait(self) -> None:
-        self._tenant = tenant_of(self._incoming.headers)
+        tenant = self._record.tenant
+        self._tenant = tenant_of(self._incoming.headers) if tenant is None else tenant
         if not self._parts.waiting.enter(self._request.model, self._tenant, self):
             raise too_many_requests("Every replica is full, and so is the queue")
         self._queued = True
+        self._record.waits()
         self.deadline_s = self._incoming.complete_s + self._parts.queue_s
 
     def _leave_queue(self) -> None:
         if self._queued:
             self._queued = False
+            self._record.waited()
             self._parts.waiting.leave(self._request.model, self._tenant, self)
 
     def _attempt(self, choice: Choice) -> None:
-        replica, self._reason = choice
-        self._replica = replica
+        self._replica = replica = choice.replica
         now_s = time.monotonic()
         self._number = replica.breaker.sent(now_s)
         self._flight = self._parts.fleet.begin(replica, self._request)
-        self._more = ((REPLICA_HEADER, replica.name_bytes),)
+        self._record.attempt(replica.name, choice.reason)
+        request_id = self._record.request_id
+        self._more = ((REQUEST_ID_HEADER, request_id), (REPLICA_HEADER, replica.name_bytes))
         self.deadline_s = now_s + self._parts.patience.first_byte_s
         self.send(replica.endpoint)
+
+    def sent(self) -> None:
+        self._record.sent()
 
     def begun(self, status: int) -> bool:
         assert self._flight is not None
@@ -147,9 +162,12 @@ class Exchange(Passage):
         self._flight.answered()
         if status not in _FAILURES:
             self._replica.breaker.succeeded(self._number, time.monotonic())
-            return True
-        self._replica.breaker.failed(self._number, time.monotonic())
-        return not (status in _UNAVAILABLE and self._try_another())
+        else:
+            self._replica.breaker.failed(self._number, time.monotonic())
+            if status in _UNAVAILABLE and self._try_another():
+                return False
+        self._record.begun()
+        return True
 
     def passed(self) -> None:
         self.deadline_s = time.monotonic() + self._parts.patience.stall_s
@@ -157,7 +175,7 @@ class Exchange(Passage):
     def failed(self, error: UpstreamError) -> None:
         replica = self._replica
         assert replica is not None
-        self._parts.counters.upstream_error(replica.name, error.kind)
+        self._record.failed(error.kind)
         logger.warning("replica %s %s", replica.name, error)
         replica.breaker.failed(self._number, time.monotonic())
         if isinstance(error, ConnectFailedError):
@@ -175,7 +193,7 @@ class Exchange(Passage):
         if other is None or not parts.retries.spend():
             return False
         self._retried = True
-        parts.counters.retry(replica.name)
+        self._record.retried()
         self.drop_upstream()
         self._land()
         self._attempt(other)
@@ -183,19 +201,24 @@ class Exchange(Passage):
 
     def ended(self, status: int) -> None:
         self._leave_queue()
-        replica = self._replica
-        if replica is None:
-            self._parts.counters.request("", "", status)
-            return
-        if status == CLIENT_LEFT and not self.status:
-            replica.breaker.abandoned(self._number)
-        self._parts.counters.request(replica.name, self._request.model, status)
+        if self._replica is not None and status == CLIENT_LEFT and not self.status:
+            self._replica.breaker.abandoned(self._number)
+        self._parts.journal.ended(self._record, status, self.body_bytes)
         self._land()
+
+    def refuse(self, error: ApiError) -> None:
+        self._record.refused(error)
+        super().refuse(error)
+
+    def cut(self, error: ApiError) -> None:
+        self._record.error = error
+        super().cut(error)
 
     def _land(self) -> None:
         flight, self._flight = self._flight, None
         if flight is not None and self._replica is not None:
             flight.end()
+            self._record.landed()
             self._parts.waiting.call()
 
 

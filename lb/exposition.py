@@ -1,10 +1,13 @@
-"""Prometheus text format, written."""
+"""Prometheus text format, written from plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
+
+from lb.values import Tree, Values
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -12,22 +15,47 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A metric with its samples: pairs of labels and value."""
+class Metric:
+    """What is exported under `name`. `bounds` are a histogram's upper ones, without +Inf."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
     help: str
-    samples: tuple[tuple[Mapping[str, str], float], ...]
+    bounds: tuple[float, ...] = ()
 
 
-def render(families: Iterable[Family]) -> str:
-    return "".join(line for family in families for line in _lines(family))
+def render(metrics: Iterable[Metric], values: Values) -> str:
+    """The exposition of `metrics`; one without values is left out but for its help."""
+    return "".join(line for metric in metrics for line in _lines(metric, values))
 
 
-def _lines(family: Family) -> Iterable[str]:
-    yield f"# HELP {family.name} {family.help}\n"
-    yield f"# TYPE {family.name} {family.kind}\n"
-    for labels, value in family.samples:
-        pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in labels.items())
-        yield f"{family.name}{{{pairs}}} {value:.15g}\n"
+def _lines(metric: Metric, values: Values) -> Iterator[str]:
+    yield f"# HELP {metric.name} {metric.help}\n"
+    yield f"# TYPE {metric.name} {metric.kind}\n"
+    edges = [f"{bound:g}" for bound in metric.bounds] + ["+Inf"]
+    for labels, leaf in _leaves(values.get(metric.name, {}), metric.labels, ""):
+        if isinstance(leaf, list):
+            yield from _histogram(metric.name, labels, edges, leaf)
+        else:
+            yield f"{metric.name}{{{labels}}} {leaf:.15g}\n"
+
+
+def _leaves(tree: Tree, names: Sequence[str], labels: str) -> Iterator[tuple[str, Tree]]:
+    """Each leaf and its labels as text."""
+    if not isinstance(tree, dict):
+        yield labels, tree
+        return
+    name, *others = names
+    separator = "," if labels else ""
+    for value, subtree in tree.items():
+        label = f'{labels}{separator}{name}="{value.translate(_ESCAPES)}"'
+        yield from _leaves(subtree, others, label)
+
+
+def _histogram(name: str, labels: str, edges: Sequence[str], leaf: list[float]) -> Iterator[str]:
+    *counts, total = leaf
+    for edge, count in zip(edges, accumulate(counts), strict=True):
+        yield f'{name}_bucket{{{labels},le="{edge}"}} {count:.15g}\n'
+    yield f"{name}_sum{{{labels}}} {total:.15g}\n"
+    yield f"{name}_count{{{labels}}} {sum(counts):.15g}\n"

@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lb.apierror import no_healthy_replica, replica_failed
+from lb.apierror import ApiError, no_healthy_replica, replica_failed
 from lb.downstream import ClientConnection, Incoming, Limits
 from lb.endpoint import Endpoint
 from lb.exchange import Exchange, Parts
 from lb.passage import Passage
+from lb.request_id import REQUEST_ID_HEADER
 from lb.upstream import UpstreamError
 
 # What does not end by itself at the end is broken off within this time.
 _BREAK_S = 1.0
+# What needs no API key: probes and scrapes have none.
+_OPEN = frozenset({b"/health", b"/ready", b"/metrics"})
 
 
 class Gateway:
     """Generation goes to replicas, everything else to the control plane at `control`."""
 
-    def __init__(self, parts: Parts, control: Endpoint, limits: Limits) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        control: Endpoint,
+        limits: Limits,
+    ) -> None:
         self._parts = parts
         self._control = control
         self._limits = limits
@@ -29,7 +37,7 @@ class Gateway:
     def connection(self) -> ClientConnection:
         """The protocol of a client that has connected."""
         connection = ClientConnection(
-            self._exchange_for, self._unanswered, self._connections, self._limits
+            self._exchange_for, self._parts.journal.unanswered, self._connections, self._limits
         )
         connection.leaving = self._leaving
         return connection
@@ -68,23 +76,33 @@ class Gateway:
             return Exchange(self._parts, client, incoming)
         return _ControlPassage(self._control, self._parts, client, incoming)
 
-    def _unanswered(self, status: int) -> None:
-        self._parts.counters.request("", "", status)
-
 
 class _ControlPassage(Passage):
     """A request to the balancer itself."""
 
-    __slots__ = ("_control",)
+    __slots__ = ("_control", "_parts", "_record")
 
     def __init__(
         self, control: Endpoint, parts: Parts, client: ClientConnection, incoming: Incoming
     ) -> None:
         super().__init__(parts.upstream, client, incoming)
         self._control = control
+        self._parts = parts
+        self._record = parts.journal.begun(client, incoming)
+        self._more = ((REQUEST_ID_HEADER, self._record.request_id),)
 
     def start(self) -> None:
-        self.send(self._control)
+        incoming = self._incoming
+        try:
+            if incoming.target.partition(b"?")[0] not in _OPEN:
+                self._record.tenant = self._parts.door.admit(incoming.headers)
+        except ApiError as error:
+            self.refuse(error)
+        else:
+            self.send(self._control)
+
+    def sent(self) -> None:
+        pass
 
     def begun(self, _status: int) -> bool:
         return True
@@ -98,5 +116,9 @@ class _ControlPassage(Passage):
     def failed(self, error: UpstreamError) -> None:
         self.cut(replica_failed("control plane", str(error)))
 
+    def refuse(self, error: ApiError) -> None:
+        self._record.refused(error)
+        super().refuse(error)
+
     def ended(self, status: int) -> None:
-        pass
+        self._parts.journal.log(self._record, status, self.body_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -64,14 +65,17 @@ def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | N
 
 
 def tenant_of(headers: Iterable[Header]) -> bytes:
-    """Who asks: by the header for it, else by the API key; b"" for all others together."""
+    """Who asks: by the header for it, else by the API key; b"" for all others together.
+
+    Of a key there is a hash, because tenants are named in logs.
+    """
     key = b""
     for name, value in headers:
         if name == TENANT_HEADER:
             return value
         if name == b"authorization":
             key = value
-    return key
+    return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""
 
 
 KEYS: Mapping[str, KeyOf] = {"prefix": prefix_key, "session": session_key}

@@ -14,10 +14,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from lb.counters import Snapshot
 from lb.endpoint import Endpoint, authority
 from lb.fleet import Fleet
+from lb.metrics import GAUGES
 from lb.replicas import Replica
+from lb.values import Values, merge
 
 logger = logging.getLogger("lb")
 
@@ -37,8 +38,9 @@ class Hub:
         self._workers: set[asyncio.StreamWriter] = set()
         self._news: dict[Replica, None] = {}
         self._answers: dict[asyncio.StreamWriter, asyncio.Future[None]] = {}
-        # The last counts of each worker there ever was, by its process.
-        self._snapshots: dict[int, Snapshot] = {}
+        # The last counts of each worker, and the sum of those of workers that have ended.
+        self._snapshots: dict[asyncio.StreamWriter, Values] = {}
+        self._ended: Values = {}
 
     @contextlib.asynccontextmanager
     async def listening(self, path: str) -> AsyncIterator[None]:
@@ -61,10 +63,10 @@ class Hub:
         while self._workers:
             await asyncio.sleep(_RETRY_S)
 
-    async def snapshots(self) -> list[Snapshot]:
+    async def snapshots(self) -> list[Values]:
         """The counts of all workers, also of those that have ended."""
         await asyncio.gather(*(self._ask(worker) for worker in tuple(self._workers)))
-        return list(self._snapshots.values())
+        return [self._ended, *self._snapshots.values()]
 
     async def _ask(self, worker: asyncio.StreamWriter) -> None:
         answer = self._answers.get(worker)
@@ -85,15 +87,22 @@ class Hub:
         finally:
             self._workers.discard(worker)
             self._answered(worker)
+            self._close_books(worker)
             worker.close()
 
     def _heed(self, worker: asyncio.StreamWriter, message: Mapping[str, Any]) -> None:
         if "counts" in message:
-            self._snapshots[message["process"]] = message["counts"]
+            self._snapshots[worker] = message["counts"]
             self._answered(worker)
         elif (replica := self._fleet.find(_endpoint(message["lost"]))) is not None:
             replica.mark_unhealthy(message["reason"])
             self._fleet.changed(replica)
+
+    def _close_books(self, worker: asyncio.StreamWriter) -> None:
+        """Keep what a worker has counted. What it had under way ended with it."""
+        last = self._snapshots.pop(worker, {})
+        counts = {name: values for name, values in last.items() if name not in GAUGES}
+        self._ended = merge([self._ended, counts])
 
     def _answered(self, worker: asyncio.StreamWriter) -> None:
         answer = self._answers.pop(worker, None)
@@ -117,21 +126,19 @@ class Hub:
 class Spoke:
     """A worker's end: a context that keeps `fleet` as the control plane knows it.
 
-    `process` tells this worker from all others there ever were, `counts` is asked for what
-    it has counted, `forget` is called with endpoints that are gone for good.
+    `counts` is asked for what this worker has counted, `forget` is called with endpoints
+    that are gone for good.
     """
 
     def __init__(
         self,
         fleet: Fleet,
         path: str,
-        process: int,
-        counts: Callable[[], Snapshot],
+        counts: Callable[[], Values],
         forget: Callable[[Endpoint], None],
     ) -> None:
         self._fleet = fleet
         self._path = path
-        self._process = process
         self._counts = counts
         self._forget = forget
         self._writer: asyncio.StreamWriter | None = None
@@ -181,7 +188,7 @@ class Spoke:
             _send(self._writer, {"lost": _address(replica.endpoint), "reason": reason})
 
     def _send_counts(self, writer: asyncio.StreamWriter) -> None:
-        _send(writer, {"process": self._process, "counts": self._counts()})
+        _send(writer, {"counts": self._counts()})
 
 
 def _news(replicas: Iterable[Replica]) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from abc import ABC, abstractmethod
 from lb.apierror import ApiError
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.endpoint import Endpoint
-from lb.http1 import LAST_CHUNK, Header, answer_head, chunk, request_head
+from lb.http1 import HOP_BY_HOP, LAST_CHUNK, Header, answer_head, chunk, request_head
+from lb.request_id import REQUEST_ID_HEADER
 from lb.upstream import Connection, ConnectionLostError, Upstream, UpstreamError
 
-# Which replica answered; a replica's own header of that name does not get through.
+# Which replica answered.
 REPLICA_HEADER = b"x-lb-replica"
+# What a replica says of these does not get through.
+_NOT_PASSED_ON = HOP_BY_HOP | {REPLICA_HEADER, REQUEST_ID_HEADER}
 
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -23,7 +26,8 @@ class Passage(ABC):
 
     The head of the answer is held back until its body begins: vLLM sends it before the
     prompt is even scheduled, and until a byte has reached the client all can be tried
-    again. `status` is 0 until then. At `deadline_s` there is something for `expire`.
+    again. `status` is 0 until then. `body_bytes` of the answer have come so far. At
+    `deadline_s` there is something for `expire`.
     """
 
     __slots__ = (
@@ -33,20 +37,24 @@ class Passage(ABC):
         "_connecting",
         "_connection",
         "_endpoint",
+        "_headers",
         "_incoming",
         "_keep_alive",
         "_more",
         "_upstream",
+        "body_bytes",
         "deadline_s",
         "status",
     )
 
     def __init__(self, upstream: Upstream, client: ClientConnection, incoming: Incoming) -> None:
         self.status = 0
+        self.body_bytes = 0
         self.deadline_s = math.inf
         self._upstream = upstream
         self._client = client
         self._incoming = incoming
+        self._headers = incoming.headers
         self._keep_alive = incoming.keep_alive
         self._endpoint: Endpoint
         self._connection: Connection | None = None
@@ -60,6 +68,10 @@ class Passage(ABC):
     @abstractmethod
     def start(self) -> None:
         """Choose where to `send`, or `refuse`."""
+
+    @abstractmethod
+    def sent(self) -> None:
+        """The request is on its way; said again if a connection turns out to be dead."""
 
     @abstractmethod
     def begun(self, status: int) -> bool:
@@ -150,6 +162,7 @@ class Passage(ABC):
             self._client.write(chunk(data) + LAST_CHUNK if data else LAST_CHUNK)
         else:
             self._client.write(chunk(data))
+        self.body_bytes += len(data)
         if complete:
             self._connection = None
             self.ended(self.status)
@@ -170,12 +183,9 @@ class Passage(ABC):
 
     def _begin_answer(self, connection: Connection, data: bytes, complete: bool) -> None:
         self.status = connection.status
-        headers = [header for header in connection.headers if header[0] != REPLICA_HEADER]
-        self._answer_headers = headers
+        self._answer_headers = headers = connection.headers
         more = [*self._more]
-        if self.status not in _WITHOUT_BODY and not any(
-            name == b"content-length" for name, _ in headers
-        ):
+        if self.status not in _WITHOUT_BODY and b"content-length" not in dict(headers):
             if complete:
                 more.append((b"content-length", b"%d" % len(data)))
             elif self._incoming.http10:
@@ -185,7 +195,7 @@ class Passage(ABC):
                 more.append((b"transfer-encoding", b"chunked"))
         if not self._keep_alive:
             more.append((b"connection", b"close"))
-        head = answer_head(self.status, headers, more)
+        head = answer_head(self.status, headers, more, _NOT_PASSED_ON)
         self._client.write(head + (chunk(data) if self._chunked else data))
 
     def _connect(self) -> None:
@@ -205,9 +215,10 @@ class Passage(ABC):
         self._connection = connection
         incoming, authority = self._incoming, self._endpoint.authority
         head = request_head(
-            incoming.method, incoming.target, authority, incoming.headers, len(incoming.body)
+            incoming.method, incoming.target, authority, self._headers, len(incoming.body)
         )
         connection.send(head + incoming.body, self)
+        self.sent()
 
     def drop_upstream(self) -> None:
         """Let go of the upstream, which ends its work on this request."""

@@ -6,8 +6,7 @@ import logging
 import math
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
@@ -23,8 +22,7 @@ TURN = 2**20
 _FOREIGN_WEIGHT = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a policy may know of a request.
 
     `key` stands for what the policy keeps together (a prefix, a session); None when

@@ -14,14 +14,16 @@ import uvloop
 from lb.cluster import serve_cluster
 from lb.control import Status, create_control
 from lb.controlplane import http_at, watching
-from lb.counters import Counters, Snapshot
+from lb.counters import Counters
 from lb.dataplane import data_plane
 from lb.endpoint import Endpoint
 from lb.fleet import Fleet
+from lb.gauges import snapshot
 from lb.replicas import Replica
 from lb.settings import Settings
 from lb.stopping import Stopping
 from lb.upstream import Upstream
+from lb.values import Values
 
 
 def serve(settings: Settings, listeners: Sequence[socket.socket]) -> None:
@@ -49,14 +51,14 @@ async def serving(
     """A balancer on `listener`, which it closes at the end."""
     stopping = stopping or Stopping()
     fleet = Fleet(slow_start_s=settings.slow_start_s)
-    upstream, counters, status = Upstream(), Counters(), Status()
+    upstream, counters, status = Upstream(settings.replica_key), Counters(), Status()
 
     def gone(replicas: Iterable[Replica]) -> None:
         for replica in replicas:
             upstream.forget(replica.endpoint)
 
-    async def snapshots() -> list[Snapshot]:
-        return [counters.snapshot()]
+    async def snapshots() -> list[Values]:
+        return [snapshot(counters, fleet)]
 
     app = create_control(settings.policy, fleet, snapshots, status)
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lb.discovery import Source
 from lb.downstream import Limits
@@ -45,6 +46,9 @@ class Settings:
     A replica that comes up gets its full share after `slow_start_s`. When asked to stop,
     the balancer lets clients in for `drain_delay_s` more, then lets what is under way end
     within `grace_s`.
+
+    `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need one of
+    those; with `replica_key` replicas get that in place of what clients have.
     """
 
     policy: str
@@ -58,3 +62,6 @@ class Settings:
     slow_start_s: float = SLOW_START_S
     drain_delay_s: float = 0.0
     grace_s: float = GRACE_S
+    access_log: str | None = None
+    api_keys: Path | None = None
+    replica_key: str | None = field(default=None, repr=False)

@@ -23,6 +23,7 @@ from lb.apierror import (
     request_timeout,
 )
 from lb.downstream.incoming import Incoming, objection
+from lb.endpoint import authority
 from lb.http1 import CONTINUE, Header
 
 # The status that is counted for a client that left before its answer; never sent.
@@ -78,15 +79,15 @@ class Exchange(Protocol):
 class ClientConnection(asyncio.Protocol):
     """Reads requests and gets each an exchange; answers itself only what is no request.
 
-    `unanswered` is called with the status of what never became an exchange. `deadline_s`
-    is when `expire` has something to do. While `leaving`, answers say that the connection
-    ends with them.
+    `unanswered` is called with what never became an exchange: its status, and the code of
+    the error that it was answered with. `deadline_s` is when `expire` has something to do.
+    While `leaving`, answers say that the connection ends with them.
     """
 
     def __init__(
         self,
         exchange_for: Callable[[ClientConnection, Incoming], Exchange],
-        unanswered: Callable[[int], None],
+        unanswered: Callable[[ClientConnection, int, str | None], None],
         connections: set[ClientConnection],
         limits: Limits,
     ) -> None:
@@ -97,6 +98,7 @@ class ClientConnection(asyncio.Protocol):
         self._unanswered = unanswered
         self._connections = connections
         self._limits = limits
+        self.write: Callable[[bytes], None]
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
         self._busy = False
@@ -104,6 +106,7 @@ class ClientConnection(asyncio.Protocol):
         self._full = False
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
+        self._http10 = False
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._body: list[bytes] = []
@@ -114,8 +117,11 @@ class ClientConnection(asyncio.Protocol):
 
     # For the exchange.
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
+    @property
+    def peer(self) -> str:
+        """The client's address and port."""
+        host, port, *_ = self._transport.get_extra_info("peername")
+        return authority(host, port)
 
     def done(self, *, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close."""
@@ -180,6 +186,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not registered as asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         self._connections.add(self)
         self.deadline_s = time.monotonic() + self._limits.head_s
 
@@ -211,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
         self._connections.discard(self)
         self._waiting.clear()
         if self._in_body and self._refusal is None:
-            self._unanswered(CLIENT_LEFT)
+            self._unanswered(self, CLIENT_LEFT, None)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_client_lost()
@@ -247,8 +254,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
+        version = self._parser.get_http_version()
+        self._http10 = version == "1.0"
         if self._refusal is None:
-            version = self._parser.get_http_version()
             self._refusal = objection(self._target, self._headers, version)
         waits = (b"expect", b"100-continue") in self._headers
         if waits and self._refusal is None and not self._busy:
@@ -265,15 +273,14 @@ class ClientConnection(asyncio.Protocol):
         self._in_body = False
         if self._refusal is not None:
             return
-        body = self._body
         incoming = Incoming(
-            method=self._parser.get_method(),
-            target=self._target,
-            headers=self._headers,
-            body=body[0] if len(body) == 1 else b"".join(body),
-            keep_alive=self._parser.should_keep_alive() and not self.leaving,
-            http10=self._parser.get_http_version() == "1.0",
-            complete_s=time.monotonic(),
+            self._parser.get_method(),
+            self._target,
+            self._headers,
+            b"".join(self._body),
+            self._parser.should_keep_alive() and not self.leaving,
+            self._http10,
+            time.monotonic(),
         )
         if not self._busy:
             self._start(incoming)
@@ -291,7 +298,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answer with `error` and take no more requests."""
-        self._unanswered(error.status)
+        self._unanswered(self, error.status, error.code)
         self._transport.write(error.answer(keep_alive=False))
         self._transport.write_eof()
         self.deadline_s = time.monotonic() + self._limits.linger_s

@@ -17,9 +17,13 @@ _IDLE_LIMIT_S = 4.0
 
 
 class Upstream:
-    """Connections to all replicas. Belongs to the event loop that it is used on."""
+    """Connections to all replicas. Belongs to the event loop that it is used on.
 
-    def __init__(self) -> None:
+    `key` authorises what is asked with `get`.
+    """
+
+    def __init__(self, key: str | None = None) -> None:
+        self._authorization = "" if key is None else f"authorization: Bearer {key}\r\n"
         self._idle: dict[Endpoint, list[Connection]] = {}
 
     def take(self, endpoint: Endpoint) -> Connection | None:
@@ -55,8 +59,8 @@ class Upstream:
 
     async def get(self, endpoint: Endpoint, path: str, limit_bytes: int) -> bytes:
         """The body of a GET. Raises UpstreamError, also for any status but 200."""
-        head = f"GET {path} HTTP/1.1\r\nhost: {endpoint.authority}\r\n\r\n"
-        message = head.encode("ascii")
+        head = f"GET {path} HTTP/1.1\r\nhost: {endpoint.authority}\r\n"
+        message = f"{head}{self._authorization}\r\n".encode("ascii")
         kept = self.take(endpoint)
         if kept is not None:
             try:

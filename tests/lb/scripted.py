@@ -84,6 +84,7 @@ class ScriptedReplica:
         self.open = 0
         self.polls = 0
         self.checks = 0
+        self.poll_headers: dict[str, str] = {}
         self.connections = 0
         self.url = ""
         self._server: asyncio.Server
@@ -154,6 +155,7 @@ class ScriptedReplica:
                 self.open -= 1
         elif target == "/v1/models":
             self.polls += 1
+            self.poll_headers = headers
             entries = [{"id": name, "object": "model", "root": self.url} for name in self.models]
             writer.write(answer(json.dumps({"object": "list", "data": entries}).encode()))
         elif target == "/health":

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from lb.settings import Admission
+from tests.lb.scrape import value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +83,7 @@ async def test_models_take_turns_where_all_replicas_together_are_full() -> None:
         first = asyncio.create_task(lb.post(model="a"))
         await replica.called.wait()
         rest = [asyncio.create_task(lb.post(model=model)) for model in "aaabb"]
-        while await _queued(lb.client) < len(rest):
+        while await _queued(lb.client, "a") + await _queued(lb.client, "b") < len(rest):
             await asyncio.sleep(0.01)
         for _ in range(6):
             await gate.let_one_through()
@@ -180,10 +181,8 @@ async def _post_as(client: httpx.AsyncClient, tenant: str, number: int) -> httpx
     return await client.post("/v1/completions", json=body, headers={"x-tenant": tenant})
 
 
-async def _queued(client: httpx.AsyncClient) -> int:
-    count = (await client.get("/health")).json()["queued"]
-    assert isinstance(count, int)
-    return count
+async def _queued(client: httpx.AsyncClient, model: str = "m") -> float:
+    return value((await client.get("/metrics")).text, "lb_requests_queued", model=model)
 
 
 async def _first_done(

@@ -29,6 +29,8 @@ async def test_health_tells_what_is_known_of_each_replica() -> None:
     assert facts[alive.url] == {
         "url": alive.url,
         "healthy": True,
+        "draining": False,
+        "weight": 1.0,
         "models": ["tiny"],
         "in_flight": 0,
         "waiting": 4.0,
@@ -38,12 +40,57 @@ async def test_health_tells_what_is_known_of_each_replica() -> None:
     assert facts[dead.url]["metrics_age_s"] is None
 
 
-async def test_health_is_503_without_a_healthy_replica() -> None:
-    async with ScriptedReplica() as dead:
-        await dead.die()
-        async with balancer(dead.url) as lb:
-            response = await lb.client.get("/health")
-    assert (response.status_code, response.json()["status"]) == (503, "unavailable")
+async def test_it_is_alive_but_not_ready_without_a_healthy_replica() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
+        ready = await lb.client.get("/ready")
+        await replica.die()
+        await lb.until(replica.url, healthy=False)
+        unready = await lb.client.get("/ready")
+        alive = await lb.client.get("/health")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+    assert (alive.status_code, alive.json()["status"]) == (200, "unavailable")
+    assert unready.status_code == 503
+    assert unready.headers["retry-after"] == "1"
+    assert unready.json()["error"] == {
+        "message": "No replica is healthy",
+        "type": "server_error",
+        "code": "not_ready",
+        "param": None,
+    }
+
+
+async def test_a_model_is_looked_up_by_its_name_which_may_have_slashes() -> None:
+    async with (
+        ScriptedReplica(models=["org/model", "m"]) as replica,
+        balancer(replica.url) as lb,
+    ):
+        listed = (await lb.client.get("/v1/models")).json()["data"]
+        plain = await lb.client.get("/v1/models/org/model")
+        escaped = await lb.client.get("/v1/models/org%2Fmodel")
+        unknown = await lb.client.get("/v1/models/org")
+    assert plain.json() == escaped.json() == listed[0]
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/v2/models", 404, "not_found"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+        ("GET", "/v1/completions", 405, "method_not_allowed"),
+    ],
+)
+async def test_what_is_not_there_is_an_error_as_openai_words_it(
+    method: str, path: str, status: int, code: str
+) -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
+        response = await lb.client.request(method, path)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+    assert set(error) == {"message", "type", "code", "param"}
 
 
 async def test_models_are_the_union_of_the_replicas_each_once() -> None:
@@ -139,20 +186,3 @@ async def test_a_replica_without_metrics_is_served_all_the_same() -> None:
     async with ScriptedReplica(metrics=b"<html>") as replica, balancer(replica.url) as lb:
         assert (await lb.post()).status_code == 200
         assert (await lb.replicas())[replica.url]["waiting"] is None
-
-
-async def test_requests_are_counted_by_replica_model_and_status() -> None:
-    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
-        await lb.post()
-        await lb.post()
-        await lb.post(model="unknown")
-        response = await lb.client.get("/metrics")
-    lines = response.text.splitlines()
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert f'lb_requests_total{{replica="{replica.name}",model="m",status="200"}} 2' in lines
-    assert 'lb_requests_total{replica="",model="",status="404"} 1' in lines
-    assert f'lb_requests_in_flight{{replica="{replica.name}"}} 0' in lines
-    names = {line.partition("{")[0] for line in lines if not line.startswith("#")}
-    for name in names:
-        assert any(line.startswith(f"# HELP {name} ") for line in lines)
-        assert any(line.startswith(f"# TYPE {name} ") for line in lines)

@@ -50,6 +50,11 @@ async def impossible_status(call: Call) -> None:
     await call.send(answer(b"{}", status="777 Jackpot"))
 
 
+async def impossible_status_with_a_broken_body(call: Call) -> None:
+    head = b"HTTP/1.1 777 Jackpot\r\ntransfer-encoding: chunked\r\n\r\n"
+    await call.send(head + b"2\r\n{}\r\nnonsense")
+
+
 async def endless_head(call: Call) -> None:
     await call.send(b"HTTP/1.1 200 OK\r\n" + b"x-padding: " + b"x" * 100_000)
 
@@ -78,8 +83,8 @@ async def test_a_request_that_got_no_byte_is_answered_by_another_replica(
     assert response.headers["x-lb-replica"] == good.name
     assert bad.calls
     assert len(good.calls) == 1
-    assert f'lb_retries_total{{replica="{bad.name}"}} 1\n' in metrics
-    assert f'lb_upstream_errors_total{{replica="{bad.name}",kind="lost"}} 1\n' in metrics
+    assert f'lb_retries_total{{replica="{bad.name}",model="m"}} 1\n' in metrics
+    assert f'lb_upstream_errors_total{{replica="{bad.name}",model="m",kind="lost"}} 1\n' in metrics
 
 
 async def test_a_request_is_retried_only_once() -> None:
@@ -132,7 +137,10 @@ async def test_no_replica_left_is_a_503_that_says_so() -> None:
     assert second.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("failing", [garbage, impossible_status, endless_head])
+@pytest.mark.parametrize(
+    "failing",
+    [garbage, impossible_status, impossible_status_with_a_broken_body, endless_head],
+)
 async def test_what_is_not_http_is_a_502_and_not_repeated(failing: Behaviour) -> None:
     async with (
         ScriptedReplica(failing) as bad,
@@ -181,7 +189,7 @@ async def test_a_replica_that_is_unavailable_is_passed_over() -> None:
     assert statuses == [200] * 20
     # After three in a row it is left alone.
     assert len(bad.calls) == 3
-    assert f'lb_retries_total{{replica="{bad.name}"}} 3\n' in metrics
+    assert f'lb_retries_total{{replica="{bad.name}",model="m"}} 3\n' in metrics
 
 
 async def test_the_answer_of_the_last_replica_is_passed_on_whatever_it_is() -> None:
@@ -206,7 +214,7 @@ async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
         await lb.until(hung.url, in_flight=0)
         metrics = await lb.metrics()
     assert response.headers["x-lb-replica"] == good.name
-    assert f'lb_upstream_errors_total{{replica="{hung.name}",kind="slow"}} 1\n' in metrics
+    assert f'lb_upstream_errors_total{{replica="{hung.name}",model="m",kind="slow"}} 1\n' in metrics
 
 
 async def test_a_stream_that_stalls_ends_with_an_error_event() -> None:

@@ -1,0 +1,121 @@
+"""The access log: a JSON object in a line for each request.
+
+Lines are gathered and written in batches by a thread: a slow disk, or a pipe that nobody
+empties, must not hold up the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+from collections.abc import Iterable, Iterator, Mapping
+from queue import SimpleQueue
+from threading import Thread
+
+import orjson
+
+from lb.errors import UserError
+
+logger = logging.getLogger("lb")
+
+_BATCH_BYTES = 64 * 1024
+# Batches that wait for the disk before lines are thrown away.
+_MOST_BATCHES = 64
+_LAST_WRITE_S = 2.0
+_STDOUT = 1
+
+
+class AccessLog:
+    """Appends to `target`, a path, or "-" for stdout. Raises UserError if it cannot be.
+
+    Lines that cannot be written are lost, with one warning until the next success.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._name = "stdout" if target == "-" else target
+        self._file = _STDOUT if target == "-" else _open(target)
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._lost = 0
+        self._torn = False
+        self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
+        self._writer = Thread(target=self._write_batches, name="access-log", daemon=True)
+        self._writer.start()
+
+    def write(self, entry: Mapping[str, object]) -> None:
+        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        self._lines.append(line)
+        self._bytes += len(line)
+        if self._bytes >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what has been gathered."""
+        lines, self._lines, self._bytes = self._lines, [], 0
+        if self._batches.qsize() >= _MOST_BATCHES:
+            self._lose(len(lines), "it is written more slowly than requests end")
+        elif lines:
+            self._batches.put(lines)
+
+    def close(self) -> None:
+        """Write what is left, unless that takes too long."""
+        self.flush()
+        self._batches.put(None)
+        self._writer.join(_LAST_WRITE_S)
+
+    def _lose(self, count: int, reason: str) -> None:
+        if not self._lost:
+            logger.warning("lines of the access log to %s are lost: %s", self._name, reason)
+        self._lost += count
+
+    # In the thread.
+
+    def _write_batches(self) -> None:
+        while (lines := self._batches.get()) is not None:
+            lost = self._lost
+            for piece in _pieces(lines):
+                self._append(piece)
+            if lost and lost == self._lost and self._batches.qsize() < _MOST_BATCHES // 2:
+                logger.info("the access log is written again, %d lines were lost", lost)
+                self._lost = 0
+        if self._file != _STDOUT:
+            os.close(self._file)
+
+    def _append(self, piece: bytes) -> None:
+        whole = b"\n" + piece if self._torn else piece
+        rest = memoryview(whole)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            self._torn = False
+        except OSError as error:
+            self._torn = self._torn or len(rest) < len(whole)
+            self._lose(bytes(rest).count(b"\n"), error.strerror or str(error))
+
+
+def check_target(target: str) -> None:
+    """Raises UserError if an access log cannot be written there."""
+    if target != "-":
+        os.close(_open(target))
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    except OSError as error:
+        raise UserError(f"--access-log {path} cannot be written: {error.strerror}") from None
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines together, no more than several processes can append to a pipe without a mix."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if size + len(line) > select.PIPE_BUF and piece:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)

@@ -1,0 +1,53 @@
+"""Who may come in, and what replicas get to see of who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lb.apierror import invalid_api_key
+from lb.generation import TENANT_HEADER
+from lb.http1 import Header
+from lb.keys import KeyFile
+
+_AUTHORIZATION = b"authorization"
+
+
+class Door:
+    """Asks for a key where there are `keys`, and for none where there are not.
+
+    Clients' keys go on to replicas only where the balancer has none to check them
+    against and none of its own, `replica_key`, which replicas get instead.
+    """
+
+    def __init__(self, keys: KeyFile | None = None, replica_key: str | None = None) -> None:
+        self._keys = keys
+        hidden = set()
+        if keys is not None:
+            hidden = {_AUTHORIZATION, TENANT_HEADER}
+        self._shown: tuple[Header, ...] = ()
+        if replica_key is not None:
+            hidden.add(_AUTHORIZATION)
+            self._shown = ((_AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
+        self._hidden = frozenset(hidden)
+
+    def admit(self, headers: Sequence[Header]) -> bytes | None:
+        """The name that belongs to the request's key; None where no keys are asked for.
+
+        Raises ApiError 401.
+        """
+        if self._keys is None:
+            return None
+        given = [value for name, value in headers if name == _AUTHORIZATION]
+        if not given:
+            raise invalid_api_key("An API key is needed: send 'Authorization: Bearer KEY'")
+        scheme, _, key = given[0].partition(b" ")
+        name = self._keys.name(key.strip())
+        if len(given) > 1 or scheme.lower() != b"bearer" or name is None:
+            raise invalid_api_key("The API key is not a known one")
+        return name
+
+    def outgoing(self, headers: list[Header]) -> list[Header]:
+        """The headers of a request as replicas get them."""
+        if not self._hidden:
+            return headers
+        return [header for header in headers if header[0] not in self._hidden] + [*self._shown]

@@ -1,0 +1,116 @@
+"""API keys of clients, kept in a file and in memory as hashes.
+
+A key is looked up by its SHA-256: how long that takes says nothing of the keys.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from lb.errors import UserError
+
+logger = logging.getLogger("lb")
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KEY = re.compile(r"[!-~]+")
+_HASH = re.compile(r"sha256:([0-9a-fA-F]{64})")
+
+
+class KeyFile:
+    """The keys in a file, which is read again when it changes.
+
+    Raises UserError when it cannot be used at first. Later the keys stay what they were
+    until it can be used again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = _stamp(path)
+        self._names = _read(path)
+
+    def name(self, key: bytes) -> bytes | None:
+        """Whose key it is."""
+        return self._names.get(sha256(key).digest())
+
+    def refresh(self) -> None:
+        """Look whether the file has changed."""
+        seen = _stamp(self._path)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._names = _read(self._path)
+        except UserError as error:
+            logger.warning("the API keys stay as they were: %s", error)
+        else:
+            logger.info("read %d API keys from %s", len(self._names), self._path)
+
+
+def parse_keys(text: str, source: str) -> Mapping[bytes, bytes]:
+    """Names by the SHA-256 of the key; `text` has a line `name key` for each.
+
+    In place of the key there may be `sha256:HEX`. Raises UserError, without the key.
+    """
+    names: dict[bytes, bytes] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        where = f"{source} line {number}"
+        if len(words) != 2:
+            raise UserError(f"{where} does not read 'NAME KEY'")
+        name, key = words
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{where}: a name is up to 64 letters, digits, dots, '-' or '_'")
+        digest = _digest(key, where)
+        if digest in names:
+            raise UserError(f"{where}: the key of {name} is given twice")
+        names[digest] = name.encode("ascii")
+    if not names:
+        raise UserError(f"{source} has no keys, give one on each line: NAME KEY")
+    return names
+
+
+def read_key(path: Path) -> str:
+    """The only word of a file. Raises UserError, without the key."""
+    words = _text(path).split()
+    if len(words) != 1 or not _KEY.fullmatch(words[0]):
+        raise UserError(f"{path} does not hold one key of printable ASCII and nothing else")
+    return words[0]
+
+
+def _digest(key: str, where: str) -> bytes:
+    if key.startswith("sha256:"):
+        match = _HASH.fullmatch(key)
+        if match is None:
+            raise UserError(f"{where}: after sha256: there must be 64 hexadecimal digits")
+        return bytes.fromhex(match[1])
+    if not _KEY.fullmatch(key):
+        raise UserError(f"{where}: a key is printable ASCII without spaces")
+    return sha256(key.encode("ascii")).digest()
+
+
+def _read(path: Path) -> Mapping[bytes, bytes]:
+    return parse_keys(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text") from None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one version of a file from the next; None when it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
