@@ -53,7 +53,6 @@ class Settings:
 
     policy: str
     source: Source
-    workers: int = 1
     poll_interval_s: float = 1.0
     seed: int | None = None
     limits: Limits = field(default_factory=Limits)
