@@ -136,8 +136,13 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "model" in metafunc.fixturenames and measured(metafunc.definition):
-        metafunc.parametrize("model", metafunc.config.stash[CONFIG].model_names)
+    """`model` is every selected one in turn, `first_model` only the first of them."""
+    if not measured(metafunc.definition):
+        return
+    names = metafunc.config.stash[CONFIG].model_names
+    for fixture, values in (("model", names), ("first_model", names[:1])):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, values)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

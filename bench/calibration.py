@@ -97,7 +97,7 @@ class Calibration:
         request = schedule.requests[0]
         prompt = plain.make(request.prompt_tokens, request.prompt_seed, self.run_id)
         replica = self.serving((model,))[0]
-        ((sample,),) = self._answers([Load(schedule, replica.url, (prompt,))])
+        ((sample,),) = self._answers([Load(schedule, (prompt,), (replica.url,))])
         if sample.prompt_tokens is None:
             raise UserError(f"{replica.name} reports no token usage, which every metric rests on")
         return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
@@ -148,7 +148,8 @@ class Calibration:
         return self.slots * IN_FLIGHT_PER_SLOT
 
     def _load(self, schedule: Schedule, replica: Replica, salt: str) -> Load:
-        return Load(schedule, replica.url, self.prompts(schedule, f"{salt} {replica.name}"))
+        prompts = self.prompts(schedule, f"{salt} {replica.name}")
+        return Load(schedule, prompts, [replica.url] * len(prompts))
 
     def _answers(self, loads: Sequence[Load]) -> tuple[tuple[Sample, ...], ...]:
         """The samples of each load, in which every request must succeed."""
@@ -160,7 +161,7 @@ class Calibration:
             if failed:
                 raise UserError(
                     f"{len(failed)} of {len(result.samples)} calibration requests to "
-                    f"{load.base_url} failed; first: {failed[0].error} ({failed[0].detail})"
+                    f"{load.urls[0]} failed; first: {failed[0].error} ({failed[0].detail})"
                 )
         return tuple(result.samples for result in results)
 

@@ -6,34 +6,32 @@ arms interleaved on the same schedule -> judge at the agreed looks, stop when de
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from bench.analysis.compare import order
 from bench.analysis.judge import judge
+from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
-from bench.load.drive import run_schedule
+from bench.load.drive import Load, run_load
 from bench.load.outcome import Ending
+from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop
 from bench.profile import Profile
 from bench.progress import Progress
-from bench.records import Replica, Role, Sample, ScenarioFacts, Schedule, Trial, Verdict
+from bench.records import Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
+from bench.slots import BOTH, Slot, slots, trials_in
 from bench.store import TrialStore
 from bench.topology import Arm
 
 # Between trials: what the last answers left to do in engines and balancers gets done.
 SETTLE_S = 0.2
-
-BOTH: tuple[Role, ...] = ("control", "treatment")
-CONTROL: tuple[Role, ...] = ("control",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +57,6 @@ class Question:
         return f"{self.scenario.name} {'+'.join(self.models)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A trial's place: which arm runs, when."""
-
-    block: int
-    position: int
-    role: Role
-
-    def seed(self, run_seed: int, question: str) -> int:
-        """The seed of the trial's schedule: 32 bits of a hash, the same everywhere.
-
-        A block has two schedules, one for its first two trials and one for its last two;
-        so each arm replays both. On one schedule alone, an arm's second trial would
-        repeat what its first has shown.
-        """
-        text = f"{run_seed} {question} {self.block} {self.position // 2}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
-
-
 @dataclass(slots=True)
 class Experiment:
     """Puts questions to an environment whose replicas are up."""
@@ -96,6 +75,8 @@ class Experiment:
         found dead before the first trial; later, the trial that lost it is the last.
         """
         self._require_replicas()
+        for role in roles:
+            self._arm_urls(question, role)
         capacity = self.calibration.capacity(question.scenario.workload, question.models)
         looks = self.plan.profile.looks if roles == BOTH else self.plan.profile.looks[:1]
         trials: list[Trial] = []
@@ -129,15 +110,20 @@ class Experiment:
         schedule = self._schedule(question, seed, capacity)
         salt = f"{question} {slot.block} {slot.position}"
         prompts = self.calibration.prompts(schedule, salt)
-        arm = self.plan.arms[slot.role]
-        url = self.environment.arm_url(arm)
+        serving = self.calibration.serving(question.models)
+        odd = singled_out(serving, slot.turn)
+        past = bypassing(schedule, question.scenario.bypass)
+        odd_urls = {model: replica.url for model, replica in odd.items()}
+        urls = routes(schedule, self._arm_urls(question, slot.role), past, odd_urls)
         time.sleep(SETTLE_S)
-        result = run_schedule(
-            schedule, base_url=url, prompts=prompts, drain_timeout_s=self.plan.profile.drain_s
-        )
+        with self._slowed(question, odd.values()):
+            result = run_load(
+                Load(schedule, prompts, urls), drain_timeout_s=self.plan.profile.drain_s
+            )
+        own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
             run_id=self.plan.run_id,
-            arm=arm.name,
+            arm=self.plan.arms[slot.role].name,
             role=slot.role,
             environment=self.environment.name,
             scenario=question.facts,
@@ -150,17 +136,31 @@ class Experiment:
             concurrency=schedule.concurrency,
             duration_s=schedule.duration_s,
             elapsed_s=result.elapsed_s,
-            replicas=self.calibration.serving(question.models),
-            samples=named(result.samples, self.calibration.replicas),
+            replicas=serving,
+            samples=own,
+            bypassed=bypassed,
             instrument=result.instrument,
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
-            provenance={**self.plan.provenance, "capacity_rps": capacity.rps},
+            provenance={
+                **self.plan.provenance,
+                "capacity_rps": capacity.rps,
+                "slowed": [one.name for one in odd.values()] if question.scenario.slowed else [],
+            },
         )
         self.store.save(trial)
         if result.ending is Ending.INTERRUPTED:
             raise KeyboardInterrupt
         return trial
+
+    def _arm_urls(self, question: Question, role: Role) -> tuple[str, ...]:
+        return self.environment.arm_urls(self.plan.arms[role], question.scenario.balancers)
+
+    def _slowed(
+        self, question: Question, replicas: Iterable[Replica]
+    ) -> AbstractContextManager[None]:
+        share = question.scenario.slowed
+        return nullcontext() if share is None else self.environment.slowed(tuple(replicas), share)
 
     def _schedule(self, question: Question, seed: int, capacity: Capacity) -> Schedule:
         arrival, workload = question.scenario.arrival, question.scenario.workload
@@ -183,29 +183,6 @@ class Experiment:
             arrival=arrival,
             duration_s=duration_s,
         )
-
-
-def named(samples: Sequence[Sample], replicas: Sequence[Replica]) -> tuple[Sample, ...]:
-    """The samples with the names of replicas, which balancers tell by address."""
-    names = {urlsplit(replica.url).netloc: replica.name for replica in replicas}
-    return tuple(
-        replace(sample, replica=names.get(sample.replica, sample.replica))
-        if sample.replica
-        else sample
-        for sample in samples
-    )
-
-
-def slots(blocks: int, roles: tuple[Role, ...]) -> Iterator[Slot]:
-    """The trials of so many blocks in the order in which they run."""
-    for block in range(blocks):
-        for position, role in enumerate(order(block) if roles == BOTH else roles):
-            yield Slot(block, position, role)
-
-
-def trials_in(blocks: int, roles: tuple[Role, ...]) -> int:
-    """How many trials so many blocks have."""
-    return sum(1 for _ in slots(blocks, roles))
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:

@@ -28,11 +28,20 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """The beginning that all prompts with the same one share within a trial."""
+
+    tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRequest:
     """One request of a schedule: when it is due and what it asks for.
 
     `at_s` is the intended arrival; in a closed loop it is 0.0 and the order counts.
-    `prompt_seed` determines the prompt's text together with `prompt_tokens`.
+    `prompt_seed` determines the prompt's text together with `prompt_tokens`, which
+    includes those of the `prefix`.
     """
 
     index: int
@@ -41,6 +50,7 @@ class PlannedRequest:
     prompt_tokens: int
     output_tokens: int
     prompt_seed: int
+    prefix: Prefix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,10 @@ class Trial:
     window; `elapsed_s` includes the drain. `dead_replicas` names
     engines that were found dead after the trial. `provenance` is free-form JSON: versions,
     weights kind, CPU, options, commit.
+
+    `samples` are the requests that the arm was to serve. `bypassed` went past it straight
+    to a replica, as a condition under which the arm is measured: they must have been sent
+    and answered, but what they took is not the arm's doing and in none of its metrics.
     """
 
     run_id: str
@@ -183,6 +197,7 @@ class Trial:
     replicas: tuple[Replica, ...]
     samples: tuple[Sample, ...]
     instrument: Instrument
+    bypassed: tuple[Sample, ...] = ()
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)

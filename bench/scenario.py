@@ -25,7 +25,13 @@ class Scenario:
 
     `primary` is the metric that the verdict gates on, `expect` what the treatment
     must show there. The offered load of `arrival` is relative to the capacity that
-    is measured for `workload` on the machine at hand.
+    is measured for `workload` on the machine at hand, with all replicas at full speed.
+
+    The rest are conditions, the same for both arms. `balancers` of an arm stand side by
+    side and get its requests in turn; they do not know of each other. `bypass` is the share
+    of requests that go past the arm, straight to one replica; they load it and are in none
+    of the arm's metrics. `slowed` is the share of a core's time that one replica gets. Which
+    replica of each model that is changes from half block to half block.
     """
 
     name: str
@@ -35,6 +41,17 @@ class Scenario:
     primary: str
     expect: Expectation
     metrics: tuple[str, ...] = STANDARD_METRICS
+    balancers: int = 1
+    bypass: float = 0.0
+    slowed: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.balancers < 1:
+            raise ValueError(f"balancers must be at least 1, got {self.balancers}")
+        if not 0.0 <= self.bypass < 1.0:
+            raise ValueError(f"bypass must be in [0, 1), got {self.bypass:g}")
+        if self.slowed is not None and not 0.0 < self.slowed <= 1.0:
+            raise ValueError(f"slowed must be in (0, 1], got {self.slowed:g}")
 
     def facts(self, slos: Mapping[str, Slo]) -> ScenarioFacts:
         """What judging needs to know, the primary metric first; `slos` by model."""

@@ -12,10 +12,11 @@ from bench.calibration import Calibration
 from bench.config import Config
 from bench.environments.base import Environment
 from bench.errors import UserError
-from bench.experiment import BOTH, CONTROL, Experiment, Plan, Question
+from bench.experiment import Experiment, Plan, Question
 from bench.progress import Progress
 from bench.records import Role, Trial
 from bench.scenario import Scenario
+from bench.slots import BOTH, CONTROL
 from bench.store import TrialStore
 from bench.topology import Arm
 
@@ -97,7 +98,7 @@ class Session:
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
         used = arms.values() if self.comparisons else (config.control,)
         for arm in used:
-            self._environment.arm_url(arm)
+            self._environment.arm_urls(arm, balancers=1)
         calibration = Calibration(
             replicas=replicas,
             tokenizers={

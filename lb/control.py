@@ -44,7 +44,8 @@ def create_control(
     @app.get("/health")
     async def health() -> JSONResponse:
         now_s = time.monotonic()
-        healthy = any(replica.healthy for replica in fleet.replicas)
+        fleet.refresh(now_s)
+        healthy = any(replica.serving for replica in fleet.replicas)
         content = {
             "status": "ok" if healthy else "unavailable",
             "policy": policy,
@@ -60,9 +61,10 @@ def create_control(
 
     @app.get("/metrics")
     async def metrics() -> Response:
+        now_s = time.monotonic()
+        fleet.refresh(now_s)
         counted = merge(await snapshots())
-        state = replica_values(fleet.replicas, time.monotonic())
-        values = counted | state | build_values(policy)
+        values = counted | replica_values(fleet.replicas, now_s) | build_values(policy)
         return Response(render(METRICS, values), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models")
@@ -92,7 +94,8 @@ def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
     return {
         "url": replica.endpoint.url,
         "healthy": replica.healthy,
-        "breaker": replica.breaker.state(now_s).name.lower(),
+        "draining": replica.draining,
+        "weight": replica.weight,
         "models": list(replica.models),
         "in_flight": replica.in_flight,
         "waiting": replica.waiting,

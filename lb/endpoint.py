@@ -1,7 +1,9 @@
-"""Where a replica listens."""
+"""Where a replica listens, and how much it can take."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -25,22 +27,36 @@ class Endpoint:
         return f"http://{self.authority}"
 
 
-def parse_endpoints(text: str, source: str) -> tuple[Endpoint, ...]:
-    """Comma-separated URLs, as `source` (an option or variable) gave them.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A replica as discovery names it; one of weight 2 takes twice the load of one of 1."""
 
-    Raises UserError when there is none, one is malformed, or one is given twice.
+    endpoint: Endpoint
+    weight: float = 1.0
+
+
+def parse_targets(text: str, source: str) -> tuple[Target, ...]:
+    """Targets as `source` (an option, a variable, a file) lists them.
+
+    Each is a URL, with or without " weight=N" after it; commas or line ends separate
+    them, and what follows a # on a line is a comment. Raises UserError when there is
+    none, or one is malformed or given twice.
     """
-    urls = [item.strip() for item in text.split(",") if item.strip()]
-    if not urls:
-        raise UserError(f"{source} names no endpoints, give URLs separated by commas")
-    endpoints = tuple(_parse(url, source) for url in urls)
-    for index, endpoint in enumerate(endpoints):
-        if endpoint in endpoints[:index]:
-            raise UserError(f"{source}: {endpoint.url} is given twice")
-    return endpoints
+    lines = [line.partition("#")[0] for line in text.splitlines()]
+    items = [item.strip() for line in lines for item in line.split(",")]
+    targets = tuple(_parse_target(item, source) for item in items if item)
+    if not targets:
+        raise UserError(f"{source} names no endpoints, list URLs like http://127.0.0.1:8100")
+    seen: set[Endpoint] = set()
+    for target in targets:
+        if target.endpoint in seen:
+            raise UserError(f"{source}: {target.endpoint.url} is given twice")
+        seen.add(target.endpoint)
+    return targets
 
 
-def _parse(url: str, source: str) -> Endpoint:
+def parse_endpoint(url: str, source: str) -> Endpoint:
+    """The endpoint of a URL. Raises UserError when it is malformed."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -56,6 +72,22 @@ def _parse(url: str, source: str) -> Endpoint:
 
 def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _parse_target(item: str, source: str) -> Target:
+    weighted = re.fullmatch(r"(?P<url>\S+)\s+weight=(?P<weight>\S*)", item)
+    if weighted is None:
+        return Target(parse_endpoint(item, source))
+    endpoint = parse_endpoint(weighted["url"], source)
+    try:
+        weight = float(weighted["weight"])
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise UserError(
+            f"{source}: weight {weighted['weight']!r} of {endpoint.url} is not a number above 0"
+        )
+    return Target(endpoint, weight)
 
 
 def _objection(parts: SplitResult, port: int | None) -> str | None:

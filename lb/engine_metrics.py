@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _WAITING = b"num_requests_waiting"
+_RUNNING = b"num_requests_running"
 _GENERATED = b"generation_tokens_total"
 
 # The name is matched whole: what follows it can only be a label set or a space, so
@@ -20,7 +21,7 @@ _GENERATED = b"generation_tokens_total"
 # that starts with a literal is searched for an order of magnitude faster.
 _SAMPLE = re.compile(
     rb"vllm:(?<![^\n]vllm:)"
-    rb"(?P<name>" + _WAITING + rb"|" + _GENERATED + rb")"
+    rb"(?P<name>" + _WAITING + rb"|" + _RUNNING + rb"|" + _GENERATED + rb")"
     rb'(?:\{(?P<labels>(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*)\}[ \t]*|[ \t]+)'
     rb"(?P<value>[^ \t\r\n]+)"
     rb"(?:[ \t]+-?[0-9]+)?[ \t]*\r?(?:\n|\Z)"
@@ -31,9 +32,13 @@ _ESCAPE = re.compile(rb"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class EngineGauges:
-    """`waiting` requests now and tokens `generated` so far (0 if not exported)."""
+    """Requests `waiting` and `running` now, tokens `generated` so far.
+
+    The last two are 0 if they are not exported.
+    """
 
     waiting: float
+    running: float
     generated: float
 
 
@@ -49,7 +54,7 @@ def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:
             sums[match["name"]] = sums.get(match["name"], 0.0) + value
     if _WAITING not in sums:
         return None
-    return EngineGauges(waiting=sums[_WAITING], generated=sums.get(_GENERATED, 0.0))
+    return EngineGauges(sums[_WAITING], sums.get(_RUNNING, 0.0), sums.get(_GENERATED, 0.0))
 
 
 def _number(text: bytes) -> float | None:

@@ -20,6 +20,7 @@ from lb.fleet import Fleet, Flight
 from lb.generation import KeyOf, parse_request, tenant_of
 from lb.journal import Journal
 from lb.passage import REPLICA_HEADER, Passage
+from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
 from lb.request_id import REQUEST_ID_HEADER
 from lb.retry_budget import RetryBudget
@@ -61,6 +62,7 @@ class Exchange(Passage):
 
     __slots__ = (
         "_flight",
+        "_number",
         "_parts",
         "_queued",
         "_record",
@@ -78,6 +80,7 @@ class Exchange(Passage):
         self._request: Request
         self._tenant = b""
         self._replica: Replica | None = None
+        self._number = 0
         self._flight: Flight | None = None
         self._queued = False
         self._retried = False
@@ -91,12 +94,12 @@ class Exchange(Passage):
                 raise method_not_allowed(incoming.method, incoming.target)
             self._request = request = parse_request(incoming, parts.key_of)
             parts.retries.earn()
-            replica = parts.router.choose(request, incoming.complete_s)
+            choice = parts.router.choose(request, incoming.complete_s)
             self._record.request = request
-            if replica is None or parts.waiting.waits(request.model):
+            if choice is None or parts.waiting.waits(request.model):
                 self._wait()
             else:
-                self._attempt(replica)
+                self._attempt(choice)
         except ApiError as error:
             self.refuse(error)
 
@@ -106,12 +109,12 @@ class Exchange(Passage):
         self._record.waited(self._request.model)
         self.deadline_s = math.inf
         try:
-            replica = self._parts.router.choose(self._request, time.monotonic())
+            choice = self._parts.router.choose(self._request, time.monotonic())
         except ApiError as error:
             self.refuse(error)
         else:
-            assert replica is not None
-            self._attempt(replica)
+            assert choice is not None
+            self._attempt(choice)
 
     def expire(self, now_s: float) -> None:
         if now_s < self.deadline_s:
@@ -139,14 +142,15 @@ class Exchange(Passage):
             self._record.waited(self._request.model)
             self._parts.waiting.leave(self._request.model, self._tenant, self)
 
-    def _attempt(self, replica: Replica) -> None:
-        self._replica = replica
-        replica.breaker.sent()
+    def _attempt(self, choice: Choice) -> None:
+        self._replica = replica = choice.replica
+        now_s = time.monotonic()
+        self._number = replica.breaker.sent(now_s)
         self._flight = self._parts.fleet.begin(replica, self._request)
-        self._record.attempt(replica.name, self._request.model, "policy")
+        self._record.attempt(replica.name, self._request.model, choice.reason)
         request_id = self._record.request_id
         self._more = ((REQUEST_ID_HEADER, request_id), (REPLICA_HEADER, replica.name_bytes))
-        self.deadline_s = time.monotonic() + self._parts.patience.first_byte_s
+        self.deadline_s = now_s + self._parts.patience.first_byte_s
         self.send(replica.endpoint)
 
     def begun(self, status: int) -> bool:
@@ -154,9 +158,9 @@ class Exchange(Passage):
         assert self._replica is not None
         self._flight.answered()
         if status not in _FAILURES:
-            self._replica.breaker.succeeded()
+            self._replica.breaker.succeeded(self._number, time.monotonic())
             return True
-        self._replica.breaker.failed(time.monotonic())
+        self._replica.breaker.failed(self._number, time.monotonic())
         return not (status in _UNAVAILABLE and self._try_another())
 
     def passed(self) -> None:
@@ -167,9 +171,9 @@ class Exchange(Passage):
         assert replica is not None
         self._record.failed(error.kind)
         logger.warning("replica %s %s", replica.name, error)
-        replica.breaker.failed(time.monotonic())
+        replica.breaker.failed(self._number, time.monotonic())
         if isinstance(error, ConnectFailedError):
-            replica.mark_unhealthy(str(error))
+            self._parts.fleet.lost(replica, str(error))
         if self.status or isinstance(error, BadAnswerError) or not self._try_another():
             self.cut(_as_api_error(replica.name, error))
 
@@ -192,7 +196,7 @@ class Exchange(Passage):
     def ended(self, status: int) -> None:
         self._leave_queue()
         if self._replica is not None and status == CLIENT_LEFT and not self.status:
-            self._replica.breaker.abandoned()
+            self._replica.breaker.abandoned(self._number)
         self._parts.journal.ended(self._record, self, status)
         self._land()
 
@@ -209,7 +213,7 @@ class Exchange(Passage):
         if flight is not None and self._replica is not None:
             flight.end()
             self._record.landed()
-            self._parts.waiting.call(self._replica)
+            self._parts.waiting.call()
 
 
 def _as_api_error(replica: str, error: UpstreamError) -> ApiError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from types import TracebackType
 
 from lb.apierror import ApiError, no_healthy_replica, replica_failed
 from lb.downstream import ClientConnection, Incoming, Limits
@@ -15,76 +13,63 @@ from lb.passage import Passage
 from lb.request_id import REQUEST_ID_HEADER
 from lb.upstream import UpstreamError
 
-_SWEEP_S = 1.0
+# What does not end by itself at the end is broken off within this time.
+_BREAK_S = 1.0
 # What needs no API key: probes and scrapes have none.
 _OPEN = frozenset({b"/health", b"/ready", b"/metrics"})
 
 
 class Gateway:
-    """A context in which connections that wait too long are closed.
-
-    Generation goes to replicas, everything else to the control plane at `control`. The
-    `chores` are done about once a second.
-    """
+    """Generation goes to replicas, everything else to the control plane at `control`."""
 
     def __init__(
         self,
         parts: Parts,
         control: Endpoint,
         limits: Limits,
-        chores: Iterable[Callable[[], None]] = (),
     ) -> None:
         self._parts = parts
         self._control = control
         self._limits = limits
-        self._chores = tuple(chores)
         self._connections: set[ClientConnection] = set()
-        self._stopping = False
-        self._sweeper: asyncio.Task[None]
-
-    async def __aenter__(self) -> Gateway:
-        self._sweeper = asyncio.create_task(self._sweep())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._sweeper.cancel()
+        self._leaving = False
 
     def connection(self) -> ClientConnection:
         """The protocol of a client that has connected."""
-        return ClientConnection(
+        connection = ClientConnection(
             self._exchange_for, self._parts.journal.unanswered, self._connections, self._limits
         )
+        connection.leaving = self._leaving
+        return connection
 
-    async def drain(self, grace_s: float) -> None:
-        """Let what is under way end within `grace_s`, then end it."""
+    def expire(self) -> None:
+        """Close connections that have waited too long; to be called about every second.
+
+        One timer for all connections: one for each would cost every request two changes
+        of the event loop's heap.
+        """
+        now_s = time.monotonic()
+        for connection in tuple(self._connections):
+            connection.expire(now_s)
+
+    def leave(self) -> None:
+        """From now on, tell clients to come back on a new connection."""
+        self._leaving = True
+        for connection in self._connections:
+            connection.leaving = True
+
+    async def drain(self, grace_s: float, hurried: asyncio.Event) -> None:
+        """Let what is under way end within `grace_s`, or until `hurried`, then end it."""
         deadline_s = time.monotonic() + grace_s
         for connection in tuple(self._connections):
             connection.stop()
-        while self._connections and time.monotonic() < deadline_s:
+        while self._connections and time.monotonic() < deadline_s and not hurried.is_set():
             await asyncio.sleep(0.01)
         for connection in tuple(self._connections):
             connection.give_up(no_healthy_replica("The balancer is stopping"))
-        while self._connections and time.monotonic() < deadline_s + _SWEEP_S:
+        deadline_s = time.monotonic() + _BREAK_S
+        while self._connections and time.monotonic() < deadline_s:
             await asyncio.sleep(0.01)
-
-    async def _sweep(self) -> None:
-        # One timer for all connections: one for each would cost every request two changes
-        # of the event loop's heap.
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            now_s = time.monotonic()
-            for connection in tuple(self._connections):
-                connection.expire(now_s)
-            # Places also come free where a replica has recovered.
-            for replica in self._parts.fleet.replicas:
-                self._parts.waiting.call(replica)
-            for chore in self._chores:
-                chore()
 
     def _exchange_for(self, client: ClientConnection, incoming: Incoming) -> Passage:
         if incoming.target.startswith(b"/v1/") and not incoming.target.startswith(b"/v1/models"):

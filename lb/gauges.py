@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterable
 
 import lb
+from lb.counters import Counters
+from lb.fleet import Fleet
 from lb.metrics import BREAKER, BUILD_INFO, HEALTHY, METRICS_AGE, POLLED_WAITING
 from lb.replicas import Replica
 from lb.values import Values, put
@@ -16,11 +19,19 @@ def replica_values(replicas: Iterable[Replica], now_s: float) -> Values:
     values: Values = {}
     for replica in replicas:
         put(values, (HEALTHY.name, replica.name), int(replica.healthy))
-        put(values, (BREAKER.name, replica.name), replica.breaker.state(now_s).value)
         age_s = replica.metrics_age_s(now_s)
         if replica.waiting is not None and age_s is not None:
             put(values, (POLLED_WAITING.name, replica.name), replica.waiting)
             put(values, (METRICS_AGE.name, replica.name), age_s)
+    return values
+
+
+def snapshot(counters: Counters, fleet: Fleet) -> Values:
+    """What one worker has counted, and what it thinks of the replicas."""
+    values = counters.snapshot()
+    now_s = time.monotonic()
+    for replica in fleet.replicas:
+        put(values, (BREAKER.name, replica.name, replica.breaker.state(now_s).value), 1)
     return values
 
 

@@ -43,7 +43,7 @@ def parse_request(incoming: Incoming, key_of: KeyOf | None = None) -> Request:
     if not isinstance(model, str) or not model:
         raise invalid_body("The body does not name a model", param="model")
     key = None if key_of is None else key_of(fields, incoming.headers)
-    return Request(model, len(incoming.body) // _BYTES_PER_TOKEN, incoming.complete_s, key)
+    return Request(model, len(incoming.body) // _BYTES_PER_TOKEN, key)
 
 
 def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | None:

@@ -10,7 +10,8 @@ Header = tuple[bytes, bytes]
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_HOP_BY_HOP = frozenset(
+# Headers that are between two neighbours.
+HOP_BY_HOP = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -26,7 +27,7 @@ _HOP_BY_HOP = frozenset(
 # What `connection` lists that is no name of a header.
 _OPTIONS = frozenset({b"keep-alive", b"close"})
 # Set anew for the replica, or settled with the client before.
-_OF_REQUEST_HOP = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_OF_REQUEST_HOP = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
@@ -37,19 +38,25 @@ def request_head(
     method: bytes, target: bytes, authority: str, headers: Sequence[Header], body_bytes: int
 ) -> bytes:
     """The head of a request as an upstream gets it. Header names are lower case."""
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority.encode("ascii"))]
-    lines += _lines(headers, _OF_REQUEST_HOP)
-    lines.append(b"content-length: %d\r\n\r\n" % body_bytes)
-    return b"".join(lines)
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+        method,
+        target,
+        authority.encode("ascii"),
+        _lines(headers, _OF_REQUEST_HOP),
+        body_bytes,
+    )
 
 
-def answer_head(status: int, headers: Sequence[Header], more: Iterable[Header]) -> bytes:
-    """The head of an answer as a client gets it: `headers` of the replica, and `more`."""
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-    lines += _lines(headers, _HOP_BY_HOP)
-    lines += [b"%b: %b\r\n" % header for header in more]
-    lines.append(b"\r\n")
-    return b"".join(lines)
+def answer_head(
+    status: int,
+    headers: Sequence[Header],
+    more: Iterable[Header],
+    dropped: frozenset[bytes] = HOP_BY_HOP,
+) -> bytes:
+    """The head of an answer as a client gets it: `headers` but those `dropped`, and `more`."""
+    first = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    own = b"".join([b"%b: %b\r\n" % header for header in more])
+    return first + _lines(headers, dropped) + own + b"\r\n"
 
 
 def chunk(data: bytes) -> bytes:
@@ -57,18 +64,17 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[bytes]:
+def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> bytes:
     """`headers` as lines, without `dropped` and those that `connection` lists."""
-    kept = []
-    for header in headers:
-        name, value = header
+    lines = []
+    for name, value in headers:
         if name not in dropped:
-            kept.append(header)
+            lines.append(b"%b: %b\r\n" % (name, value))
         elif name == b"connection":
             listed = _tokens(value)
             if not listed <= _OPTIONS:
                 return _lines([one for one in headers if one[0] != b"connection"], dropped | listed)
-    return [b"%b: %b\r\n" % header for header in kept]
+    return b"".join(lines)
 
 
 def _tokens(value: bytes) -> frozenset[bytes]:

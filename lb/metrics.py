@@ -96,8 +96,8 @@ HEALTHY = Metric(
 BREAKER = Metric(
     "lb_breaker_state",
     "gauge",
-    ("replica",),
-    "The replica's circuit breaker: 0 closed, 1 open, 2 half-open.",
+    ("replica", "state"),
+    "Workers for which the replica's circuit breaker is in that state.",
 )
 POLLED_WAITING = Metric(
     "lb_replica_waiting",
@@ -136,3 +136,4 @@ METRICS = (
     METRICS_AGE,
     BUILD_INFO,
 )
+GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")

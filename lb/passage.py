@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from lb.apierror import ApiError
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.endpoint import Endpoint
-from lb.http1 import LAST_CHUNK, Header, answer_head, chunk, request_head
+from lb.http1 import HOP_BY_HOP, LAST_CHUNK, Header, answer_head, chunk, request_head
 from lb.request_id import REQUEST_ID_HEADER
 from lb.upstream import Connection, ConnectionLostError, Upstream, UpstreamError
 
-# Which replica answered. A replica's own headers of these names do not get through.
+# Which replica answered.
 REPLICA_HEADER = b"x-lb-replica"
-_OWN_HEADERS = frozenset({REPLICA_HEADER, REQUEST_ID_HEADER})
+# What a replica says of these does not get through.
+_NOT_PASSED_ON = HOP_BY_HOP | {REPLICA_HEADER, REQUEST_ID_HEADER}
 
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -185,12 +186,9 @@ class Passage(ABC):
     def _begin_answer(self, connection: Connection, data: bytes, complete: bool) -> None:
         self.status = connection.status
         self.begun_s = time.monotonic()
-        headers = [header for header in connection.headers if header[0] not in _OWN_HEADERS]
-        self._answer_headers = headers
+        self._answer_headers = headers = connection.headers
         more = [*self._more]
-        if self.status not in _WITHOUT_BODY and not any(
-            name == b"content-length" for name, _ in headers
-        ):
+        if self.status not in _WITHOUT_BODY and b"content-length" not in dict(headers):
             if complete:
                 more.append((b"content-length", b"%d" % len(data)))
             elif self._incoming.http10:
@@ -200,7 +198,7 @@ class Passage(ABC):
                 more.append((b"transfer-encoding", b"chunked"))
         if not self._keep_alive:
             more.append((b"connection", b"close"))
-        head = answer_head(self.status, headers, more)
+        head = answer_head(self.status, headers, more, _NOT_PASSED_ON)
         self._client.write(head + (chunk(data) if self._chunked else data))
 
     def _connect(self) -> None:

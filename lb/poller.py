@@ -1,10 +1,11 @@
-"""Ask every replica, time and again, what it serves and how long its queue is."""
+"""Ask every replica, time and again, whether it is well, what it serves, how long its queue is."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
 from types import TracebackType
@@ -13,41 +14,39 @@ from typing import Any
 import orjson
 
 from lb.engine_metrics import EngineGauges, parse_gauges
+from lb.fleet import Fleet
 from lb.replicas import Replica
-from lb.upstream import BadAnswerError, Upstream, UpstreamError
+from lb.upstream import BadAnswerError, ConnectFailedError, Upstream, UpstreamError
 
 # An engine that shares one core with its API server can be this slow and still well.
 _TIMEOUT_S = 5.0
 _FIRST_ROUND_S = 1.0
 _MAX_BYTES = 16 * 1024 * 1024
+# One that does not accept is gone. Any other trouble has to show twice in a row.
+_FALL = 2
+# A server that does not know /health is judged by its models alone.
+_NO_SUCH_ROUTE = frozenset({404, 405})
 
 
 class Poller:
-    """A context in which each replica is polled by a task of its own.
+    """A context in which each replica of a fleet is polled by a task of its own.
 
-    Entering waits a moment for the first answers. A replica is healthy when it answers
-    /v1/models; metrics are extra, and merely missing when they cannot be read.
+    A replica is healthy when /health says so and it answers /v1/models: vLLM lists its
+    models even when its engine has died. Metrics are extra, and merely missing when they
+    cannot be read.
     """
 
-    def __init__(
-        self, replicas: Sequence[Replica], upstream: Upstream, interval_s: float, rng: Random
-    ) -> None:
-        self._replicas = replicas
+    def __init__(self, fleet: Fleet, upstream: Upstream, interval_s: float, rng: Random) -> None:
+        self._fleet = fleet
         self._upstream = upstream
         self._interval_s = interval_s
         self._rng = rng
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._polled: dict[Replica, asyncio.Event] = {}
+        self._failures: dict[Replica, int] = {}
+        self._starting = True
 
     async def __aenter__(self) -> Poller:
-        polled = [asyncio.Event() for _ in self._replicas]
-        self._tasks = [
-            asyncio.create_task(self._poll_forever(replica, event))
-            for replica, event in zip(self._replicas, polled, strict=True)
-        ]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_ROUND_S):
-                for event in polled:
-                    await event.wait()
         return self
 
     async def __aexit__(
@@ -56,25 +55,66 @@ class Poller:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _poll_forever(self, replica: Replica, polled: asyncio.Event) -> None:
+    def follow(self) -> None:
+        """Poll the replicas that are in the fleet now, but for those being drained."""
+        wanted = {replica for replica in self._fleet.replicas if not replica.draining}
+        for replica in self._tasks.keys() - wanted:
+            self._tasks.pop(replica).cancel()
+            del self._polled[replica], self._failures[replica]
+        for replica in wanted - self._tasks.keys():
+            self._polled[replica] = asyncio.Event()
+            self._failures[replica] = 0
+            self._tasks[replica] = asyncio.create_task(self._poll_forever(replica))
+
+    async def first_round(self) -> None:
+        """Wait a moment for the first answers. Who is healthy by then has been so before."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_ROUND_S):
+                for polled in tuple(self._polled.values()):
+                    await polled.wait()
+        self._starting = False
+
+    async def _poll_forever(self, replica: Replica) -> None:
         while True:
             await self._poll(replica)
-            polled.set()
+            self._polled[replica].set()
             # Jitter keeps several balancers from acting on the same reading in step.
             await asyncio.sleep(self._interval_s * self._rng.uniform(0.9, 1.1))
 
     async def _poll(self, replica: Replica) -> None:
+        before = replica.healthy, replica.models
         try:
-            replica.mark_healthy(_models(await self._get(replica, "/v1/models")))
+            entries = await self._check(replica)
         except UpstreamError as error:
-            replica.mark_unhealthy(str(error))
-            return
-        unanswered = replica.unanswered
-        replica.observe(await self._gauges(replica), unanswered, time.monotonic())
+            self._failures[replica] += 1
+            if isinstance(error, ConnectFailedError) or self._failures[replica] >= _FALL:
+                replica.mark_unhealthy(str(error))
+        else:
+            self._failures[replica] = 0
+            replica.mark_healthy(entries, -math.inf if self._starting else time.monotonic())
+            # A replica that does not answer tells nothing of its queue either.
+            self._fleet.refresh(time.monotonic())
+            in_flight = replica.in_flight
+            gauges = await self._gauges(replica)
+            self._fleet.refresh(time.monotonic())
+            replica.observe(gauges, in_flight, time.monotonic())
+        if (replica.healthy, replica.models) != before:
+            self._fleet.changed(replica)
+        else:
+            self._fleet.on_change(replica)
+
+    async def _check(self, replica: Replica) -> Mapping[str, Any]:
+        """Entries of the replica's model list by name. Raises UpstreamError unless it is well."""
+        try:
+            await self._get(replica, "/health")
+        except BadAnswerError as error:
+            if error.status not in _NO_SUCH_ROUTE:
+                raise
+        return _models(await self._get(replica, "/v1/models"))
 
     async def _gauges(self, replica: Replica) -> EngineGauges | None:
         try:

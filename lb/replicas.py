@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import zlib
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
@@ -14,10 +14,16 @@ from lb.engine_metrics import EngineGauges
 
 logger = logging.getLogger("lb")
 
+# A turn of a replica with a capacity of 1, in the virtual time of `round-robin`.
+TURN = 2**20
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a policy may know of a request. `arrived_s` is on the monotonic clock.
+# What a reading of others' requests weighs in their mean. A reading alone is mostly chance,
+# and every balancer that polls chases the same one; ten polls later their reason may be gone.
+_FOREIGN_WEIGHT = 0.2
+
+
+class Request(NamedTuple):
+    """What a policy may know of a request.
 
     `key` stands for what the policy keeps together (a prefix, a session); None when
     there is nothing of the kind.
@@ -25,72 +31,143 @@ class Request:
 
     model: str
     prompt_tokens: int
-    arrived_s: float
     key: int | None = None
 
 
+# What the control plane finds out of a replica and tells its workers.
+_FACTS = (
+    "slot",
+    "weight",
+    "draining",
+    "healthy",
+    "healthy_since_s",
+    "models",
+    "waiting",
+    "foreign",
+    "polled_s",
+    "progressed_s",
+)
+
+
 class Replica:
-    """One engine behind the balancer. Policies read it, `Flight` and the poller write it.
+    """One engine behind the balancer. Policies read it; the fleet and the poller write it.
 
-    `models` maps a model's name to its entry in the replica's /v1/models.
-    `in_flight` counts own requests, `unanswered` those of them without a first byte,
-    `prompt_tokens` the estimated prompts of the unanswered ones. `last_turn` is the
-    place of the replica's latest request of a model in the fleet's order.
+    `weight` is how much it can take as configured, `capacity` how much it is to take now:
+    less while it warms up. One that is `draining` finishes what it has and gets nothing
+    new. `entries` maps the `models` that it serves to their entries in its /v1/models;
+    workers know the names only. It is healthy since `healthy_since_s`, -inf if it was so
+    from the start.
 
-    `waiting` is the queue length as last polled, None when missing;
-    `foreign_waiting` the part of it that is not ours. `progressed_s` is when a poll
-    last showed that the engine's gauges had moved.
+    `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
+    those without a first byte. `last_turn` is when the replica's latest turn began, in the
+    virtual time of `round-robin`. `slot` is where its counts are on the board. `name_hash`
+    stands for the name where keys are at home by hashing.
+
+    `waiting` is the queue length as last polled, None when missing; `foreign` the mean
+    number of requests there that are not ours. `progressed_s` is when a poll last showed
+    that the engine's gauges had moved.
     """
 
-    def __init__(self, endpoint: Endpoint, capacity: float = 1.0) -> None:
+    def __init__(self, endpoint: Endpoint, weight: float = 1.0, slot: int = 0) -> None:
         self.endpoint = endpoint
         self.name = endpoint.authority
         self.name_bytes = self.name.encode("ascii")
-        self.capacity = capacity
+        self.name_hash = zlib.crc32(self.name_bytes)
+        self.slot = slot
+        self.weight = weight
+        self.capacity = weight
         self.breaker = Breaker()
+        self.draining = False
         self.healthy = False
-        self.models: Mapping[str, Any] = {}
-        self._trouble = ""
+        self.healthy_since_s = -math.inf
+        self.models: Collection[str] = ()
+        self.entries: Mapping[str, Any] = {}
+        self.trouble = ""
         self.in_flight = 0
-        self.unanswered = 0
         self.prompt_tokens = 0
-        self.last_turn: dict[str, int] = {}
+        self.last_turn = 0
         self.waiting: float | None = None
-        self.foreign_waiting = 0.0
+        self.foreign = 0.0
         self.progressed_s = -math.inf
         self.polled_s: float | None = None
         self._gauges: EngineGauges | None = None
+        self._elsewhere = (0, 0)
 
-    def mark_healthy(self, models: Mapping[str, Any]) -> None:
-        if not self.healthy or models.keys() != self.models.keys():
-            logger.info("replica %s is healthy and serves %s", self.name, ", ".join(models))
+    @property
+    def serving(self) -> bool:
+        """Whether it may get requests."""
+        return self.healthy and not self.draining
+
+    def mark_healthy(self, entries: Mapping[str, Any], since_s: float = -math.inf) -> None:
+        """It answers and serves `entries`; if it did not before, then `since_s`."""
+        if not self.healthy or entries.keys() != self.entries.keys():
+            logger.info("replica %s is healthy and serves %s", self.name, ", ".join(entries))
+        if not self.healthy:
+            self.healthy_since_s = since_s
         self.healthy = True
-        self.models = models
-        self._trouble = ""
+        self.entries = entries
+        self.models = tuple(entries)
+        self.trouble = ""
 
     def mark_unhealthy(self, reason: str) -> None:
-        if reason != self._trouble:
+        if reason != self.trouble:
             logger.warning("replica %s is unhealthy: it %s", self.name, reason)
         self.healthy = False
-        self._trouble = reason
+        self.trouble = reason
 
-    def observe(self, gauges: EngineGauges | None, unanswered: int, now_s: float) -> None:
-        """Take in a scrape; `unanswered` is the count from before it was asked for.
+    def warm_up(self, now_s: float, slow_start_s: float) -> None:
+        """Set `capacity`: it grows to `weight` in `slow_start_s`, from the last trouble on.
 
-        Most polled waiting requests are our own, and those are counted exactly
-        already, so only the excess over them is somebody else's. Own requests are
-        taken as of the poll: compared with today's count, those that have been
-        answered since would look like foreign ones. The larger of the counts before
-        and after is used, so that one answered in between never does either.
+        It grows in tenths: between two that come up together a hundredth of a second
+        apart there is to be no difference.
+        """
+        since_s = max(self.healthy_since_s, self.breaker.closed_s)
+        tenths = (
+            10 if now_s >= since_s + slow_start_s else int(10 * (now_s - since_s) / slow_start_s)
+        )
+        self.capacity = self.weight * max(1, tenths) / 10
+
+    def facts(self) -> dict[str, Any]:
+        """For `take` in another process."""
+        return {name: getattr(self, name) for name in _FACTS}
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        """Replace what is known with what the control plane found out."""
+        for name in _FACTS:
+            setattr(self, name, facts[name])
+
+    def share(self, in_flight: int, prompt_tokens: int, last_turn: int) -> int:
+        """Count in what other workers have on it now; returns how many more in flight."""
+        was_in_flight, was_prompt_tokens = self._elsewhere
+        more = in_flight - was_in_flight
+        self.in_flight += more
+        self.prompt_tokens += prompt_tokens - was_prompt_tokens
+        self.last_turn = max(self.last_turn, last_turn)
+        self._elsewhere = in_flight, prompt_tokens
+        return more
+
+    def observe(self, gauges: EngineGauges | None, in_flight: int, now_s: float) -> None:
+        """Take in a scrape; `in_flight` is the count from before it was asked for.
+
+        Most requests there are our own, and those are counted exactly already, so only
+        the excess over them is somebody else's. Own requests are taken as of the poll:
+        compared with today's count, those that have ended since would look like foreign
+        ones. The larger of the counts before and after is used, so that one that ends in
+        between never does either. An engine that has not moved is idle, whatever it says:
+        vLLM updates its gauges when it runs a step, so that what was there when its last
+        requests were aborted stays reported for ever.
         """
         self.polled_s = now_s
         if gauges is None:
-            self.waiting, self.foreign_waiting = None, 0.0
+            self.waiting, self.foreign = None, 0.0
         else:
             self.waiting = gauges.waiting
-            self.foreign_waiting = max(0.0, gauges.waiting - max(unanswered, self.unanswered))
+            foreign = 0.0
             if gauges != self._gauges:
                 self.progressed_s = now_s
+                own = max(in_flight, self.in_flight)
+                foreign = max(0.0, gauges.waiting + gauges.running - own)
+            self.foreign += _FOREIGN_WEIGHT * (foreign - self.foreign)
         self._gauges = gauges
 
     def metrics_age_s(self, now_s: float) -> float | None:

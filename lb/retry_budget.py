@@ -19,7 +19,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """A request came in."""
-        self._left = min(RESERVE, self._left + SHARE)
+        if self._left < RESERVE:
+            self._left = min(RESERVE, self._left + SHARE)
 
     def spend(self) -> bool:
         """Take one retry out, if there is one."""

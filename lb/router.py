@@ -2,48 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lb.apierror import ApiError, no_healthy_replica, unknown_model
 from lb.fleet import Fleet
 from lb.policies import Policy
+from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
+from lb.settings import Admission
 
 
 class Router:
-    """The policy, applied to the replicas that can serve and have a place.
+    """The policy, applied to the replicas that can serve and have a place."""
 
-    `most_in_flight` bounds the requests on each replica.
-    """
-
-    def __init__(self, fleet: Fleet, policy: Policy, most_in_flight: int) -> None:
+    def __init__(self, fleet: Fleet, policy: Policy, admission: Admission) -> None:
         self._fleet = fleet
         self._policy = policy
-        self._most_in_flight = most_in_flight
+        self._most_in_flight = admission.in_flight
+        self._most_in_all = admission.in_flight_total
 
-    def choose(self, request: Request, now_s: float) -> Replica | None:
+    def choose(self, request: Request, now_s: float) -> Choice | None:
         """A replica; None while every one that could serve it is full.
 
         Raises ApiError: 404 for an unknown model, 503 when no replica can serve it.
         """
+        self._fleet.refresh(now_s)
         able = self._fleet.candidates(request.model)
         if not able:
             raise self._refusal(request.model)
+        if self._fleet.in_flight >= self._most_in_all:
+            return None
         return self._of(able, request, now_s)
 
-    def choose_other(self, request: Request, failed: Replica, now_s: float) -> Replica | None:
+    def choose_other(self, request: Request, failed: Replica, now_s: float) -> Choice | None:
         """Another one than `failed`, if there is any with a place."""
         able = [r for r in self._fleet.candidates(request.model) if r is not failed]
-        return self._of(able, request, now_s)
+        choice = self._of(able, request, now_s)
+        return None if choice is None else Choice(choice.replica, "retry")
 
-    def has_place(self, model: str) -> bool:
-        return any(r.in_flight < self._most_in_flight for r in self._fleet.candidates(model))
+    def has_place(self, model: str, now_s: float) -> bool:
+        self._fleet.refresh(now_s)
+        return self._fleet.in_flight < self._most_in_all and any(
+            one.in_flight < self._most_in_flight for one in self._fleet.candidates(model)
+        )
 
-    def _of(self, able: list[Replica], request: Request, now_s: float) -> Replica | None:
-        free = [replica for replica in able if replica.in_flight < self._most_in_flight]
-        if not free:
-            return None
+    def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
+        most = self._most_in_flight
+        trusted = [
+            replica
+            for replica in able
+            if replica.in_flight < most
+            and (not replica.breaker.open or replica.breaker.allows(now_s))
+        ]
+        if len(trusted) > 1:
+            return self._policy(trusted, request, now_s)
+        if trusted:
+            return Choice(trusted[0], "only")
         # When no breaker lets anything through, trying is better than refusing everything.
-        trusted = [replica for replica in free if replica.breaker.allows(now_s)] or free
-        return self._policy(trusted, request)
+        free = [replica for replica in able if replica.in_flight < most]
+        return Choice(self._policy(free, request, now_s).replica, "last-resort") if free else None
 
     def _refusal(self, model: str) -> ApiError:
         known = self._fleet.known_models()

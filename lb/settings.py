@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lb.discovery import Source
 from lb.downstream import Limits
-from lb.endpoint import Endpoint
 
 # What is under way gets so long to end after SIGTERM or SIGINT.
 GRACE_S = 5.0
+# A replica that comes up has cold caches, and nothing in flight for policies to go by.
+SLOW_START_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """How much is let in, and how long the rest may wait for a place.
 
-    `in_flight` bounds each replica's requests. Beyond it `queued` requests wait in all
-    for a model, `queued_per_tenant` of one tenant, each for `queue_s`; after that a
-    request is refused with 429.
+    `in_flight` bounds each replica's requests, `in_flight_total` those of all together.
+    Beyond it `queued` requests wait in all for a model, `queued_per_tenant` of one
+    tenant, each for `queue_s`; after that a request is refused with 429. Bounds on what
+    is in flight hold for all workers together, bounds on what waits for each of them.
     """
 
     in_flight: int = 512
+    in_flight_total: int = 8192
     queued: int = 1024
     queued_per_tenant: int = 256
     queue_s: float = 30.0
@@ -39,17 +43,23 @@ class Patience:
 class Settings:
     """How one balancer works. `seed` None: tie-breaks differ from start to start.
 
+    A replica that comes up gets its full share after `slow_start_s`. When asked to stop,
+    the balancer lets clients in for `drain_delay_s` more, then lets what is under way end
+    within `grace_s`.
+
     `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need one of
     those; with `replica_key` replicas get that in place of what clients have.
     """
 
     policy: str
-    endpoints: tuple[Endpoint, ...]
+    source: Source
     poll_interval_s: float = 1.0
     seed: int | None = None
     limits: Limits = field(default_factory=Limits)
     admission: Admission = field(default_factory=Admission)
     patience: Patience = field(default_factory=Patience)
+    slow_start_s: float = SLOW_START_S
+    drain_delay_s: float = 0.0
     grace_s: float = GRACE_S
     access_log: str | None = None
     api_keys: Path | None = None

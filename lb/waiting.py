@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Protocol
 
 from lb.fair_queue import FairQueue
-from lb.replicas import Replica
 from lb.router import Router
 from lb.settings import Admission
+
+# Places that other workers leave are noticed by looking.
+_LOOK_S = 0.005
 
 
 class Guest(Protocol):
@@ -19,13 +23,20 @@ class Guest(Protocol):
 
 
 class WaitingRoom:
-    """A fair queue for each model. Whoever leaves a replica calls the next one in."""
+    """A fair queue for each model. Whoever leaves a replica calls the next one in.
 
-    def __init__(self, router: Router, admission: Admission) -> None:
+    Where several workers share the replicas, each has a room, and has to look out for
+    places that others leave (`watchful`).
+    """
+
+    def __init__(self, router: Router, admission: Admission, *, watchful: bool = False) -> None:
         self._router = router
         self._admission = admission
+        # Insertion order is the order of turns.
         self._queues: dict[str, FairQueue[Guest]] = {}
         self._calling = False
+        self._watchful = watchful
+        self._looking: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -36,7 +47,10 @@ class WaitingRoom:
         if queue is None:
             most, most_per_tenant = self._admission.queued, self._admission.queued_per_tenant
             queue = self._queues[model] = FairQueue(most, most_per_tenant)
-        return queue.put(tenant, guest)
+        entered = queue.put(tenant, guest)
+        if entered and self._watchful and self._looking is None:
+            self._look_later()
+        return entered
 
     def leave(self, model: str, tenant: bytes, guest: Guest) -> None:
         """`guest` waits no longer."""
@@ -47,17 +61,33 @@ class WaitingRoom:
         queue = self._queues.get(model)
         return bool(queue)
 
-    def call(self, replica: Replica) -> None:
-        """There may be places on `replica`: fill them."""
-        if self._calling:  # a guest that is called and fails at once calls again
+    def call(self) -> None:
+        """There may be places: fill them, one for each model in turn."""
+        if self._calling or not self._queues:  # a guest that fails at once calls again
             return
         self._calling = True
         try:
-            for model in replica.models:
-                queue = self._queues.get(model)
-                while queue and self._router.has_place(model):
-                    guest = queue.take()
-                    assert guest is not None
-                    guest.place_free()
+            while any(self._call_one(model) for model in tuple(self._queues)):
+                pass
         finally:
             self._calling = False
+
+    def _call_one(self, model: str) -> bool:
+        """Whether somebody waited for `model` and got a place."""
+        queue = self._queues[model]
+        if not queue or not self._router.has_place(model, time.monotonic()):
+            return False
+        self._queues[model] = self._queues.pop(model)
+        guest = queue.take()
+        assert guest is not None
+        guest.place_free()
+        return True
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self.call()
+        if len(self):
+            self._look_later()

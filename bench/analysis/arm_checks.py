@@ -10,8 +10,11 @@ from bench.records import Sample, Trial
 
 
 def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str]:
-    """Why the work of an arm does not count: too many failures, other token counts."""
-    samples = [sample for trial in trials for sample in trial.samples]
+    """Why the work of an arm does not count: too many failures, other token counts.
+
+    Requests that bypassed it count as well: they are part of what its replicas had to do.
+    """
+    samples = [sample for trial in trials for sample in trial.samples + trial.bypassed]
     failed = [sample for sample in samples if not sample.ok]
     if len(failed) > bounds.error_rate * len(samples):
         yield (

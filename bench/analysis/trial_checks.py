@@ -66,9 +66,8 @@ def _cpu_share(trial: Trial) -> float:
 
 
 def _unsent_share(trial: Trial) -> float:
-    if not trial.samples:
-        return 0.0
-    return sum(map(_never_tried, trial.samples)) / len(trial.samples)
+    planned = trial.samples + trial.bypassed
+    return sum(map(_never_tried, planned)) / len(planned) if planned else 0.0
 
 
 def _never_tried(sample: Sample) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +14,8 @@ from bench.topology import Arm, Model
 class Environment(Protocol):
     """A place that runs engines and balancers.
 
-    Life cycle: `start` once, `arm_url` any number of times, `stop` once, also after
-    an error in between. All waiting is reported to the progress it was made with.
+    Life cycle: `start` once, `arm_urls` and `slowed` any number of times, `stop` once,
+    also after an error in between. All waiting is reported to the progress it was made with.
     """
 
     name: str
@@ -26,8 +27,19 @@ class Environment(Protocol):
         """
         ...
 
-    def arm_url(self, arm: Arm) -> str:
-        """Base URL of the arm's balancer, started at first use, ready for all replicas."""
+    def arm_urls(self, arm: Arm, balancers: int) -> tuple[str, ...]:
+        """Base URLs of the arm's balancers, each ready for all replicas.
+
+        Exactly so many run when it returns: it starts what is missing and ends the rest.
+        """
+        ...
+
+    def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
+        """A context in which each of `replicas` gets only `share` of a core's time.
+
+        Whatever becomes of this process, they are at full speed again afterwards. Raises
+        UserError at its end when they have not been slowed all the time.
+        """
         ...
 
     def tokenizer_folder(self, model: str) -> Path:

@@ -1,4 +1,4 @@
-"""Send a schedule to one base URL and measure what becomes of it."""
+"""Send the requests of a schedule and measure what becomes of them."""
 
 from __future__ import annotations
 
@@ -25,43 +25,38 @@ Report = Callable[[Tally], None]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A schedule, a prompt for each of its requests, and where they go."""
+    """A schedule, and for each of its requests a prompt and the base URL that it goes to."""
 
     schedule: Schedule
-    base_url: str
     prompts: Sequence[str]
+    urls: Sequence[str]
 
 
-def run_schedule(
-    schedule: Schedule,
-    *,
-    base_url: str,
-    prompts: Sequence[str],
-    drain_timeout_s: float,
-    on_progress: Report | None = None,
+def run_load(
+    load: Load, *, drain_timeout_s: float, on_progress: Report | None = None
 ) -> DriveResult:
-    """Send every request of `schedule` with its prompt; return when all have ended.
+    """Send every request of `load`; return when all have ended.
 
     An open loop sends at the scheduled times whatever the answers do. A closed
-    loop keeps `schedule.concurrency` requests in flight until `duration_s`, then
+    loop keeps the schedule's `concurrency` of requests in flight until `duration_s`, then
     starts no more. What is unanswered `drain_timeout_s` after `duration_s` is
     aborted and counts as TIMEOUT. Connections are opened anew for each call, so
     that no trial inherits another's. `on_progress` is called twice a second by
     the measuring loop and must return at once.
 
-    Raises UserError for a malformed `base_url`; failures of the server are samples.
+    Raises UserError for a malformed URL; failures of a server are samples.
     """
-    drive = _Drive(schedule, base_url, prompts)
+    drive = _Drive(load)
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(drive.run(drain_timeout_s, on_progress or _silent))
 
 
 def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[DriveResult, ...]:
-    """`run_schedule` for several base URLs at once; results in the order of `loads`.
+    """`run_load` for several loads at once; results in their order.
 
     The instrument's own figures are those of the process and so alike in all of them.
     """
-    drives = [_Drive(load.schedule, load.base_url, load.prompts) for load in loads]
+    drives = [_Drive(load) for load in loads]
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_all(drives, drain_timeout_s))
 
@@ -82,14 +77,17 @@ def _silent(_: Tally) -> None:
 
 
 class _Drive:
-    """One run of one schedule; `run` is called once."""
+    """One run of one load; `run` is called once."""
 
-    def __init__(self, schedule: Schedule, base_url: str, prompts: Sequence[str]) -> None:
-        self._schedule = schedule
-        self._client = Client(base_url)
+    def __init__(self, load: Load) -> None:
+        self._schedule = load.schedule
+        self._clients = {url: Client(url) for url in set(load.urls)}
+        # By index: where a request goes and what is sent.
         self._requests = [
-            self._client.encode(planned, prompt)
-            for planned, prompt in zip(schedule.requests, prompts, strict=True)
+            (self._clients[url], self._clients[url].encode(planned, prompt))
+            for planned, prompt, url in zip(
+                load.schedule.requests, load.prompts, load.urls, strict=True
+            )
         ]
         self._flights: list[Flight] = []
         self._start_s = 0.0
@@ -114,7 +112,8 @@ class _Drive:
         instrument = meter.stop(
             [lag for flight in self._flights if (lag := flight.lag_s) is not None]
         )
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
         # Only now, when nothing is timed any more, is read what the answers say.
         samples = tuple(flight.sample(self._start_s) for flight in self._flights)
         return DriveResult(samples, instrument, elapsed_s, self._ending)
@@ -149,7 +148,8 @@ class _Drive:
         return flight
 
     async def _fetch(self, flight: Flight) -> None:
-        await self._client.fetch(self._requests[flight.planned.index], flight.exchange)
+        client, request = self._requests[flight.planned.index]
+        await client.fetch(request, flight.exchange)
 
     def _add_unsent(self) -> None:
         """Count as attempts also what the deadline kept an open loop from sending."""

@@ -14,7 +14,7 @@ import orjson
 from tokenizers import Tokenizer
 
 from bench.errors import UserError
-from bench.records import Schedule
+from bench.records import Prefix, Schedule
 
 _SALT_WORDS = 4
 _MAX_WORDS = 1024
@@ -53,13 +53,16 @@ class PromptMaker:
         """Tokens of `text` alone, without template or special tokens."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def make(self, prompt_tokens: int, prompt_seed: int, salt: str) -> str:
+    def make(
+        self, prompt_tokens: int, prompt_seed: int, salt: str, prefix: Prefix | None = None
+    ) -> str:
         """A text that is a prompt of exactly `prompt_tokens`, template included.
 
         `salt` is the trial's id. It decides the first words: a schedule that is
         replayed in another trial would otherwise find its prompts in the engine's
         prefix cache, and the trial that comes first would look slow. Within a trial
-        it is the same for all, so that prefixes meant to be shared can be.
+        it is the same for all, so that prefixes meant to be shared can be: at least the
+        first `prefix.tokens` are alike in all prompts with that prefix.
 
         Raises UserError when the count is below the least possible or cannot be hit.
         """
@@ -72,6 +75,8 @@ class PromptMaker:
             )
         pick = random.Random(prompt_seed)
         front = random.Random(salt).choices(self._words, k=_SALT_WORDS)
+        if prefix is not None:
+            front += random.Random(prefix.seed).choices(self._words, k=prefix.tokens)
         inner = (front + pick.choices(self._words, k=wanted))[: wanted - least]
         for _ in range(_ATTEMPTS):
             text = self._between_anchors(inner)
@@ -113,7 +118,7 @@ def make_prompts(
 ) -> tuple[str, ...]:
     """The prompt of every request of `schedule`, in its order. `makers` is by model."""
     return tuple(
-        makers[request.model].make(request.prompt_tokens, request.prompt_seed, salt)
+        makers[request.model].make(request.prompt_tokens, request.prompt_seed, salt, request.prefix)
         for request in schedule.requests
     )
 

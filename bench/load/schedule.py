@@ -109,11 +109,13 @@ def _requests(
         workload.prompt.sample(count, rng).tolist(),
         workload.output.sample(count, rng).tolist(),
         rng.integers(_SEED_BOUND, size=count).tolist(),
+        workload.prefixes.sample(count, rng) if workload.prefixes else [None] * count,
         strict=True,
     )
-    for at_us, prompt_tokens, output_tokens, prompt_seed in columns:
+    for at_us, own_tokens, output_tokens, prompt_seed, prefix in columns:
+        prompt_tokens = own_tokens + (prefix.tokens if prefix else 0)
         yield PlannedRequest(
-            0, at_us / _MICROSECONDS, model, prompt_tokens, output_tokens, prompt_seed
+            0, at_us / _MICROSECONDS, model, prompt_tokens, output_tokens, prompt_seed, prefix
         )
 
 
@@ -145,6 +147,7 @@ def _sha256(requests: Sequence[PlannedRequest], duration_s: float, concurrency: 
                 request.prompt_tokens,
                 request.output_tokens,
                 request.prompt_seed,
+                *([request.prefix.tokens, request.prefix.seed] if request.prefix else []),
             ]
             for request in requests
         ],

@@ -1,10 +1,6 @@
-"""What requests ask for: distributions of prompt and answer lengths, in tokens.
+"""What requests ask for: lengths of prompts and answers in tokens, and shared prefixes.
 
-Samples are stratified: of n requests, one falls into each n-th of the distribution, and
-of every 20 in a row one into each twentieth, in random order. With independent draws the
-work of a short trial, and of each second in it, varies by tens of percent, and near
-saturation that decides more about its latencies than either arm does. A closed loop sends
-only the beginning of what was planned: it is as representative as the whole.
+All of it is stratified, see `strata`.
 """
 
 from __future__ import annotations
@@ -17,10 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Lengths = NDArray[np.int64]
+from bench.load.strata import stratified
+from bench.records import Prefix
 
-# A twentieth is also as fine as the shares of long requests are usually given.
-_RUN = 20
+Lengths = NDArray[np.int64]
 
 
 class Distribution(Protocol):
@@ -62,7 +58,7 @@ class Uniform:
         _require_ascending(1, self.low, self.high)
 
     def sample(self, count: int, rng: np.random.Generator) -> Lengths:
-        drawn = self.low + _stratified(count, rng) * (self.high - self.low + 1)
+        drawn = self.low + stratified(count, rng) * (self.high - self.low + 1)
         return np.floor(drawn).astype(np.int64)
 
     def mean(self) -> float:
@@ -83,7 +79,7 @@ class Bimodal:
             raise ValueError(f"long_share must be in [0, 1], got {self.long_share:g}")
 
     def sample(self, count: int, rng: np.random.Generator) -> Lengths:
-        return np.where(_stratified(count, rng) < self.long_share, self.long, self.short)
+        return np.where(stratified(count, rng) < self.long_share, self.long, self.short)
 
     def mean(self) -> float:
         return self.long * self.long_share + self.short * (1.0 - self.long_share)
@@ -112,7 +108,7 @@ class LogNormal:
     def sample(self, count: int, rng: np.random.Generator) -> Lengths:
         normal = NormalDist(math.log(self.median), self.sigma)
         # Away from 0 and 1, where the inverse has no value.
-        shares = np.clip(_stratified(count, rng), 1e-9, 1 - 1e-9)
+        shares = np.clip(stratified(count, rng), 1e-9, 1 - 1e-9)
         drawn = np.exp([normal.inv_cdf(share) for share in shares.tolist()])
         return np.clip(np.rint(drawn), self.low, self.high).astype(np.int64)
 
@@ -127,24 +123,38 @@ class LogNormal:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPrefixes:
+    """`count` beginnings of `tokens` each that prompts have in common, like system prompts.
+
+    Some are popular: by Zipf's law the n-th is asked for in proportion to 1/n.
+    """
+
+    count: int
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.tokens < 1:
+            raise ValueError(
+                f"count and tokens must be at least 1, got {self.count} and {self.tokens}"
+            )
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[Prefix]:
+        """The prefix of each of `count` requests."""
+        shares = np.cumsum(1.0 / np.arange(1, self.count + 1))
+        ranks = np.searchsorted(shares[:-1] / shares[-1], stratified(count, rng), side="right")
+        return [Prefix(self.tokens, rank) for rank in ranks.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """What one request asks for: prompt length, chat template included, and answer length."""
+    """What one request asks for: prompt length, chat template included, and answer length.
+
+    With `prefixes`, each prompt begins with one of them, and `prompt` is the rest.
+    """
 
     prompt: Distribution
     output: Distribution
-
-
-def _stratified(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One uniform value from each `count`-th of [0, 1), stratified in every run as well."""
-    strata = np.arange(count)
-    parts = strata * _RUN // max(count, 1)
-    by_part = np.lexsort((rng.random(count), parts))
-    # The n-th of each part belongs to the n-th run; the last run may lack some parts.
-    run = strata - np.searchsorted(parts, parts)
-    order = by_part[np.lexsort((rng.random(count), run))]
-    drawn = (order + rng.random(count)) / max(count, 1)
-    # the sum may round up to the next integer
-    return np.minimum(drawn, np.nextafter(1.0, 0.0))
+    prefixes: SharedPrefixes | None = None
 
 
 def _require_ascending(*tokens: int) -> None:

@@ -12,6 +12,10 @@ CHUNKS = 32
 CHUNK_EVERY_MS = 5
 SLOW_CHUNK_EVERY_MS = 1000
 
+# The prompt of a stream whose events are all sent in one write. A prompt, since some
+# routers write the body anew and leave out what they do not know.
+AT_ONCE = "Tell it all at once, please"
+
 _ANSWER_BYTES = 1024
 _JSON = b"application/json"
 
@@ -22,12 +26,12 @@ def whole(body: bytes, content_type: bytes = _JSON, status: bytes = b"200 OK") -
     return head % (status, content_type, len(body)) + body
 
 
-def chat_body(*, stream: bool) -> bytes:
+def chat_body(*, stream: bool, prompt: str = "How much does a proxy cost?") -> bytes:
     """The body of a request to `CHAT`."""
     return orjson.dumps(
         {
             "model": MODEL,
-            "messages": [{"role": "user", "content": "How much does a proxy cost?"}],
+            "messages": [{"role": "user", "content": prompt}],
             "max_tokens": CHUNKS,
             "stream": stream,
         }
@@ -76,6 +80,7 @@ STREAM_HEAD = (
 )
 CHUNK = _framed(_chunk(None))
 LAST_CHUNK = _framed(_chunk("stop") + b"data: [DONE]\n\n") + b"0\r\n\r\n"
+BURST = STREAM_HEAD + CHUNK * (CHUNKS - 1) + LAST_CHUNK
 
 # What routers and balancers ask for before they send a request, as an engine answers it.
 PAGES = {

@@ -1,4 +1,4 @@
-"""One proxy measured once: whole answers, lone requests, streams, memory."""
+"""One proxy measured once: whole answers, lone requests, bursts, streams, memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import UserError
-from bench.proxies.answers import CHUNKS, chat_body
+from bench.proxies.answers import AT_ONCE, CHUNKS, chat_body
 from bench.proxies.procfs import usage
 from bench.proxies.running import Target
 from bench.proxies.streams import while_streaming
@@ -26,9 +26,11 @@ class Measurement:
 
     `core_share` is its CPU time per second at `CONNECTIONS` whole answers at a time: below
     1 something else was the bottleneck. `lone_*` are latencies of one request at a time.
-    `chunk_cpu_s` is the CPU time per finished stream, by its chunks; streams that the end
-    of the window cuts off have their part in it, for all proxies alike. `rss_bytes` is
-    None unless all of `OPEN_STREAMS` were open. `errors` counts what wrk counted.
+    `request_cpu_s` is the CPU time per whole answer of JSON, `burst_cpu_s` that per stream
+    whose events the source sends in one write. `chunk_cpu_s` is the CPU time per finished
+    stream of events that are apart, by its chunks; streams that the end of the window cuts
+    off have their part in it, for all proxies alike. `rss_bytes` is None unless all of
+    `OPEN_STREAMS` were open. `errors` counts what wrk counted.
     """
 
     requests_per_s: float
@@ -38,6 +40,7 @@ class Measurement:
     lone_p99_s: float
     request_cpu_s: float
     core_share: float
+    burst_cpu_s: float
     chunk_cpu_s: float
     open_streams: int
     rss_bytes: int | None
@@ -45,11 +48,13 @@ class Measurement:
 
 
 def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
-    """Warm up, then measure in four parts. Raises UserError if nothing is answered."""
+    """Warm up, then measure in five parts. Raises UserError if nothing is answered."""
     whole, streamed = chat_body(stream=False), chat_body(stream=True)
+    at_once = chat_body(stream=True, prompt=AT_ONCE)
     wrk.run(target.port, whole, connections=CONNECTIONS, seconds=_WARM_UP_S)
     many, many_cpu_s = _loaded(target, wrk, whole, CONNECTIONS, window_s)
     lone, _ = _loaded(target, wrk, whole, 1, window_s)
+    bursts, bursts_cpu_s = _loaded(target, wrk, at_once, CONNECTIONS, window_s)
     streams, streams_cpu_s = _loaded(target, wrk, streamed, CONNECTIONS, window_s)
     opened, rss_bytes = while_streaming(
         target.port, OPEN_STREAMS, lambda: usage(target.group).rss_bytes
@@ -63,10 +68,11 @@ def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
         lone_p99_s=lone.p99_s,
         request_cpu_s=many_cpu_s / many.requests,
         core_share=many_cpu_s / many.duration_s,
+        burst_cpu_s=bursts_cpu_s / bursts.requests,
         chunk_cpu_s=streams_cpu_s / streams.requests / CHUNKS,
         open_streams=opened,
         rss_bytes=rss_bytes if opened == OPEN_STREAMS else None,
-        errors=_sum(many, lone, streams),
+        errors=_sum(many, lone, bursts, streams),
     )
 
 

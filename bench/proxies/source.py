@@ -1,8 +1,9 @@
 """The source behind the proxies: `python -m bench.proxies.source PORT HOST...`.
 
 It plays engines that cost next to nothing, one at each host: an answer of 1 KB in one
-write, or 32 events 5 ms apart when the body says `"stream": true`. `/v1/completions` streams
-an event a second for as long as the client listens.
+write, or 32 events when the body says `"stream": true`, 5 ms apart or, when the prompt
+asks for it, in one write. `/v1/completions` streams an event a second for as long as the
+client listens.
 """
 
 from __future__ import annotations
@@ -91,10 +92,13 @@ class Incoming(asyncio.Protocol):
 
     def _answer_chat(self) -> None:
         # Parsed, not searched: some routers write the body anew.
-        if orjson.loads(self._body)["stream"]:
-            Stream(self._transport, self._wheel, answers.CHUNK_EVERY_MS, answers.CHUNKS)
-        else:
+        asked = orjson.loads(self._body)
+        if not asked["stream"]:
             self._transport.write(answers.ANSWER)
+        elif asked["messages"][0]["content"] == answers.AT_ONCE:
+            self._transport.write(answers.BURST)
+        else:
+            Stream(self._transport, self._wheel, answers.CHUNK_EVERY_MS, answers.CHUNKS)
 
 
 async def serve(hosts: Sequence[str], port: int) -> None:

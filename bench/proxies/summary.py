@@ -48,8 +48,9 @@ METRICS = (
     Metric("p99_ms", f"p99 at {CONNECTIONS}", "ms", lambda one, _: one.p99_s * 1e3),
     Metric("added_p50_us", "added p50", "µs", _added(lambda one: one.lone_p50_s)),
     Metric("added_p99_us", "added p99", "µs", _added(lambda one: one.lone_p99_s)),
-    Metric("request_cpu_us", "CPU/request", "µs", lambda one, _: one.request_cpu_s * 1e6),
     Metric("core_percent", "its core", "% busy", lambda one, _: one.core_share * 1e2),
+    Metric("request_cpu_us", "CPU/JSON", "µs", lambda one, _: one.request_cpu_s * 1e6),
+    Metric("burst_cpu_us", "CPU/SSE", "µs", lambda one, _: one.burst_cpu_s * 1e6),
     Metric("chunk_cpu_us", "CPU/chunk", "µs", lambda one, _: one.chunk_cpu_s * 1e6),
     Metric(
         "rss_mib",

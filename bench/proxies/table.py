@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.proxies.answers import CHUNK_EVERY_MS, CHUNKS
 from bench.proxies.measurement import OPEN_STREAMS
 from bench.proxies.rounds import Round
 from bench.proxies.summary import METRICS, Figure, Figures
@@ -17,6 +18,11 @@ from bench.proxies.summary import METRICS, Figure, Figures
 ONLY_PROXIES = (
     "Only proxies were measured, with a synthetic source behind them: no engine ran, and "
     "nothing here says how fast a model is served."
+)
+LOADS = (
+    f"CPU/JSON: of a whole answer of 1 KB, as are latencies and rates. CPU/SSE: of a stream of "
+    f"{CHUNKS} events that the source sends in one write. CPU/chunk: of one of {CHUNKS} events "
+    f"sent {CHUNK_EVERY_MS} ms apart."
 )
 READING = (
     "source: no proxy in between, and the source's own CPU. Where a proxy's core was not busy, "
@@ -46,7 +52,7 @@ def render(
         legacy_windows=False,
     )
     console.print(_table(figures, reference))
-    for remark in (*_failures(rounds), *remarks, READING, ONLY_PROXIES):
+    for remark in (*_failures(rounds), *remarks, LOADS, READING, ONLY_PROXIES):
         console.print(Text(remark))
     return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from bench.records import Sample, Trial
+from bench.records import Trial
 
 FORMAT = 1
 
@@ -34,23 +34,28 @@ SAMPLES = pa.schema(
         ("detail", pa.string()),
     ]
 )
+BYPASSED = pa.field("bypassed", pa.bool_())
 
 
-def table_bytes(samples: tuple[Sample, ...]) -> bytes:
-    """The samples as a Parquet file. Raises ValueError for text that is not Unicode."""
+def table_bytes(trial: Trial) -> bytes:
+    """All samples as a Parquet file. Raises ValueError for text that is not Unicode."""
+    samples = trial.samples + trial.bypassed
     columns = {
-        name: pa.array([getattr(sample, name) for sample in samples], SAMPLES.field(name).type)
-        for name in SAMPLES.names
+        field.name: pa.array([getattr(sample, field.name) for sample in samples], field.type)
+        for field in SAMPLES
     }
+    columns["bypassed"] = pa.array(
+        [False] * len(trial.samples) + [True] * len(trial.bypassed), BYPASSED.type
+    )
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=SAMPLES), sink, compression="zstd")
+    pq.write_table(pa.table(columns, schema=SAMPLES.append(BYPASSED)), sink, compression="zstd")
     return sink.getvalue()
 
 
 def facts(trial: Trial, table: bytes) -> dict[str, Any]:
     """Everything but the samples, with the digest of their table."""
-    written = dataclasses.asdict(dataclasses.replace(trial, samples=()))
-    del written["samples"]
+    written = dataclasses.asdict(dataclasses.replace(trial, samples=(), bypassed=()))
+    del written["samples"], written["bypassed"]
     return {"format": FORMAT, "samples_sha256": digest(table), **written}
 
 
@@ -60,5 +65,10 @@ def digest(table: bytes) -> str:
 
 def trial(facts: dict[str, Any], table: bytes) -> Trial:
     """The trial that was stored. Raises ValueError for facts or a table of another shape."""
-    samples = pq.read_table(io.BytesIO(table)).to_pylist()
-    return TypeAdapter(Trial).validate_python(facts | {"samples": samples})
+    samples: dict[bool, list[Any]] = {False: [], True: []}
+    for row in pq.read_table(io.BytesIO(table)).to_pylist():
+        # Trials stored before any request could bypass an arm lack the column.
+        samples[row.pop("bypassed", False)].append(row)
+    return TypeAdapter(Trial).validate_python(
+        facts | {"samples": samples[False], "bypassed": samples[True]}
+    )

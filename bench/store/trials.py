@@ -38,7 +38,7 @@ class TrialStore:
         """
         path = self._folder(trial) / f"block-{trial.block:02}-{trial.position}-{trial.role}.json"
         try:
-            table = codec.table_bytes(trial.samples)
+            table = codec.table_bytes(trial)
         except ValueError as error:
             raise UserError(f"cannot write samples of {path}: {error}") from error
         facts = strict_json(path, codec.facts(trial, table))

@@ -80,8 +80,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests and gets each an exchange; answers itself only what is no request.
 
     `unanswered` is called with what never became an exchange: its status, and the code of
-    the error that it was answered with. `deadline_s`
-    is when `expire` has something to do.
+    the error that it was answered with. `deadline_s` is when `expire` has something to do.
+    While `leaving`, answers say that the connection ends with them.
     """
 
     def __init__(
@@ -92,11 +92,13 @@ class ClientConnection(asyncio.Protocol):
         limits: Limits,
     ) -> None:
         self.deadline_s = math.inf
-        self.stopping = False
+        self.leaving = False
+        self._stopping = False
         self._exchange_for = exchange_for
         self._unanswered = unanswered
         self._connections = connections
         self._limits = limits
+        self.write: Callable[[bytes], None]
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
         self._busy = False
@@ -104,6 +106,7 @@ class ClientConnection(asyncio.Protocol):
         self._full = False
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
+        self._http10 = False
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._body: list[bytes] = []
@@ -120,16 +123,13 @@ class ClientConnection(asyncio.Protocol):
         host, port, *_ = self._transport.get_extra_info("peername")
         return authority(host, port)
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
     def done(self, *, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close."""
         self._exchange = None
         self._busy = False
         if self._closing:
             return
-        if not keep_alive or self.stopping:
+        if not keep_alive or self._stopping:
             self.close()
         elif self._waiting:
             self._start(self._waiting.popleft())
@@ -156,13 +156,13 @@ class ClientConnection(asyncio.Protocol):
 
     def stop(self) -> None:
         """Close when there is nothing left to answer."""
-        self.stopping = True
+        self.leaving = self._stopping = True
         if not (self._busy or self._in_head or self._in_body):
             self.close()
 
     def give_up(self, error: ApiError) -> None:
         """End what is still being answered with `error`."""
-        self.stopping = True
+        self.leaving = self._stopping = True
         if self._exchange is not None:
             self._exchange.on_stop(error)
         else:
@@ -186,6 +186,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not registered as asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         self._connections.add(self)
         self.deadline_s = time.monotonic() + self._limits.head_s
 
@@ -253,8 +254,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
+        version = self._parser.get_http_version()
+        self._http10 = version == "1.0"
         if self._refusal is None:
-            version = self._parser.get_http_version()
             self._refusal = objection(self._target, self._headers, version)
         waits = (b"expect", b"100-continue") in self._headers
         if waits and self._refusal is None and not self._busy:
@@ -271,15 +273,14 @@ class ClientConnection(asyncio.Protocol):
         self._in_body = False
         if self._refusal is not None:
             return
-        body = self._body
         incoming = Incoming(
-            method=self._parser.get_method(),
-            target=self._target,
-            headers=self._headers,
-            body=body[0] if len(body) == 1 else b"".join(body),
-            keep_alive=self._parser.should_keep_alive(),
-            http10=self._parser.get_http_version() == "1.0",
-            complete_s=time.monotonic(),
+            self._parser.get_method(),
+            self._target,
+            self._headers,
+            b"".join(self._body),
+            self._parser.should_keep_alive() and not self.leaving,
+            self._http10,
+            time.monotonic(),
         )
         if not self._busy:
             self._start(incoming)

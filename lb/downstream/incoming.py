@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lb.apierror import ApiError, bad_request
 from lb.http1 import Header
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A whole request. `target` is path and query, header names are lower case.
 
     `keep_alive` is what the client wants; `http10` clients know no chunks. `complete_s`
@@ -35,9 +34,10 @@ def objection(target: bytes, headers: list[Header], version: str) -> ApiError | 
         return bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
     if not target.startswith(b"/"):
         return bad_request("The request target must begin with '/'")
-    hosts = sum(name == b"host" for name, _ in headers)
+    names = [name for name, _ in headers]
+    hosts = names.count(b"host")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return bad_request(f"A request has one Host header, seen {hosts}")
-    if any(name == b"upgrade" for name, _ in headers):
+    if b"upgrade" in names:
         return bad_request("Upgrade is not supported")
     return None

@@ -1,8 +1,8 @@
 """Policies: which of the replicas gets a request.
 
-A policy is a pure function `choose(replicas, request)` of what is known of the
-replicas; it changes nothing. `replicas` are the healthy ones that serve the model,
-never empty, in the order of configuration.
+A policy is a pure function `choose(replicas, request, now_s)` of what is known of the
+replicas; it changes nothing. `replicas` are those that can take the request, never
+empty, in the order of configuration.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from lb.policies import (
     round_robin,
     session,
 )
+from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
 
-Policy = Callable[[Sequence[Replica], Request], Replica]
+Policy = Callable[[Sequence[Replica], Request, float], Choice]
 
 # A poll is jittered and may be lost: a reading counts until the third one is missing.
 _POLLS_UNTIL_STALE = 3
@@ -45,13 +46,13 @@ class PolicyEntry:
     key: Literal["prefix", "session"] | None = None
 
 
-def _polled(choose: Callable[..., Replica]) -> Callable[[Random, float], Policy]:
+def _polled(choose: Callable[..., Choice]) -> Callable[[Random, float], Policy]:
     return lambda rng, interval_s: partial(
         choose, rng=rng, max_age_s=_POLLS_UNTIL_STALE * interval_s
     )
 
 
-def _random(choose: Callable[..., Replica]) -> Callable[[Random, float], Policy]:
+def _random(choose: Callable[..., Choice]) -> Callable[[Random, float], Policy]:
     return lambda rng, _interval_s: partial(choose, rng=rng)
 
 
@@ -60,12 +61,12 @@ def _fixed(choose: Policy) -> Callable[[Random, float], Policy]:
 
 
 POLICIES: Mapping[str, PolicyEntry] = {
-    "round-robin": PolicyEntry("each model's replicas in turn", 8080, _fixed(round_robin.choose)),
+    "round-robin": PolicyEntry("each replica in turn", 8080, _fixed(round_robin.choose)),
     "queue-aware": PolicyEntry(
         "least outstanding work, corrected by polled queues", 8081, _polled(queue_aware.choose)
     ),
     "queue-depth": PolicyEntry(
-        "shortest polled queue, first on ties", 8082, _fixed(queue_depth.choose)
+        "shortest polled queue, first on ties", 8082, _polled(queue_depth.choose)
     ),
     "random": PolicyEntry("any replica", 8083, _random(random_choice.choose)),
     "least-outstanding": PolicyEntry(

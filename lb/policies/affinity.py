@@ -8,36 +8,33 @@ Schindelhauer and Schomaker, "Weighted distributed hash tables" (2005).
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Sequence
+from math import log
+from zlib import crc32
 
 from lb.replicas import Replica
 
-# CRC is linear, so that on its own the order of replicas would hardly differ from key to
-# key; a multiplication by an odd constant (2^64 / golden ratio) breaks that.
+# Keys are scattered over (0, 1) by a multiplication with an odd constant (2^64 / golden
+# ratio), and a key's point over replicas by one with a large number for each of them: of
+# such a product, the fraction is as good as random.
 _ODD = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
+_LARGE = 2**32
 
 
 def key_of(*parts: bytes) -> int:
     """32 bits that stand for `parts`. Two keys in common cost cache hits, nothing else."""
     key = 0
     for part in parts:
-        key = zlib.crc32(part, zlib.crc32(b"%d:" % len(part), key))
+        key = crc32(part, crc32(b"%d:" % len(part), key))
     return key
 
 
-def by_preference(replicas: Sequence[Replica], key: int) -> list[Replica]:
-    """All `replicas`, the home of `key` first. Homes are in proportion to capacity."""
-    return sorted(replicas, key=lambda replica: _distance(replica, key))
-
-
-def home(replicas: Sequence[Replica], key: int) -> Replica:
-    """The first of `by_preference`."""
-    return min(replicas, key=lambda replica: _distance(replica, key))
-
-
-def _distance(replica: Replica, key: int) -> float:
-    mixed = (zlib.crc32(replica.name_bytes, key) * _ODD) & _MASK
-    return -math.log((mixed + 1) / 2.0**64) / replica.capacity
+def home(replicas: Sequence[Replica], key: int) -> int:
+    """The index of the replica that `key` prefers: each one's keys are by its capacity."""
+    point = (key * _ODD & _MASK) / 2**64
+    preferences = [
+        log(1.0 - point * (_LARGE + replica.name_hash) % 1.0) / replica.capacity
+        for replica in replicas
+    ]
+    return preferences.index(max(preferences))

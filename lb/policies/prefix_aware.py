@@ -1,40 +1,43 @@
 """The replica that has the prompt's beginning in its cache, unless it is too busy.
 
+Where that is, is not looked up but agreed on by hashing: a tree of what was sent where
+would find longer matches, but each balancer would have another one, and none of them
+would know what an engine has evicted. Whoever goes elsewhere goes to the least work.
+
 Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads" (2018).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from operator import mul
 from random import Random
 
-from lb.policies import queue_aware
-from lb.policies.affinity import by_preference, home
+from lb.policies.affinity import home
+from lb.policies.choice import Choice
+from lb.policies.least_outstanding import least
+from lb.policies.queue_aware import loads
 from lb.replicas import Replica, Request
 
 # A replica at home for a prefix takes up to so many times the mean load. Less spreads
-# popular prefixes sooner, more keeps them together for longer.
+# popular prefixes sooner, more keeps them together for longer. The load is work: counted
+# in requests, a home would be too busy as soon as it has one more than the others.
 BOUND = 1.25
 
 
 def choose(
-    replicas: Sequence[Replica], request: Request, *, rng: Random, max_age_s: float
-) -> Replica:
-    """The first by preference whose load stays within the bound with this request on it.
+    replicas: Sequence[Replica], request: Request, now_s: float, *, rng: Random, max_age_s: float
+) -> Choice:
+    """The home of the request's prefix while its work, with this request, is within bounds.
 
-    Without a prefix it is the least work, as in `queue-aware`.
+    Else, and without a prefix, the least work, as in `queue-aware`.
     """
+    works = loads(replicas, request, now_s - max_age_s)
     if request.key is None:
-        return queue_aware.choose(replicas, request, rng=rng, max_age_s=max_age_s)
-    in_flight = 1 + sum(replica.in_flight for replica in replicas)
-    mean = in_flight / sum(replica.capacity for replica in replicas)
-    first = home(replicas, request.key)
-    if _fits(first, mean):
-        return first
-    # There is one: not all can be above the mean.
-    return next(one for one in by_preference(replicas, request.key) if _fits(one, mean))
-
-
-def _fits(replica: Replica, mean: float) -> bool:
-    return replica.in_flight + 1 <= math.ceil(BOUND * mean * replica.capacity)
+        return Choice(least(replicas, works, rng).replica, "no-key")
+    capacities = [replica.capacity for replica in replicas]
+    mean = sum(map(mul, works, capacities)) / sum(capacities)
+    at_home = home(replicas, request.key)
+    if works[at_home] <= BOUND * mean:
+        return Choice(replicas[at_home], "home")
+    return Choice(least(replicas, works, rng).replica, "overflow")

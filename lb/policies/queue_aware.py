@@ -1,16 +1,17 @@
-"""Least outstanding work, corrected by the queues that replicas report.
+"""Least outstanding work, corrected by what replicas report of the work of others.
 
-What this balancer has sent and not got back is known exactly and at once; polled
-queues are late, but they also show what others send. So the first leads and the second
-corrects it.
+What this balancer has sent and not got back is known exactly and at once. What others
+send shows only in polled gauges, late and by chance, so it counts as a moving mean: it
+tells that a replica has less to give, and no two balancers run after the same reading.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from random import Random
 
+from lb.policies.choice import Choice
+from lb.policies.least_outstanding import least
 from lb.replicas import Replica, Request
 
 # What a request still costs after its first byte, in prompt tokens. The length of the
@@ -21,26 +22,31 @@ DECODE_TOKENS = 512
 
 
 def choose(
-    replicas: Sequence[Replica], request: Request, *, rng: Random, max_age_s: float
-) -> Replica:
+    replicas: Sequence[Replica], request: Request, now_s: float, *, rng: Random, max_age_s: float
+) -> Choice:
     """The replica that would have the least work per capacity with `request` on it.
 
-    Requests that wait there and are not ours are each counted like the one at hand,
-    for nothing else is known of them. They count only while the engine's gauges move:
-    vLLM updates them when it runs a step, so after its last requests are aborted
-    a queue is reported for ever that is not there, and a replica avoided for it would
-    never get the request that corrects it. Ties are broken at random: they are the
-    rule at light load, and several balancers must not agree on the same replica.
+    Ties are broken at random: they are the rule at light load, and several balancers
+    must not agree on the same replica.
+    """
+    return least(replicas, loads(replicas, request, now_s - max_age_s), rng)
+
+
+def loads(replicas: Sequence[Replica], request: Request, oldest_s: float) -> list[float]:
+    """The work on each replica per capacity, in prompt tokens, with `request` on it.
+
+    Requests of others count like own ones after their first byte, for nothing else is
+    known of them; and not at all when the engine has not moved since `oldest_s`. A replica
+    avoided for them would never get the request that corrects it.
     """
     cost = request.prompt_tokens + DECODE_TOKENS
-    oldest_s = request.arrived_s - max_age_s
-    least, best = math.inf, [replicas[0]]
-    for replica in replicas:
-        foreign = replica.foreign_waiting if replica.progressed_s >= oldest_s else 0.0
-        own = replica.prompt_tokens + DECODE_TOKENS * replica.in_flight
-        score = (own + cost * (1.0 + foreign)) / replica.capacity
-        if score < least:
-            least, best = score, [replica]
-        elif score == least:
-            best.append(replica)
-    return best[0] if len(best) == 1 else rng.choice(best)
+    return [
+        (
+            replica.prompt_tokens
+            + DECODE_TOKENS
+            * (replica.in_flight + (replica.foreign if replica.progressed_s >= oldest_s else 0.0))
+            + cost
+        )
+        / replica.capacity
+        for replica in replicas
+    ]

@@ -7,16 +7,41 @@ measures what that costs; do not mend it here, `queue-aware` is the mended one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from random import Random
 
+from lb.policies.choice import Choice
+from lb.policies.random_choice import draw
 from lb.replicas import Replica, Request
 
 
-def choose(replicas: Sequence[Replica], _request: Request) -> Replica:
-    """Lowest polled waiting, first on ties; the first replica when none was polled."""
-    return min(replicas, key=_waiting)
+def choose(
+    replicas: Sequence[Replica], _request: Request, now_s: float, *, rng: Random, max_age_s: float
+) -> Choice:
+    """Fewest polled waiting requests per capacity, first on ties.
+
+    A replica whose queue is not known counts like the mean of the others, so that it is
+    neither flooded nor left out; when none is known, one is drawn by lot.
+    """
+    polled = [_depth(replica, now_s, max_age_s) for replica in replicas]
+    known = [depth for depth in polled if depth is not None]
+    if not known:
+        return Choice(draw(replicas, rng), "unpolled")
+    mean = sum(known) / len(known)
+    depths = [mean if depth is None else depth for depth in polled]
+    least = min(depths)
+    return Choice(replicas[depths.index(least)], "least" if depths.count(least) == 1 else "tie")
 
 
-def _waiting(replica: Replica) -> float:
-    return math.inf if replica.waiting is None else replica.waiting
+def _depth(replica: Replica, now_s: float, max_age_s: float) -> float | None:
+    """None when the reading is missing or too old.
+
+    A queue of an engine that does not move is old however often it is polled: see
+    `queue_aware`.
+    """
+    age_s = replica.metrics_age_s(now_s)
+    if age_s is None or age_s > max_age_s or replica.waiting is None:
+        return None
+    if replica.waiting and now_s - replica.progressed_s > max_age_s:
+        return None
+    return replica.waiting / replica.capacity

@@ -1,17 +1,25 @@
-"""Each model's replicas in turn: the baseline."""
+"""Each replica in turn, as often as its capacity says: the baseline.
+
+A turn lasts 1 / capacity in virtual time, and the next is of the replica whose latest
+turn ends first. With equal capacities that is the usual cycle. Of any two replicas that
+are present, the requests per capacity never differ by more than a turn of each: Goyal,
+Vin and Cheng, "Start-time fair queueing" (1996). The order of the latest turns would not
+be enough to know: 2 : 3 is A B A B B, where A as well as B comes after A B.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lb.replicas import Replica, Request
+from lb.policies.choice import Choice
+from lb.replicas import TURN, Replica, Request
 
 
-def choose(replicas: Sequence[Replica], request: Request) -> Replica:
-    """The replica whose latest request of this model is the longest ago.
+def choose(replicas: Sequence[Replica], _request: Request, _now_s: float) -> Choice:
+    """The replica whose latest turn ends first; the first such in order.
 
-    With fixed replicas this is the usual cycle. Unlike a counter modulo their number
-    it stays fair when replicas come and go: nobody gets a second turn before everyone
-    present has had one.
+    `Fleet.begin` keeps the turns. There, one that was away begins its turn now instead of
+    when it would have been due, so that nobody has turns to catch up on.
     """
-    return min(replicas, key=lambda replica: replica.last_turn.get(request.model, 0))
+    ends = [replica.last_turn + TURN / replica.capacity for replica in replicas]
+    return Choice(replicas[ends.index(min(ends))], "turn")

@@ -72,12 +72,15 @@ class Upstream:
                     raise
         return await _Fetch(await self.connect(endpoint), path, limit_bytes).body(message)
 
+    def forget(self, endpoint: Endpoint) -> None:
+        """Close what is idle there: nobody is going to ask for it again."""
+        for connection in self._idle.pop(endpoint, ()):
+            connection.abort()
+
     def close(self) -> None:
         """Close what is idle; what is in use is closed by its users."""
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.abort()
-        self._idle.clear()
+        for endpoint in tuple(self._idle):
+            self.forget(endpoint)
 
     def _keep(self, endpoint: Endpoint, connection: Connection) -> None:
         connection.idle_since_s = time.monotonic()
@@ -103,7 +106,7 @@ class _Fetch:
             self._connection.abort()
             raise
         if self._status != 200:
-            raise BadAnswerError(f"answered {self._path} with status {self._status}")
+            raise BadAnswerError(f"answered {self._path} with status {self._status}", self._status)
         return bytes(self._body)
 
     def on_data(self, data: bytes, complete: bool) -> None:

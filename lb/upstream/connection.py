@@ -48,8 +48,11 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._transport: asyncio.Transport
         self._receiver: Receiver | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
+        # For the parser, and no method: one read may bring a piece of the body for each of
+        # hundreds of tokens.
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
         self._head_complete = False
         self._head_bytes = 0
         self._complete = False
@@ -133,12 +136,8 @@ class Connection(asyncio.Protocol):
             self._fail(ConnectionLostError(f"broke the connection{reason}"))
 
     def _deliver(self, receiver: Receiver) -> None:
-        pieces = self._pieces
-        if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = []
-        else:
-            data = b""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
         if not self._complete:
             receiver.on_data(data, False)
             return
@@ -154,15 +153,16 @@ class Connection(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         self._transport.abort()
         if receiver is not None:
-            pieces, self._pieces = self._pieces, []
-            if pieces:
-                receiver.on_data(b"".join(pieces), False)
+            if self._head_complete and self._pieces:
+                receiver.on_data(b"".join(self._pieces), False)
             receiver.on_failure(error)
 
     # For the parser.
 
     def on_message_begin(self) -> None:
-        self._overrun = self._complete
+        if self._complete:
+            raise BadAnswerError("sent more than one answer")  # stops the parser
+        self._pieces.clear()  # an interim answer should have no body, but may
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_complete:  # trailers come later, and end at this hop
@@ -176,10 +176,6 @@ class Connection(asyncio.Protocol):
             self.status = status
             self._head_complete = 200 <= status <= 599
             self._keep_alive = self._parser.should_keep_alive()
-
-    def on_body(self, data: bytes) -> None:
-        if self._head_complete and not self._overrun:
-            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         self._complete = self._head_complete

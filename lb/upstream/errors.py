@@ -24,9 +24,16 @@ class ConnectionLostError(UpstreamError):
 
 
 class BadAnswerError(UpstreamError):
-    """What came is not HTTP/1.1, or no answer to the request."""
+    """What came is not HTTP/1.1, or no answer to the request.
+
+    `status` is that of an answer which is merely not the one that was wanted, else 0.
+    """
 
     kind = "bad-answer"
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TooSlowError(UpstreamError):

@@ -9,13 +9,14 @@ import asyncio
 import json
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 
-from bench.load.drive import run_schedule
+from bench.load.drive import Load, Report, run_load
+from bench.load.outcome import DriveResult
 from bench.records import PlannedRequest, Sample, Schedule
 
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -160,8 +161,21 @@ def opened(at_s: list[float], duration_s: float) -> Schedule:
     )
 
 
+def drive(
+    schedule: Schedule,
+    *,
+    url: str,
+    prompts: Sequence[str],
+    drain_timeout_s: float,
+    on_progress: Report | None = None,
+) -> DriveResult:
+    """Send all of `schedule` to one server."""
+    load = Load(schedule, prompts, [url] * len(schedule.requests))
+    return run_load(load, drain_timeout_s=drain_timeout_s, on_progress=on_progress)
+
+
 def fetch(url: str, deadline_s: float = 20.0) -> Sample:
     """The sample of one request that is sent at once."""
     schedule = opened([0.0], 0.001)
-    result = run_schedule(schedule, base_url=url, prompts=["hello"], drain_timeout_s=deadline_s)
+    result = drive(schedule, url=url, prompts=["hello"], drain_timeout_s=deadline_s)
     return result.samples[0]

@@ -154,3 +154,23 @@ def test_replicas_of_models_that_were_not_asked_are_not_missed() -> None:
     other = replace(REPLICAS[0], model="tiny-qwen", name="tiny-qwen-0", url="http://127.0.0.1:9")
     trials = [replace(one, replicas=(*REPLICAS, other)) for one in paired(TTFT_S, TTFT_S)]
     assert judge(trials).notes == ()
+
+
+def bypassed_by(*samples: Sample) -> Callable[[Trial], Trial]:
+    return lambda one: replace(one, bypassed=samples)
+
+
+def test_requests_that_bypassed_the_arms_are_in_none_of_their_metrics() -> None:
+    trials = paired(TTFT_S, TTFT_S)
+    beside = bypassed_by(*(answered(40 + index, 30.0) for index in range(40)))
+    assert judge([beside(one) for one in trials]) == judge(trials)
+
+
+def test_requests_that_bypassed_the_arms_must_have_been_answered() -> None:
+    told = reasons(bypassed_by(*(failed(40 + index) for index in range(10))))
+    assert "control baseline: 80 of 400 requests failed" in told
+
+
+def test_requests_that_were_to_bypass_the_arms_must_have_been_sent() -> None:
+    unsent = failed(40, ErrorKind.TIMEOUT, sent_s=None, status=None)
+    assert "planned requests not sent 20.0 %" in reasons(bypassed_by(*[unsent] * 10))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from bench.config import Options, new_run_id, resolve
 from bench.errors import UserError
+from bench.topology import load_topology
 
 DEFAULTS = Options()
 
@@ -20,6 +22,13 @@ def test_defaults_compare_managed_with_baseline_on_all_models(tmp_path: Path) ->
 def test_one_arm_twice_is_an_aa_run(tmp_path: Path) -> None:
     config = resolve(replace(DEFAULTS, arms="baseline,baseline"), tmp_path, "run")
     assert config.control == config.treatment
+
+
+def test_any_two_arms_can_be_compared(tmp_path: Path) -> None:
+    names = load_topology().arms
+    for control, treatment in itertools.permutations(names, 2):
+        config = resolve(replace(DEFAULTS, arms=f"{control},{treatment}"), tmp_path, "run")
+        assert (config.control.name, config.treatment.name) == (control, treatment)
 
 
 def test_repeated_model_is_measured_once(tmp_path: Path) -> None:

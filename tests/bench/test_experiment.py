@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.attribution import apart, named, singled_out
 from bench.calibration import Capacity, delivered_tps
-from bench.experiment import BOTH, CONTROL, named, slots, time_left, trials_in
+from bench.experiment import time_left
 from bench.records import Replica, Role
+from bench.slots import BOTH, CONTROL, slots, trials_in
 from tests.bench.making import answered
 
 
@@ -77,3 +79,33 @@ def test_samples_carry_the_names_of_replicas_instead_of_addresses() -> None:
         answered(2, 0.1, replica=None),
     ]
     assert [one.replica for one in named(samples, replicas)] == ["m-0", "elsewhere:1", None]
+
+
+REPLICAS = tuple(
+    Replica(model, f"{model}-{index}", f"http://127.0.0.1:{port}")
+    for port, (model, index) in enumerate((("a", 0), ("a", 1), ("b", 0), ("a", 2), ("b", 1)), 1)
+)
+
+
+@given(st.integers(0, 100))
+def test_one_replica_of_each_model_is_singled_out_and_each_has_its_turn(turn: int) -> None:
+    for model, count in (("a", 3), ("b", 2)):
+        turns = [singled_out(REPLICAS, turn + step)[model].name for step in range(count)]
+        assert sorted(turns) == [f"{model}-{index}" for index in range(count)]
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_both_arms_meet_both_turns_of_a_block(block: int) -> None:
+    turns = {
+        role: [slot.turn for slot in slots(4, BOTH) if (slot.role, slot.block) == (role, block)]
+        for role in BOTH
+    }
+    assert sorted(turns["control"]) == sorted(turns["treatment"]) == [block, block + 1]
+
+
+def test_requests_that_bypassed_the_arm_are_kept_apart_with_the_replica_that_served_them() -> None:
+    samples = [answered(index, 0.1, model="a", replica="a-0") for index in range(4)]
+    samples[2] = answered(2, 0.1, model="a", replica=None)
+    own, bypassed = apart(samples, {2}, singled_out(REPLICAS, 1))
+    assert [one.index for one in own] == [0, 1, 3]
+    assert [(one.index, one.replica) for one in bypassed] == [(2, "a-1")]

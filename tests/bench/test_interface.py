@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst"}
+FIRST_MODEL = {"two_balancers", "bypass", "slowed_replica", "shared_prefix"}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,8 +32,15 @@ def selected(*arguments: str) -> set[str]:
 
 def test_managed_selects_every_scenario_for_every_model() -> None:
     names = {test.split(".py")[0] for test in selected("-m", "managed")}
-    assert names == {"throughput", "latency", "heavy_tail", "burst", "multi_tenant"}
-    assert len(selected("-m", "managed")) == 4 * 3 + 1
+    assert names == EVERY_MODEL | FIRST_MODEL | {"multi_tenant"}
+    assert len(selected("-m", "managed")) == 3 * len(EVERY_MODEL) + len(FIRST_MODEL) + 1
+
+
+@pytest.mark.parametrize("scenario", sorted(FIRST_MODEL))
+def test_a_situation_is_asked_about_the_first_model_only(scenario: str) -> None:
+    assert selected("-m", "managed", "-k", scenario, "--models", "tiny-qwen,tiny-llama") == {
+        f"{scenario}.py::test_managed_is_not_worse_than_baseline[tiny-qwen]"
+    }
 
 
 def test_markers_and_models_combine() -> None:

@@ -14,7 +14,6 @@ import uvloop
 from bench.errors import UserError
 from bench.load.client import Client
 from bench.load.connection import Connection
-from bench.load.drive import run_schedule
 from bench.load.exchange import Exchange
 from bench.load.flight import Flight
 from bench.records import ErrorKind, PlannedRequest, Sample
@@ -31,6 +30,7 @@ from tests.bench.load_source import (
     Script,
     chunk,
     delta,
+    drive,
     fetch,
     opened,
     source,
@@ -298,7 +298,7 @@ def test_a_connection_that_spoke_unasked_is_not_used() -> None:
 
     with source(script) as served:
         schedule = opened([0.0, 0.4], 0.5)
-        result = run_schedule(schedule, base_url=served.url, prompts=["1", "2"], drain_timeout_s=20)
+        result = drive(schedule, url=served.url, prompts=["1", "2"], drain_timeout_s=20)
     assert [sample.error for sample in result.samples] == [None, None]
     assert [call.connection for call in served.calls] == [1, 2]
 
@@ -317,7 +317,7 @@ def test_a_connection_that_cannot_be_kept_is_closed_at_once() -> None:
 
     with source(script) as served:
         schedule = opened([0.0, 0.4], 0.5)
-        run_schedule(schedule, base_url=served.url, prompts=["garbage", "next"], drain_timeout_s=20)
+        drive(schedule, url=served.url, prompts=["garbage", "next"], drain_timeout_s=20)
     assert seen == ["garbage", "hung up", "next"]
 
 

@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 
 from bench.errors import UserError
-from bench.load.drive import run_schedule
+from bench.load.drive import Load, run_load
 from bench.load.outcome import Ending, Tally
 from bench.records import ErrorKind
 from tests.bench.load_source import (
@@ -23,6 +23,7 @@ from tests.bench.load_source import (
     Call,
     chunk,
     closed,
+    drive,
     opened,
     source,
 )
@@ -49,9 +50,7 @@ def test_an_open_loop_does_not_wait_for_a_server_that_stalls() -> None:
 
     at_s = [0.02 * index for index in range(25)]
     with source(stall) as served:
-        result = run_schedule(
-            opened(at_s, 0.5), base_url=served.url, prompts=prompts(25), drain_timeout_s=20
-        )
+        result = drive(opened(at_s, 0.5), url=served.url, prompts=prompts(25), drain_timeout_s=20)
     assert [sample.scheduled_s for sample in result.samples] == pytest.approx(at_s)
     assert all(sample.ok for sample in result.samples)
     sent_s = [sample.sent_s for sample in result.samples if sample.sent_s is not None]
@@ -65,15 +64,23 @@ def test_an_open_loop_does_not_wait_for_a_server_that_stalls() -> None:
 def test_prompts_go_out_in_the_order_of_the_schedule() -> None:
     with source(answer) as served:
         schedule = opened([0.0, 0.03, 0.06], 0.1)
-        run_schedule(schedule, base_url=served.url, prompts=prompts(3), drain_timeout_s=20)
+        drive(schedule, url=served.url, prompts=prompts(3), drain_timeout_s=20)
     assert [call.prompt for call in served.calls] == prompts(3)
+
+
+def test_every_request_goes_to_its_own_server() -> None:
+    schedule = opened([0.0, 0.03, 0.06, 0.09], 0.1)
+    with source(answer) as first, source(answer) as second:
+        urls = [first.url, second.url, second.url, first.url]
+        result = run_load(Load(schedule, prompts(4), urls), drain_timeout_s=20)
+    assert all(sample.ok for sample in result.samples)
+    assert [call.prompt for call in first.calls] == ["prompt 0", "prompt 3"]
+    assert [call.prompt for call in second.calls] == ["prompt 1", "prompt 2"]
 
 
 def test_a_prompt_for_every_request_is_required() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        run_schedule(
-            opened([0.0, 0.1], 0.2), base_url="http://x", prompts=["one"], drain_timeout_s=1
-        )
+        drive(opened([0.0, 0.1], 0.2), url="http://x", prompts=["one"], drain_timeout_s=1)
 
 
 def test_a_closed_loop_keeps_exactly_its_concurrency_in_flight() -> None:
@@ -90,9 +97,9 @@ def test_a_closed_loop_keeps_exactly_its_concurrency_in_flight() -> None:
         await answer(call)
 
     with source(answer_four_at_a_time) as served:
-        result = run_schedule(
+        result = drive(
             closed(40, concurrency=4, duration_s=15.0),
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(40),
             drain_timeout_s=1,
         )
@@ -106,9 +113,9 @@ def test_a_closed_loop_starts_nothing_after_its_time_but_waits_for_what_it_start
         await answer(call)
 
     with source(slow_answer) as served:
-        result = run_schedule(
+        result = drive(
             closed(1000, concurrency=2, duration_s=0.5),
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(1000),
             drain_timeout_s=20,
         )
@@ -120,9 +127,9 @@ def test_a_closed_loop_starts_nothing_after_its_time_but_waits_for_what_it_start
 
 def test_a_closed_loop_that_runs_dry_is_cut_short() -> None:
     with source(answer) as served:
-        result = run_schedule(
+        result = drive(
             closed(5, concurrency=2, duration_s=30.0),
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(5),
             drain_timeout_s=20,
         )
@@ -136,9 +143,9 @@ def test_a_closed_loop_that_runs_dry_is_cut_short() -> None:
 def test_what_is_unanswered_when_the_drain_is_over_timed_out(concurrency: int | None) -> None:
     schedule = opened([0.0, 0.1], 0.2) if concurrency is None else closed(9, concurrency, 0.2)
     with source(never_answer) as served:
-        result = run_schedule(
+        result = drive(
             schedule,
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(len(schedule.requests)),
             drain_timeout_s=0.2,
         )
@@ -159,8 +166,8 @@ def test_a_second_try_that_hangs_timed_out() -> None:
                 await call.hang()
 
     with source(answer_reset_hang) as served:
-        result = run_schedule(
-            opened([0.0, 0.2], 0.3), base_url=served.url, prompts=prompts(2), drain_timeout_s=0.5
+        result = drive(
+            opened([0.0, 0.2], 0.3), url=served.url, prompts=prompts(2), drain_timeout_s=0.5
         )
     assert len(served.calls) == 3
     assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
@@ -171,9 +178,9 @@ def test_the_samples_of_a_healthy_half_survive_a_hanging_half() -> None:
         await (answer(call) if int(call.prompt.split()[1]) % 2 == 0 else never_answer(call))
 
     with source(hang_on_odd_ones) as served:
-        result = run_schedule(
+        result = drive(
             opened([0.01 * index for index in range(10)], 0.2),
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(10),
             drain_timeout_s=0.5,
         )
@@ -201,9 +208,9 @@ def test_ctrl_c_keeps_what_was_measured_and_says_so() -> None:
             await never_answer(call)
 
     with source(one_then_ctrl_c) as served:
-        result = run_schedule(
+        result = drive(
             opened([0.0, 0.2, 25.0], 30.0),
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(3),
             drain_timeout_s=5,
         )
@@ -218,8 +225,8 @@ def test_ctrl_c_keeps_what_was_measured_and_says_so() -> None:
 def test_a_server_that_is_gone_fails_every_request_and_ends_in_time() -> None:
     with source(answer) as served:
         pass
-    result = run_schedule(
-        opened([0.0, 0.05, 0.1], 0.2), base_url=served.url, prompts=prompts(3), drain_timeout_s=20
+    result = drive(
+        opened([0.0, 0.05, 0.1], 0.2), url=served.url, prompts=prompts(3), drain_timeout_s=20
     )
     assert [sample.error for sample in result.samples] == [ErrorKind.CONNECT] * 3
     assert result.elapsed_s < 10
@@ -228,8 +235,8 @@ def test_a_server_that_is_gone_fails_every_request_and_ends_in_time() -> None:
 def test_requests_that_the_deadline_kept_from_being_sent_are_attempts_too() -> None:
     # A drain below zero stands for a machine that slept through the trial's end.
     with source(answer) as served:
-        result = run_schedule(
-            opened([0.0, 0.9], 1.0), base_url=served.url, prompts=prompts(2), drain_timeout_s=-0.5
+        result = drive(
+            opened([0.0, 0.9], 1.0), url=served.url, prompts=prompts(2), drain_timeout_s=-0.5
         )
     assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
     assert result.samples[1].sent_s is None
@@ -243,11 +250,9 @@ def test_the_instrument_reports_on_itself() -> None:
 
     with source(answer) as served:
         schedule = opened([0.05 * index for index in range(20)], 1.0)
-        calm = run_schedule(
-            schedule, base_url=served.url, prompts=prompts(20), drain_timeout_s=20
-        ).instrument
-        hogged = run_schedule(
-            schedule, base_url=served.url, prompts=prompts(20), drain_timeout_s=20, on_progress=hog
+        calm = drive(schedule, url=served.url, prompts=prompts(20), drain_timeout_s=20).instrument
+        hogged = drive(
+            schedule, url=served.url, prompts=prompts(20), drain_timeout_s=20, on_progress=hog
         ).instrument
     assert 0 < calm.cpu_share < 1.5
     assert calm.dispatch_lag_p99_s >= 0
@@ -259,9 +264,9 @@ def test_the_instrument_reports_on_itself() -> None:
 def test_progress_tells_how_many_were_started_and_ended() -> None:
     tallies: list[Tally] = []
     with source(never_answer) as served:
-        run_schedule(
+        drive(
             opened([0.0, 0.1, 0.2], 0.3),
-            base_url=served.url,
+            url=served.url,
             prompts=prompts(3),
             drain_timeout_s=1.0,
             on_progress=tallies.append,
@@ -278,11 +283,11 @@ def test_garbage_collection_is_off_while_measuring_and_on_again_after() -> None:
         await answer(call)
 
     with source(look) as served:
-        run_schedule(opened([0.0], 0.1), base_url=served.url, prompts=["a"], drain_timeout_s=20)
+        drive(opened([0.0], 0.1), url=served.url, prompts=["a"], drain_timeout_s=20)
     assert seen == [False]
     assert gc.isenabled()
 
 
 def test_a_base_url_that_is_none_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(UserError, match="is not an HTTP URL"):
-        run_schedule(opened([0.0], 0.1), base_url="localhost", prompts=["a"], drain_timeout_s=1)
+        drive(opened([0.0], 0.1), url="localhost", prompts=["a"], drain_timeout_s=1)

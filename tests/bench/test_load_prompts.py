@@ -20,7 +20,7 @@ from tokenizers import (
 
 from bench.errors import UserError
 from bench.load.prompts import PromptMaker, make_prompts
-from bench.records import PlannedRequest, Schedule
+from bench.records import PlannedRequest, Prefix, Schedule
 
 TEMPLATE = "<|begin|>user\n{}\n<|begin|>assistant\n"
 SPECIAL = ["<unk>", "<|begin|>", "<|end|>"]
@@ -160,6 +160,35 @@ def test_another_trial_differs_within_the_first_words_and_not_after(
     first, second = (maker.make(32, seed, salt).split(" ") for salt in ("trial-1", "trial-2"))
     assert first[:5] != second[:5]
     assert first[5:] == second[5:]
+
+
+@given(st.integers(1, 200), st.integers(20, 100), SEEDS, SEEDS)
+def test_prompts_with_the_same_prefix_share_its_tokens(
+    maker: PromptMaker, tokenizer: Tokenizer, shared: int, own: int, one: int, other: int
+) -> None:
+    first, second = (
+        tokenizer.encode(maker.make(shared + own, seed, "trial", Prefix(shared, 7))).ids
+        for seed in (one, other)
+    )
+    assert first[:shared] == second[:shared]
+    assert (first == second) is (one == other)
+
+
+@given(st.integers(1, 200), st.integers(20, 100), SEEDS, st.sampled_from(["trial-1", "trial-2"]))
+def test_a_prompt_with_a_prefix_is_exact_too(
+    maker: PromptMaker, shared: int, own: int, seed: int, salt: str
+) -> None:
+    assert maker.count(maker.make(shared + own, seed, salt, Prefix(shared, 7))) == shared + own
+
+
+def test_another_prefix_or_trial_shares_no_more_than_prompts_without(maker: PromptMaker) -> None:
+    def words(salt: str, prefix: int) -> list[str]:
+        return maker.make(400, 1, salt, Prefix(300, prefix)).split(" ")
+
+    # The anchor and the four words of the salt begin all prompts of a trial.
+    assert words("trial-1", 0)[:5] == words("trial-1", 1)[:5]
+    assert words("trial-1", 0)[:20] != words("trial-1", 1)[:20]
+    assert words("trial-1", 0)[:5] != words("trial-2", 0)[:5]
 
 
 def test_prompts_follow_the_schedule_with_each_models_own_maker(maker: PromptMaker) -> None:

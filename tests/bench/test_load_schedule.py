@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from bench.errors import UserError
 from bench.load.arrivals import Constant, OnOff, OpenLoop, Poisson
 from bench.load.schedule import plan_closed_loop, plan_open_loop
-from bench.load.workload import Bimodal, LogNormal, Uniform, Workload
-from bench.records import Schedule
+from bench.load.workload import Bimodal, LogNormal, SharedPrefixes, Uniform, Workload
+from bench.records import Prefix, Schedule
 
 WORKLOAD = Workload(prompt=Uniform(32, 64), output=Bimodal(8, 160, 0.15))
 POISSON = Poisson(load=0.8)
@@ -107,6 +107,22 @@ def test_models_do_not_copy_each_others_stream() -> None:
 def test_prompts_of_a_schedule_are_all_different() -> None:
     seeds = [request.prompt_seed for request in plan(duration_s=200).requests]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_a_shared_prefix_is_part_of_the_prompt_and_of_the_hash() -> None:
+    def prefixed(tokens: int) -> Schedule:
+        return plan_open_loop(
+            seed=1,
+            rates_rps={"a": 4.0},
+            workload=replace(WORKLOAD, prefixes=SharedPrefixes(count=3, tokens=tokens)),
+            arrival=POISSON,
+            duration_s=20.0,
+        )
+
+    schedule = prefixed(100)
+    assert {one.prefix for one in schedule.requests} == {Prefix(100, rank) for rank in range(3)}
+    assert all(100 + 32 <= one.prompt_tokens <= 100 + 64 for one in schedule.requests)
+    assert schedule.sha256 == prefixed(100).sha256 != prefixed(101).sha256
 
 
 def test_a_closed_loop_takes_the_models_in_turn_up_to_the_count() -> None:

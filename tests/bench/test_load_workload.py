@@ -1,4 +1,4 @@
-"""Length distributions: bounds, means, tails."""
+"""Length distributions: bounds, means, tails. Shared prefixes: their popularity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.workload import Bimodal, Distribution, Fixed, LogNormal, Uniform
+from bench.load.workload import Bimodal, Distribution, Fixed, LogNormal, SharedPrefixes, Uniform
 
 LENGTHS = st.integers(1, 500)
 
@@ -91,6 +91,20 @@ def test_lognormal_has_its_median_and_a_heavy_tail() -> None:
     assert np.percentile(lengths, 97.7) == pytest.approx(50 * np.e**2, rel=0.1)
 
 
+@given(st.integers(1, 12), st.integers(1, 300), st.integers(0, 2**32))
+def test_every_sample_has_prefixes_in_proportion_to_zipfs_law(
+    prefixes: int, count: int, seed: int
+) -> None:
+    drawn = SharedPrefixes(prefixes, tokens=99).sample(count, np.random.default_rng(seed))
+    assert {one.tokens for one in drawn} == {99}
+    total = sum(1 / rank for rank in range(1, prefixes + 1))
+    for rank in range(prefixes):
+        expected = count / (rank + 1) / total
+        # each of the two ends of its interval may fall beside a draw or before it
+        assert sum(one.seed == rank for one in drawn) == pytest.approx(expected, abs=2)
+    assert len(drawn) == count
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -102,6 +116,8 @@ def test_lognormal_has_its_median_and_a_heavy_tail() -> None:
         lambda: LogNormal(0, 1, 1, 10),
         lambda: LogNormal(5, 0, 1, 10),
         lambda: LogNormal(5, 1, 0, 10),
+        lambda: SharedPrefixes(0, 64),
+        lambda: SharedPrefixes(8, 0),
     ],
 )
 def test_impossible_lengths_are_refused(make: Callable[[], object]) -> None:

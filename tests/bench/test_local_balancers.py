@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.environments.local.balancers import Balancers, balancer_command, why_not_ready
+from bench.environments.local.balancer import balancer_command, why_not_ready
+from bench.environments.local.balancers import Balancers
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from bench.records import Replica
@@ -68,35 +69,68 @@ def foreign(port: int, answer: str) -> Arm:
     return Arm("theirs", port, None, (sys.executable, "-c", FOREIGN, "{port}", answer))
 
 
-def keep_asking(balancers: Balancers, arm: Arm) -> None:
+def keep_asking(balancers: Balancers, arm: Arm, count: int = 1) -> None:
     """Its end is known a moment later than it happens."""
     for _ in range(300):
-        balancers.url(arm)
+        balancers.urls(arm, count)
         time.sleep(0.1)
 
 
 def test_a_policy_runs_this_projects_balancer() -> None:
-    command = balancer_command(Arm("x", 8081, "queue-aware", None), ["http://a:1", "http://b:2"])
+    arm = Arm("x", 8081, "queue-aware", None)
+    command = balancer_command(arm, 8088, ["http://a:1", "http://b:2"])
     assert command[1:] == [
         *("-m", "lb", "--policy", "queue-aware"),
-        *("--endpoints", "http://a:1,http://b:2", "--port", "8081"),
+        *("--endpoints", "http://a:1,http://b:2", "--port", "8088"),
     ]
 
 
 def test_a_command_gets_port_and_endpoints_and_keeps_other_braces() -> None:
     arm = Arm("x", 8090, None, ("proxy", "--listen=:{port}", "{endpoints}", '{"json": {}}'))
-    command = balancer_command(arm, ["http://a:1", "http://b:2"])
+    command = balancer_command(arm, 8090, ["http://a:1", "http://b:2"])
     assert command == ["proxy", "--listen=:8090", "http://a:1,http://b:2", '{"json": {}}']
 
 
 def test_a_balancer_is_started_once_and_stopped(balancers: Balancers, port: int) -> None:
     arm = foreign(port, models("a", "b"))
-    url = balancers.url(arm)
-    assert balancers.url(arm) == url
+    (url,) = balancers.urls(arm, 1)
+    assert balancers.urls(arm, 1) == (url,)
     assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200
     balancers.stop()
     with pytest.raises(httpx.ConnectError):
         httpx.get(url, trust_env=False)
+
+
+def test_further_balancers_of_an_arm_run_beside_the_first_as_long_as_they_are_wanted(
+    balancers: Balancers, port: int
+) -> None:
+    arm = foreign(port, models("a", "b"))
+    first, second = balancers.urls(arm, 2)
+    for url in (first, second):
+        assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200
+    assert balancers.urls(arm, 2) == (first, second)
+    assert balancers.urls(arm, 1) == (first,)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(second, trust_env=False)
+    assert httpx.get(f"{first}/v1/models", trust_env=False).status_code == 200
+
+
+def test_further_balancers_leave_the_ports_of_other_arms_alone(tmp_path: Path, port: int) -> None:
+    balancers = Balancers(tmp_path, PlainProgress(io.StringIO()), reserved={port + 1})
+    balancers.serve(REPLICAS)
+    first, second = balancers.urls(foreign(port, models("a", "b")), 2)
+    balancers.stop()
+    assert first == f"http://127.0.0.1:{port}"
+    assert int(second.rpartition(":")[2]) > port + 1
+
+
+def test_a_dead_one_of_several_balancers_is_named(balancers: Balancers, port: int) -> None:
+    arm = foreign(port, models("a", "b"))
+    _, second = balancers.urls(arm, 2)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{second}/die", trust_env=False)
+    with pytest.raises(UserError, match="theirs-2 died"):
+        keep_asking(balancers, arm, 2)
 
 
 def test_a_port_in_use_is_told_with_its_holder(balancers: Balancers) -> None:
@@ -105,7 +139,7 @@ def test_a_port_in_use_is_told_with_its_holder(balancers: Balancers) -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} of arm theirs .* {os.getpid()} "):
-            balancers.url(foreign(port, models("a", "b")))
+            balancers.urls(foreign(port, models("a", "b")), 1)
 
 
 def test_a_balancer_that_dies_is_told_with_reason_and_log(
@@ -113,14 +147,14 @@ def test_a_balancer_that_dies_is_told_with_reason_and_log(
 ) -> None:
     arm = Arm("theirs", port, None, ("sh", "-c", "echo 'no such thing' >&2; exit 1"))
     with pytest.raises(UserError, match=f"theirs died: no such thing; see {tmp_path}"):
-        balancers.url(arm)
+        balancers.urls(arm, 1)
 
 
 def test_a_balancer_that_died_after_its_start_is_told_and_not_started_again(
     balancers: Balancers, port: int
 ) -> None:
     arm = foreign(port, models("a", "b"))
-    url = balancers.url(arm)
+    (url,) = balancers.urls(arm, 1)
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/die", trust_env=False)
     with pytest.raises(UserError, match="theirs died"):
@@ -129,7 +163,7 @@ def test_a_balancer_that_died_after_its_start_is_told_and_not_started_again(
 
 def test_a_balancer_that_is_not_installed_is_told(balancers: Balancers, port: int) -> None:
     with pytest.raises(UserError, match="cannot start no-such-balancer"):
-        balancers.url(Arm("theirs", port, None, ("no-such-balancer",)))
+        balancers.urls(Arm("theirs", port, None, ("no-such-balancer",)), 1)
 
 
 @pytest.mark.parametrize(
@@ -153,5 +187,5 @@ def test_what_a_balancer_lacks_is_told(
 
 def test_a_balancer_that_gets_ready_late_is_waited_for(balancers: Balancers, port: int) -> None:
     late = ("sh", "-c", 'sleep 0.3; exec "$@"', "sh", sys.executable, "-c", FOREIGN, "{port}")
-    url = balancers.url(Arm("theirs", port, None, (*late, models("a", "b"))))
+    (url,) = balancers.urls(Arm("theirs", port, None, (*late, models("a", "b"))), 1)
     assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -18,7 +22,9 @@ from bench.environments.local.answers import chat
 from bench.environments.local.install import ensure_engine
 from bench.environments.local.state import Engines, read_engines, state_file
 from bench.errors import UserError
+from bench.load.prompts import PromptMaker
 from bench.progress import make_progress
+from bench.records import Prefix
 from bench.topology import EngineEntry, Topology, load_topology
 
 pytestmark = pytest.mark.engines
@@ -96,6 +102,42 @@ def test_kept_engines_answer_are_pinned_and_are_found_again(cache: Path) -> None
     assert all(len(core) == 1 for core in cores.values())
     assert len({core for each in cores.values() for core in each}) == min(2, usable)
     second.stop()
+
+
+def cached_tokens(url: str) -> float:
+    """Prompt tokens that the engine has found in its prefix cache so far."""
+    metrics = httpx.get(f"{url}/metrics", timeout=60.0, trust_env=False).text
+    (found,) = re.findall(r"^vllm:prefix_cache_hits_total\{.*\} (\S+)$", metrics, re.MULTILINE)
+    return float(found)
+
+
+def test_a_shared_prefix_is_found_in_the_cache_within_a_trial_and_not_by_another(
+    cache: Path,
+) -> None:
+    used = environment(cache)
+    one, *_ = used.start(MODELS)
+    maker = PromptMaker(used.tokenizer_folder(one.model))
+    salts = [f"{time.monotonic_ns()} {trial}" for trial in range(2)]
+    prompts = [maker.make(832, seed, salt, Prefix(768, 7)) for salt in salts for seed in (1, 2)]
+    found = [cached_tokens(one.url)]
+    for prompt in prompts:
+        chat(one.url, one.model, output_tokens=1, timeout_s=60.0, prompt=prompt)
+        found.append(cached_tokens(one.url))
+    gained = [after - before for before, after in itertools.pairwise(found)]
+    assert gained == [0, 768, 0, 768]
+    used.stop()
+
+
+def test_a_slowed_replica_answers_and_its_neighbour_is_alive_and_well(cache: Path) -> None:
+    used = environment(cache)
+    replicas = used.start(MODELS)
+    with used.slowed(replicas[:1], 0.2):
+        for one in replicas:
+            assert chat(one.url, one.model, output_tokens=64, timeout_s=60.0).is_success
+        assert used.dead_replicas() == ()
+    stopped = [p for p in family(running(cache).host.pid) if p.status() == psutil.STATUS_STOPPED]
+    assert stopped == []
+    used.stop()
 
 
 def server(host: psutil.Process) -> psutil.Process:

@@ -23,6 +23,7 @@ PLAIN = Measurement(
     lone_p99_s=200e-6,
     request_cpu_s=50e-6,
     core_share=0.9,
+    burst_cpu_s=70e-6,
     chunk_cpu_s=10e-6,
     open_streams=OPEN_STREAMS,
     rss_bytes=20 * 2**20,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from bench.analysis.judge import judge
 from bench.errors import UserError
 from bench.records import ErrorKind, Instrument, Sample, Slo, Trial, Verdict
 from bench.store import TrialStore, by_scenario, write_latest
+from bench.store.codec import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)
@@ -68,6 +70,7 @@ trials = st.builds(
         alpha_worse=number,
     ),
     instrument=st.builds(Instrument, number, number, number),
+    bypassed=st.lists(samples, max_size=3).map(tuple),
     replicas=st.sampled_from([(), REPLICAS]),
     dead_replicas=st.lists(st.text(), max_size=2).map(tuple),
     cut_short=st.booleans(),
@@ -94,6 +97,18 @@ def test_a_trial_comes_back_exactly_as_it_was_saved(store: TrialStore, made: Tri
 def test_a_trial_without_requests_comes_back(store: TrialStore) -> None:
     empty = trial("control", 0, 0, [])
     assert store.load(store.save(empty)) == empty
+
+
+def test_a_trial_stored_before_requests_could_bypass_an_arm_is_readable(
+    store: TrialStore, one: Trial
+) -> None:
+    path = store.save(one)
+    table = pq.read_table(path.with_suffix(".parquet")).drop_columns(["bypassed"])
+    pq.write_table(table, path.with_suffix(".parquet"))
+    written = json.loads(path.read_text())
+    written["samples_sha256"] = digest(path.with_suffix(".parquet").read_bytes())
+    path.write_text(json.dumps(written))
+    assert store.load(path) == one
 
 
 def test_the_path_says_what_a_trial_is(store: TrialStore, tmp_path: Path) -> None:

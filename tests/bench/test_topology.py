@@ -6,6 +6,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.topology import load_topology
+from lb.policies import POLICIES
 
 ONE_MODEL = "models: {m: {architecture: llama}}\narms: {a: {policy: round-robin, port: 8080}}\n"
 
@@ -20,6 +21,11 @@ def test_shipped_file_serves_three_architectures_with_two_replicas_each() -> Non
     models = load_topology().models.values()
     assert {model.architecture for model in models} == {"llama", "qwen2", "mistral"}
     assert {model.replicas for model in models} == {2}
+
+
+def test_every_policy_of_the_balancer_is_an_arm_on_the_policys_port() -> None:
+    arms = {arm.policy: arm.port for arm in load_topology().arms.values()}
+    assert arms == {name: entry.default_port for name, entry in POLICIES.items()}
 
 
 def test_adding_a_model_is_one_entry(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 
-from lb.endpoint import parse_endpoints
-from lb.server import listen, serving
+from lb.discovery import Listed, Source
+from lb.endpoint import parse_targets
+from lb.listening import listen
+from lb.server import serving
 from lb.settings import Settings
 
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -61,7 +63,8 @@ async def echo(call: Call) -> None:
 class ScriptedReplica:
     """An HTTP server that lists models and metrics, and treats every POST as told.
 
-    `left` is set once a client has closed a connection under a behaviour that hangs.
+    `open` is the number of POSTs being answered; `left` is set once a client has closed a
+    connection under a behaviour that hangs.
     """
 
     def __init__(
@@ -74,10 +77,13 @@ class ScriptedReplica:
         self.behaviour = behaviour
         self.models = models
         self.metrics = metrics
+        self.health = "200 OK"
         self.calls: list[Call] = []
         self.called = asyncio.Event()
         self.left = asyncio.Event()
+        self.open = 0
         self.polls = 0
+        self.checks = 0
         self.poll_headers: dict[str, str] = {}
         self.connections = 0
         self.url = ""
@@ -142,12 +148,19 @@ class ScriptedReplica:
             call = Call(target, headers, body, reader, writer)
             self.calls.append(call)
             self.called.set()
-            await self.behaviour(call)
+            self.open += 1
+            try:
+                await self.behaviour(call)
+            finally:
+                self.open -= 1
         elif target == "/v1/models":
             self.polls += 1
             self.poll_headers = headers
             entries = [{"id": name, "object": "model", "root": self.url} for name in self.models]
             writer.write(answer(json.dumps({"object": "list", "data": entries}).encode()))
+        elif target == "/health":
+            self.checks += 1
+            writer.write(answer(b"", self.health))
         else:
             writer.write(answer(self.metrics))
 
@@ -177,7 +190,7 @@ class Balancer:
     async def until(self, url: str, **expected: object) -> None:
         """Wait until /health says so of a replica."""
         async with asyncio.timeout(20):
-            while (facts := (await self.replicas())[url]) | expected != facts:
+            while (facts := (await self.replicas()).get(url, {})) | expected != facts:
                 await asyncio.sleep(0.02)
 
     async def metrics(self) -> str:
@@ -189,13 +202,14 @@ async def balancer(
     *urls: str,
     policy: str = "round-robin",
     poll_interval_s: float = 0.05,
+    source: Source | None = None,
     **settings: Any,
 ) -> AsyncIterator[Balancer]:
     """A balancer over `urls`, ready, on a port of its own; `settings` are `Settings` fields."""
     listener = listen("127.0.0.1", 0)
     made = Settings(
         policy=policy,
-        endpoints=parse_endpoints(",".join(urls), "test"),
+        source=source or Listed(parse_targets(",".join(urls), "test")),
         poll_interval_s=poll_interval_s,
         seed=1,
         grace_s=0,

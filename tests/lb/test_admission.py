@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -52,6 +53,43 @@ async def test_no_replica_gets_more_than_its_bound_and_all_are_answered() -> Non
         statuses = [(await request).status_code for request in requests]
     assert statuses == [200] * 7
     assert gate.most == 2
+
+
+async def test_all_replicas_together_get_no_more_than_the_bound_in_all() -> None:
+    gate = Gate()
+    async with (
+        ScriptedReplica(gate) as one,
+        ScriptedReplica(gate) as two,
+        balancer(one.url, two.url, admission=Admission(in_flight_total=3)) as lb,
+        asyncio.timeout(20),
+    ):
+        requests = [asyncio.create_task(lb.post(n=n)) for n in range(9)]
+        while gate.open < 3:
+            await asyncio.sleep(0.01)
+        for _ in requests:
+            await gate.let_one_through()
+        statuses = [(await request).status_code for request in requests]
+    assert statuses == [200] * 9
+    assert gate.most == 3
+
+
+async def test_models_take_turns_where_all_replicas_together_are_full() -> None:
+    gate = Gate()
+    async with (
+        ScriptedReplica(gate, models=["a", "b"]) as replica,
+        balancer(replica.url, admission=Admission(in_flight_total=1)) as lb,
+        asyncio.timeout(20),
+    ):
+        first = asyncio.create_task(lb.post(model="a"))
+        await replica.called.wait()
+        rest = [asyncio.create_task(lb.post(model=model)) for model in "aaabb"]
+        while await _queued(lb.client, "a") + await _queued(lb.client, "b") < len(rest):
+            await asyncio.sleep(0.01)
+        for _ in range(6):
+            await gate.let_one_through()
+        await asyncio.gather(first, *rest)
+    order = "".join(json.loads(call.body)["model"] for call in replica.calls)
+    assert order == "aababa"
 
 
 async def test_beyond_the_queue_it_is_a_429_that_says_when_to_come_again() -> None:
@@ -143,8 +181,8 @@ async def _post_as(client: httpx.AsyncClient, tenant: str, number: int) -> httpx
     return await client.post("/v1/completions", json=body, headers={"x-tenant": tenant})
 
 
-async def _queued(client: httpx.AsyncClient) -> float:
-    return value((await client.get("/metrics")).text, "lb_requests_queued", model="m")
+async def _queued(client: httpx.AsyncClient, model: str = "m") -> float:
+    return value((await client.get("/metrics")).text, "lb_requests_queued", model=model)
 
 
 async def _first_done(

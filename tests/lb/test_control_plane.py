@@ -29,7 +29,8 @@ async def test_health_tells_what_is_known_of_each_replica() -> None:
     assert facts[alive.url] == {
         "url": alive.url,
         "healthy": True,
-        "breaker": "closed",
+        "draining": False,
+        "weight": 1.0,
         "models": ["tiny"],
         "in_flight": 0,
         "waiting": 4.0,
@@ -134,6 +135,32 @@ async def test_a_replica_that_comes_back_is_used_again() -> None:
         replica.models = ["m"]
         while (await lb.post()).status_code != 200:
             await asyncio.sleep(0.02)
+
+
+async def test_a_replica_whose_engine_has_died_gets_nothing_although_it_lists_its_models() -> None:
+    async with (
+        ScriptedReplica() as replica,
+        ScriptedReplica() as other,
+        balancer(replica.url, other.url) as lb,
+    ):
+        replica.health = "503 Service Unavailable"
+        await lb.until(replica.url, healthy=False)
+        assert {(await lb.post()).headers["x-lb-replica"] for _ in range(4)} == {other.name}
+        replica.health = "404 Not Found"  # a server without that route is judged by its models
+        await lb.until(replica.url, healthy=True)
+
+
+async def test_a_replica_that_fails_one_check_is_not_taken_out_for_it() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb, asyncio.timeout(20):
+        for _ in range(3):
+            replica.health = "500 Internal Server Error"
+            checks = replica.checks
+            while replica.checks == checks:
+                await asyncio.sleep(0.001)
+            replica.health = "200 OK"
+            polls = replica.polls
+            while replica.polls == polls:
+                assert (await lb.replicas())[replica.url]["healthy"]
 
 
 async def test_a_hung_replica_delays_neither_the_others_nor_their_polls() -> None:

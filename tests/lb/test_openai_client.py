@@ -97,6 +97,37 @@ async def test_the_client_lists_models_and_embeds(lb: Balancer) -> None:
     assert embedded.data[0].embedding == [0.5]
 
 
+async def test_the_client_calls_tools_in_pieces() -> None:
+    pieces = ['{"city": ', '"Rome"}']
+
+    async def call_tool(call: Call) -> None:
+        sent.update(json.loads(call.body))
+        await call.send(STREAM_HEAD)
+        for piece in pieces:
+            tool_call = {"index": 0, "id": "t", "function": {"name": "weather", "arguments": piece}}
+            event = completion("chat.completion.chunk", delta={"tool_calls": [tool_call]})
+            await call.send_chunk(b"data: " + event + b"\n\n")
+        await call.send_chunk(b"data: [DONE]\n\n")
+        await call.send(END_OF_CHUNKS)
+
+    sent: dict[str, Any] = {}
+    tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    async with (
+        ScriptedReplica(call_tool) as replica,
+        balancer(replica.url) as lb,
+        async_client(lb) as client,
+    ):
+        stream = await client.chat.completions.create(
+            model="m", messages=MESSAGES, tools=tools, tool_choice="required", stream=True
+        )
+        deltas = [chunk.choices[0].delta async for chunk in stream]
+    arguments = [
+        one.function.arguments for delta in deltas for one in delta.tool_calls or () if one.function
+    ]
+    assert arguments == pieces
+    assert (sent["tools"], sent["tool_choice"]) == (tools, "required")
+
+
 async def test_the_client_recognises_the_errors(lb: Balancer) -> None:
     async with async_client(lb) as client:
         with pytest.raises(openai.NotFoundError, match="Known models: m"):

@@ -16,6 +16,7 @@ from lb.policies import POLICIES
 from lb.policies.affinity import key_of
 from lb.replicas import Replica
 from lb.router import Router
+from lb.settings import Admission
 from tests.lb.fleets import make_policy, make_replica, make_replicas, poll, request
 
 counts = st.integers(1, 8)
@@ -46,7 +47,7 @@ def replicas_in_any_state(draw: st.DrawFn) -> list[Replica]:
 def test_only_a_healthy_replica_that_serves_the_model_is_chosen(
     name: str, replicas: list[Replica], model: str, seed: int
 ) -> None:
-    router = Router(Fleet(replicas), make_policy(name, seed), most_in_flight=1000)
+    router = Router(Fleet(replicas), make_policy(name, seed), Admission(in_flight=1000))
     able = [replica for replica in replicas if replica.healthy and model in replica.models]
     if able:
         chosen = router.choose(request(model), 0.0)

@@ -31,6 +31,12 @@ async def close(call: Call) -> None:
     call.writer.close()
 
 
+async def half_close(call: Call) -> None:
+    """Say that nothing will come, and go on listening."""
+    call.writer.write_eof()
+    await call.reader.read()
+
+
 async def reset_after_head(call: Call) -> None:
     await call.send(STREAM_HEAD)
     call.reset()
@@ -42,6 +48,11 @@ async def garbage(call: Call) -> None:
 
 async def impossible_status(call: Call) -> None:
     await call.send(answer(b"{}", status="777 Jackpot"))
+
+
+async def impossible_status_with_a_broken_body(call: Call) -> None:
+    head = b"HTTP/1.1 777 Jackpot\r\ntransfer-encoding: chunked\r\n\r\n"
+    await call.send(head + b"2\r\n{}\r\nnonsense")
 
 
 async def endless_head(call: Call) -> None:
@@ -57,7 +68,7 @@ async def reset_midway(call: Call) -> None:
 # Before the first byte
 
 
-@pytest.mark.parametrize("failing", [reset, close, reset_after_head])
+@pytest.mark.parametrize("failing", [reset, close, half_close, reset_after_head])
 async def test_a_request_that_got_no_byte_is_answered_by_another_replica(
     failing: Behaviour,
 ) -> None:
@@ -126,7 +137,10 @@ async def test_no_replica_left_is_a_503_that_says_so() -> None:
     assert second.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("failing", [garbage, impossible_status, endless_head])
+@pytest.mark.parametrize(
+    "failing",
+    [garbage, impossible_status, impossible_status_with_a_broken_body, endless_head],
+)
 async def test_what_is_not_http_is_a_502_and_not_repeated(failing: Behaviour) -> None:
     async with (
         ScriptedReplica(failing) as bad,

@@ -77,6 +77,31 @@ async def test_interim_answers_are_skipped() -> None:
     assert "link" not in response.headers
 
 
+async def test_the_body_of_an_interim_answer_is_no_part_of_the_real_one() -> None:
+    async def interim_first(call: Call) -> None:
+        interim = b"HTTP/1.1 199 Hm\r\ncontent-length: 4\r\n\r\nhint"
+        await call.send(interim + answer(b"{}"))
+
+    async with ScriptedReplica(interim_first) as replica, balancer(replica.url) as lb:
+        response = await lb.post()
+    assert (response.status_code, response.text) == (200, "{}")
+
+
+async def test_only_the_first_of_two_answers_counts_and_its_connection_is_not_used_again() -> None:
+    async def twice(call: Call) -> None:
+        await call.send(answer(b"{}") + answer(b'{"forged": 1}'))
+
+    async with (
+        ScriptedReplica(twice) as replica,
+        balancer(replica.url, poll_interval_s=60) as lb,
+    ):
+        responses = [await lb.post() for _ in range(2)]
+        connections = replica.connections
+    assert [(response.status_code, response.text) for response in responses] == [(200, "{}")] * 2
+    # One of the poller, which the first request took over, and one more.
+    assert connections == 2
+
+
 async def test_an_empty_answer_is_passed_on() -> None:
     async def nothing(call: Call) -> None:
         await call.send(b"HTTP/1.1 204 No Content\r\n\r\n")

@@ -16,6 +16,7 @@ from bench.records import Replica
 # Long enough to run every kind of step that an engine has.
 OUTPUT_TOKENS = 64
 ANSWER_TIMEOUT_S = 120.0
+PROMPT = "How long does a queue have to be?"
 
 
 def await_answers(
@@ -39,11 +40,13 @@ def await_answers(
         pool.shutdown(wait=False)
 
 
-def chat(url: str, model: str, output_tokens: int, timeout_s: float) -> httpx.Response:
+def chat(
+    url: str, model: str, output_tokens: int, timeout_s: float, prompt: str = PROMPT
+) -> httpx.Response:
     """Ask for a completion of `output_tokens` tokens, not streamed."""
     request = {
         "model": model,
-        "messages": [{"role": "user", "content": "How long does a queue have to be?"}],
+        "messages": [{"role": "user", "content": prompt}],
         "max_tokens": output_tokens,
         "ignore_eos": True,
     }

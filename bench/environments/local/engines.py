@@ -99,6 +99,11 @@ class EngineSet:
             if not replica.alive
         )
 
+    def groups(self, replicas: Sequence[Replica]) -> tuple[int, ...]:
+        """The process group of each of `replicas`: all that belongs to it, and nothing else."""
+        leaders = {running.spec.name: running.process.pid for running in self._running}
+        return tuple(leaders[replica.name] for replica in replicas)
+
     def release(self, *, keep: bool) -> None:
         """End the engines, or with `keep` leave them running. Safe to repeat."""
         if self._lease is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bench.environments.local.memory import available_memory, check_memory
 from bench.environments.local.models import model_folder
 from bench.environments.local.planning import PlannedReplica, plan_replicas
 from bench.environments.local.ports import free_ports
+from bench.environments.local.slowing import slowed
 from bench.progress import Progress
 from bench.records import Replica
 from bench.topology import Arm, Model, Topology
@@ -41,9 +42,10 @@ class LocalEnvironment:
         self._topology = topology
         self._progress = progress
         self._keep = keep
-        logs = cache / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        self._engines = EngineSet(cache, logs, progress)
-        self._balancers = Balancers(logs, progress)
+        self._logs = cache / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        self._arm_ports = {arm.port for arm in topology.arms.values()}
+        self._engines = EngineSet(cache, self._logs, progress)
+        self._balancers = Balancers(self._logs, progress, reserved=self._arm_ports)
         self._folders: dict[str, Path] = {}
         self._facts: Mapping[str, Any] = {}
         self._ready = False
@@ -71,9 +73,13 @@ class LocalEnvironment:
         self._cleanup.callback(self._balancers.stop)
         return replicas
 
-    def arm_url(self, arm: Arm) -> str:
-        """Base URL of the arm's balancer, started at first use, ready for all replicas."""
-        return self._balancers.url(arm)
+    def arm_urls(self, arm: Arm, balancers: int) -> tuple[str, ...]:
+        """Base URLs of the arm's balancers; exactly so many run when it returns."""
+        return self._balancers.urls(arm, balancers)
+
+    def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
+        """A context in which each of `replicas` gets only `share` of its core's time."""
+        return slowed(self._engines.groups(replicas), share, self._logs / "throttle.log")
 
     def tokenizer_folder(self, model: str) -> Path:
         """Folder that holds the model's tokenizer.json and chat template."""
@@ -95,8 +101,7 @@ class LocalEnvironment:
         self, venv: EngineVenv, plans: Sequence[PlannedReplica], mark: str
     ) -> tuple[Replica, ...]:
         check_memory(plans, available_memory())
-        arms = {arm.port for arm in self._topology.arms.values()}
-        ports = free_ports(self._topology.engine.first_port, reserved=arms)
+        ports = free_ports(self._topology.engine.first_port, reserved=self._arm_ports)
         return self._engines.start(venv.python, plans, mark, ports)
 
     def _release_engines(self) -> None:

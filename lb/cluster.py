@@ -1,0 +1,138 @@
+"""A balancer in several processes: workers on one port, and the control plane."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import uvloop
+
+from lb.board import Board
+from lb.control import Status, create_control
+from lb.controlplane import http_at, watching
+from lb.counters import Counters
+from lb.dataplane import data_plane
+from lb.endpoint import Endpoint
+from lb.fleet import Fleet
+from lb.gauges import snapshot
+from lb.link import Hub, Spoke
+from lb.replicas import Replica
+from lb.settings import Settings
+from lb.stopping import Stopping
+from lb.supervisor import Job, Supervisor
+from lb.upstream import Upstream
+from lb.values import Values
+
+# A worker that gave no sign of life for so long serves nobody any more.
+_HUNG_NS = 30 * 10**9
+# Beyond the time that draining may take.
+_STOP_MARGIN_S = 5.0
+
+
+def serve_cluster(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    """Run a worker on each of `listeners` until SIGTERM or SIGINT."""
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+        shared = _Shared(settings, Path(folder), Board(rows=len(listeners)))
+        jobs = [Job("control plane", shared.run_control)]
+        for index, listener in enumerate(listeners):
+            jobs.append(
+                Job(
+                    f"worker {index}",
+                    partial(shared.run_worker, index, listener),
+                    ended=partial(shared.board.row, index),
+                    hung=partial(shared.hung, index),
+                )
+            )
+
+        def close_listeners() -> None:
+            # The workers' are the last ones then, and closing them is heard.
+            for listener in listeners:
+                listener.close()
+
+        patience_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
+        Supervisor(jobs, close_listeners, patience_s).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all processes have in common from before they were forked."""
+
+    settings: Settings
+    folder: Path
+    board: Board
+
+    @property
+    def control(self) -> Endpoint:
+        return Endpoint("", 0, "control", unix=str(self.folder / "control"))
+
+    @property
+    def link(self) -> str:
+        return str(self.folder / "link")
+
+    def hung(self, index: int) -> bool:
+        alive_ns = self.board.alive_ns(index)
+        return alive_ns > 0 and time.monotonic_ns() > alive_ns + _HUNG_NS
+
+    def run_control(self, lifeline: int) -> None:
+        uvloop.run(self._control(lifeline))
+
+    def run_worker(self, index: int, listener: socket.socket, lifeline: int) -> None:
+        uvloop.run(self._worker(index, listener, lifeline))
+
+    async def _control(self, lifeline: int) -> None:
+        stopping = _stopping(lifeline)
+        fleet, upstream, status = (
+            Fleet(board=self.board),
+            Upstream(self.settings.replica_key),
+            Status(),
+        )
+        hub = Hub(fleet)
+
+        def gone(replicas: Iterable[Replica]) -> None:
+            left = list(replicas)
+            hub.gone(left)
+            for replica in left:
+                upstream.forget(replica.endpoint)
+
+        assert self.control.unix is not None
+        app = create_control(self.settings.policy, fleet, hub.snapshots, status)
+        async with (
+            watching(self.settings, fleet, upstream, gone, self.board),
+            hub.listening(self.link),
+            http_at(app, self.control.unix),
+        ):
+            await stopping.asked.wait()
+            status.draining = True
+            await hub.all_left()
+        upstream.close()
+
+    async def _worker(self, index: int, listener: socket.socket, lifeline: int) -> None:
+        stopping = _stopping(lifeline)
+        seed = self.settings.seed
+        # With the same one, all workers would break ties alike, at the same moment.
+        settings = replace(self.settings, seed=None if seed is None else seed + index)
+        fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
+        upstream, counters = Upstream(settings.replica_key), Counters()
+
+        def counts() -> Values:
+            return snapshot(counters, fleet)
+
+        async with (
+            Spoke(fleet, self.link, counts, upstream.forget),
+            data_plane(settings, fleet, upstream, counters, listener, self.control, stopping),
+        ):
+            await stopping.asked.wait()
+        upstream.close()
+
+
+def _stopping(lifeline: int) -> Stopping:
+    stopping = Stopping()
+    stopping.on_signals([signal.SIGTERM])
+    stopping.on_end_of(lifeline)
+    return stopping

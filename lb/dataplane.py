@@ -1,0 +1,106 @@
+"""The data plane: clients' requests, to the replicas and back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+from lb.access_log import AccessLog
+from lb.counters import Counters
+from lb.door import Door
+from lb.endpoint import Endpoint
+from lb.exchange import Parts
+from lb.fleet import Fleet
+from lb.gateway import Gateway
+from lb.generation import KEYS
+from lb.journal import Journal
+from lb.keys import KeyFile
+from lb.listening import BACKLOG
+from lb.periodic import every
+from lb.policies import POLICIES
+from lb.retry_budget import RetryBudget
+from lb.router import Router
+from lb.settings import Settings
+from lb.stopping import Stopping
+from lb.upstream import Upstream
+from lb.waiting import WaitingRoom
+
+_SWEEP_S = 1.0
+
+
+@asynccontextmanager
+async def data_plane(
+    settings: Settings,
+    fleet: Fleet,
+    upstream: Upstream,
+    counters: Counters,
+    listener: socket.socket,
+    control: Endpoint,
+    stopping: Stopping,
+) -> AsyncIterator[None]:
+    """A context in which clients of `listener` are served; it is closed at the end.
+
+    Leaving it drains: for `drain_delay_s` clients are still let in, then nobody is, and
+    what is under way gets `grace_s` to end.
+    """
+    keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
+    log = None if settings.access_log is None else AccessLog(settings.access_log)
+    entry = POLICIES[settings.policy]
+    policy = entry.make(Random(settings.seed), settings.poll_interval_s)
+    router = Router(fleet, policy, settings.admission)
+    waiting = WaitingRoom(router, settings.admission, watchful=fleet.row is not None)
+    parts = Parts(
+        fleet=fleet,
+        router=router,
+        waiting=waiting,
+        upstream=upstream,
+        door=Door(keys, settings.replica_key),
+        journal=Journal(counters, log),
+        retries=RetryBudget(),
+        patience=settings.patience,
+        queue_s=settings.admission.queue_s,
+        key_of=KEYS[entry.key] if entry.key else None,
+    )
+    gateway = Gateway(parts, control, settings.limits)
+
+    def sweep() -> None:
+        fleet.warm_up(time.monotonic())
+        if fleet.row is not None:
+            fleet.row.alive(time.monotonic_ns())
+        gateway.expire()
+        waiting.call()
+        if keys is not None:
+            keys.refresh()
+        if log is not None:
+            log.flush()
+
+    fleet.on_change = lambda _: waiting.call()
+    fleet.warm_up(time.monotonic())
+    loop = asyncio.get_running_loop()
+    async with every(_SWEEP_S, sweep):
+        server = await loop.create_server(gateway.connection, sock=listener, backlog=BACKLOG)
+        try:
+            yield
+        finally:
+            gateway.leave()
+            await stopping.wait_hurried(settings.drain_delay_s)
+            await _accept_the_rest(listener, gateway)
+            server.close()
+            await gateway.drain(settings.grace_s, stopping.hurried)
+            if log is not None:
+                log.close()
+
+
+async def _accept_the_rest(listener: socket.socket, gateway: Gateway) -> None:
+    """Take those that have connected and wait to be accepted: closing would reset them."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return
+        await loop.connect_accepted_socket(gateway.connection, client)

@@ -1,0 +1,113 @@
+"""The control plane's end of the link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from lb.fleet import Fleet
+from lb.link.messages import LINE_BYTES, address_of, endpoint_at, news_of, send
+from lb.metrics import GAUGES
+from lb.replicas import Replica
+from lb.values import Values, merge
+
+# News of replicas is gathered for so long, so that a thousand polls are not a thousand lines.
+_GATHER_S = 0.01
+_ANSWER_TIMEOUT_S = 1.0
+_LOOK_S = 0.05
+
+
+class Hub:
+    """Tells every worker that connects what becomes of the replicas of `fleet`."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._workers: set[asyncio.StreamWriter] = set()
+        self._news: dict[Replica, None] = {}
+        self._answers: dict[asyncio.StreamWriter, asyncio.Future[None]] = {}
+        # The last counts of each worker, and the sum of those of workers that have ended.
+        self._snapshots: dict[asyncio.StreamWriter, Values] = {}
+        self._ended: Values = {}
+
+    @contextlib.asynccontextmanager
+    async def listening(self, path: str) -> AsyncIterator[None]:
+        server = await asyncio.start_unix_server(self._serve, path, limit=LINE_BYTES)
+        self._fleet.on_change = self._tell
+        try:
+            yield
+        finally:
+            server.close()
+            for worker in self._workers:
+                worker.close()
+
+    def gone(self, replicas: Iterable[Replica]) -> None:
+        """Replicas have been taken out of the fleet."""
+        if gone := [address_of(replica.endpoint) for replica in replicas]:
+            self._send_all({"gone": gone})
+
+    async def all_left(self) -> None:
+        """Wait until no worker is connected."""
+        while self._workers:
+            await asyncio.sleep(_LOOK_S)
+
+    async def snapshots(self) -> list[Values]:
+        """The counts of all workers, also of those that have ended."""
+        await asyncio.gather(*(self._ask(worker) for worker in tuple(self._workers)))
+        return [self._ended, *self._snapshots.values()]
+
+    async def _ask(self, worker: asyncio.StreamWriter) -> None:
+        answer = self._answers.get(worker)
+        if answer is None:
+            answer = self._answers[worker] = asyncio.get_running_loop().create_future()
+            send(worker, {"ask": "counts"})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(answer), _ANSWER_TIMEOUT_S)
+
+    async def _serve(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
+        self._workers.add(worker)
+        try:
+            send(worker, news_of(self._fleet.replicas) | {"all": True})
+            while line := await reader.readline():
+                self._heed(worker, json.loads(line))
+        except ConnectionError:
+            pass  # its supervisor has noticed as well
+        finally:
+            self._workers.discard(worker)
+            self._answered(worker)
+            self._close_books(worker)
+            worker.close()
+
+    def _heed(self, worker: asyncio.StreamWriter, message: Mapping[str, Any]) -> None:
+        if "counts" in message:
+            self._snapshots[worker] = message["counts"]
+            self._answered(worker)
+        elif (replica := self._fleet.find(endpoint_at(message["lost"]))) is not None:
+            replica.mark_unhealthy(message["reason"])
+            self._fleet.changed(replica)
+
+    def _close_books(self, worker: asyncio.StreamWriter) -> None:
+        """Keep what a worker has counted. What it had under way ended with it."""
+        last = self._snapshots.pop(worker, {})
+        counts = {name: values for name, values in last.items() if name not in GAUGES}
+        self._ended = merge([self._ended, counts])
+
+    def _answered(self, worker: asyncio.StreamWriter) -> None:
+        answer = self._answers.pop(worker, None)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    def _tell(self, replica: Replica) -> None:
+        if not self._news:
+            asyncio.get_running_loop().call_later(_GATHER_S, self._tell_news)
+        self._news[replica] = None
+
+    def _tell_news(self) -> None:
+        news, self._news = self._news, {}
+        self._send_all(news_of(news))
+
+    def _send_all(self, message: Mapping[str, Any]) -> None:
+        for worker in self._workers:
+            send(worker, message)

@@ -1,0 +1,71 @@
+"""Routes: balancers in turn, a stratified share past them, the same for both arms."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.load.arrivals import Poisson
+from bench.load.routes import bypassing, routes
+from bench.load.schedule import plan_open_loop
+from bench.load.workload import Fixed, Workload
+from bench.records import Schedule
+
+SHARES = st.floats(0, 1, exclude_max=True)
+SEEDS = st.integers(0, 2**63)
+
+
+def plan(seed: int = 1) -> Schedule:
+    return plan_open_loop(
+        seed=seed,
+        rates_rps={"a": 4.0, "b": 8.0},
+        workload=Workload(prompt=Fixed(32), output=Fixed(8)),
+        arrival=Poisson(load=1),
+        duration_s=20.0,
+    )
+
+
+@given(SEEDS, SHARES)
+def test_a_schedule_always_has_the_same_requests_bypass(seed: int, share: float) -> None:
+    assert bypassing(plan(seed), share) == bypassing(plan(seed), share)
+
+
+@given(SEEDS, SHARES)
+def test_the_share_that_bypasses_is_that_of_each_model(seed: int, share: float) -> None:
+    schedule = plan(seed)
+    past = bypassing(schedule, share)
+    for model, count in (("a", 80), ("b", 160)):
+        of_model = {one.index for one in schedule.requests if one.model == model}
+        assert abs(len(of_model & past) - share * count) <= 1
+
+
+def test_the_share_is_kept_in_every_twenty_requests_of_a_model() -> None:
+    schedule = plan()
+    past = bypassing(schedule, 0.2)
+    goes_past = [one.index in past for one in schedule.requests if one.model == "b"]
+    assert [sum(goes_past[start : start + 20]) for start in range(0, 160, 20)] == pytest.approx(
+        [4] * 8, abs=1
+    )
+
+
+def test_schedules_differ_in_which_requests_bypass() -> None:
+    assert bypassing(plan(1), 0.2) != bypassing(plan(2), 0.2)
+
+
+def test_nothing_bypasses_unless_asked_to() -> None:
+    assert bypassing(plan(), 0.0) == frozenset()
+
+
+@given(SEEDS, SHARES, st.integers(1, 3))
+def test_balancers_get_in_turn_what_does_not_bypass_them(
+    seed: int, share: float, count: int
+) -> None:
+    schedule, balancers = plan(seed), [f"http://balancer-{index}" for index in range(count)]
+    past = bypassing(schedule, share)
+    urls = routes(schedule, balancers, past, {"a": "http://a-1", "b": "http://b-0"})
+    for request in schedule.requests:
+        if request.index in past:
+            assert urls[request.index] == {"a": "http://a-1", "b": "http://b-0"}[request.model]
+    served = [url for index, url in enumerate(urls) if index not in past]
+    assert served == [balancers[place % count] for place in range(len(served))]

@@ -1,0 +1,42 @@
+"""A fifth of the traffic bypasses the balancer, all of it onto one replica.
+
+Somebody's batch job or an old client knows that replica's address. To share the rest
+evenly is then uneven, and what a balancer has sent itself does not tell: only what the
+replicas report does, or how long they take.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import Poisson
+from bench.load.workload import Bimodal, Fixed, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="bypass",
+    description=(
+        "20 % of the requests go straight to one replica, and are not judged; all together "
+        "are Poisson arrivals at 80 % of capacity, 15 % of answers have 160 tokens, the rest 8."
+    ),
+    arrival=Poisson(load=0.8),
+    workload=Workload(prompt=Fixed(64), output=Bimodal(short=8, long=160, long_share=0.15)),
+    primary="scheduled_ttft_p95_s",
+    expect=Expectation.NOT_WORSE,
+    bypass=0.2,
+)
+
+pytestmark = pytest.mark.bypass
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, first_model: str) -> None:
+    require_slo(measure(SCENARIO, first_model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, first_model: str) -> None:
+    require_gates(measure(SCENARIO, first_model))

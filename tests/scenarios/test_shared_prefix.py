@@ -1,0 +1,43 @@
+"""Prompts with long beginnings in common, as with a few system prompts.
+
+A replica that has such a beginning in its cache saves most of the prompt's work. A cache
+holds five of the eight: two replicas that share them out hold all, two that get every
+kind hold the popular ones twice. Each trial has prefixes of its own and begins without.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import Poisson
+from bench.load.workload import Fixed, SharedPrefixes, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="shared-prefix",
+    description=(
+        "Eight prefixes of 768 tokens, popular by Zipf's law, each followed by 64 of the "
+        "request's own; answers of 8 tokens; Poisson arrivals at 60 % of capacity."
+    ),
+    arrival=Poisson(load=0.6),
+    workload=Workload(
+        prompt=Fixed(64), output=Fixed(8), prefixes=SharedPrefixes(count=8, tokens=768)
+    ),
+    primary="scheduled_ttft_p90_s",
+    expect=Expectation.NOT_WORSE,
+)
+
+pytestmark = pytest.mark.shared_prefix
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, first_model: str) -> None:
+    require_slo(measure(SCENARIO, first_model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, first_model: str) -> None:
+    require_gates(measure(SCENARIO, first_model))

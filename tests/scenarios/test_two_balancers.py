@@ -1,0 +1,42 @@
+"""Two balancers of each arm over the same replicas, as one is run for availability.
+
+Each sees half of the requests and knows nothing of the other's. What it counts itself is
+half of the truth, and what it polls is the same as what the other does: two that act on it
+alike send their requests to the same replica.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import Poisson
+from bench.load.workload import Bimodal, Fixed, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="two-balancers",
+    description=(
+        "Two balancers that get the requests in turn; otherwise heavy-tail: Poisson arrivals "
+        "at 85 % of capacity, 15 % of answers have 160 tokens, the rest 8."
+    ),
+    arrival=Poisson(load=0.85),
+    workload=Workload(prompt=Fixed(64), output=Bimodal(short=8, long=160, long_share=0.15)),
+    primary="scheduled_ttft_p95_s",
+    expect=Expectation.NOT_WORSE,
+    balancers=2,
+)
+
+pytestmark = pytest.mark.two_balancers
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, first_model: str) -> None:
+    require_slo(measure(SCENARIO, first_model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, first_model: str) -> None:
+    require_gates(measure(SCENARIO, first_model))
