@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 
 from lb.apierror import ApiError
 from lb.counters import Counters, Series
@@ -89,6 +90,8 @@ class Record:
     def refused(self, error: ApiError) -> None:
         """The balancer answers it with an error of its own."""
         self.error = error
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            self.tenant = b""  # whoever they say they are
         self._counters.refused(error.status, error.code)
 
     def ended(self, status: int, passage: Passage, now_s: float) -> None:
