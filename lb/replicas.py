@@ -61,7 +61,7 @@ class Replica:
     `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
     those without a first byte. `last_turn` is when the replica's latest turn began, in the
     virtual time of `round-robin`. `slot` is where its counts are on the board. `name_hash`
-    stands for the name where keys are at home by hashing.
+    is a large number that stands for the name.
 
     `waiting` is the queue length as last polled, None when missing; `foreign` the mean
     number of requests there that are not ours. `progressed_s` is when a poll last showed
@@ -72,7 +72,7 @@ class Replica:
         self.endpoint = endpoint
         self.name = endpoint.authority
         self.name_bytes = self.name.encode("ascii")
-        self.name_hash = zlib.crc32(self.name_bytes)
+        self.name_hash = 2**32 + zlib.crc32(self.name_bytes)
         self.slot = slot
         self.weight = weight
         self.capacity = weight
@@ -89,7 +89,7 @@ class Replica:
         self.waiting: float | None = None
         self.foreign = 0.0
         self.progressed_s = -math.inf
-        self.polled_s: float | None = None
+        self.polled_s = -math.inf
         self._gauges: EngineGauges | None = None
         self._elsewhere = (0, 0)
 
@@ -172,6 +172,4 @@ class Replica:
 
     def metrics_age_s(self, now_s: float) -> float | None:
         """Seconds since `waiting` was read; None when it is missing."""
-        if self.waiting is None or self.polled_s is None:
-            return None
-        return now_s - self.polled_s
+        return None if self.waiting is None else now_s - self.polled_s

@@ -19,7 +19,6 @@ from lb.replicas import Replica
 # such a product, the fraction is as good as random.
 _ODD = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
-_LARGE = 2**32
 
 
 def key_of(*parts: bytes) -> int:
@@ -32,9 +31,8 @@ def key_of(*parts: bytes) -> int:
 
 def home(replicas: Sequence[Replica], key: int) -> int:
     """The index of the replica that `key` prefers: each one's keys are by its capacity."""
-    point = (key * _ODD & _MASK) / 2**64
+    point = ((key + 1) * _ODD & _MASK) / 2**64
     preferences = [
-        log(1.0 - point * (_LARGE + replica.name_hash) % 1.0) / replica.capacity
-        for replica in replicas
+        log(1.0 - point * replica.name_hash % 1.0) / replica.capacity for replica in replicas
     ]
     return preferences.index(max(preferences))

@@ -23,7 +23,15 @@ def choose(
     A replica whose queue is not known counts like the mean of the others, so that it is
     neither flooded nor left out; when none is known, one is drawn by lot.
     """
-    polled = [_depth(replica, now_s, max_age_s) for replica in replicas]
+    oldest_s = now_s - max_age_s
+    polled = [
+        None
+        if replica.waiting is None
+        # The queue of an engine that does not move is an old reading, too: see `observe`.
+        or (replica.progressed_s if replica.waiting else replica.polled_s) < oldest_s
+        else replica.waiting / replica.capacity
+        for replica in replicas
+    ]
     known = [depth for depth in polled if depth is not None]
     if not known:
         return Choice(draw(replicas, rng), "unpolled")
@@ -31,17 +39,3 @@ def choose(
     depths = [mean if depth is None else depth for depth in polled]
     least = min(depths)
     return Choice(replicas[depths.index(least)], "least" if depths.count(least) == 1 else "tie")
-
-
-def _depth(replica: Replica, now_s: float, max_age_s: float) -> float | None:
-    """None when the reading is missing or too old.
-
-    A queue of an engine that does not move is old however often it is polled: see
-    `queue_aware`.
-    """
-    age_s = replica.metrics_age_s(now_s)
-    if age_s is None or age_s > max_age_s or replica.waiting is None:
-        return None
-    if replica.waiting and now_s - replica.progressed_s > max_age_s:
-        return None
-    return replica.waiting / replica.capacity

