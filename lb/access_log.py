@@ -7,8 +7,11 @@ empties, must not hold up the event loop.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
+import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from threading import Thread
@@ -24,12 +27,13 @@ _BATCH_BYTES = 64 * 1024
 _MOST_BATCHES = 64
 _LAST_WRITE_S = 2.0
 _STDOUT = 1
+_WARN_EVERY_S = 60.0
 
 
 class AccessLog:
     """Appends to `target`, a path, or "-" for stdout. Raises UserError if it cannot be.
 
-    Lines that cannot be written are lost, with one warning until the next success.
+    Lines that cannot be written are lost, with a warning at most once a minute.
     """
 
     def __init__(self, target: str) -> None:
@@ -38,13 +42,17 @@ class AccessLog:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._lost = 0
+        self._warn_s = -math.inf
+        # Several processes can append any amount to a file without a mix, but to a pipe not.
+        is_pipe = stat.S_ISFIFO(os.fstat(self._file).st_mode)
+        self._piece_bytes = select.PIPE_BUF if is_pipe else _BATCH_BYTES
         self._torn = False
         self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
         self._writer = Thread(target=self._write_batches, name="access-log", daemon=True)
         self._writer.start()
 
     def write(self, entry: Mapping[str, object]) -> None:
-        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
         self._lines.append(line)
         self._bytes += len(line)
         if self._bytes >= _BATCH_BYTES:
@@ -65,20 +73,21 @@ class AccessLog:
         self._writer.join(_LAST_WRITE_S)
 
     def _lose(self, count: int, reason: str) -> None:
-        if not self._lost:
-            logger.warning("lines of the access log to %s are lost: %s", self._name, reason)
         self._lost += count
+        now_s = time.monotonic()
+        if now_s > self._warn_s:
+            self._warn_s = now_s + _WARN_EVERY_S
+            logger.warning(
+                "lines of the access log to %s are lost, %d so far: %s",
+                *(self._name, self._lost, reason),
+            )
 
     # In the thread.
 
     def _write_batches(self) -> None:
         while (lines := self._batches.get()) is not None:
-            lost = self._lost
-            for piece in _pieces(lines):
+            for piece in _pieces(lines, self._piece_bytes):
                 self._append(piece)
-            if lost and lost == self._lost and self._batches.qsize() < _MOST_BATCHES // 2:
-                logger.info("the access log is written again, %d lines were lost", lost)
-                self._lost = 0
         if self._file != _STDOUT:
             os.close(self._file)
 
@@ -107,12 +116,12 @@ def _open(path: str) -> int:
         raise UserError(f"--access-log {path} cannot be written: {error.strerror}") from None
 
 
-def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines together, no more than several processes can append to a pipe without a mix."""
+def _pieces(lines: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """Whole lines together, up to `most_bytes` unless one alone has more."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
-        if size + len(line) > select.PIPE_BUF and piece:
+        if size + len(line) > most_bytes and piece:
             yield b"".join(piece)
             piece, size = [], 0
         piece.append(line)

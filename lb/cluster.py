@@ -123,8 +123,12 @@ class _Shared:
         def counts() -> Values:
             return snapshot(counters, fleet)
 
+        def forget(endpoint: Endpoint) -> None:
+            upstream.forget(endpoint)
+            counters.forget(endpoint.authority)
+
         async with (
-            Spoke(fleet, self.link, counts, upstream.forget),
+            Spoke(fleet, self.link, counts, forget),
             data_plane(settings, fleet, upstream, counters, listener, self.control, stopping),
         ):
             await stopping.asked.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -65,7 +66,11 @@ def create_control(
         fleet.refresh(now_s)
         counted = merge(await snapshots())
         values = counted | replica_values(fleet.replicas, now_s) | build_values(policy)
-        return Response(render(METRICS, values), media_type=CONTENT_TYPE)
+        parts = []
+        for metric in METRICS:
+            parts.append(render([metric], values))
+            await asyncio.sleep(0)  # those of many replicas take long: requests come first
+        return Response("".join(parts), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:

@@ -115,6 +115,11 @@ class Counters:
         """The balancer answered with an error of its own."""
         self._refusals[status, code] += 1
 
+    def forget(self, replica: str) -> None:
+        """The replica is gone: where replicas come and go, their series must not pile up."""
+        for key in [key for key in self._series if key[0] == replica]:
+            del self._series[key]
+
     def snapshot(self) -> Values:
         """All counts by metric, as plain data (`lb.values`)."""
         values: Values = {}

@@ -95,7 +95,7 @@ class Exchange(Passage):
             self._request = request = parse_request(incoming, parts.key_of)
             parts.retries.earn()
             choice = parts.router.choose(request, incoming.complete_s)
-            self._record.asked(request)
+            self._record.request = request
             if choice is None or parts.waiting.waits(request.model):
                 self._wait()
             else:
@@ -106,7 +106,7 @@ class Exchange(Passage):
     def place_free(self) -> None:
         """The waiting room calls."""
         self._queued = False
-        self._record.waited()
+        self._record.waited(self._request.model)
         self.deadline_s = math.inf
         try:
             choice = self._parts.router.choose(self._request, time.monotonic())
@@ -133,13 +133,13 @@ class Exchange(Passage):
         if not self._parts.waiting.enter(self._request.model, self._tenant, self):
             raise too_many_requests("Every replica is full, and so is the queue")
         self._queued = True
-        self._record.waits()
+        self._record.waits(self._request.model)
         self.deadline_s = self._incoming.complete_s + self._parts.queue_s
 
     def _leave_queue(self) -> None:
         if self._queued:
             self._queued = False
-            self._record.waited()
+            self._record.waited(self._request.model)
             self._parts.waiting.leave(self._request.model, self._tenant, self)
 
     def _attempt(self, choice: Choice) -> None:
@@ -147,14 +147,11 @@ class Exchange(Passage):
         now_s = time.monotonic()
         self._number = replica.breaker.sent(now_s)
         self._flight = self._parts.fleet.begin(replica, self._request)
-        self._record.attempt(replica.name, choice.reason)
+        self._record.attempt(replica.name, self._request.model, choice.reason)
         request_id = self._record.request_id
         self._more = ((REQUEST_ID_HEADER, request_id), (REPLICA_HEADER, replica.name_bytes))
         self.deadline_s = now_s + self._parts.patience.first_byte_s
         self.send(replica.endpoint)
-
-    def sent(self) -> None:
-        self._record.sent()
 
     def begun(self, status: int) -> bool:
         assert self._flight is not None
@@ -162,12 +159,9 @@ class Exchange(Passage):
         self._flight.answered()
         if status not in _FAILURES:
             self._replica.breaker.succeeded(self._number, time.monotonic())
-        else:
-            self._replica.breaker.failed(self._number, time.monotonic())
-            if status in _UNAVAILABLE and self._try_another():
-                return False
-        self._record.begun()
-        return True
+            return True
+        self._replica.breaker.failed(self._number, time.monotonic())
+        return not (status in _UNAVAILABLE and self._try_another())
 
     def passed(self) -> None:
         self.deadline_s = time.monotonic() + self._parts.patience.stall_s
@@ -203,7 +197,7 @@ class Exchange(Passage):
         self._leave_queue()
         if self._replica is not None and status == CLIENT_LEFT and not self.status:
             self._replica.breaker.abandoned(self._number)
-        self._parts.journal.ended(self._record, status, self.body_bytes)
+        self._parts.journal.ended(self._record, self, status)
         self._land()
 
     def refuse(self, error: ApiError) -> None:

@@ -101,9 +101,6 @@ class _ControlPassage(Passage):
         else:
             self.send(self._control)
 
-    def sent(self) -> None:
-        pass
-
     def begun(self, _status: int) -> bool:
         return True
 
@@ -121,4 +118,4 @@ class _ControlPassage(Passage):
         super().refuse(error)
 
     def ended(self, status: int) -> None:
-        self._parts.journal.log(self._record, status, self.body_bytes)
+        self._parts.journal.log(self._record, self, status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ from lb.access_log import AccessLog
 from lb.counters import Counters
 from lb.downstream import ClientConnection, Incoming
 from lb.generation import tenant_of
+from lb.passage import Passage
 from lb.record import Record
 from lb.request_id import RequestIds
 
@@ -27,15 +29,17 @@ class Journal:
     def begun(self, client: ClientConnection, incoming: Incoming) -> Record:
         return Record(self.counters, self.ids, client, incoming)
 
-    def ended(self, record: Record, status: int, body_bytes: int) -> None:
-        """A generation request ended after so many bytes of an answer's body."""
-        record.ended(status)
-        self.log(record, status, body_bytes)
-
-    def log(self, record: Record, status: int, body_bytes: int) -> None:
-        """Any request ended."""
+    def ended(self, record: Record, passage: Passage, status: int) -> None:
+        """A generation request ended."""
+        now_s = time.monotonic()
+        record.ended(status, passage, now_s)
         if self.access_log is not None:
-            self.access_log.write(_entry(record, status, body_bytes))
+            self.access_log.write(_entry(record, passage, status, now_s))
+
+    def log(self, record: Record, passage: Passage, status: int) -> None:
+        """A request to the balancer itself ended: these are not counted."""
+        if self.access_log is not None:
+            self.access_log.write(_entry(record, passage, status, time.monotonic()))
 
     def unanswered(self, client: ClientConnection, status: int, code: str | None) -> None:
         """What never became a request got an error with this code, or its client left."""
@@ -44,46 +48,48 @@ class Journal:
             self.counters.refused(status, code)
         if self.access_log is not None:
             self.access_log.write(
-                {"time": _now(), "client": client.peer, "status": status, "error": code}
+                {
+                    "time": datetime.now(UTC),
+                    "client": client.peer,
+                    "status": status,
+                    "error": code,
+                }
             )
 
 
-def _entry(record: Record, status: int, body_bytes: int) -> dict[str, object]:
+def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[str, object]:
     """What may be known of a request: no key, no query and no prompt."""
-    incoming, error = record.incoming, record.error
+    incoming, request, error = record.incoming, record.request, record.error
     path = incoming.target.partition(b"?")[0]
+    since_s = incoming.complete_s
     tenant = tenant_of(incoming.headers) if record.tenant is None else record.tenant
     return {
-        "time": _now(),
-        "request_id": _text(record.request_id),
+        "time": datetime.now(UTC),
+        "request_id": record.request_id.decode("ascii"),
         "client": record.client.peer,
         "tenant": _text(tenant),
-        "method": _text(incoming.method),
+        "method": incoming.method.decode("ascii"),
         "path": _text(path),
-        "model": record.model or None,
+        "model": None if request is None else request.model,
         "replica": record.replica or None,
         "reason": record.reason or None,
         "attempts": record.attempts,
         "status": status,
         "error": None if error is None else error.code,
-        "prompt_tokens": record.prompt_tokens,
+        "prompt_tokens": None if request is None else request.prompt_tokens,
         "bytes_in": len(incoming.body),
-        "bytes_out": body_bytes or (0 if error is None else len(error.body())),
-        "queued_ms": _ms(record.queued_s),
-        "added_ms": _ms(record.added_s),
-        "first_byte_ms": _ms(record.first_byte_s),
-        "duration_ms": _ms(record.age_s()),
+        "bytes_out": passage.body_bytes or (0 if error is None else len(error.body())),
+        "queued_ms": _ms(record.queued_s) if record.queued_s else None,
+        "added_ms": _ms(passage.sent_s - record.queued_s - since_s) if passage.sent_s else None,
+        "first_byte_ms": _ms(passage.begun_s - since_s) if passage.begun_s else None,
+        "duration_ms": _ms(now_s - since_s),
     }
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
 def _text(value: bytes) -> str | None:
-    return value[:_MOST_LOGGED].decode("ascii", errors="replace") or None
+    return value[:_MOST_LOGGED].decode("ascii", "replace") or None
 
 
-def _ms(seconds: float) -> float | None:
-    """To the microsecond; None for what has not happened."""
-    return round(1e3 * seconds, 3) if seconds else None
+def _ms(seconds: float) -> float:
+    """To the microsecond."""
+    return int(1e6 * seconds) / 1e3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from abc import ABC, abstractmethod
 
 from lb.apierror import ApiError
@@ -26,8 +27,10 @@ class Passage(ABC):
 
     The head of the answer is held back until its body begins: vLLM sends it before the
     prompt is even scheduled, and until a byte has reached the client all can be tried
-    again. `status` is 0 until then. `body_bytes` of the answer have come so far. At
-    `deadline_s` there is something for `expire`.
+    again. `status` is 0 until then. At `deadline_s` there is something for `expire`.
+
+    `sent_s` is when the request was first handed to a connection, `begun_s` when the
+    answer's body began; 0 until then. `body_bytes` are what has come of it.
     """
 
     __slots__ = (
@@ -42,14 +45,17 @@ class Passage(ABC):
         "_keep_alive",
         "_more",
         "_upstream",
+        "begun_s",
         "body_bytes",
         "deadline_s",
+        "sent_s",
         "status",
     )
 
     def __init__(self, upstream: Upstream, client: ClientConnection, incoming: Incoming) -> None:
         self.status = 0
         self.body_bytes = 0
+        self.sent_s = self.begun_s = 0.0
         self.deadline_s = math.inf
         self._upstream = upstream
         self._client = client
@@ -68,10 +74,6 @@ class Passage(ABC):
     @abstractmethod
     def start(self) -> None:
         """Choose where to `send`, or `refuse`."""
-
-    @abstractmethod
-    def sent(self) -> None:
-        """The request is on its way; said again if a connection turns out to be dead."""
 
     @abstractmethod
     def begun(self, status: int) -> bool:
@@ -183,6 +185,7 @@ class Passage(ABC):
 
     def _begin_answer(self, connection: Connection, data: bytes, complete: bool) -> None:
         self.status = connection.status
+        self.begun_s = time.monotonic()
         self._answer_headers = headers = connection.headers
         more = [*self._more]
         if self.status not in _WITHOUT_BODY and b"content-length" not in dict(headers):
@@ -218,7 +221,7 @@ class Passage(ABC):
             incoming.method, incoming.target, authority, self._headers, len(incoming.body)
         )
         connection.send(head + incoming.body, self)
-        self.sent()
+        self.sent_s = self.sent_s or time.monotonic()
 
     def drop_upstream(self) -> None:
         """Let go of the upstream, which ends its work on this request."""

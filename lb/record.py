@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 
 from lb.apierror import ApiError
 from lb.counters import Counters, Series
 from lb.downstream import ClientConnection, Incoming
+from lb.passage import Passage
 from lb.replicas import Request
 from lb.request_id import RequestIds
 
 
 class Record:
-    """One request's. Times are counted from its last byte on.
+    """One request's.
 
     `headers` are its own, with its id among them. `tenant` is the name of its key; None
-    where none is asked for. `model` is empty unless it is one that is known. `error` is
-    the balancer's own that ended it.
+    where none is asked for. `request` is what its body says, None unless it is of a model
+    that is known. `error` is the balancer's own that ended it.
     """
 
     __slots__ = (
         "_counters",
         "_series",
         "_waits_since_s",
-        "added_s",
         "attempts",
         "client",
         "error",
-        "first_byte_s",
         "headers",
         "incoming",
-        "model",
-        "prompt_tokens",
         "queued_s",
         "reason",
         "replica",
+        "request",
         "request_id",
         "tenant",
     )
@@ -46,50 +45,35 @@ class Record:
         self.incoming = incoming
         self.request_id, self.headers = ids.identify(incoming.headers)
         self.tenant: bytes | None = None
-        self.model = ""
+        self.request: Request | None = None
         self.error: ApiError | None = None
         self.replica = self.reason = ""
-        self.attempts = self.prompt_tokens = 0
-        self.queued_s = self.added_s = self.first_byte_s = 0.0
+        self.attempts = 0
+        self.queued_s = 0.0
         self._counters = counters
         self._series: Series
         self._waits_since_s: float
 
-    def asked(self, request: Request) -> None:
-        """Its body has been read."""
-        self.model = request.model
-        self.prompt_tokens = request.prompt_tokens
-
-    def waits(self) -> None:
+    def waits(self, model: str) -> None:
         """It waits for a place."""
         self._waits_since_s = time.monotonic()
-        self._counters.queue(self.model).length += 1
+        self._counters.queue(model).length += 1
 
-    def waited(self) -> None:
+    def waited(self, model: str) -> None:
         """It waits no longer: it has a place, or none in time."""
         self.queued_s = time.monotonic() - self._waits_since_s
-        queue = self._counters.queue(self.model)
+        queue = self._counters.queue(model)
         queue.length -= 1
         queue.wait.observe(self.queued_s)
 
-    def attempt(self, replica: str, reason: str) -> None:
+    def attempt(self, replica: str, model: str, reason: str) -> None:
         """It is on this replica until it has `landed`."""
-        self.replica, self.reason = replica, reason
+        self.replica = replica
+        self.reason = reason
         self.attempts += 1
-        self._series = series = self._counters.of(replica, self.model)
+        self._series = series = self._counters.of(replica, model)
         series.choices[reason] += 1
         series.in_flight += 1
-
-    def sent(self) -> None:
-        """It has been handed to a connection, which may be the second one."""
-        if not self.added_s:
-            self.added_s = self.age_s() - self.queued_s
-            self._series.added.observe(self.added_s)
-
-    def begun(self) -> None:
-        """The first byte of an answer's body has come."""
-        self.first_byte_s = self.age_s()
-        self._series.first_byte.observe(self.first_byte_s)
 
     def failed(self, kind: str) -> None:
         """Its replica gave no whole answer."""
@@ -106,15 +90,19 @@ class Record:
     def refused(self, error: ApiError) -> None:
         """The balancer answers it with an error of its own."""
         self.error = error
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            self.tenant = b""  # whoever they say they are
         self._counters.refused(error.status, error.code)
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int, passage: Passage, now_s: float) -> None:
         """Nothing more happens."""
-        if self.attempts:
-            self._series.requests[status] += 1
-            self._series.duration.observe(self.age_s())
-        else:
-            self._counters.unsent(self.model, status)
-
-    def age_s(self) -> float:
-        return time.monotonic() - self.incoming.complete_s
+        if not self.attempts:
+            self._counters.unsent("" if self.request is None else self.request.model, status)
+            return
+        series, arrived_s = self._series, self.incoming.complete_s
+        series.requests[status] += 1
+        series.duration.observe(now_s - arrived_s)
+        if passage.sent_s:
+            series.added.observe(passage.sent_s - arrived_s - self.queued_s)
+        if passage.begun_s:
+            series.first_byte.observe(passage.begun_s - arrived_s)

@@ -22,10 +22,12 @@ class RequestIds:
 
     def identify(self, headers: list[Header]) -> tuple[bytes, list[Header]]:
         """The id of a request, and its headers with it."""
-        given = [value for name, value in headers if name == REQUEST_ID_HEADER]
-        if len(given) == 1 and _SANE.fullmatch(given[0]):
-            return given[0], headers
+        for name, value in headers:
+            if name == REQUEST_ID_HEADER:
+                others = [header for header in headers if header[0] != REQUEST_ID_HEADER]
+                if _SANE.fullmatch(value) and len(others) + 1 == len(headers):
+                    return value, headers
+                headers = others
+                break
         made = b"%b-%x" % (self._prefix, next(self._numbers))
-        if given:
-            headers = [header for header in headers if header[0] != REQUEST_ID_HEADER]
         return made, [*headers, (REQUEST_ID_HEADER, made)]

@@ -119,9 +119,9 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def peer(self) -> str:
-        """The client's address and port."""
-        host, port, *_ = self._transport.get_extra_info("peername")
-        return authority(host, port)
+        """The client's address and port; empty when it left before anybody asked."""
+        address = self._transport.get_extra_info("peername")
+        return authority(*address[:2]) if address else ""
 
     def done(self, *, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close."""

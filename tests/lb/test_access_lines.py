@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lb.settings import Admission
+from tests.lb.running import started
 from tests.lb.scripted import STREAM_HEAD, Call, ScriptedReplica, answer, balancer
 
 pytestmark = pytest.mark.anyio
@@ -150,6 +152,27 @@ async def test_the_wait_for_a_place_is_told(tmp_path: Path) -> None:
     assert first["queued_ms"] is None
     assert second["queued_ms"] > 100
     assert second["added_ms"] < second["queued_ms"]
+
+
+async def test_workers_append_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    options = ("--policy", "random", "--workers", "2", "--access-log", str(path))
+    async with (
+        ScriptedReplica() as replica,
+        started(*options, "--endpoints", replica.url) as running,
+        asyncio.timeout(60),
+    ):
+        while not (await running.health())["replicas"][0]["healthy"]:
+            await asyncio.sleep(0.02)
+        for _ in range(20):  # on a connection each, so that both workers get some
+            async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+                await asyncio.gather(
+                    *(client.post("/v1/completions", json={"model": "m"}) for _ in range(10))
+                )
+        assert await running.end() == 0
+    served = [line for line in lines(path) if line["status"] == 200]
+    assert len({line["request_id"] for line in served}) == len(served) == 200
+    assert len({line["request_id"].partition("-")[0] for line in served}) == 2
 
 
 async def test_a_disk_that_is_full_fails_no_request() -> None:

@@ -170,7 +170,7 @@ async def test_no_key_is_ever_logged_or_exported(
                 lb,
             ):
                 for key in (OWN, "Bearer sk-eve"):
-                    await post(lb, key)
+                    await post(lb, key, **{"x-tenant": "made-up"} if with_keys else {})
                     await lb.client.get("/v1/models?key=sk-query", headers={"authorization": key})
                 await replica.die()
                 await post(lb, OWN)
@@ -178,4 +178,5 @@ async def test_no_key_is_ever_logged_or_exported(
                 health = (await lb.client.get("/health")).text
             assert "sk-" not in metrics + health
     assert "alice" in log.read_text()
+    assert "made-up" not in log.read_text()
     assert "sk-" not in log.read_text() + caplog.text
