@@ -108,18 +108,15 @@ class Experiment:
         """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
         seed = slot.seed(self.plan.seed, str(question))
         schedule = self._schedule(question, seed, capacity)
-        salt = f"{question} {slot.block} {slot.position}"
-        prompts = self.calibration.prompts(schedule, salt)
+        prompts = self.calibration.prompts(schedule, f"{question} {slot.block} {slot.position}")
         serving = self.calibration.serving(question.models)
         odd = singled_out(serving, slot.turn)
         past = bypassing(schedule, question.scenario.bypass)
-        odd_urls = {model: replica.url for model, replica in odd.items()}
-        urls = routes(schedule, self._arm_urls(question, slot.role), past, odd_urls)
+        urls = routes(schedule, self._arm_urls(question, slot.role), past, odd)
+        load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()):
-            result = run_load(
-                Load(schedule, prompts, urls), drain_timeout_s=self.plan.profile.drain_s
-            )
+            result = run_load(load, drain_timeout_s=self.plan.profile.drain_s)
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
             run_id=self.plan.run_id,

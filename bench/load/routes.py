@@ -11,7 +11,7 @@ from itertools import cycle
 import numpy as np
 
 from bench.load.strata import stratified
-from bench.records import Schedule
+from bench.records import Replica, Schedule
 
 
 def bypassing(schedule: Schedule, share: float) -> frozenset[int]:
@@ -35,15 +35,15 @@ def routes(
     schedule: Schedule,
     balancers: Sequence[str],
     past: Collection[int],
-    replicas: Mapping[str, str],
+    replicas: Mapping[str, Replica],
 ) -> tuple[str, ...]:
     """The base URL for each request.
 
-    Those whose index is in `past` go to the one of `replicas` (URLs by model), the others
-    to `balancers` in turn, as DNS or a balancer of connections would spread them.
+    Those whose index is in `past` go to their model's one of `replicas`, the others to
+    `balancers` (base URLs) in turn, as DNS or a balancer of connections would spread them.
     """
     turns = cycle(balancers)
     return tuple(
-        replicas[request.model] if request.index in past else next(turns)
+        replicas[request.model].url if request.index in past else next(turns)
         for request in schedule.requests
     )

@@ -10,10 +10,12 @@ from bench.load.arrivals import Poisson
 from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_open_loop
 from bench.load.workload import Fixed, Workload
-from bench.records import Schedule
+from bench.records import Replica, Schedule
 
 SHARES = st.floats(0, 1, exclude_max=True)
 SEEDS = st.integers(0, 2**63)
+
+REPLICAS = {"a": Replica("a", "a-1", "http://a-1"), "b": Replica("b", "b-0", "http://b-0")}
 
 
 def plan(seed: int = 1) -> Schedule:
@@ -63,9 +65,8 @@ def test_balancers_get_in_turn_what_does_not_bypass_them(
 ) -> None:
     schedule, balancers = plan(seed), [f"http://balancer-{index}" for index in range(count)]
     past = bypassing(schedule, share)
-    urls = routes(schedule, balancers, past, {"a": "http://a-1", "b": "http://b-0"})
-    for request in schedule.requests:
-        if request.index in past:
-            assert urls[request.index] == {"a": "http://a-1", "b": "http://b-0"}[request.model]
+    urls = routes(schedule, balancers, past, REPLICAS)
+    for index in past:
+        assert urls[index] == REPLICAS[schedule.requests[index].model].url
     served = [url for index, url in enumerate(urls) if index not in past]
     assert served == [balancers[place % count] for place in range(len(served))]

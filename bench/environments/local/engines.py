@@ -100,9 +100,13 @@ class EngineSet:
         )
 
     def groups(self, replicas: Sequence[Replica]) -> tuple[int, ...]:
-        """The process group of each of `replicas`: all that belongs to it, and nothing else."""
-        leaders = {running.spec.name: running.process.pid for running in self._running}
-        return tuple(leaders[replica.name] for replica in replicas)
+        """The process groups of those of `replicas` that run: each holds all that is theirs."""
+        names = {replica.name for replica in replicas}
+        return tuple(
+            running.process.pid
+            for running in self._running
+            if running.spec.name in names and running.alive
+        )
 
     def release(self, *, keep: bool) -> None:
         """End the engines, or with `keep` leave them running. Safe to repeat."""
