@@ -61,7 +61,7 @@ class AccessLog:
     def flush(self) -> None:
         """Hand over what has been gathered."""
         lines, self._lines, self._bytes = self._lines, [], 0
-        if self._batches.qsize() >= _MOST_BATCHES:
+        if lines and self._batches.qsize() >= _MOST_BATCHES:
             self._lose(len(lines), "it is written more slowly than requests end")
         elif lines:
             self._batches.put(lines)
@@ -77,10 +77,8 @@ class AccessLog:
         now_s = time.monotonic()
         if now_s > self._warn_s:
             self._warn_s = now_s + _WARN_EVERY_S
-            logger.warning(
-                "lines of the access log to %s are lost, %d so far: %s",
-                *(self._name, self._lost, reason),
-            )
+            message = "lines of the access log to %s are lost, %d so far: %s"
+            logger.warning(message, self._name, self._lost, reason)
 
     # In the thread.
 
