@@ -9,6 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from lb.errors import UserError
 
+# Weights: what is far beyond is a mistake, and would wear out the clock of `round-robin`.
+_LOWEST, _HIGHEST = 0.001, 1000.0
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -83,9 +86,10 @@ def _parse_target(item: str, source: str) -> Target:
         weight = float(weighted["weight"])
     except ValueError:
         weight = math.nan
-    if not 0 < weight < math.inf:
+    if not _LOWEST <= weight <= _HIGHEST:
         raise UserError(
-            f"{source}: weight {weighted['weight']!r} of {endpoint.url} is not a number above 0"
+            f"{source}: weight {weighted['weight']!r} of {endpoint.url} is not a number "
+            f"from {_LOWEST:g} to {_HIGHEST:g}"
         )
     return Target(endpoint, weight)
 

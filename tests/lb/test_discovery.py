@@ -49,7 +49,8 @@ def test_targets_are_read_as_they_were_written(weights: dict[int, float]) -> Non
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"{ONE} weight=0", "weight '0' of http://10.0.0.1:8000 is not a number above 0"),
+        (f"{ONE} weight=0", "weight '0' of http://10.0.0.1:8000 is not a number from 0.001"),
+        (f"{ONE} weight=1001", "weight '1001' of"),
         (f"{ONE} weight=inf", "weight 'inf' of"),
         (f"{ONE} weight=", "weight '' of"),
         (f"{ONE} wait=2", "is not an endpoint like"),
