@@ -103,18 +103,24 @@ class Exchange(Passage):
         except ApiError as error:
             self.refuse(error)
 
-    def place_free(self) -> None:
-        """The waiting room calls."""
+    # For the waiting room.
+
+    @property
+    def request(self) -> Request:
+        return self._request
+
+    def placed(self, choice: Choice) -> None:
+        self._called()
+        self._attempt(choice)
+
+    def turned_away(self, error: ApiError) -> None:
+        self._called()
+        self.refuse(error)
+
+    def _called(self) -> None:
         self._queued = False
         self._record.waited(self._request.model)
         self.deadline_s = math.inf
-        try:
-            choice = self._parts.router.choose(self._request, time.monotonic())
-        except ApiError as error:
-            self.refuse(error)
-        else:
-            assert choice is not None
-            self._attempt(choice)
 
     def expire(self, now_s: float) -> None:
         if now_s < self.deadline_s:

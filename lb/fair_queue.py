@@ -34,8 +34,12 @@ class FairQueue(Generic[Item]):
         self._count += 1
         return True
 
+    def first(self) -> Item | None:
+        """The next one, or None."""
+        return next(iter(self._tenants.values()))[0] if self._count else None
+
     def take(self) -> Item | None:
-        """The next one, or None; its tenant goes to the end of the row."""
+        """Take `first` out; its tenant goes to the end of the row."""
         if not self._count:
             return None
         tenant = next(iter(self._tenants))

@@ -40,12 +40,6 @@ class Router:
         choice = self._of(able, request, now_s)
         return None if choice is None else Choice(choice.replica, "retry")
 
-    def has_place(self, model: str, now_s: float) -> bool:
-        self._fleet.refresh(now_s)
-        return self._fleet.in_flight < self._most_in_all and any(
-            one.in_flight < self._most_in_flight for one in self._fleet.candidates(model)
-        )
-
     def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
         most = self._most_in_flight
         trusted = [

@@ -6,7 +6,10 @@ import asyncio
 import time
 from typing import Protocol
 
+from lb.apierror import ApiError
 from lb.fair_queue import FairQueue
+from lb.policies.choice import Choice
+from lb.replicas import Request
 from lb.router import Router
 from lb.settings import Admission
 
@@ -15,15 +18,22 @@ _LOOK_S = 0.005
 
 
 class Guest(Protocol):
-    """A request that waits for a place."""
+    """What waits for a place."""
 
-    def place_free(self) -> None:
+    @property
+    def request(self) -> Request: ...
+
+    def placed(self, choice: Choice) -> None:
         """There is a place now: take it."""
+        ...
+
+    def turned_away(self, error: ApiError) -> None:
+        """There is nothing left to wait for."""
         ...
 
 
 class WaitingRoom:
-    """A fair queue for each model. Whoever leaves a replica calls the next one in.
+    """A fair queue for each model. Whoever leaves a replica has the next one called in.
 
     Where several workers share the replicas, each has a room, and has to look out for
     places that others leave (`watchful`).
@@ -73,14 +83,22 @@ class WaitingRoom:
             self._calling = False
 
     def _call_one(self, model: str) -> bool:
-        """Whether somebody waited for `model` and got a place."""
+        """Whether somebody waited for `model` and waits no longer."""
         queue = self._queues[model]
-        if not queue or not self._router.has_place(model, time.monotonic()):
+        guest = queue.first()
+        if guest is None:
+            return False
+        try:
+            choice = self._router.choose(guest.request, time.monotonic())
+        except ApiError as error:
+            queue.take()
+            guest.turned_away(error)
+            return True
+        if choice is None:
             return False
         self._queues[model] = self._queues.pop(model)
-        guest = queue.take()
-        assert guest is not None
-        guest.place_free()
+        queue.take()
+        guest.placed(choice)
         return True
 
     def _look_later(self) -> None:

@@ -15,8 +15,10 @@ tenants = st.sampled_from([b"a", b"b", b"c"])
 
 def drained(queue: FairQueue[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
     taken = []
-    while (item := queue.take()) is not None:
-        taken.append(item)
+    while (first := queue.first()) is not None:
+        taken.append(first)
+        assert queue.take() == first
+    assert queue.take() is None
     return taken
 
 
