@@ -28,8 +28,10 @@ HOP_BY_HOP = frozenset(
 _OPTIONS = frozenset({b"keep-alive", b"close"})
 # Set anew for the replica, or settled with the client before.
 _OF_REQUEST_HOP = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_NEWLINE = b"\r\n"
+_END = (b"", b"")  # of a head: an empty line
 _STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
 
@@ -38,13 +40,10 @@ def request_head(
     method: bytes, target: bytes, authority: str, headers: Sequence[Header], body_bytes: int
 ) -> bytes:
     """The head of a request as an upstream gets it. Header names are lower case."""
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
-        method,
-        target,
-        authority.encode("ascii"),
-        _lines(headers, _OF_REQUEST_HOP),
-        body_bytes,
-    )
+    first = b"%b %b HTTP/1.1" % (method, target)
+    lines = [first, b"host: " + authority.encode("ascii"), *_lines(headers, _OF_REQUEST_HOP)]
+    lines += (b"content-length: %d" % body_bytes, *_END)
+    return _NEWLINE.join(lines)
 
 
 def answer_head(
@@ -54,9 +53,10 @@ def answer_head(
     dropped: frozenset[bytes] = HOP_BY_HOP,
 ) -> bytes:
     """The head of an answer as a client gets it: `headers` but those `dropped`, and `more`."""
-    first = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    own = b"".join([b"%b: %b\r\n" % header for header in more])
-    return first + _lines(headers, dropped) + own + b"\r\n"
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *_lines(headers, dropped)]
+    lines += [b": ".join(header) for header in more]
+    lines += _END
+    return _NEWLINE.join(lines)
 
 
 def chunk(data: bytes) -> bytes:
@@ -64,17 +64,18 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> bytes:
+def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[bytes]:
     """`headers` as lines, without `dropped` and those that `connection` lists."""
     lines = []
-    for name, value in headers:
+    for header in headers:
+        name = header[0]
         if name not in dropped:
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines.append(b": ".join(header))
         elif name == b"connection":
-            listed = _tokens(value)
+            listed = _tokens(header[1])
             if not listed <= _OPTIONS:
                 return _lines([one for one in headers if one[0] != b"connection"], dropped | listed)
-    return b"".join(lines)
+    return lines
 
 
 def _tokens(value: bytes) -> frozenset[bytes]:

@@ -6,7 +6,8 @@ import logging
 import math
 import zlib
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
@@ -22,7 +23,9 @@ TURN = 2**20
 _FOREIGN_WEIGHT = 0.2
 
 
-class Request(NamedTuple):
+# Nothing changes it, but a frozen one would take five times as long to make.
+@dataclass(slots=True)
+class Request:
     """What a policy may know of a request.
 
     `key` stands for what the policy keeps together (a prefix, a session); None when

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from functools import partial
 
 from lb.endpoint import Endpoint
@@ -24,13 +25,11 @@ class Upstream:
 
     def __init__(self, key: str | None = None) -> None:
         self._authorization = "" if key is None else f"authorization: Bearer {key}\r\n"
-        self._idle: dict[Endpoint, list[Connection]] = {}
+        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)  # by authority
 
     def take(self, endpoint: Endpoint) -> Connection | None:
         """An idle connection, the one used last; None when there is none."""
-        idle = self._idle.get(endpoint)
-        if not idle:
-            return None
+        idle = self._idle[endpoint.authority]
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
         while idle:
             connection = idle.pop()
@@ -43,7 +42,7 @@ class Upstream:
     async def connect(self, endpoint: Endpoint) -> Connection:
         """A new connection. Raises ConnectFailedError."""
         loop = asyncio.get_running_loop()
-        make = partial(Connection, partial(self._keep, endpoint))
+        make = partial(Connection, partial(self._keep, endpoint.authority))
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 if endpoint.unix is not None:
@@ -74,17 +73,20 @@ class Upstream:
 
     def forget(self, endpoint: Endpoint) -> None:
         """Close what is idle there: nobody is going to ask for it again."""
-        for connection in self._idle.pop(endpoint, ()):
-            connection.abort()
+        self._forget(endpoint.authority)
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed by its users."""
-        for endpoint in tuple(self._idle):
-            self.forget(endpoint)
+        for authority in tuple(self._idle):
+            self._forget(authority)
 
-    def _keep(self, endpoint: Endpoint, connection: Connection) -> None:
+    def _keep(self, authority: str, connection: Connection) -> None:
         connection.idle_since_s = time.monotonic()
-        self._idle.setdefault(endpoint, []).append(connection)
+        self._idle[authority].append(connection)
+
+    def _forget(self, authority: str) -> None:
+        for connection in self._idle.pop(authority, ()):
+            connection.abort()
 
 
 class _Fetch:
