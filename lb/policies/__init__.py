@@ -63,9 +63,7 @@ def _fixed(choose: Policy) -> Callable[[Random, float], Policy]:
 POLICIES: Mapping[str, PolicyEntry] = {
     "round-robin": PolicyEntry("each replica in turn", 8080, _fixed(round_robin.choose)),
     "queue-aware": PolicyEntry(
-        "least outstanding work, with what replicas report of others'",
-        8081,
-        _polled(queue_aware.choose),
+        "least outstanding work, that of others as polled", 8081, _polled(queue_aware.choose)
     ),
     "queue-depth": PolicyEntry(
         "shortest polled queue, first on ties", 8082, _polled(queue_depth.choose)
