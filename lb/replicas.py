@@ -75,7 +75,7 @@ class Replica:
         self.endpoint = endpoint
         self.name = endpoint.authority
         self.name_bytes = self.name.encode("ascii")
-        self.name_hash = 2**32 + zlib.crc32(self.name_bytes)
+        self.name_hash = 2.0**32 + zlib.crc32(self.name_bytes)
         self.slot = slot
         self.weight = weight
         self.capacity = weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from lb.breaker import FAILURES, LONGEST_OPEN_S, Breaker
+from lb.breaker import ENOUGH, FAILURES, LONGEST_OPEN_S, WINDOW, Breaker
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -18,8 +18,8 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breaker = Breaker()
         self.now_s = 0.0
         self.trial = 0  # allowed while open, and without an outcome
-        self.failures = 0  # in a row, of requests sent since it last opened or closed
-        self.fresh: set[int] = set()  # sent since then
+        self.fresh: set[int] = set()  # sent since it last opened or closed
+        self.failures: list[bool] = []  # outcomes of these
 
     @rule(seconds=st.floats(0, 40))
     def wait(self, seconds: float) -> None:
@@ -43,11 +43,11 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breaker.succeeded(number, self.now_s)
         if number in self.fresh:
             assert not self.breaker.open
-            self.failures = 0
             if was_open:
                 assert self.breaker.closed_s == self.now_s
                 self.trial = 0
                 self.fresh = {one for one in self.fresh if one >= number}
+            self.failures.append(False)
         else:
             assert self.breaker.open == was_open
 
@@ -62,10 +62,12 @@ class BreakerMachine(RuleBasedStateMachine):
                 self.trial = 0
                 self.fresh = set()
         elif number in self.fresh:
-            self.failures += 1
-            assert self.breaker.open or self.failures < FAILURES
+            self.failures.append(True)
+            latest = self.failures[-WINDOW:]
+            often = len(latest) >= ENOUGH and 2 * sum(latest) >= len(latest)
+            assert self.breaker.open == (often or latest[-FAILURES:] == [True] * FAILURES)
             if self.breaker.open:
-                self.fresh, self.failures = set(), 0
+                self.fresh, self.failures = set(), []
         else:
             assert not self.breaker.open
 
