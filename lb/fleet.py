@@ -8,7 +8,7 @@ from typing import Any
 
 from lb.board import Board
 from lb.endpoint import Endpoint
-from lb.replicas import TURN, Replica, Request
+from lb.replicas import Replica, Request
 
 # How old the other workers' counts may be, for each number of theirs: about ten times as
 # long as it takes to read it. With two replicas and two workers that is 40 µs.
@@ -114,7 +114,7 @@ class Fleet:
         of any replica of this model: who was away does not catch up.
         """
         latest = self._latest.get(request.model, replica).last_turn
-        replica.last_turn = max(replica.last_turn + int(TURN / replica.capacity), latest)
+        replica.last_turn = max(replica.last_turn + replica.turn, latest)
         self._latest[request.model] = replica
         if self.row is not None:
             self.row.begin(replica.slot, request.prompt_tokens, replica.last_turn)

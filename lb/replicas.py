@@ -16,7 +16,7 @@ from lb.engine_metrics import EngineGauges
 logger = logging.getLogger("lb")
 
 # A turn of a replica with a capacity of 1, in the virtual time of `round-robin`.
-TURN = 2**20
+_TURN = 2**20
 
 # What a reading of others' requests weighs in their mean. A reading alone is mostly chance,
 # and every balancer that polls chases the same one; ten polls later their reason may be gone.
@@ -62,9 +62,9 @@ class Replica:
     from the start.
 
     `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
-    those without a first byte. `last_turn` is when the replica's latest turn began, in the
-    virtual time of `round-robin`. `slot` is where its counts are on the board. `name_hash`
-    is a large number that stands for the name.
+    those without a first byte. `last_turn` is when the replica's latest turn began and
+    `turn` how long each takes, in the virtual time of `round-robin`. `slot` is where its
+    counts are on the board. `name_hash` is a large number that stands for the name.
 
     `waiting` is the queue length as last polled, None when missing; `foreign` the mean
     number of requests there that are not ours. `progressed_s` is when a poll last showed
@@ -78,7 +78,7 @@ class Replica:
         self.name_hash = 2.0**32 + zlib.crc32(self.name_bytes)
         self.slot = slot
         self.weight = weight
-        self.capacity = weight
+        self._set_capacity(weight)
         self.breaker = Breaker()
         self.draining = False
         self.healthy = False
@@ -128,7 +128,11 @@ class Replica:
         tenths = (
             10 if now_s >= since_s + slow_start_s else int(10 * (now_s - since_s) / slow_start_s)
         )
-        self.capacity = self.weight * max(1, tenths) / 10
+        self._set_capacity(self.weight * max(1, tenths) / 10)
+
+    def _set_capacity(self, capacity: float) -> None:
+        self.capacity = capacity
+        self.turn = int(_TURN / capacity)
 
     def facts(self) -> dict[str, Any]:
         """For `take` in another process."""

@@ -36,10 +36,12 @@ def objection(target: bytes, headers: list[Header], version: str) -> ApiError | 
         return bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
     if not target.startswith(b"/"):
         return bad_request("The request target must begin with '/'")
-    names = [name for name, _ in headers]
-    hosts = names.count(b"host")
+    hosts = 0
+    for name, _ in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"upgrade":
+            return bad_request("Upgrade is not supported")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return bad_request(f"A request has one Host header, seen {hosts}")
-    if b"upgrade" in names:
-        return bad_request("Upgrade is not supported")
     return None

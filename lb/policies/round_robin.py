@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lb.policies.choice import Choice
-from lb.replicas import TURN, Replica, Request
+from lb.replicas import Replica, Request
 
 
 def choose(replicas: Sequence[Replica], _request: Request, _now_s: float) -> Choice:
@@ -21,5 +21,5 @@ def choose(replicas: Sequence[Replica], _request: Request, _now_s: float) -> Cho
     `Fleet.begin` keeps the turns. There, one that was away begins its turn now instead of
     when it would have been due, so that nobody has turns to catch up on.
     """
-    ends = [replica.last_turn + TURN / replica.capacity for replica in replicas]
+    ends = [replica.last_turn + replica.turn for replica in replicas]
     return Choice(replicas[ends.index(min(ends))], "turn")
