@@ -60,6 +60,20 @@ async def echo(call: Call) -> None:
     await call.send(answer(call.body))
 
 
+class Streams:
+    """A behaviour: streams that begin, and end when they are told to."""
+
+    def __init__(self) -> None:
+        self.finish = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        await call.send_chunk(b"data: 1\n\n")
+        await self.finish.wait()
+        await call.send_chunk(b"data: [DONE]\n\n")
+        await call.send(END_OF_CHUNKS)
+
+
 class ScriptedReplica:
     """An HTTP server that lists models and metrics, and treats every POST as told.
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from lb.__main__ import main
-from tests.lb.scripted import STREAM_HEAD, Call, ScriptedReplica
+from tests.lb.running import started
+from tests.lb.scripted import ScriptedReplica, Streams
 
 URL = "http://127.0.0.1:8100"
+NOWHERE = ["--policy", "queue-aware"]
 QUEUE_AWARE = ["--policy", "queue-aware", "--endpoints", URL]
 
 
@@ -40,6 +38,11 @@ QUEUE_AWARE = ["--policy", "queue-aware", "--endpoints", URL]
         ([*QUEUE_AWARE, "--upstream-api-key-file", "/dev/null"], {}, "does not hold one key"),
         ([*QUEUE_AWARE, "--access-log", "/"], {}, "--access-log / cannot be written: Is a dir"),
         ([*QUEUE_AWARE, "--colour"], {}, "unrecognized arguments: --colour"),
+        ([*QUEUE_AWARE, "--workers", "0"], {}, "'0' is not a number from 1 to 256"),
+        ([*QUEUE_AWARE, "--grace", "-1"], {}, "--grace: '-1' is not a number of seconds"),
+        ([*QUEUE_AWARE, "--endpoints-dns", URL], {}, "--endpoints and --endpoints-dns exclude"),
+        ([*NOWHERE, "--endpoints-file", "/no/file"], {}, "/no/file cannot be read: No such file"),
+        ([*NOWHERE, "--endpoints-dns", "replicas"], {}, "--endpoints-dns: 'replicas' is not an"),
         ([*QUEUE_AWARE, "--host", "256.0.0.1"], {}, "--host '256.0.0.1' cannot be resolved"),
         ([*QUEUE_AWARE, "--host", "192.0.2.1"], {}, "cannot listen on 192.0.2.1 port 8081"),
     ],
@@ -107,34 +110,13 @@ def _one_line(capsys: pytest.CaptureFixture[str], expected: str) -> None:
     assert expected in output.err
 
 
-@contextlib.asynccontextmanager
-async def started(
-    *arguments: str, **environ: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The balancer as a process of its own, and its URL as it announces it."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lb", "--port", "0", *arguments),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environ},
-    )
-    assert process.stderr is not None
-    try:
-        line = (await process.stderr.readline()).decode()
-        yield process, line.split()[-1]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
 @pytest.mark.anyio
 async def test_variables_stand_in_for_options() -> None:
     variables = {"METRICS_POLL_INTERVAL": "0.01"}
     async with ScriptedReplica() as replica, asyncio.timeout(30):
         variables["VLLM_ENDPOINTS"] = replica.url
-        async with started("--policy", "queue-depth", **variables) as (_, url):
-            async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-                health = (await client.get("/health")).json()
+        async with started("--policy", "queue-depth", **variables) as running:
+            health = await running.health()
             while replica.polls < 35:  # at the default interval this takes 35 s
                 await asyncio.sleep(0.01)
     assert health["policy"] == "queue-depth"
@@ -144,28 +126,20 @@ async def test_variables_stand_in_for_options() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_0_after_open_streams(number: signal.Signals) -> None:
-    finish = asyncio.Event()
-
-    async def stream(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        await call.send_chunk(b"data: 1\n\n")
-        await finish.wait()
-        await call.send_chunk(b"data: [DONE]\n\n")
-        await call.send(b"0\r\n\r\n")
-
+    streams = Streams()
     async with (
-        ScriptedReplica(stream) as replica,
-        started("--policy", "queue-aware", "--endpoints", replica.url) as (process, url),
+        ScriptedReplica(streams) as replica,
+        started("--policy", "queue-aware", "--endpoints", replica.url) as running,
         httpx.AsyncClient(trust_env=False, timeout=20) as client,
         asyncio.timeout(30),
-        client.stream("POST", f"{url}/v1/completions", json={"model": "m"}) as response,
+        client.stream("POST", f"{running.url}/v1/completions", json={"model": "m"}) as response,
     ):
-        process.send_signal(number)
-        while await _accepts(url):
+        running.process.send_signal(number)
+        while await _accepts(running.url):
             await asyncio.sleep(0.02)
-        finish.set()
+        streams.finish.set()
         assert (await response.aread()).endswith(b"data: [DONE]\n\n")
-        assert await process.wait() == 0
+        assert await running.process.wait() == 0
 
 
 async def _accepts(url: str) -> bool:

@@ -17,7 +17,7 @@ from lb.errors import UserError
 from lb.fleet import Fleet
 from lb.roster import Roster
 from tests.lb.fleets import request
-from tests.lb.scripted import END_OF_CHUNKS, STREAM_HEAD, Balancer, Call, ScriptedReplica, balancer
+from tests.lb.scripted import Balancer, Call, ScriptedReplica, Streams, balancer
 
 ONE, TWO = "http://10.0.0.1:8000", "http://10.0.0.2:8000"
 
@@ -141,17 +141,9 @@ async def watching(path: Path) -> AsyncIterator[Balancer]:
 async def test_a_replica_that_is_taken_out_finishes_its_streams_and_gets_nothing_new(
     tmp_path: Path,
 ) -> None:
-    finish = asyncio.Event()
-
-    async def stream(call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        await call.send_chunk(b"data: 1\n\n")
-        await finish.wait()
-        await call.send_chunk(b"data: [DONE]\n\n")
-        await call.send(END_OF_CHUNKS)
-
+    streams = Streams()
     path = tmp_path / "endpoints"
-    async with ScriptedReplica(stream) as old, ScriptedReplica() as new:
+    async with ScriptedReplica(streams) as old, ScriptedReplica() as new:
         path.write_text(old.url)
         async with watching(path) as lb:
             response = await lb.stream()
@@ -160,7 +152,7 @@ async def test_a_replica_that_is_taken_out_finishes_its_streams_and_gets_nothing
             await lb.until(old.url, draining=True, in_flight=1)
             for _ in range(4):
                 assert (await lb.post()).headers["x-lb-replica"] == new.name
-            finish.set()
+            streams.finish.set()
             assert (await response.aread()).endswith(b"[DONE]\n\n")
             await lb.until(old.url, draining=True, in_flight=0)
     assert len(old.calls) == 1

@@ -12,25 +12,11 @@ import httpx
 import pytest
 
 from tests.lb.running import Running, alive, started
-from tests.lb.scripted import END_OF_CHUNKS, STREAM_HEAD, Call, ScriptedReplica
+from tests.lb.scripted import Call, ScriptedReplica, Streams
 
 pytestmark = pytest.mark.anyio
 
 WORKERS = 3
-
-
-class Streams:
-    """A behaviour: streams that begin, and end when they are told to."""
-
-    def __init__(self) -> None:
-        self.finish = asyncio.Event()
-
-    async def __call__(self, call: Call) -> None:
-        await call.send(STREAM_HEAD)
-        await call.send_chunk(b"data: 1\n\n")
-        await self.finish.wait()
-        await call.send_chunk(b"data: [DONE]\n\n")
-        await call.send(END_OF_CHUNKS)
 
 
 @contextlib.asynccontextmanager
