@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.errors import UserError
 from bench.proxies.answers import AT_ONCE, CHUNKS, chat_body
-from bench.proxies.procfs import usage
+from bench.proxies.procfs import Usage, usage
 from bench.proxies.running import Target
 from bench.proxies.streams import while_streaming
 from bench.proxies.wrk import Load, Wrk
@@ -29,8 +29,9 @@ class Measurement:
     `request_cpu_s` is the CPU time per whole answer of JSON, `burst_cpu_s` that per stream
     whose events the source sends in one write. `chunk_cpu_s` is the CPU time per finished
     stream of events that are apart, by its chunks; streams that the end of the window cuts
-    off have their part in it, for all proxies alike. `rss_bytes` is None unless all of
-    `OPEN_STREAMS` were open. `errors` counts what wrk counted.
+    off have their part in it, for all proxies alike. `*_kernel_s` is the part of it that
+    system calls took. `rss_bytes` is None unless all of `OPEN_STREAMS` were open. `errors`
+    counts what wrk counted.
     """
 
     requests_per_s: float
@@ -39,9 +40,12 @@ class Measurement:
     lone_p50_s: float
     lone_p99_s: float
     request_cpu_s: float
+    request_kernel_s: float
     core_share: float
     burst_cpu_s: float
+    burst_kernel_s: float
     chunk_cpu_s: float
+    chunk_kernel_s: float
     open_streams: int
     rss_bytes: int | None
     errors: Mapping[str, int]
@@ -52,10 +56,10 @@ def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
     whole, streamed = chat_body(stream=False), chat_body(stream=True)
     at_once = chat_body(stream=True, prompt=AT_ONCE)
     wrk.run(target.port, whole, connections=CONNECTIONS, seconds=_WARM_UP_S)
-    many, many_cpu_s = _loaded(target, wrk, whole, CONNECTIONS, window_s)
+    many, many_used = _loaded(target, wrk, whole, CONNECTIONS, window_s)
     lone, _ = _loaded(target, wrk, whole, 1, window_s)
-    bursts, bursts_cpu_s = _loaded(target, wrk, at_once, CONNECTIONS, window_s)
-    streams, streams_cpu_s = _loaded(target, wrk, streamed, CONNECTIONS, window_s)
+    bursts, bursts_used = _loaded(target, wrk, at_once, CONNECTIONS, window_s)
+    streams, streams_used = _loaded(target, wrk, streamed, CONNECTIONS, window_s)
     opened, rss_bytes = while_streaming(
         target.port, OPEN_STREAMS, lambda: usage(target.group).rss_bytes
     )
@@ -66,10 +70,13 @@ def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
         p99_s=many.p99_s,
         lone_p50_s=lone.p50_s,
         lone_p99_s=lone.p99_s,
-        request_cpu_s=many_cpu_s / many.requests,
-        core_share=many_cpu_s / many.duration_s,
-        burst_cpu_s=bursts_cpu_s / bursts.requests,
-        chunk_cpu_s=streams_cpu_s / streams.requests / CHUNKS,
+        request_cpu_s=many_used.cpu_s / many.requests,
+        request_kernel_s=many_used.kernel_s / many.requests,
+        core_share=many_used.cpu_s / many.duration_s,
+        burst_cpu_s=bursts_used.cpu_s / bursts.requests,
+        burst_kernel_s=bursts_used.kernel_s / bursts.requests,
+        chunk_cpu_s=streams_used.cpu_s / streams.requests / CHUNKS,
+        chunk_kernel_s=streams_used.kernel_s / streams.requests / CHUNKS,
         open_streams=opened,
         rss_bytes=rss_bytes if opened == OPEN_STREAMS else None,
         errors=_sum(many, lone, bursts, streams),
@@ -78,17 +85,17 @@ def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
 
 def _loaded(
     target: Target, wrk: Wrk, body: bytes, connections: int, seconds: int
-) -> tuple[Load, float]:
-    """What wrk saw, and the CPU seconds of the target meanwhile."""
+) -> tuple[Load, Usage]:
+    """What wrk saw, and what the target used meanwhile."""
     before = usage(target.group)
     load = wrk.run(target.port, body, connections=connections, seconds=seconds)
-    cpu_s = usage(target.group).cpu_s - before.cpu_s
+    used = usage(target.group).since(before)
     if not load.requests:
         raise UserError(
             f"{target.name} answered nothing within {seconds} s ({load.errors or 'no error'}); "
             "see its log, or leave it out with --only"
         )
-    return load, cpu_s
+    return load, used
 
 
 def _sum(*loads: Load) -> dict[str, int]:

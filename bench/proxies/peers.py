@@ -14,6 +14,17 @@ from bench.proxies.site import Site
 REFERENCE = "nginx"
 _ROUTERS = Path(".cache") / "routers-venv"
 _ROUTER_VERSIONS = {"sglang-router": "0.3.2", "vllm-router": "0.1.17"}
+# Starts a router without its own command, which imports a web framework that only its test
+# balancer needs: so a wheel alone, installed with --no-deps, is enough.
+_START_ROUTER = """\
+import argparse, importlib, sys
+package = sys.argv.pop(1)
+args = importlib.import_module(package + ".router_args").RouterArgs
+router = importlib.import_module(package + ".router").Router
+parser = argparse.ArgumentParser()
+args.add_cli_args(parser)
+router.from_args(args.from_cli_args(parser.parse_args())).start()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +44,9 @@ class Peer:
 
 def known_peers(root: Path) -> tuple[Peer, ...]:
     """This project's balancer, servers of the system, and routers in an environment of theirs."""
-    routers = [_sglang_router(root / _ROUTERS), _vllm_router(root / _ROUTERS)]
-    return (_balancer(), _nginx(), _haproxy(), *routers)
+    routers = {"sglang-router": "warn", "vllm-router": "warning"}
+    found = (_router(name, root / _ROUTERS, level) for name, level in routers.items())
+    return (_balancer(), _nginx(), _haproxy(), *found)
 
 
 def _balancer() -> Peer:
@@ -69,31 +81,19 @@ def _haproxy() -> Peer:
     return Peer("haproxy", program, "apt install haproxy", (str(program), "-v"), start)
 
 
-def _sglang_router(venv: Path) -> Peer:
-    program = venv / "bin" / "sglang-router"
+def _router(name: str, venv: Path, log_level: str) -> Peer:
+    package = name.replace("-", "_")
+    python = venv / "bin" / "python"
+    present = any(venv.glob(f"lib/python*/site-packages/{package}"))
 
     def start(site: Site) -> list[str]:
-        return [str(program), "launch", *_router_options(site), "--log-level", "warn"]
+        options = [*_router_options(site), "--log-level", log_level]
+        return [str(python), "-c", _START_ROUTER, package, *options]
 
-    return _router("sglang-router", venv, start)
-
-
-def _vllm_router(venv: Path) -> Peer:
-    program = venv / "bin" / "vllm-router"
-
-    def start(site: Site) -> list[str]:
-        return [str(program), *_router_options(site), "--log-level", "warning"]
-
-    return _router("vllm-router", venv, start)
-
-
-def _router(name: str, venv: Path, start: Callable[[Site], list[str]]) -> Peer:
-    program = venv / "bin" / name
     pin = f"{name}=={_ROUTER_VERSIONS[name]}"
-    install = f"python3 -m venv {_ROUTERS} && {_ROUTERS}/bin/pip install {pin}"
+    install = f"python3 -m venv {_ROUTERS} && {_ROUTERS}/bin/pip install --no-deps {pin}"
     ask = f"from importlib.metadata import version; print(version({name!r}))"
-    version = (str(venv / "bin" / "python"), "-c", ask)
-    return Peer(name, program if program.exists() else None, install, version, start)
+    return Peer(name, python if present else None, install, (str(python), "-c", ask), start)
 
 
 def _router_options(site: Site) -> list[str]:

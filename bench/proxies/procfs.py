@@ -16,19 +16,28 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """One process. CPU time is user and system time of all its threads."""
+    """One process. CPU time is that of all its threads, in user mode and in the kernel."""
 
     group: int
-    cpu_ticks: int
+    user_ticks: int
+    kernel_ticks: int
     resident_pages: int
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Sums over processes. The CPU clock has steps of 10 ms; shared pages count for each."""
+    """Sums over processes. The CPU clock has steps of 10 ms; shared pages count for each.
+
+    `kernel_s` is the part of `cpu_s` that was spent in system calls and interrupts.
+    """
 
     cpu_s: float
+    kernel_s: float
     rss_bytes: int
+
+    def since(self, before: Usage) -> Usage:
+        """The CPU time from `before` on, and the memory of now."""
+        return Usage(self.cpu_s - before.cpu_s, self.kernel_s - before.kernel_s, self.rss_bytes)
 
 
 def parse_stat(text: str) -> Stat:
@@ -37,7 +46,8 @@ def parse_stat(text: str) -> Stat:
     # Counted from `state`, which is field 3 in proc(5).
     return Stat(
         group=int(fields[2]),
-        cpu_ticks=int(fields[11]) + int(fields[12]),
+        user_ticks=int(fields[11]),
+        kernel_ticks=int(fields[12]),
         resident_pages=int(fields[21]),
     )
 
@@ -45,8 +55,11 @@ def parse_stat(text: str) -> Stat:
 def usage(group: int, proc: Path = _PROC) -> Usage:
     """What the running processes of a process group have used, 0 if there are none."""
     members = [stat for stat in _stats(proc) if stat.group == group]
+    second = os.sysconf("SC_CLK_TCK")
+    kernel_ticks = sum(stat.kernel_ticks for stat in members)
     return Usage(
-        cpu_s=sum(stat.cpu_ticks for stat in members) / os.sysconf("SC_CLK_TCK"),
+        cpu_s=(sum(stat.user_ticks for stat in members) + kernel_ticks) / second,
+        kernel_s=kernel_ticks / second,
         rss_bytes=sum(stat.resident_pages for stat in members) * os.sysconf("SC_PAGE_SIZE"),
     )
 

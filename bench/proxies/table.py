@@ -22,7 +22,8 @@ ONLY_PROXIES = (
 LOADS = (
     f"CPU/JSON: of a whole answer of 1 KB, as are latencies and rates. CPU/SSE: of a stream of "
     f"{CHUNKS} events that the source sends in one write. CPU/chunk: of one of {CHUNKS} events "
-    f"sent {CHUNK_EVERY_MS} ms apart."
+    f"sent {CHUNK_EVERY_MS} ms apart. Kernel: the part of it that system calls took, "
+    "which no proxy of this kind can do without."
 )
 READING = (
     "source: no proxy in between, and the source's own CPU. Where a proxy's core was not busy, "
@@ -63,7 +64,7 @@ def absences(absent: Mapping[str, str]) -> list[str]:
 
 
 def _table(figures: Figures, reference: str) -> Table:
-    """Three lines a server: medians, ranges, and multiples of the reference."""
+    """Lines of a server: medians, ranges, the kernel's part, multiples of the reference."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("median\nrange", no_wrap=True)
     for metric in METRICS:
@@ -71,6 +72,7 @@ def _table(figures: Figures, reference: str) -> Table:
     for name, row in figures.items():
         table.add_row(Text(name, style="bold"), *_cells(row, _median))
         table.add_row("", *_cells(row, _range), style="dim")
+        table.add_row("kernel", *_cells(row, _kernel), style="dim")
         if name != reference and any(figure.ratio for figure in row.values()):
             table.add_row(Text(f"x {reference}"), *_cells(row, _ratio), style="dim")
         table.add_row()
@@ -89,6 +91,10 @@ def _median(figure: Figure) -> str:
 
 def _range(figure: Figure) -> str:
     return f"{_three_digits(figure.low)}–{_three_digits(figure.high)}"
+
+
+def _kernel(figure: Figure) -> str:
+    return "" if figure.kernel is None else _three_digits(figure.kernel)
 
 
 def _ratio(figure: Figure) -> str:

@@ -67,7 +67,7 @@ def test_an_unknown_peer_is_told_with_the_known_ones() -> None:
 def test_a_router_is_absent_until_its_environment_has_it(tmp_path: Path) -> None:
     found = {peer.name: peer for peer in known_peers(tmp_path)}
     assert found["vllm-router"].program is None
-    assert found["vllm-router"].install.endswith("install vllm-router==0.1.17")
+    assert found["vllm-router"].install.endswith("install --no-deps vllm-router==0.1.17")
     assert found["lb"].program is not None
 
 
