@@ -13,6 +13,7 @@ from lb.errors import UserError
 from lb.listening import listen_for
 from lb.options import make_parser
 from lb.policies import POLICIES
+from lb.repeats import Repeats
 from lb.server import serve
 
 logger = logging.getLogger("lb")
@@ -31,6 +32,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
+    logger.addFilter(Repeats())
     logger.info(
         "%s with %d worker%s on http://%s",
         settings.policy,

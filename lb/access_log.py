@@ -6,6 +6,7 @@ empties, must not hold up the event loop.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -109,9 +110,14 @@ def check_target(target: str) -> None:
 
 def _open(path: str) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        # Non-blocking, or a pipe that nobody reads would be waited for.
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o640)
     except OSError as error:
-        raise UserError(f"--access-log {path} cannot be written: {error.strerror}") from None
+        nobody = error.errno == errno.ENXIO
+        reason = "it is a pipe that nobody reads" if nobody else error.strerror
+        raise UserError(f"--access-log {path} cannot be written: {reason}") from None
+    os.set_blocking(file, True)
+    return file
 
 
 def _pieces(lines: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:

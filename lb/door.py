@@ -16,7 +16,7 @@ class Door:
     """Asks for a key where there are `keys`, and for none where there are not.
 
     Clients' keys go on to replicas only where the balancer has none to check them
-    against and none of its own, `replica_key`, which replicas get instead.
+    against and none of its own, `replica_key`, which replicas get instead: `shown`.
     """
 
     def __init__(self, keys: KeyFile | None = None, replica_key: str | None = None) -> None:
@@ -24,10 +24,10 @@ class Door:
         hidden = set()
         if keys is not None:
             hidden = {_AUTHORIZATION, TENANT_HEADER}
-        self._shown: tuple[Header, ...] = ()
+        self.shown: tuple[Header, ...] = ()
         if replica_key is not None:
             hidden.add(_AUTHORIZATION)
-            self._shown = ((_AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
+            self.shown = ((_AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
         self._hidden = frozenset(hidden)
 
     def admit(self, headers: Sequence[Header]) -> bytes | None:
@@ -47,7 +47,7 @@ class Door:
         return name
 
     def outgoing(self, headers: list[Header]) -> list[Header]:
-        """The headers of a request as replicas get them."""
+        """Those of a client's headers that replicas get to see."""
         if not self._hidden:
             return headers
-        return [header for header in headers if header[0] not in self._hidden] + [*self._shown]
+        return [header for header in headers if header[0] not in self._hidden]

@@ -90,6 +90,7 @@ class Exchange(Passage):
         try:
             self._record.tenant = parts.door.admit(incoming.headers)
             self._headers = parts.door.outgoing(self._record.headers)
+            self._shown = parts.door.shown
             if incoming.method != b"POST":
                 raise method_not_allowed(incoming.method, incoming.target)
             self._request = request = parse_request(incoming, parts.key_of)

@@ -9,6 +9,7 @@ from lb.apierror import ApiError, no_healthy_replica, replica_failed
 from lb.downstream import ClientConnection, Incoming, Limits
 from lb.endpoint import Endpoint
 from lb.exchange import Exchange, Parts
+from lb.http1 import Header
 from lb.passage import Passage
 from lb.request_id import REQUEST_ID_HEADER
 from lb.upstream import UpstreamError
@@ -37,7 +38,11 @@ class Gateway:
     def connection(self) -> ClientConnection:
         """The protocol of a client that has connected."""
         connection = ClientConnection(
-            self._exchange_for, self._parts.journal.unanswered, self._connections, self._limits
+            self._exchange_for,
+            self._parts.journal.unanswered,
+            self._unwelcome,
+            self._connections,
+            self._limits,
         )
         connection.leaving = self._leaving
         return connection
@@ -76,6 +81,19 @@ class Gateway:
             return Exchange(self._parts, client, incoming)
         return _ControlPassage(self._control, self._parts, client, incoming)
 
+    def _unwelcome(self, target: bytes, headers: list[Header]) -> ApiError | None:
+        """Nobody may fill the balancer's memory who then is not let in."""
+        try:
+            if not _is_open(target):
+                self._parts.door.admit(headers)
+        except ApiError as error:
+            return error
+        return None
+
+
+def _is_open(target: bytes) -> bool:
+    return target.partition(b"?")[0] in _OPEN
+
 
 class _ControlPassage(Passage):
     """A request to the balancer itself."""
@@ -94,7 +112,7 @@ class _ControlPassage(Passage):
     def start(self) -> None:
         incoming = self._incoming
         try:
-            if incoming.target.partition(b"?")[0] not in _OPEN:
+            if not _is_open(incoming.target):
                 self._record.tenant = self._parts.door.admit(incoming.headers)
         except ApiError as error:
             self.refuse(error)

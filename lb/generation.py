@@ -51,7 +51,12 @@ def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | N
     prompt = fields.get("messages") or fields.get("prompt")
     if not isinstance(prompt, str | list) or not prompt:
         return None
-    text = prompt.encode() if isinstance(prompt, str) else orjson.dumps(prompt)
+    text = b""
+    # No more of it than is needed: prompts may have megabytes.
+    for part in [prompt] if isinstance(prompt, str) else prompt:
+        text += _beginning(part) + b","
+        if len(text) >= _PREFIX_BYTES:
+            break
     return key_of(str(fields["model"]).encode(), text[:_PREFIX_BYTES])
 
 
@@ -76,6 +81,15 @@ def tenant_of(headers: Iterable[Header]) -> bytes:
         if name == b"authorization":
             key = value
     return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""
+
+
+def _beginning(part: Any) -> bytes:
+    """At least what counts of a prompt, a token's number or a message."""
+    if isinstance(part, str):
+        return part[:_PREFIX_BYTES].encode()
+    if isinstance(part, dict) and isinstance(content := part.get("content"), str):
+        part = {**part, "content": content[:_PREFIX_BYTES]}
+    return orjson.dumps(part)
 
 
 KEYS: Mapping[str, KeyOf] = {"prefix": prefix_key, "session": session_key}

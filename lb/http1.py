@@ -37,11 +37,20 @@ _STATUS_LINES = {
 
 
 def request_head(
-    method: bytes, target: bytes, authority: str, headers: Sequence[Header], body_bytes: int
+    method: bytes,
+    target: bytes,
+    authority: str,
+    headers: Sequence[Header],
+    more: Iterable[Header],
+    body_bytes: int,
 ) -> bytes:
-    """The head of a request as an upstream gets it. Header names are lower case."""
+    """The head of a request as an upstream gets it: the client's `headers`, and `more`.
+
+    Header names are lower case. Nothing that the client says takes `more` away.
+    """
     first = b"%b %b HTTP/1.1" % (method, target)
     lines = [first, b"host: " + authority.encode("ascii"), *_lines(headers, _OF_REQUEST_HOP)]
+    lines += [b": ".join(header) for header in more]
     lines += (b"content-length: %d" % body_bytes, *_END)
     return _NEWLINE.join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lb.exposition import Metric
+from lb.values import Values
 
 # What the balancer adds is microseconds; when it is milliseconds, it has no CPU left.
 _ADDED_S = (
@@ -137,3 +138,15 @@ METRICS = (
     BUILD_INFO,
 )
 GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
+# Where the replica is the first of the labels.
+_BY_REPLICA = frozenset(metric.name for metric in METRICS if metric.labels[0] == "replica")
+
+
+def without_replica(values: Values, replica: str) -> Values:
+    """`values` without those of a replica."""
+    return {
+        name: {key: below for key, below in tree.items() if key != replica}
+        if isinstance(tree, dict) and name in _BY_REPLICA
+        else tree
+        for name, tree in values.items()
+    }

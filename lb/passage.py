@@ -44,6 +44,7 @@ class Passage(ABC):
         "_incoming",
         "_keep_alive",
         "_more",
+        "_shown",
         "_upstream",
         "begun_s",
         "body_bytes",
@@ -61,6 +62,7 @@ class Passage(ABC):
         self._client = client
         self._incoming = incoming
         self._headers = incoming.headers
+        self._shown: tuple[Header, ...] = ()
         self._keep_alive = incoming.keep_alive
         self._endpoint: Endpoint
         self._connection: Connection | None = None
@@ -218,7 +220,12 @@ class Passage(ABC):
         self._connection = connection
         incoming, authority = self._incoming, self._endpoint.authority
         head = request_head(
-            incoming.method, incoming.target, authority, self._headers, len(incoming.body)
+            incoming.method,
+            incoming.target,
+            authority,
+            self._headers,
+            self._shown,
+            len(incoming.body),
         )
         connection.send(head + incoming.body, self)
         self.sent_s = self.sent_s or time.monotonic()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from bench.proxies.measurement import CONNECTIONS, OPEN_STREAMS, Measurement
 from bench.proxies.rounds import Round
 
-
 Of = Callable[[Measurement, Measurement], float | None]
 """A value of a server's measurement and the source's of the same round; None for none."""
 

@@ -80,14 +80,16 @@ class ClientConnection(asyncio.Protocol):
     """Reads requests and gets each an exchange; answers itself only what is no request.
 
     `unanswered` is called with what never became an exchange: its status, and the code of
-    the error that it was answered with. `deadline_s` is when `expire` has something to do.
-    While `leaving`, answers say that the connection ends with them.
+    the error that it was answered with. `unwelcome` tells by a target and headers whose
+    body is still to come why it need not. `deadline_s` is when `expire` has something to
+    do. While `leaving`, answers say that the connection ends with them.
     """
 
     def __init__(
         self,
         exchange_for: Callable[[ClientConnection, Incoming], Exchange],
         unanswered: Callable[[ClientConnection, int, str | None], None],
+        unwelcome: Callable[[bytes, list[Header]], ApiError | None],
         connections: set[ClientConnection],
         limits: Limits,
     ) -> None:
@@ -96,6 +98,7 @@ class ClientConnection(asyncio.Protocol):
         self._stopping = False
         self._exchange_for = exchange_for
         self._unanswered = unanswered
+        self._unwelcome = unwelcome
         self._connections = connections
         self._limits = limits
         self.write: Callable[[bytes], None]
@@ -200,11 +203,14 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refusal = self._refusal or bad_request(f"The request is not HTTP/1.1: {error}")
         if self._in_head:
+            if not (self._head_bytes or self._busy):
+                self.deadline_s = time.monotonic() + self._limits.head_s
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._refusal = head_too_large(self._limits.head_bytes)
         elif self._in_body and not self._busy:
             self.deadline_s = time.monotonic() + self._limits.body_s
+            self._refusal = self._refusal or self._unwelcome(self._target, self._headers)
         if self._refusal is not None and not self._busy:
             self._refuse(self._refusal)
 
@@ -242,8 +248,6 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._body = []
         self._body_bytes = 0
-        if not self._busy:
-            self.deadline_s = time.monotonic() + self._limits.head_s
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -260,7 +264,9 @@ class ClientConnection(asyncio.Protocol):
             self._refusal = objection(self._target, self._headers, version)
         waits = (b"expect", b"100-continue") in self._headers
         if waits and self._refusal is None and not self._busy:
-            self._transport.write(CONTINUE)
+            self._refusal = self._unwelcome(self._target, self._headers)
+            if self._refusal is None:
+                self._transport.write(CONTINUE)
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)

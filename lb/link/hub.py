@@ -10,7 +10,7 @@ from typing import Any
 
 from lb.fleet import Fleet
 from lb.link.messages import LINE_BYTES, address_of, endpoint_at, news_of, send
-from lb.metrics import GAUGES
+from lb.metrics import GAUGES, without_replica
 from lb.replicas import Replica
 from lb.values import Values, merge
 
@@ -44,9 +44,12 @@ class Hub:
                 worker.close()
 
     def gone(self, replicas: Iterable[Replica]) -> None:
-        """Replicas have been taken out of the fleet."""
-        if gone := [address_of(replica.endpoint) for replica in replicas]:
-            self._send_all({"gone": gone})
+        """Replicas have been taken out of the fleet: their counts go with them."""
+        gone = [replica.endpoint for replica in replicas]
+        if gone:
+            self._send_all({"gone": [address_of(endpoint) for endpoint in gone]})
+        for endpoint in gone:
+            self._ended = without_replica(self._ended, endpoint.authority)
 
     async def all_left(self) -> None:
         """Wait until no worker is connected."""

@@ -30,6 +30,8 @@ class Upstream:
     def take(self, endpoint: Endpoint) -> Connection | None:
         """An idle connection, the one used last; None when there is none."""
         idle = self._idle[endpoint.authority]
+        if not idle:
+            return None
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
         while idle:
             connection = idle.pop()

@@ -25,9 +25,7 @@ def stat(*, group: int, user: int, system: int, pages: int, name: str = "nginx")
 @pytest.mark.parametrize("name", ["nginx", "a b", "nginx: worker", ":) S 1 2 (", "vllm::router"])
 def test_a_process_is_read_whatever_its_name(name: str) -> None:
     text = stat(group=77, user=250, system=50, pages=1000, name=name)
-    assert parse_stat(text) == Stat(
-        group=77, user_ticks=250, kernel_ticks=50, resident_pages=1000
-    )
+    assert parse_stat(text) == Stat(group=77, user_ticks=250, kernel_ticks=50, resident_pages=1000)
 
 
 def test_usage_sums_the_processes_of_one_group(tmp_path: Path) -> None:

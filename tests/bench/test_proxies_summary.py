@@ -102,9 +102,10 @@ def test_the_table_tells_figures_ranges_and_multiples() -> None:
     text = shown(
         rounds_of(source=[PLAIN] * 3, lb=cpu(90e-6, 300e-6, 100e-6), nginx=cpu(*[20e-6] * 3))
     )
-    row, ranges, multiples = _lines_of(text, "lb")
+    row, ranges, kernel, multiples = _lines_of(text, "lb")
     assert "100 " in row
     assert "90.0–300" in ranges
+    assert kernel.split() == ["kernel", "20.0", "30.0", "8.00"]
     assert multiples.startswith("x nginx")
     assert "5.00" in multiples
 
@@ -144,4 +145,4 @@ def test_a_machine_that_was_not_idle_is_told(before: float, after: float) -> Non
 def _lines_of(text: str, name: str) -> list[str]:
     lines = text.splitlines()
     at = next(index for index, line in enumerate(lines) if line.startswith(f"{name} "))
-    return lines[at : at + 3]
+    return lines[at : at + 4]

@@ -126,6 +126,13 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_loses_what_is_too_much(
     log.close()
 
 
+def test_a_pipe_without_a_reader_is_told_at_once(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(UserError, match=f"{fifo} cannot be written: it is a pipe that nobody"):
+        check_target(str(fifo))
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [("/", "Is a directory"), ("/nowhere/access.log", "No such file or directory")],

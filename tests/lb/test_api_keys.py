@@ -99,6 +99,35 @@ async def test_no_way_of_writing_a_path_goes_around_the_key(path: str, keys: Pat
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.parametrize("expect", ["", "expect: 100-continue\r\n"])
+async def test_without_a_key_no_body_is_waited_for(expect: str, keys: Path) -> None:
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 10000000\r\n{expect}\r\n"
+    async with guarded(keys) as (_, lb), asyncio.timeout(20):
+        host, port = lb.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode() + b"{")
+        answer = await reader.read()
+        writer.close()
+        metrics = await lb.metrics()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close" in answer
+    assert value(metrics, "lb_refusals_total", status="401", code="invalid_api_key") == 1
+
+
+async def test_with_a_key_a_body_is_waited_for(keys: Path) -> None:
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: {OWN}\r\n"
+    head += "connection: close\r\ncontent-length: 13\r\nexpect: 100-continue\r\n\r\n"
+    async with guarded(keys) as (_, lb), asyncio.timeout(20):
+        host, port = lb.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b'{"model":"m"}')
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_probes_and_scrapes_need_no_key(keys: Path) -> None:
     async with guarded(keys) as (_, lb):
         for path in ("/health", "/ready", "/metrics", "/health?verbose"):
@@ -140,6 +169,13 @@ async def test_replicas_get_the_key_of_the_balancer(with_keys: bool, keys: Path)
     (call,) = replica.calls
     assert call.headers["authorization"] == "bearer sk-replica"  # as ScriptedReplica lowers it
     assert replica.poll_headers["authorization"] == "bearer sk-replica"
+
+
+async def test_no_client_can_take_the_balancers_key_away(keys: Path) -> None:
+    async with guarded(keys, replica_key="sk-replica") as (replica, lb):
+        response = await post(lb, OWN, connection="keep-alive, authorization")
+    assert response.status_code == 200
+    assert replica.calls[0].headers["authorization"] == "bearer sk-replica"
 
 
 async def test_without_keys_what_clients_send_is_passed_on() -> None:

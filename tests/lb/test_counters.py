@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.counters import Counters, Histogram, Series
-from lb.metrics import ADDED, METRICS
+from lb.metrics import ADDED, METRICS, without_replica
 from lb.values import Tree, merge
 
 Action = Callable[[Counters, str, str, float], None]
@@ -85,6 +85,16 @@ def test_merging_is_associative_and_changes_nothing(
     assert merge([merge([a, b]), c]) == merge([a, merge([b, c])]) == merge([c, b, a])
     assert merge([a]) == a
     assert json.dumps([a, b, c]) == before
+
+
+@given(st.lists(events))
+def test_a_replica_that_is_forgotten_leaves_nothing_in_the_books(
+    happened: list[tuple[Action, str, str, float]],
+) -> None:
+    counters = counted(happened)
+    books = without_replica(counters.snapshot(), "a")
+    counters.forget("a")
+    assert {name: tree for name, tree in books.items() if tree != {}} == counters.snapshot()
 
 
 @given(st.lists(events, min_size=1))

@@ -70,6 +70,25 @@ def test_all_turns_of_a_conversation_have_the_same_key() -> None:
     assert prefix_key({"model": "m", "messages": turns}, ()) == first is not None
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ab", "ac"),
+        ([1, 2], [1, 3]),
+        ([1, 2], [12]),
+        ([{"role": "user", "content": "a"}], [{"role": "tool", "content": "a"}]),
+        ([{"content": "a"}, {"content": "b"}], [{"content": "a"}, {"content": "c"}]),
+        ([{"content": [{"type": "text", "text": "a"}]}], [{"content": [{"text": "b"}]}]),
+    ],
+)
+def test_what_differs_at_the_beginning_has_another_key(one: object, other: object) -> None:
+    def key(prompt: object) -> int | None:
+        return prefix_key({"model": "m", "messages": prompt}, ())
+
+    assert key(one) != key(other)
+    assert key(one) is not None
+
+
 @pytest.mark.parametrize("fields", [{}, {"prompt": ""}, {"prompt": 7}, {"messages": []}])
 def test_a_request_without_text_has_no_prefix(fields: dict[str, object]) -> None:
     assert prefix_key({"model": "m", **fields}, ()) is None

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 TOPOLOGY = load_topology()
 SEQUENCES = TOPOLOGY.engine.max_num_seqs
 # Ports of their own, so that engines which somebody has kept are not in the way.
-ENGINE = replace(TOPOLOGY.engine, kv_cache_mib=64, first_port=8400)
+FIRST_PORT = 8400
 MODEL = "tiny-llama"
 LONG, SHORT = 1500, 32
 
@@ -44,9 +44,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def replicas(cache: Path) -> Iterator[tuple[Replica, ...]]:
+def replicas(cache: Path, worker_id: str) -> Iterator[tuple[Replica, ...]]:
+    worker = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
+    first_port = FIRST_PORT + 10 * worker
+    engine = replace(TOPOLOGY.engine, kv_cache_mib=64, first_port=first_port)
     environment = LocalEnvironment(
-        cache, replace(TOPOLOGY, engine=ENGINE), make_progress(), keep=False
+        cache, replace(TOPOLOGY, engine=engine), make_progress(), keep=False
     )
     try:
         yield environment.start(TOPOLOGY.select_models([MODEL]))

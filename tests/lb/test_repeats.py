@@ -1,0 +1,42 @@
+"""What an outage leaves in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lb.repeats import Repeats
+
+
+def logged(events: Iterable[tuple[float, str]], interval_s: float = 10.0) -> list[str]:
+    now_s = 0.0
+    repeats = Repeats(interval_s, lambda: now_s)
+    lines = []
+    for now_s, message in events:  # noqa: B007 the clock reads it
+        record = logging.LogRecord("lb", logging.WARNING, "", 0, "replica %s", (message,), None)
+        if repeats.filter(record):
+            lines.append(record.getMessage())
+    return lines
+
+
+def test_a_repeated_message_is_counted_until_its_time_has_come() -> None:
+    events = [(0.0, "a"), (1.0, "a"), (2.0, "b"), (9.9, "a"), (10.0, "a"), (11.0, "a")]
+    assert logged(events) == ["replica a", "replica b", "replica a (and 2 times before)"]
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from("abc"))).map(sorted))
+def test_every_message_gets_through_and_none_twice_within_the_interval(
+    events: list[tuple[float, str]],
+) -> None:
+    lines = logged(events)
+    for name in "abc":
+        times = [at for at, message in events if message == name]
+        assert any(line.startswith(f"replica {name}") for line in lines) == bool(times)
+        groups, last = 0, float("-inf")
+        for at in times:
+            if at >= last + 10:
+                groups, last = groups + 1, at
+        assert sum(line.startswith(f"replica {name}") for line in lines) == groups
