@@ -19,6 +19,7 @@ from bench.analysis.judgement import Judgement
 from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
+from bench.load.traces import Fit
 from bench.profile import PROFILES
 from bench.progress import make_progress
 from bench.provenance import suite_facts
@@ -94,6 +95,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave the engines running for the next run; `python -m bench env stop` ends them",
     )
+    add(
+        "--traffic",
+        type=Path,
+        default=default.traffic,
+        metavar="FILE",
+        help="a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), "
+        "Mooncake (JSON lines)",
+    )
+    add(
+        "--traffic-cut",
+        default=default.traffic_cut,
+        metavar="FROM:TO",
+        help="seconds of the trace to use (default: all)",
+    )
 
 
 # A busy machine says nothing about a property.
@@ -145,8 +160,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(fixture, values)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    no_traffic = pytest.mark.skip(reason="no recorded traffic: give --traffic FILE")
     for item in items:
+        if config.stash[CONFIG].traffic is None and item.get_closest_marker("recorded_traffic"):
+            item.add_marker(no_traffic)
         if measured(item) or item.get_closest_marker("engines"):
             item.add_marker(pytest.mark.xdist_group("engines"))
 
@@ -170,7 +188,7 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         progress = make_progress(sys.__stderr__)
     session = Session(
         config=config,
-        comparisons=sum(1 for item in request.session.items if item.get_closest_marker("managed")),
+        comparisons=sum(map(compares, request.session.items)),
         progress=progress,
         provenance=suite_facts(config, ROOT, request.config.invocation_params.args),
         make_environment=lambda: LocalEnvironment(
@@ -182,6 +200,14 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     finally:
         with shown(request.config):
             session.close()
+
+
+@pytest.fixture
+def traffic(request: pytest.FixtureRequest) -> Fit:
+    """The trace that was given, fitted to the engine; for tests marked recorded_traffic."""
+    fitted = request.config.stash[CONFIG].traffic
+    assert fitted is not None
+    return fitted
 
 
 @pytest.fixture
@@ -262,6 +288,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def measured(item: pytest.Item) -> bool:
     """Whether a test measures an arm."""
     return any(item.get_closest_marker(name) for name in ("baseline", "managed"))
+
+
+def compares(item: pytest.Item) -> bool:
+    """Whether a test compares the arms, and is not going to be skipped."""
+    return bool(item.get_closest_marker("managed")) and not item.get_closest_marker("skip")
 
 
 def scenario_names() -> set[str]:

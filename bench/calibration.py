@@ -12,7 +12,7 @@ from bench.load.drive import Load, run_together
 from bench.load.outcome import Ending
 from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.workload import Asks, Fixed, Workload
 from bench.progress import Progress
 from bench.records import Replica, Sample, Schedule
 
@@ -58,9 +58,9 @@ class Calibration:
     seed: int
     progress: Progress
     _makers: dict[str, PromptMaker] = field(default_factory=dict)
-    _capacities: dict[tuple[Workload, tuple[str, ...]], Capacity] = field(default_factory=dict)
+    _capacities: dict[tuple[Asks, tuple[str, ...]], Capacity] = field(default_factory=dict)
 
-    def capacity(self, workload: Workload, models: tuple[str, ...]) -> Capacity:
+    def capacity(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
         """Capacity for `workload`, measured at first use after warming every replica.
 
         Raises UserError when a replica does not answer.
@@ -102,7 +102,7 @@ class Calibration:
             raise UserError(f"{replica.name} reports no token usage, which every metric rests on")
         return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
 
-    def _warm(self, workload: Workload, models: tuple[str, ...]) -> Capacity:
+    def _warm(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
         """Send some full batches to every replica at once; a first idea of capacity."""
         replicas = self.serving(models)
         loads = []
@@ -112,7 +112,7 @@ class Calibration:
         ends_s = (max(one.last_token_s or 0.0 for one in each) for each in self._answers(loads))
         return Capacity(sum(WARM_REQUESTS / end_s for end_s in ends_s), len(replicas))
 
-    def _list_of(self, count: int, model: str, workload: Workload, in_flight: int) -> Schedule:
+    def _list_of(self, count: int, model: str, workload: Asks, in_flight: int) -> Schedule:
         """A fixed list of requests, worked off as fast as it goes."""
         return plan_closed_loop(
             seed=self.seed,
@@ -123,7 +123,7 @@ class Calibration:
             count=count,
         )
 
-    def _saturate(self, workload: Workload, models: tuple[str, ...], warm: Capacity) -> Capacity:
+    def _saturate(self, workload: Asks, models: tuple[str, ...], warm: Capacity) -> Capacity:
         """Keep every replica full by itself: no balancer has a part in the result."""
         loads = []
         for replica in self.serving(models):
@@ -140,7 +140,7 @@ class Calibration:
         answers = self._answers(loads)
         tps = sum(delivered_tps(samples, start_s, self.window_s) for samples in answers)
         # By tokens: how many long answers happen to end in the window is mostly chance.
-        return Capacity(tps / workload.output.mean(), warm.replicas)
+        return Capacity(tps / workload.mean_output(), warm.replicas)
 
     @property
     def _in_flight(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.load.traces import Fit, fit_trace, parse_cut, read_trace
 from bench.profile import Profile, profile_named
 from bench.slo import DEFAULT_SLO, Slos, load_slos
 from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, Topology, load_topology
@@ -27,6 +28,8 @@ class Options:
     topology: Path = DEFAULT_TOPOLOGY
     seed: int = 1
     keep_env: bool = False
+    traffic: Path | None = None
+    traffic_cut: str = ":"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Config:
     """The options, checked and resolved against the files they name.
 
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
-    `cache` holds engines, models and logs, `results` what was measured.
+    `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models and
+    logs, `results` what was measured.
     """
 
     run_id: str
@@ -47,6 +51,7 @@ class Config:
     slos: Slos
     seed: int
     keep_env: bool
+    traffic: Fit | None
     cache: Path
     results: Path
 
@@ -72,9 +77,19 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         slos=load_slos(options.slo),
         seed=options.seed,
         keep_env=options.keep_env,
+        traffic=_traffic(options, topology),
         cache=root / ".cache",
         results=root / "results",
     )
+
+
+def _traffic(options: Options, topology: Topology) -> Fit | None:
+    cut = parse_cut(options.traffic_cut)
+    if options.traffic is None:
+        return None
+    engine = topology.engine
+    trace = read_trace(options.traffic, cut)
+    return fit_trace(trace, engine.max_model_len, engine.trace_mean_tokens)
 
 
 def new_run_id() -> str:

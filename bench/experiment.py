@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.analysis.judge import judge
@@ -21,7 +21,8 @@ from bench.load.arrivals import ClosedLoop
 from bench.load.drive import Load, run_load
 from bench.load.outcome import Ending
 from bench.load.routes import bypassing, routes
-from bench.load.schedule import plan_closed_loop, plan_open_loop
+from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_replay
+from bench.load.traces import Replay
 from bench.profile import Profile
 from bench.progress import Progress
 from bench.records import Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
@@ -78,6 +79,7 @@ class Experiment:
         for role in roles:
             self._arm_urls(question, role)
         capacity = self.calibration.capacity(question.scenario.workload, question.models)
+        question = replace(question, facts=_with_pace(question, capacity))
         looks = self.plan.profile.looks if roles == BOTH else self.plan.profile.looks[:1]
         trials: list[Trial] = []
         with self.progress.step(str(question)) as step:
@@ -172,14 +174,30 @@ class Experiment:
                 duration_s=duration_s,
                 count=capacity.requests_for(duration_s, in_flight),
             )
-        each_rps = arrival.load * capacity.rps / len(question.models)
+        rates_rps = dict.fromkeys(
+            question.models, arrival.load * capacity.rps / len(question.models)
+        )
+        if isinstance(arrival, Replay):
+            return plan_replay(
+                seed=seed, rates_rps=rates_rps, replay=arrival, duration_s=duration_s
+            )
         return plan_open_loop(
             seed=seed,
-            rates_rps=dict.fromkeys(question.models, each_rps),
+            rates_rps=rates_rps,
             workload=workload,
             arrival=arrival,
             duration_s=duration_s,
         )
+
+
+def _with_pace(question: Question, capacity: Capacity) -> ScenarioFacts:
+    """The facts, with what becomes known only now: how fast a trace is replayed."""
+    arrival, facts = question.scenario.arrival, question.facts
+    if not isinstance(arrival, Replay):
+        return facts
+    rate_rps = arrival.load * capacity.rps / len(question.models)
+    pace = f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast."
+    return replace(facts, description=f"{facts.description} {pace}")
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:

@@ -29,7 +29,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The beginning that all prompts with the same one share within a trial."""
+    """A piece of text that prompts have in common within a trial; its seed makes the text."""
 
     tokens: int
     seed: int
@@ -40,8 +40,8 @@ class PlannedRequest:
     """One request of a schedule: when it is due and what it asks for.
 
     `at_s` is the intended arrival; in a closed loop it is 0.0 and the order counts.
-    `prompt_seed` determines the prompt's text together with `prompt_tokens`, which
-    includes those of the `prefix`.
+    The prompt begins with its `prefixes`, one after the other; `prompt_tokens` includes
+    theirs. `prompt_seed` makes the rest of the text.
     """
 
     index: int
@@ -50,7 +50,7 @@ class PlannedRequest:
     prompt_tokens: int
     output_tokens: int
     prompt_seed: int
-    prefix: Prefix | None = None
+    prefixes: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.load.arrivals import ClosedLoop, OpenLoop
-from bench.load.workload import Workload
+from bench.load.traces import Replay
+from bench.load.workload import Asks
 from bench.records import Expectation, ScenarioFacts, Slo
 
 STANDARD_METRICS = (
@@ -36,8 +37,8 @@ class Scenario:
 
     name: str
     description: str
-    arrival: OpenLoop | ClosedLoop
-    workload: Workload
+    arrival: OpenLoop | ClosedLoop | Replay
+    workload: Asks
     primary: str
     expect: Expectation
     metrics: tuple[str, ...] = STANDARD_METRICS

@@ -51,12 +51,17 @@ class ArmEntry:
 @_strict
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """Flags of every engine in environment `local`; sizes in MiB."""
+    """Flags of every engine in environment `local`; sizes in MiB.
+
+    `trace_mean_tokens` is what requests of a trace are scaled to, prompt and answer
+    together, on average: no flag, but what the engine can hold.
+    """
 
     max_model_len: Count = 2048
     max_num_seqs: Count = 16
     kv_cache_mib: Count = 256
     first_port: Port = 8100
+    trace_mean_tokens: Count | None = None
 
 
 @_strict

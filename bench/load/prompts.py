@@ -54,15 +54,15 @@ class PromptMaker:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def make(
-        self, prompt_tokens: int, prompt_seed: int, salt: str, prefix: Prefix | None = None
+        self, prompt_tokens: int, prompt_seed: int, salt: str, prefixes: Sequence[Prefix] = ()
     ) -> str:
         """A text that is a prompt of exactly `prompt_tokens`, template included.
 
         `salt` is the trial's id. It decides the first words: a schedule that is
         replayed in another trial would otherwise find its prompts in the engine's
         prefix cache, and the trial that comes first would look slow. Within a trial
-        it is the same for all, so that prefixes meant to be shared can be: at least the
-        first `prefix.tokens` are alike in all prompts with that prefix.
+        it is the same for all, so that prefixes meant to be shared can be: as many tokens as
+        they have are alike in all prompts that begin with the same `prefixes`.
 
         Raises UserError when the count is below the least possible or cannot be hit.
         """
@@ -75,7 +75,7 @@ class PromptMaker:
             )
         pick = random.Random(prompt_seed)
         front = random.Random(salt).choices(self._words, k=_SALT_WORDS)
-        if prefix is not None:
+        for prefix in prefixes:
             front += random.Random(prefix.seed).choices(self._words, k=prefix.tokens)
         inner = (front + pick.choices(self._words, k=wanted))[: wanted - least]
         for _ in range(_ATTEMPTS):
@@ -118,7 +118,9 @@ def make_prompts(
 ) -> tuple[str, ...]:
     """The prompt of every request of `schedule`, in its order. `makers` is by model."""
     return tuple(
-        makers[request.model].make(request.prompt_tokens, request.prompt_seed, salt, request.prefix)
+        makers[request.model].make(
+            request.prompt_tokens, request.prompt_seed, salt, request.prefixes
+        )
         for request in schedule.requests
     )
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.load.arrivals import OpenLoop
-from bench.load.workload import Workload
+from bench.load.traces import Replay
+from bench.load.workload import Ask, Asks
 from bench.records import PlannedRequest, Schedule
 
 _MICROSECONDS = 1_000_000
-# Seeds that every reader of JSON keeps exact.
-_SEED_BOUND = 2**53
 
 
 def plan_open_loop(
     *,
     seed: int,
     rates_rps: Mapping[str, float],
-    workload: Workload,
+    workload: Asks,
     arrival: OpenLoop,
     duration_s: float,
 ) -> Schedule:
@@ -34,29 +33,35 @@ def plan_open_loop(
     of the others as they were. `offered_rps` is the sum of the rates. Raises
     UserError when a rate or the duration is not positive or nothing would be sent.
     """
-    _check(rates_rps, duration_s)
-    for model, rate_rps in rates_rps.items():
-        if not rate_rps > 0:
-            raise UserError(f"rate of {model} is {rate_rps:g} req/s; give a positive one")
-    planned = [
-        request
-        for model, rate_rps in rates_rps.items()
-        for request in _stream(model, seed, workload, arrival, rate_rps, duration_s)
-    ]
-    offered_rps = sum(rates_rps.values())
-    if not planned:
-        raise UserError(
-            f"no request falls into {duration_s:g} s at {offered_rps:g} req/s; offer more or longer"
-        )
-    planned.sort(key=lambda request: (request.at_s, request.model))
-    return _schedule(planned, duration_s, offered_rps, None)
+
+    def stream(rate_rps: float, rng: np.random.Generator) -> Iterator[tuple[float, Ask]]:
+        times_s = arrival.times(rate_rps, duration_s, rng).tolist()
+        return zip(times_s, workload.draw(len(times_s), rng), strict=True)
+
+    planned = _streams(seed, rates_rps, stream, duration_s)
+    return _schedule(planned, duration_s, sum(rates_rps.values()), None)
+
+
+def plan_replay(
+    *, seed: int, rates_rps: Mapping[str, float], replay: Replay, duration_s: float
+) -> Schedule:
+    """A window of a trace for each model, at the rate in `rates_rps` on average over the trace.
+
+    `offered_rps` is what the windows offer. Raises UserError as `plan_open_loop` does.
+    """
+
+    def stream(rate_rps: float, rng: np.random.Generator) -> Iterator[tuple[float, Ask]]:
+        return replay.window(rate_rps, duration_s, rng)
+
+    planned = _streams(seed, rates_rps, stream, duration_s)
+    return _schedule(planned, duration_s, len(planned) / duration_s, None)
 
 
 def plan_closed_loop(
     *,
     seed: int,
     models: Sequence[str],
-    workload: Workload,
+    workload: Asks,
     concurrency: int,
     duration_s: float,
     count: int,
@@ -73,7 +78,8 @@ def plan_closed_loop(
         raise UserError(f"concurrency is {concurrency} for {count} requests; give 1 to {count}")
     per_model = -(-count // len(models))
     streams = [
-        _requests(model, np.zeros(per_model), workload, _generator(seed, model)) for model in models
+        _requests(model, ((0.0, ask) for ask in workload.draw(per_model, _generator(seed, model))))
+        for model in models
     ]
     in_turn = [request for turn in zip(*streams, strict=True) for request in turn]
     return _schedule(in_turn[:count], duration_s, None, concurrency)
@@ -91,31 +97,43 @@ def _generator(seed: int, model: str) -> np.random.Generator:
     return np.random.default_rng([seed, name])
 
 
-def _stream(
-    model: str, seed: int, workload: Workload, arrival: OpenLoop, rate_rps: float, duration_s: float
-) -> Iterator[PlannedRequest]:
-    rng = _generator(seed, model)
-    return _requests(model, arrival.times(rate_rps, duration_s, rng), workload, rng)
+def _streams(
+    seed: int,
+    rates_rps: Mapping[str, float],
+    stream: Callable[[float, np.random.Generator], Iterable[tuple[float, Ask]]],
+    duration_s: float,
+) -> list[PlannedRequest]:
+    """The models' independent streams as one, in the order of time."""
+    _check(rates_rps, duration_s)
+    for model, rate_rps in rates_rps.items():
+        if not rate_rps > 0:
+            raise UserError(f"rate of {model} is {rate_rps:g} req/s; give a positive one")
+    planned = [
+        request
+        for model, rate_rps in rates_rps.items()
+        for request in _requests(model, stream(rate_rps, _generator(seed, model)))
+    ]
+    if not planned:
+        raise UserError(
+            f"no request falls into {duration_s:g} s at {sum(rates_rps.values()):g} req/s; "
+            "offer more or longer"
+        )
+    return sorted(planned, key=lambda request: (request.at_s, request.model))
 
 
-def _requests(
-    model: str, times_s: NDArray[np.float64], workload: Workload, rng: np.random.Generator
-) -> Iterator[PlannedRequest]:
+def _requests(model: str, asked: Iterable[tuple[float, Ask]]) -> Iterator[PlannedRequest]:
     """Requests of one model; `index` is set when streams have been merged."""
-    count = len(times_s)
-    columns = zip(
+    for at_s, ask in asked:
         # Whole microseconds: the last bits of a logarithm differ between machines.
-        np.floor(times_s * _MICROSECONDS).tolist(),
-        workload.prompt.sample(count, rng).tolist(),
-        workload.output.sample(count, rng).tolist(),
-        rng.integers(_SEED_BOUND, size=count).tolist(),
-        workload.prefixes.sample(count, rng) if workload.prefixes else [None] * count,
-        strict=True,
-    )
-    for at_us, own_tokens, output_tokens, prompt_seed, prefix in columns:
-        prompt_tokens = own_tokens + (prefix.tokens if prefix else 0)
+        at_us = math.floor(at_s * _MICROSECONDS)
         yield PlannedRequest(
-            0, at_us / _MICROSECONDS, model, prompt_tokens, output_tokens, prompt_seed, prefix
+            0,
+            at_us / _MICROSECONDS,
+            model,
+            ask.prompt_tokens,
+            ask.output_tokens,
+            ask.prompt_seed,
+            ask.prefixes,
         )
 
 
@@ -147,7 +165,7 @@ def _sha256(requests: Sequence[PlannedRequest], duration_s: float, concurrency: 
                 request.prompt_tokens,
                 request.output_tokens,
                 request.prompt_seed,
-                *([request.prefix.tokens, request.prefix.seed] if request.prefix else []),
+                *(part for one in request.prefixes for part in (one.tokens, one.seed)),
             ]
             for request in requests
         ],

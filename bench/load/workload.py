@@ -1,11 +1,12 @@
 """What requests ask for: lengths of prompts and answers in tokens, and shared prefixes.
 
-All of it is stratified, see `strata`.
+What is drawn here is stratified, see `strata`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol
@@ -17,6 +18,31 @@ from bench.load.strata import stratified
 from bench.records import Prefix
 
 Lengths = NDArray[np.int64]
+
+# Seeds that every reader of JSON keeps exact.
+_SEED_BOUND = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one request asks for; see `PlannedRequest`."""
+
+    prompt_tokens: int
+    output_tokens: int
+    prompt_seed: int
+    prefixes: tuple[Prefix, ...] = ()
+
+
+class Asks(Protocol):
+    """Where a scenario's requests come from, whenever they are sent. Hashable."""
+
+    def draw(self, count: int, rng: np.random.Generator, /) -> Iterable[Ask]:
+        """What `count` requests ask for, in their order."""
+        ...
+
+    def mean_output(self) -> float:
+        """The expected length of an answer in tokens."""
+        ...
 
 
 class Distribution(Protocol):
@@ -155,6 +181,23 @@ class Workload:
     prompt: Distribution
     output: Distribution
     prefixes: SharedPrefixes | None = None
+
+    def draw(self, count: int, rng: np.random.Generator) -> Iterator[Ask]:
+        columns = zip(
+            self.prompt.sample(count, rng).tolist(),
+            self.output.sample(count, rng).tolist(),
+            rng.integers(_SEED_BOUND, size=count).tolist(),
+            self.prefixes.sample(count, rng) if self.prefixes else [None] * count,
+            strict=True,
+        )
+        for own_tokens, output_tokens, seed, prefix in columns:
+            if prefix is None:
+                yield Ask(own_tokens, output_tokens, seed)
+            else:
+                yield Ask(own_tokens + prefix.tokens, output_tokens, seed, (prefix,))
+
+    def mean_output(self) -> float:
+        return self.output.mean()
 
 
 def _require_ascending(*tokens: int) -> None:

@@ -167,7 +167,7 @@ def test_prompts_with_the_same_prefix_share_its_tokens(
     maker: PromptMaker, tokenizer: Tokenizer, shared: int, own: int, one: int, other: int
 ) -> None:
     first, second = (
-        tokenizer.encode(maker.make(shared + own, seed, "trial", Prefix(shared, 7))).ids
+        tokenizer.encode(maker.make(shared + own, seed, "trial", [Prefix(shared, 7)])).ids
         for seed in (one, other)
     )
     assert first[:shared] == second[:shared]
@@ -178,12 +178,12 @@ def test_prompts_with_the_same_prefix_share_its_tokens(
 def test_a_prompt_with_a_prefix_is_exact_too(
     maker: PromptMaker, shared: int, own: int, seed: int, salt: str
 ) -> None:
-    assert maker.count(maker.make(shared + own, seed, salt, Prefix(shared, 7))) == shared + own
+    assert maker.count(maker.make(shared + own, seed, salt, [Prefix(shared, 7)])) == shared + own
 
 
 def test_another_prefix_or_trial_shares_no_more_than_prompts_without(maker: PromptMaker) -> None:
     def words(salt: str, prefix: int) -> list[str]:
-        return maker.make(400, 1, salt, Prefix(300, prefix)).split(" ")
+        return maker.make(400, 1, salt, [Prefix(300, prefix)]).split(" ")
 
     # The anchor and the four words of the salt begin all prompts of a trial.
     assert words("trial-1", 0)[:5] == words("trial-1", 1)[:5]

@@ -120,7 +120,9 @@ def test_a_shared_prefix_is_part_of_the_prompt_and_of_the_hash() -> None:
         )
 
     schedule = prefixed(100)
-    assert {one.prefix for one in schedule.requests} == {Prefix(100, rank) for rank in range(3)}
+    assert {one.prefixes for one in schedule.requests} == {
+        (Prefix(100, rank),) for rank in range(3)
+    }
     assert all(100 + 32 <= one.prompt_tokens <= 100 + 64 for one in schedule.requests)
     assert schedule.sha256 == prefixed(100).sha256 != prefixed(101).sha256
 

@@ -118,7 +118,7 @@ def test_a_shared_prefix_is_found_in_the_cache_within_a_trial_and_not_by_another
     one, *_ = used.start(MODELS)
     maker = PromptMaker(used.tokenizer_folder(one.model))
     salts = [f"{time.monotonic_ns()} {trial}" for trial in range(2)]
-    prompts = [maker.make(832, seed, salt, Prefix(768, 7)) for salt in salts for seed in (1, 2)]
+    prompts = [maker.make(832, seed, salt, [Prefix(768, 7)]) for salt in salts for seed in (1, 2)]
     found = [cached_tokens(one.url)]
     for prompt in prompts:
         chat(one.url, one.model, output_tokens=1, timeout_s=60.0, prompt=prompt)

@@ -1,0 +1,19 @@
+"""Recorded traffic: read from a user's file, fitted to an engine, replayed in its own shape."""
+
+from bench.load.traces.files import WHOLE, Cut, parse_cut, read_trace
+from bench.load.traces.fit import Fit, fit_trace
+from bench.load.traces.replay import Replay, ReplayedLengths
+from bench.load.traces.trace import Trace, TraceRequest
+
+__all__ = [
+    "WHOLE",
+    "Cut",
+    "Fit",
+    "Replay",
+    "ReplayedLengths",
+    "Trace",
+    "TraceRequest",
+    "fit_trace",
+    "parse_cut",
+    "read_trace",
+]

@@ -1,0 +1,277 @@
+"""Recorded traffic: files as they are published, fitted to an engine, replayed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import UserError
+from bench.load.schedule import plan_replay
+from bench.load.traces import (
+    Cut,
+    Fit,
+    Replay,
+    ReplayedLengths,
+    Trace,
+    TraceRequest,
+    fit_trace,
+    parse_cut,
+    read_trace,
+)
+from bench.load.traces.fit import LEAST_PROMPT_TOKENS
+
+AZURE = """\
+TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.9305900,396,109
+2023-11-16 18:16:46.6805900,879,55
+"""
+BURSTGPT = """\
+Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45,ChatGPT,1087,230,1317,Conversation log
+45,GPT-4,10,0,10,API log
+118,GPT-4,417,276,693,Conversation log
+"""
+BURSTGPT_WITH_SESSIONS = """\
+Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
+0,7,1.5,ChatGPT,472,18,490,Conversation log
+2.5,7,3,ChatGPT,500,20,520,Conversation log
+"""
+MOONCAKE = """\
+{"timestamp": 0, "input_length": 1100, "output_length": 500, "hash_ids": [0, 1, 2]}
+{"timestamp": 3000, "input_length": 1030, "output_length": 52, "hash_ids": [0, 1, 3]}
+"""
+
+
+def read(tmp_path: Path, text: str, cut: str = ":") -> Trace:
+    path = tmp_path / "trace"
+    path.write_text(text)
+    return read_trace(path, parse_cut(cut))
+
+
+def rows(trace: Trace) -> list[tuple[float, int, int]]:
+    return [(round(one.at_s, 6), one.prompt_tokens, one.output_tokens) for one in trace.requests]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (AZURE, [(0, 374, 44), (4.25, 396, 109), (60, 879, 55)]),
+        (AZURE.replace("00,", "00+00:00,"), [(0, 374, 44), (4.25, 396, 109), (60, 879, 55)]),
+        (BURSTGPT, [(0, 472, 18), (40, 1087, 230), (113, 417, 276)]),
+        (BURSTGPT_WITH_SESSIONS, [(0, 472, 18), (2.5, 500, 20)]),
+        (MOONCAKE, [(0, 1100, 500), (3, 1030, 52)]),
+    ],
+    ids=["azure-2023", "azure-2024", "burstgpt", "burstgpt-3", "mooncake"],
+)
+def test_a_format_is_known_from_the_first_line(
+    text: str, expected: list[tuple[float, int, int]], tmp_path: Path
+) -> None:
+    assert rows(read(tmp_path, text)) == expected
+    assert rows(read(tmp_path, text.rstrip().replace("\n", "\r\n"))) == expected
+
+
+def test_blocks_are_kept_and_failed_requests_counted(tmp_path: Path) -> None:
+    assert [one.blocks for one in read(tmp_path, MOONCAKE).requests] == [(0, 1, 2), (0, 1, 3)]
+    assert read(tmp_path, BURSTGPT).left_out == 1
+
+
+def test_a_cut_is_counted_from_the_first_row(tmp_path: Path) -> None:
+    assert rows(read(tmp_path, BURSTGPT, "40:")) == [(0, 1087, 230), (73, 417, 276)]
+    assert rows(read(tmp_path, BURSTGPT, ":41")) == [(0, 472, 18), (40, 1087, 230)]
+    with pytest.raises(UserError, match=r"has 1 requests .* between 40 and 50 s"):
+        read(tmp_path, BURSTGPT, "40:50")
+
+
+@pytest.mark.parametrize("text", ["5", "5:4", "a:b", "-1:", "3:3", "nan:"])
+def test_a_malformed_cut_is_told(text: str) -> None:
+    with pytest.raises(UserError, match=f"--traffic-cut '{text}' is not FROM:TO in seconds"):
+        parse_cut(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "no known format: its first line is ''; known are CSV with columns TIMESTAMP"),
+        ("a,b,c\n1,2,3\n", "no known format: its first line is 'a,b,c'"),
+        (AZURE + "2023-11-16 18:17:00,1\n", "line 5: cannot read '2023-11-16 18:17:00,1'"),
+        (AZURE + "yesterday,1,2\n", "line 5: cannot read 'yesterday,1,2'"),
+        (AZURE + "2023-11-16 18:17:00,-1,2\n", "line 5: cannot read"),
+        (BURSTGPT + "200,ChatGPT,1.5,2,3,x\n", "line 6: cannot read"),
+        (MOONCAKE + '{"timestamp": 1}\n', "line 3: cannot read"),
+        (MOONCAKE + "{\n", "line 3: cannot read '{'"),
+        (AZURE.split("\n", maxsplit=1)[0], "has 0 requests with prompt and answer; two or more"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_line(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
+    packed = tmp_path / "trace.gz"
+    packed.write_bytes(b"\x1f\x8b\x08\xff\xfe")
+    with pytest.raises(UserError, match="is not text; unpack it"):
+        read_trace(packed)
+    with pytest.raises(UserError, match=r"cannot read trace .*: No such file"):
+        read_trace(tmp_path / "none")
+
+
+# Fitting.
+
+requests = st.builds(TraceRequest, st.floats(0, 1e4), st.integers(1, 200_000), st.integers(1, 4000))
+traces = st.lists(requests, min_size=2, max_size=60).map(
+    lambda found: Trace("t", tuple(sorted(found, key=lambda one: one.at_s)))
+)
+
+
+@given(traces, st.sampled_from([512, 2048, 8192]), st.none() | st.integers(100, 4000))
+def test_what_is_fitted_fits_and_keeps_its_proportions(
+    trace: Trace, limit: int, mean: int | None
+) -> None:
+    fit = fit_trace(trace, limit, mean)
+    assert 0 < fit.factor <= 1
+    for one, ask in zip(trace.requests, fit.asks, strict=True):
+        assert ask.prompt_tokens + ask.output_tokens <= limit
+        assert ask.output_tokens >= 1
+        scaled = one.prompt_tokens * fit.factor
+        if LEAST_PROMPT_TOKENS <= scaled <= limit - ask.output_tokens:
+            assert abs(ask.prompt_tokens - scaled) <= 0.5
+    # What was altered beyond the factor is at most what was said.
+    altered = sum(
+        abs(ask.prompt_tokens - one.prompt_tokens * fit.factor) > 0.5
+        for one, ask in zip(trace.requests, fit.asks, strict=True)
+    )
+    assert altered <= fit.lengthened + fit.shortened + 1
+
+
+def test_what_fits_as_it_is_stays_as_it_is() -> None:
+    trace = Trace("t", tuple(TraceRequest(at, 100 + at, 10 + at) for at in range(50)))
+    fit = fit_trace(trace, 8192)
+    assert (fit.factor, fit.lengthened, fit.shortened) == (1.0, 0, 0)
+    assert [ask.prompt_tokens for ask in fit.asks] == [one.prompt_tokens for one in trace.requests]
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Trace:
+    """Prompts in blocks of 512, of which many begin alike."""
+    found = []
+    for at in range(draw(st.integers(2, 20))):
+        shared = draw(st.integers(0, 4))
+        own = draw(st.integers(0, 3))
+        blocks = (*range(shared), *(1000 * at + 100 + number for number in range(own)), 7 + at)
+        tokens = 512 * (len(blocks) - 1) + draw(st.integers(1, 512))
+        found.append(TraceRequest(float(at), tokens, 20, blocks))
+    return Trace("t", tuple(found), 512)
+
+
+@given(conversations(), st.sampled_from([512, 2048]))
+def test_prompts_that_share_blocks_share_prefixes(trace: Trace, limit: int) -> None:
+    fit = fit_trace(trace, limit)
+    for one, ask in zip(trace.requests, fit.asks, strict=True):
+        assert [prefix.seed for prefix in ask.prefixes] == list(one.blocks)
+        wanted = max(sum(prefix.tokens for prefix in ask.prefixes), LEAST_PROMPT_TOKENS)
+        assert ask.prompt_tokens == min(wanted, limit - ask.output_tokens)
+    whole = {prefix.tokens for ask in fit.asks for prefix in ask.prefixes[:-1]}
+    assert len(whole) <= 1
+
+
+# Replaying.
+
+
+def even(count: int = 1000, gap_s: float = 2.0) -> Fit:
+    return fit_trace(
+        Trace("even", tuple(TraceRequest(gap_s * n, 100 + n, 10) for n in range(count))), 8192
+    )
+
+
+@given(st.floats(2, 50), st.floats(2, 20), st.integers(0, 2**32))
+def test_a_window_has_the_trace_at_another_pace(rate: float, duration: float, seed: int) -> None:
+    window = list(Replay(even(), 0.7).window(rate, duration, np.random.default_rng(seed)))
+    times = [at for at, _ in window]
+    assert all(0 <= at < duration for at in times)
+    assert abs(len(window) - rate * duration) <= 2
+    gaps = np.diff(times)
+    assert gaps == pytest.approx([2.0 * even().trace.rate_rps / rate] * len(gaps))
+    lengths = [ask.prompt_tokens for _, ask in window]
+    assert lengths == list(range(lengths[0], lengths[0] + len(lengths)))
+
+
+def test_trials_replay_different_parts_and_arms_the_same() -> None:
+    replay = Replay(even(), 0.7)
+    plans = [
+        plan_replay(seed=seed, rates_rps={"m": 20.0, "n": 20.0}, replay=replay, duration_s=5)
+        for seed in (1, 1, 2)
+    ]
+    assert plans[0].sha256 == plans[1].sha256 != plans[2].sha256
+    assert plans[0].offered_rps == pytest.approx(40, rel=0.05)
+    by_model = {
+        model: [one.prompt_tokens for one in plans[0].requests if one.model == model]
+        for model in "mn"
+    }
+    assert by_model["m"] != by_model["n"]
+
+
+def test_a_trace_that_is_too_short_is_told() -> None:
+    with pytest.raises(UserError, match=r"lasts 4.0 s at 5.0 req/s, a trial takes 5 s; give a lon"):
+        list(Replay(even(20), 0.7).window(5.0, 5.0, np.random.default_rng(1)))
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32))
+def test_capacity_is_measured_with_lengths_in_their_order(count: int, seed: int) -> None:
+    drawn = list(ReplayedLengths(even()).draw(count, np.random.default_rng(seed)))
+    lengths = [ask.prompt_tokens - 100 for ask in drawn]
+    assert lengths == [(lengths[0] + n) % 1000 for n in range(count)]
+
+
+# Real ones, where they are.
+
+
+def real(name: str) -> Path:
+    folders = [os.environ.get("TRACES"), Path(__file__).parents[3] / "shared" / "data"]
+    found = [path for folder in folders if folder for path in Path(folder).rglob(name)]
+    if not found:
+        pytest.skip(f"no {name}: set TRACES to a folder that has it")
+    return found[0]
+
+
+def test_a_real_azure_trace_is_read_and_fitted() -> None:
+    trace = read_trace(real("AzureLLMInferenceTrace_conv.csv"))
+    assert len(trace.requests) == 19_366
+    assert trace.span_s == pytest.approx(3501.72, abs=0.01)
+    fit = fit_trace(trace, 2048, 256)
+    prompts = np.array([ask.prompt_tokens for ask in fit.asks])
+    originals = np.array([one.prompt_tokens for one in trace.requests])
+    for share in (0.5, 0.9, 0.99):
+        scaled = np.quantile(originals, share) * fit.factor
+        assert np.quantile(prompts, share) == pytest.approx(scaled, rel=0.02)
+    assert fit.shortened / len(prompts) < 0.01
+    assert len(read_trace(real(trace.name), Cut(0, 600)).requests) < 19_366 / 4
+
+
+def test_a_real_mooncake_trace_shares_as_many_tokens_as_it_did() -> None:
+    path = real("conversation_trace.jsonl")
+    trace = read_trace(path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [one.blocks for one in trace.requests] == [tuple(line["hash_ids"]) for line in lines]
+    fit = fit_trace(trace, 8192)
+    seen: set[int] = set()
+    hits = total = scaled_hits = scaled_total = 0
+    for one, ask in zip(trace.requests, fit.asks, strict=True):
+        old = next((n for n, block in enumerate(one.blocks) if block not in seen), len(one.blocks))
+        hits += min(512 * old, one.prompt_tokens)
+        total += one.prompt_tokens
+        scaled_hits += sum(prefix.tokens for prefix in ask.prefixes[:old])
+        scaled_total += sum(prefix.tokens for prefix in ask.prefixes)
+        seen.update(one.blocks)
+    assert scaled_hits / scaled_total == pytest.approx(hits / total, rel=0.02)

@@ -1,0 +1,43 @@
+"""Recorded traffic (`--traffic FILE`), replayed in its own shape.
+
+When requests come and how long they are is what somebody's users did, bursts included;
+only pace and length are scaled to the engine. Each trial replays another part.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.traces import Fit, Replay, ReplayedLengths
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.session import Measure
+
+LOAD = 0.7
+
+pytestmark = pytest.mark.recorded_traffic
+
+
+@pytest.fixture
+def scenario(traffic: Fit) -> Scenario:
+    return Scenario(
+        name="recorded-traffic",
+        description=f"Recorded traffic at {LOAD:.0%} of capacity on average: {traffic}.",
+        arrival=Replay(traffic, load=LOAD),
+        workload=ReplayedLengths(traffic),
+        primary="scheduled_ttft_p95_s",
+        expect=Expectation.NOT_WORSE,
+    )
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, scenario: Scenario, first_model: str) -> None:
+    require_slo(measure(scenario, first_model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(
+    measure: Measure, scenario: Scenario, first_model: str
+) -> None:
+    require_gates(measure(scenario, first_model))
