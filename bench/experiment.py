@@ -6,6 +6,7 @@ arms interleaved on the same schedule -> judge at the agreed looks, stop when de
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ from typing import Any
 from bench.analysis.judge import judge
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
+from bench.cpu import CpuWatch
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
@@ -25,7 +27,7 @@ from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_replay
 from bench.load.traces import Replay
 from bench.profile import Profile
 from bench.progress import Progress
-from bench.records import Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
+from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
 from bench.slots import BOTH, Slot, slots, trials_in
 from bench.store import TrialStore
@@ -37,13 +39,17 @@ SETTLE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What holds for a whole run, fixed before the first request."""
+    """What holds for a whole run, fixed before the first request.
+
+    `accuracy` is the client's own, as it was found at the start.
+    """
 
     run_id: str
     seed: int
     arms: Mapping[Role, Arm]
     profile: Profile
     provenance: Mapping[str, Any]
+    accuracy: Accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,9 @@ class Experiment:
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()):
+            watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
             result = run_load(load, drain_timeout_s=self.plan.profile.drain_s)
+            cpu = watch.stop()
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
             run_id=self.plan.run_id,
@@ -138,7 +146,12 @@ class Experiment:
             replicas=serving,
             samples=own,
             bypassed=bypassed,
-            instrument=result.instrument,
+            instrument=replace(
+                result.instrument,
+                foreign_cpu_share=cpu.foreign,
+                stolen_cpu_share=cpu.stolen,
+                accuracy=self.plan.accuracy,
+            ),
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
             provenance={

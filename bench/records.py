@@ -113,17 +113,49 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How `n` durations are spread, in seconds."""
+
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    max_s: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How far the client's timings were off at so many open streams: sizes of the errors.
+
+    Measured against a source that tells when it sent each chunk. TTFT and E2E cannot come
+    out too short; both hold the way to the source and back, and its own waking up.
+    """
+
+    streams: int
+    ttft: Spread
+    itl: Spread
+    e2e: Spread
+
+
+@dataclass(frozen=True, slots=True)
 class Instrument:
     """How well the load generator did its own work in one trial.
 
     `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th
     percentile. `loop_lag_p99_s`: lateness of a periodic timer on the event loop.
     `cpu_share`: CPU seconds of the client per wall second.
+
+    `foreign_cpu_share` of the CPU time of all cores went to processes that are neither the
+    bench's nor its engines' and balancers', `stolen_cpu_share` to other guests of the
+    machine's host; None where that cannot be known. `accuracy` is that of the run's start.
     """
 
     dispatch_lag_p99_s: float
     loop_lag_p99_s: float
     cpu_share: float
+    foreign_cpu_share: float | None = None
+    stolen_cpu_share: float | None = None
+    accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True, slots=True)

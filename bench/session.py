@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from bench.accuracy.check import check_client
 from bench.analysis.judge import Judgement, judge
 from bench.analysis.verdict import ALPHA
 from bench.calibration import Calibration
@@ -93,6 +94,7 @@ class Session:
 
     def _start(self) -> Experiment:
         config = self.config
+        accuracy = check_client(self.progress)  # before engines make the machine busy
         self._environment = self.make_environment()
         replicas = self._environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
@@ -111,11 +113,15 @@ class Session:
             seed=config.seed,
             progress=self.progress,
         )
-        provenance = {**self.provenance, "environment": dict(self._environment.facts())}
+        provenance = {
+            **self.provenance,
+            "environment": dict(self._environment.facts()),
+            "load_generator": asdict(accuracy),
+        }
         return Experiment(
             environment=self._environment,
             calibration=calibration,
             store=TrialStore(config.results),
             progress=self.progress,
-            plan=Plan(config.run_id, config.seed, arms, config.profile, provenance),
+            plan=Plan(config.run_id, config.seed, arms, config.profile, provenance, accuracy),
         )

@@ -16,6 +16,7 @@ from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import Selection, select
 from bench.analysis.slo import slo_result
+from bench.analysis.trial_checks import unknown_readings
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
 from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
@@ -61,7 +62,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         ),
         summaries=_summaries(names, effects, chosen.judged),
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *starved),
+        notes=(*chosen.notes, *starved, *unknown_readings(trials)),
     )
 
 

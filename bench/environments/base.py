@@ -50,6 +50,13 @@ class Environment(Protocol):
         """Names of replicas that no longer run, with their log, for an error message."""
         ...
 
+    def processes(self) -> tuple[int, ...] | None:
+        """Processes of this machine that serve, besides what this process has started.
+
+        None where engines run elsewhere, or it is not known which processes they are.
+        """
+        ...
+
     def facts(self) -> Mapping[str, Any]:
         """Provenance: engine version, weights kind, pinning, hardware. JSON values."""
         ...

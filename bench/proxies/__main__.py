@@ -12,9 +12,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
+from bench.cores import pinned
 from bench.errors import UserError
 from bench.progress import Progress, make_progress
-from bench.proxies.cores import lay_out, pinned
+from bench.proxies.cores import lay_out
 from bench.proxies.machine import busy_percent, busy_remarks, machine_facts
 from bench.proxies.measurement import OPEN_STREAMS, measure
 from bench.proxies.peers import REFERENCE, Peer, known_peers

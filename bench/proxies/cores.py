@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,14 +21,3 @@ def lay_out(cores: Sequence[int]) -> Layout:
     Of two cores the source shares one with the load; of one, all share it.
     """
     return Layout(proxy=cores[-1], source=cores[0], load=tuple(cores[1:-1]) or (cores[0],))
-
-
-@contextmanager
-def pinned(cores: Collection[int]) -> Iterator[None]:
-    """Run on `cores`, and start there what is started: threads count the cores they find."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import httpx
 
+from bench.cores import pinned
 from bench.environments.local.ports import LOOPBACK, free_ports
 from bench.errors import UserError
 from bench.process import Guarded, last_lines
 from bench.proxies.answers import CHAT, chat_body
-from bench.proxies.cores import Layout, pinned
+from bench.proxies.cores import Layout
 from bench.proxies.peers import Peer
 from bench.proxies.procfs import listening_group
 from bench.proxies.site import Site

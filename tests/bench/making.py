@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.analysis.compare import order
 from bench.records import (
+    Accuracy,
     ErrorKind,
     Expectation,
     Instrument,
@@ -16,12 +17,22 @@ from bench.records import (
     Sample,
     ScenarioFacts,
     Slo,
+    Spread,
     Trial,
 )
 
 REPLICAS = (
     Replica("tiny-llama", "tiny-llama-0", "http://127.0.0.1:8100"),
     Replica("tiny-llama", "tiny-llama-1", "http://127.0.0.1:8101"),
+)
+OFF = Spread(p50_s=0.0002, p95_s=0.0005, p99_s=0.001, max_s=0.002, n=32)
+INSTRUMENT = Instrument(
+    dispatch_lag_p99_s=0.002,
+    loop_lag_p99_s=0.003,
+    cpu_share=0.2,
+    foreign_cpu_share=0.01,
+    stolen_cpu_share=0.0,
+    accuracy=Accuracy(streams=16, ttft=OFF, itl=OFF, e2e=OFF),
 )
 MODELS = ("tiny-llama", "tiny-qwen", "tiny-mistral")
 ARMS: dict[Role, str] = {"control": "baseline", "treatment": "managed"}
@@ -87,7 +98,7 @@ def trial(
         elapsed_s=11.5,
         replicas=REPLICAS,
         samples=tuple(samples),
-        instrument=Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2),
+        instrument=INSTRUMENT,
     )
     return replace(made, **changes)
 

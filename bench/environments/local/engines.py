@@ -108,6 +108,10 @@ class EngineSet:
             if running.spec.name in names and running.alive
         )
 
+    def processes(self) -> tuple[int, ...]:
+        """The process of every replica that runs; what else it has started descends from it."""
+        return tuple(replica.process.pid for replica in self._running if replica.alive)
+
     def release(self, *, keep: bool) -> None:
         """End the engines, or with `keep` leave them running. Safe to repeat."""
         if self._lease is not None:

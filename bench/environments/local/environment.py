@@ -89,6 +89,10 @@ class LocalEnvironment:
         """Replicas that no longer run, each with the reason and its log."""
         return self._engines.dead()
 
+    def processes(self) -> tuple[int, ...]:
+        """The engines, which an earlier run may have started."""
+        return self._engines.processes()
+
     def facts(self) -> Mapping[str, Any]:
         """Engine versions and flags, weights, pinning, hardware, how the start went."""
         return self._facts

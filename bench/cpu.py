@@ -1,0 +1,129 @@
+"""Whose CPU time it was: the bench's own, that of others on the machine, that of its host.
+
+From /proc (proc(5)), over the cores that the bench, its engines and its balancers may use.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_STAT = Path("/proc/stat")
+# Columns after the name: user, nice, system, idle, iowait, irq, softirq, steal.
+_BUSY = slice(0, 3)
+_STEAL = 7
+_ALL = slice(0, 8)
+# The part of the cores' time that the kernel must account for, or its figures are no figures.
+_ACCOUNTED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """CPU seconds of some cores since the machine was started.
+
+    `busy_s` was spent in processes, in user mode and in system calls; interrupts, which
+    serve whom they may, are not in it. `counted_s` is everything, idling too.
+    """
+
+    busy_s: float
+    stolen_s: float
+    counted_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CpuShares:
+    """Shares of the cores' time, 0 to 1; None where they cannot be known."""
+
+    foreign: float | None
+    stolen: float | None
+
+
+class CpuWatch:
+    """Watches from when it is made until `stop`.
+
+    `roots` are processes whose time is the bench's own, with all that they have started,
+    as is this process; None where what serves runs elsewhere or is not known. `cores` are
+    all those that any of them may use.
+    """
+
+    def __init__(self, roots: Collection[int] | None, cores: Collection[int]) -> None:
+        self._roots = None if roots is None else {*roots, os.getpid()}
+        self._cores = cores
+        self._started_s, self._times, self._own_s = self._read()
+
+    def stop(self) -> CpuShares:
+        """Whose time it was since then."""
+        at_s, times, own_s = self._read()
+        cores_s = (at_s - self._started_s) * len(self._cores)
+        spent_s = None if self._own_s is None or own_s is None else own_s - self._own_s
+        return cpu_shares(self._times, times, spent_s, cores_s)
+
+    def _read(self) -> tuple[float, CpuTimes | None, float | None]:
+        text = _STAT.read_text(encoding="utf-8") if _STAT.exists() else ""
+        own_s = None if self._roots is None else own_cpu_s(self._roots)
+        return time.monotonic(), read_cores(text, self._cores), own_s
+
+
+def cpu_shares(
+    before: CpuTimes | None, after: CpuTimes | None, own_s: float | None, cores_s: float
+) -> CpuShares:
+    """The shares between two readings, in which `own_s` of the CPU time were our own.
+
+    `cores_s` is wall time times cores.
+    """
+    if before is None or after is None or cores_s <= 0:
+        return CpuShares(None, None)
+    if after.counted_s - before.counted_s < _ACCOUNTED * cores_s:
+        return CpuShares(None, None)  # as in sandboxes that show zeros
+    stolen = _share(after.stolen_s - before.stolen_s, cores_s)
+    if own_s is None:
+        return CpuShares(None, stolen)
+    return CpuShares(_share(after.busy_s - before.busy_s - own_s, cores_s), stolen)
+
+
+def read_cores(stat: str, cores: Collection[int]) -> CpuTimes | None:
+    """Sums over `cores` from the text of /proc/stat; None unless it has them all."""
+    wanted = {f"cpu{core}" for core in cores}
+    rows = [
+        [int(field) for field in fields]
+        for name, *fields in map(str.split, filter(None, stat.splitlines()))
+        if name in wanted
+    ]
+    if len(rows) < len(wanted) or any(len(row) <= _STEAL for row in rows):
+        return None
+    second = os.sysconf("SC_CLK_TCK")
+    return CpuTimes(
+        busy_s=sum(sum(row[_BUSY]) for row in rows) / second,
+        stolen_s=sum(row[_STEAL] for row in rows) / second,
+        counted_s=sum(sum(row[_ALL]) for row in rows) / second,
+    )
+
+
+def own_cpu_s(roots: Collection[int]) -> float:
+    """CPU seconds of the processes `roots` and all they have started, ended ones included."""
+    used_s, children = dict[int, float](), dict[int, list[int]]()
+    for process in psutil.process_iter(["ppid", "cpu_times"]):
+        if (times := process.info["cpu_times"]) is not None:
+            # Of children: those that have ended. The running ones have their own.
+            used_s[process.pid] = sum(times[:4])
+            children.setdefault(process.info["ppid"], []).append(process.pid)
+    return sum(used_s.get(pid, 0.0) for pid in _descent(roots, children))
+
+
+def _descent(roots: Collection[int], children: Mapping[int, Sequence[int]]) -> set[int]:
+    found, waiting = set[int](), list(roots)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting.extend(children.get(pid, ()))
+    return found
+
+
+def _share(part_s: float, whole_s: float) -> float:
+    return min(1.0, max(0.0, part_s / whole_s))
