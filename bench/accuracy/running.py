@@ -47,8 +47,14 @@ def _port(process: Guarded) -> int:
 
 
 def ask_told(url: str) -> Mapping[int, Told]:
-    """What the source at `url` tells of the requests since it was last asked, by their index."""
-    answer = httpx.get(f"{url}{TOLD}", timeout=_READY_TIMEOUT_S, trust_env=False)
+    """What the source at `url` tells of the requests since it was last asked, by their index.
+
+    Raises UserError if it is gone.
+    """
+    try:
+        answer = httpx.get(f"{url}{TOLD}", timeout=_READY_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError as error:
+        raise UserError(f"the calibration source does not tell its times: {error}") from error
     return {
         int(index): Told(arrived_s, tuple(chunk_s))
         for index, (arrived_s, *chunk_s) in orjson.loads(answer.content).items()

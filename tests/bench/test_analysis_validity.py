@@ -7,10 +7,10 @@ import pytest
 
 from bench.analysis.bounds import ValidityBounds
 from bench.analysis.judge import judge
-from bench.records import ErrorKind, Instrument, Sample, Trial
-from tests.bench.making import REPLICAS, answered, failed, paired
+from bench.records import Accuracy, ErrorKind, Instrument, Sample, Trial
+from tests.bench.making import INSTRUMENT, OFF, REPLICAS, answered, failed, paired
 
-GOOD = Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2)
+GOOD = INSTRUMENT
 TTFT_S = (0.2,) * 4
 
 
@@ -24,6 +24,12 @@ def at(block: int, position: int, **changes: Any) -> Callable[[Trial], Trial]:
     return lambda one: (
         replace(one, **changes) if (one.block, one.position) == (block, position) else one
     )
+
+
+def reading_of(name: str, value: float) -> Instrument:
+    """An instrument without fault but for one reading."""
+    changes: dict[str, Any] = {name: value}
+    return replace(GOOD, **changes)
 
 
 def each_sample(
@@ -45,21 +51,73 @@ def test_a_run_without_fault_is_valid() -> None:
         ("dispatch_lag_p99_s", 0.12, "dispatch lag p99 120 ms", "50 ms"),
         ("loop_lag_p99_s", 0.08, "event loop lag p99 80 ms", "50 ms"),
         ("cpu_share", 0.97, "client CPU 97.0 %", "90.0 %"),
+        ("foreign_cpu_share", 0.31, "CPU time of other processes 31.0 %", "10.0 %"),
+        ("stolen_cpu_share", 0.22, "CPU time taken by the machine's host 22.0 %", "10.0 %"),
     ],
 )
-def test_a_client_that_falls_behind_is_told_with_value_and_bound(
+def test_an_instrument_that_fails_is_told_with_value_bound_and_what_to_do(
     reading: str, value: float, seen: str, bound: str
 ) -> None:
-    late = replace(GOOD, **{reading: value})
+    late = reading_of(reading, value)
     place = "block 2 trial 1 (treatment managed)"
-    assert reasons(at(2, 1, instrument=late)) == (
-        f"{seen} in {place}, bound {bound} (1 of 16 trials beyond)"
+    told, _, remedy = reasons(at(2, 1, instrument=late)).partition("; ")
+    assert told == f"{seen} in {place}, bound {bound} (1 of 16 trials beyond)"
+    assert remedy
+    assert "\n" not in remedy
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["dispatch_lag_p99_s", "loop_lag_p99_s", "cpu_share", "foreign_cpu_share", "stolen_cpu_share"],
+)
+def test_a_reading_that_is_no_number_does_not_pass(reading: str) -> None:
+    assert "nan" in reasons(at(0, 0, instrument=reading_of(reading, math.nan)))
+
+
+def test_what_other_processes_did_may_be_unknown_and_that_is_noted() -> None:
+    unknown = replace(GOOD, foreign_cpu_share=None, stolen_cpu_share=None)
+    trials = [at(1, 2, instrument=unknown)(one) for one in paired(TTFT_S, TTFT_S)]
+    assert judge(trials).invalid_reasons == ()
+    assert judge(trials).notes == (
+        "how much CPU time other processes took is unknown in 1 of 16 trials",
     )
 
 
-@pytest.mark.parametrize("reading", ["dispatch_lag_p99_s", "loop_lag_p99_s", "cpu_share"])
-def test_a_reading_that_is_no_number_does_not_pass(reading: str) -> None:
-    assert "nan" in reasons(at(0, 0, instrument=replace(GOOD, **{reading: math.nan})))
+@pytest.mark.parametrize("metric", ["ttft", "itl", "e2e"])
+def test_a_client_whose_timing_is_off_by_much_of_the_latency_is_told(metric: str) -> None:
+    off = {"ttft": OFF, "itl": OFF, "e2e": OFF, metric: replace(OFF, p50_s=0.02)}
+    instrument = replace(GOOD, accuracy=Accuracy(16, **off))
+
+    def measured(ttft_s: float) -> str:
+        made = paired((ttft_s,) * 4, (ttft_s,) * 4)
+        invalid = judge([replace(one, instrument=instrument) for one in made]).invalid_reasons
+        return "\n".join(invalid)
+
+    assert "median error of the client's timing 20 ms" in measured(0.2)
+    assert "bound 10 ms (16 of 16 trials beyond); see what make calibrate tells" in measured(0.2)
+    assert measured(1.0) == ""
+
+
+def test_a_single_wrong_timing_at_the_start_does_not_invalidate() -> None:
+    odd = replace(OFF, p95_s=0.5, p99_s=1.0, max_s=2.0)
+    instrument = replace(GOOD, accuracy=Accuracy(16, odd, odd, odd))
+    assert reasons(lambda one: replace(one, instrument=instrument)) == ""
+
+
+def falling_behind(one: Sample) -> Sample:
+    """Each request 5 ms later than the one before it."""
+    assert one.sent_s is not None
+    return replace(one, sent_s=one.sent_s + 0.005 * one.index)
+
+
+def test_a_client_that_falls_further_and_further_behind_is_told() -> None:
+    seen = reasons(each_sample(falling_behind))
+    assert "schedule slip 180 ms in block 0 trial 1 (treatment managed), bound 100 ms" in seen
+
+
+def test_a_closed_loop_has_no_schedule_to_fall_behind() -> None:
+    closed = each_sample(falling_behind)
+    assert reasons(lambda one: replace(closed(one), concurrency=4, offered_rps=None)) == ""
 
 
 def test_lag_that_is_small_beside_the_latency_is_allowed() -> None:

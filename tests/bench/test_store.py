@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
 from bench.errors import UserError
-from bench.records import ErrorKind, Instrument, Sample, Slo, Trial, Verdict
+from bench.records import Accuracy, ErrorKind, Instrument, Sample, Slo, Spread, Trial, Verdict
 from bench.store import TrialStore, by_scenario, write_latest
 from bench.store.codec import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
@@ -25,6 +25,7 @@ HALF = tuple(ttft_s / 2 for ttft_s in BASE)
 number = st.floats(allow_nan=False, allow_infinity=False)
 maybe_number = st.one_of(st.none(), number)
 count = st.integers(0, 2**40)
+spread = st.builds(Spread, number, number, number, number, count)
 samples = st.builds(
     Sample,
     index=count,
@@ -69,7 +70,15 @@ trials = st.builds(
         description=st.text(),
         alpha_worse=number,
     ),
-    instrument=st.builds(Instrument, number, number, number),
+    instrument=st.builds(
+        Instrument,
+        number,
+        number,
+        number,
+        maybe_number,
+        maybe_number,
+        st.one_of(st.none(), st.builds(Accuracy, count, spread, spread, spread)),
+    ),
     bypassed=st.lists(samples, max_size=3).map(tuple),
     replicas=st.sampled_from([(), REPLICAS]),
     dead_replicas=st.lists(st.text(), max_size=2).map(tuple),
