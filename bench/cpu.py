@@ -26,8 +26,9 @@ _ACCOUNTED = 0.5
 class CpuTimes:
     """CPU seconds of some cores since the machine was started.
 
-    `busy_s` was spent in processes, in user mode and in system calls; interrupts, which
-    serve whom they may, are not in it. `counted_s` is everything, idling too.
+    `busy_s` was spent in processes, in user mode and in system calls. Interrupts are not in
+    it: some kernels count them to whatever process they interrupt and some do not, and what
+    is of nobody must not count as others'. `counted_s` is everything, idling too.
     """
 
     busy_s: float

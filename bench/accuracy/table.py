@@ -87,8 +87,8 @@ def _late(readings: Sequence[Reading]) -> Iterator[str]:
             yield (
                 f"At {reading.level} the source itself was late, by"
                 f" {_ms(late_s)} ms (p99) where chunks are {1000 * every_s:.0f} ms apart. Its"
-                " times say so, so that this is no error of the client; but chunks came in"
-                " bunches, which the client had to take one after the other."
+                " times say so, so that this is no error of the client; but chunks came less"
+                " evenly than planned."
             )
 
 

@@ -101,7 +101,7 @@ def test_judging_without_results_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == f"error: no stored trials under {tmp_path}; measure first\n"
 
 
-@pytest.mark.parametrize("module", ["bench", "lb", "reports"])
+@pytest.mark.parametrize("module", ["bench", "bench.calibrate", "lb", "reports"])
 def test_every_program_explains_itself(module: str) -> None:
     done = command(module, "--help")
     assert done.returncode == 0
