@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.analysis.carried import is_carried
 from bench.analysis.judge import judge
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
+from bench.course import Course, MirroredCourse, SearchCourse
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
@@ -27,7 +29,7 @@ from bench.profile import Profile
 from bench.progress import Progress
 from bench.records import Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
-from bench.slots import BOTH, Slot, slots, trials_in
+from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.topology import Arm
 
@@ -53,6 +55,10 @@ class Question:
     scenario: Scenario
     facts: ScenarioFacts
     models: tuple[str, ...]
+
+    @property
+    def searches(self) -> bool:
+        return self.scenario.search is not None
 
     def __str__(self) -> str:
         return f"{self.scenario.name} {'+'.join(self.models)}"
@@ -84,32 +90,32 @@ class Experiment:
         trials: list[Trial] = []
         with self.progress.step(str(question)) as step:
             started_s = time.monotonic()
-            for slot in slots(looks[-1], roles):
+            course = _course(question.scenario, looks[-1], roles)
+            looked_at = 0
+            for slot in course:
+                if course.blocks_done in looks and course.blocks_done > looked_at:
+                    looked_at = course.blocks_done
+                    if _decided(trials):
+                        break
                 elapsed_s = time.monotonic() - started_s
-                left = time_left(elapsed_s, len(trials), trials_in(looks[-1], roles))
+                left = time_left(elapsed_s, len(trials), max(course.trials, len(trials) + 1))
                 arm = self.plan.arms[slot.role].name
-                step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{left}")
+                load = f" at {question.scenario.load_at(slot):.0%}" if question.searches else ""
+                step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{load}{left}")
                 trials.append(self._trial(question, slot, capacity))
-                if trials[-1].dead_replicas or self._decided(trials, looks, roles):
+                if trials[-1].dead_replicas:
                     break
+                course.note(slot, carried=is_carried(trials[-1]))
         return tuple(trials)
 
     def _require_replicas(self) -> None:
         if dead := self.environment.dead_replicas():
             raise UserError(f"dead replica: {dead[0]}")
 
-    def _decided(
-        self, trials: Sequence[Trial], looks: tuple[int, ...], roles: tuple[Role, ...]
-    ) -> bool:
-        if len(trials) not in {trials_in(look, roles) for look in looks}:
-            return False
-        primary = judge(trials).primary
-        return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
-
     def _trial(self, question: Question, slot: Slot, capacity: Capacity) -> Trial:
         """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
         seed = slot.seed(self.plan.seed, str(question))
-        schedule = self._schedule(question, seed, capacity)
+        schedule = self._schedule(question, slot, seed, capacity)
         prompts = self.calibration.prompts(schedule, f"{question} {slot.block} {slot.position}")
         serving = self.calibration.serving(question.models)
         odd = singled_out(serving, slot.turn)
@@ -161,7 +167,7 @@ class Experiment:
         share = question.scenario.slowed
         return nullcontext() if share is None else self.environment.slowed(tuple(replicas), share)
 
-    def _schedule(self, question: Question, seed: int, capacity: Capacity) -> Schedule:
+    def _schedule(self, question: Question, slot: Slot, seed: int, capacity: Capacity) -> Schedule:
         arrival, workload = question.scenario.arrival, question.scenario.workload
         duration_s = self.plan.profile.trial_s
         if isinstance(arrival, ClosedLoop):
@@ -174,9 +180,8 @@ class Experiment:
                 duration_s=duration_s,
                 count=capacity.requests_for(duration_s, in_flight),
             )
-        rates_rps = dict.fromkeys(
-            question.models, arrival.load * capacity.rps / len(question.models)
-        )
+        rps = question.scenario.load_at(slot) * capacity.rps
+        rates_rps = dict.fromkeys(question.models, rps / len(question.models))
         if isinstance(arrival, Replay):
             return plan_replay(
                 seed=seed, rates_rps=rates_rps, replay=arrival, duration_s=duration_s
@@ -198,6 +203,17 @@ def _with_pace(question: Question, capacity: Capacity) -> ScenarioFacts:
     rate_rps = arrival.load * capacity.rps / len(question.models)
     pace = f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast."
     return replace(facts, description=f"{facts.description} {pace}")
+
+
+def _course(scenario: Scenario, blocks: int, roles: tuple[Role, ...]) -> Course:
+    if scenario.search is None or isinstance(scenario.arrival, ClosedLoop):
+        return MirroredCourse(blocks, roles)
+    return SearchCourse(blocks, roles, scenario.search, scenario.arrival.load)
+
+
+def _decided(trials: Sequence[Trial]) -> bool:
+    primary = judge(trials).primary
+    return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:

@@ -154,6 +154,9 @@ class ScenarioFacts:
     objectives of a request by the model it is sent to. `alpha` is the two-sided error
     rate of one look; `alpha_worse` the stricter one for "worse" when several comparisons
     of a run are gated for any of them being worse.
+
+    Where the load itself is searched for, trials of a block differ in it: by the factor
+    `search_step` or more. None where all trials offer the same.
     """
 
     name: str
@@ -164,6 +167,7 @@ class ScenarioFacts:
     alpha: float = 0.02
     alpha_worse: float = 0.02
     description: str = ""
+    search_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from bench.analysis.carried import carried_rps
 from bench.analysis.metrics import Metric
 from bench.records import Role, Trial
+
+ROLES: tuple[Role, Role] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,18 @@ class Block:
         return tuple(trial.role for trial in self.trials)
 
     @property
+    def searched(self) -> bool:
+        """Whether the load was searched for, so that the trials differ in it."""
+        return self.trials[0].scenario.search_step is not None
+
+    @property
     def complete(self) -> bool:
-        """Whether every trial of a comparison is there, in the order that was due."""
+        """Whether every trial of a comparison is there, in the order that was due.
+
+        A search has no order that could be due: it is complete once it has found the load.
+        """
+        if self.searched:
+            return all(carried_rps(self.of(role)) is not None for role in ROLES)
         positions = tuple(trial.position for trial in self.trials)
         return self.ran == order(self.index) and positions == (0, 1, 2, 3)
 

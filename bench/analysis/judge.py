@@ -5,6 +5,7 @@ The one way to judge: a live run and `bench compare` on stored trials give the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from bench.analysis.arm_checks import starved_replicas
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
+from bench.analysis.interval import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import Selection, select
@@ -56,7 +58,8 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         ),
         slos=tuple(
             _slo(facts, model, role, arm, chosen.judged)
-            for role, arm in names.items()
+            # At the loads of a search, how many met their objectives is the question itself.
+            for role, arm in (names if facts.search_step is None else {}).items()
             for model in first.models
         ),
         summaries=_summaries(names, effects, chosen.judged),
@@ -128,14 +131,26 @@ def _summaries(
     names: Mapping[Role, str], effects: Effects, blocks: Sequence[Block]
 ) -> tuple[Summary, ...]:
     return tuple(
-        Summary(
-            role=role,
-            arm=arm,
-            metric=one.name,
-            unit=one.unit,
-            value=median([block.of(role) for block in of_one]),
-            n=sum(one.n(block.of(role)) for block in blocks),
-        )
+        _summary(role, arm, one, [block.of(role) for block in of_one], blocks)
         for role, arm in names.items()
         for one, of_one in effects.items()
     )
+
+
+def _summary(
+    role: Role, arm: str, one: Metric, values: Sequence[float | None], blocks: Sequence[Block]
+) -> Summary:
+    summary = Summary(
+        role=role,
+        arm=arm,
+        metric=one.name,
+        unit=one.unit,
+        value=median(values),
+        n=sum(one.n(block.of(role)) for block in blocks),
+    )
+    logs = [math.log(value) for value in values if value]
+    interval = t_interval(logs, blocks[0].trials[0].scenario.alpha) if blocks else None
+    if one.across is None or interval is None:
+        return summary
+    low, mean, high = (math.exp(at) for at in (interval.low, interval.mean, interval.high))
+    return replace(summary, value=mean, low=low, high=high)

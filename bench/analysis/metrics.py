@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.analysis import rates, timings
+from bench.analysis.carried import carried_rps
 from bench.analysis.percentile import minimum_n, percentile
 from bench.analysis.rates import Slos
 from bench.errors import UserError
@@ -26,7 +27,8 @@ class Metric:
 
     `function(samples, duration_s, slos by model)` gives it, None where the data defines none.
     `count` is the number of values it rests on; below `minimum_n` it is shown, not
-    judged. A `windowed` metric is a rate inside each trial's own offered window.
+    judged. A `windowed` metric is a rate inside each trial's own offered window. One that
+    is `across` trials compares them, in place of pooling their requests.
     """
 
     name: str
@@ -36,11 +38,14 @@ class Metric:
     count: Callable[[Sequence[Sample]], int] = len
     minimum_n: int = 1
     windowed: bool = False
+    across: Callable[[Sequence[Trial]], float | None] | None = None
 
     def over(self, trials: Sequence[Trial]) -> float | None:
         """The metric of several trials of one arm and scenario, their requests pooled."""
         if not trials:
             return None
+        if self.across is not None:
+            return self.across(trials)
         if self.windowed:
             return self._mean_rate(trials)
         samples = tuple(itertools.chain.from_iterable(trial.samples for trial in trials))
@@ -129,6 +134,15 @@ def _all() -> Iterator[Metric]:
     yield Metric("goodput_rps", "req/s", "higher", rates.goodput_rps, windowed=True)
     yield Metric("slo_attainment", "share", "higher", rates.slo_attainment)
     yield Metric("error_rate", "share", "lower", rates.error_rate)
+    # Attainment is a share like a percentile, and as coarse where requests are few.
+    yield Metric(
+        name="carried_rps",
+        unit="req/s",
+        direction="higher",
+        function=rates.slo_attainment,
+        minimum_n=minimum_n(90),
+        across=carried_rps,
+    )
 
 
 METRICS: Mapping[str, Metric] = {one.name: one for one in _all()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst"}
+EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
 FIRST_MODEL = {"two_balancers", "bypass", "slowed_replica", "shared_prefix", "recorded_traffic"}
 
 
