@@ -33,6 +33,8 @@ from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.topology import Arm
 
+# In a search for the load, a trial lasts so many times as long as a request may take.
+TRIAL_PER_OBJECTIVE = 10.0
 # Between trials: what the last answers left to do in engines and balancers gets done.
 SETTLE_S = 0.2
 
@@ -82,6 +84,7 @@ class Experiment:
         found dead before the first trial; later, the trial that lost it is the last.
         """
         self._require_replicas()
+        self._require_long_trials(question)
         for role in roles:
             self._arm_urls(question, role)
         capacity = self.calibration.capacity(question.scenario.workload, question.models)
@@ -107,6 +110,19 @@ class Experiment:
                     break
                 course.note(slot, carried=is_carried(trials[-1]))
         return tuple(trials)
+
+    def _require_long_trials(self, question: Question) -> None:
+        """A queue that grows without end has to be seen to grow within a trial."""
+        if question.scenario.search is None:
+            return
+        for model, slo in question.facts.slos.items():
+            limit_s = max(slo.ttft_s or 0.0, slo.e2e_s or 0.0)
+            if limit_s * TRIAL_PER_OBJECTIVE > self.plan.profile.trial_s:
+                raise UserError(
+                    f"{question}: a trial of {self.plan.profile.trial_s:g} s is too short to find "
+                    f"what is carried within {limit_s:g} s ({model}); give a longer --profile or "
+                    f"an objective of at most {self.plan.profile.trial_s / TRIAL_PER_OBJECTIVE:g} s"
+                )
 
     def _require_replicas(self) -> None:
         if dead := self.environment.dead_replicas():

@@ -13,7 +13,11 @@ UNBOUNDED = "unbounded"
 
 _ABBREVIATIONS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "slo": "SLO"}
 _UNIT_SUFFIXES = {"s", "tps", "rps"}
-_TITLES = {"output_tps": "Output throughput", "throughput_rps": "Request throughput"}
+_TITLES = {
+    "output_tps": "Output throughput",
+    "throughput_rps": "Request throughput",
+    "carried_rps": "Load within the SLO",
+}
 
 
 def number(value: float) -> str:
@@ -67,6 +71,23 @@ def ratio(comparison: Comparison) -> str:
     if comparison.low is None or comparison.high is None:
         return f"{middle} [no interval]"
     return f"{middle} [{factor(comparison.low)}, {factor(comparison.high)}]"
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """` [21.0, 24.5]` to stand behind a value; empty where there is no interval."""
+    return "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
+
+
+def headline(judgement: Judgement) -> str:
+    """How much load the treatment carries beside the control; empty for any other question."""
+    primary = judgement.primary
+    if primary is None or primary.metric != "carried_rps" or primary.ratio is None:
+        return ""
+    models = ", ".join(judgement.models)
+    return (
+        f"{primary.treatment} carries {ratio(primary)} times the load of {primary.control} "
+        f"within the SLO ({models}, {confidence(primary)} interval): {primary.verdict}."
+    )
 
 
 def factor(value: float) -> str:

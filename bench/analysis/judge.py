@@ -152,5 +152,4 @@ def _summary(
     interval = t_interval(logs, blocks[0].trials[0].scenario.alpha) if blocks else None
     if one.across is None or interval is None:
         return summary
-    low, mean, high = (math.exp(at) for at in (interval.low, interval.mean, interval.high))
-    return replace(summary, value=mean, low=low, high=high)
+    return replace(summary, low=math.exp(interval.low), high=math.exp(interval.high))

@@ -11,7 +11,7 @@ from bench.records import Comparison, Role, ScenarioFacts, SloResult
 class Summary:
     """One metric of one arm: the median over blocks, and the values it rests on in all.
 
-    What the arm carries has an interval: its geometric mean over blocks, `low` and `high`.
+    What the arm carries has an interval, that of the geometric mean: `low` and `high`.
     """
 
     role: Role
