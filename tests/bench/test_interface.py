@@ -11,7 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
-FIRST_MODEL = {"two_balancers", "bypass", "slowed_replica", "shared_prefix", "recorded_traffic"}
+FIRST_MODEL = {
+    "two_balancers",
+    "bypass",
+    "slowed_replica",
+    "shared_prefix",
+    "conversations",
+    "recorded_traffic",
+}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
