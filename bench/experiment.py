@@ -23,7 +23,8 @@ from bench.load.arrivals import ClosedLoop
 from bench.load.drive import Load, run_load
 from bench.load.outcome import Ending
 from bench.load.routes import bypassing, routes
-from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_replay
+from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
+from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.profile import Profile
 from bench.progress import Progress
@@ -198,9 +199,9 @@ class Experiment:
             )
         rps = question.scenario.load_at(slot) * capacity.rps
         rates_rps = dict.fromkeys(question.models, rps / len(question.models))
-        if isinstance(arrival, Replay):
-            return plan_replay(
-                seed=seed, rates_rps=rates_rps, replay=arrival, duration_s=duration_s
+        if isinstance(arrival, Replay | Mixture):
+            return plan_traffic(
+                seed=seed, rates_rps=rates_rps, traffic=arrival, duration_s=duration_s
             )
         return plan_open_loop(
             seed=seed,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.load.arrivals import ClosedLoop, OpenLoop
+from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.load.workload import Asks
 from bench.records import Expectation, ScenarioFacts, Slo
@@ -42,7 +43,7 @@ class Scenario:
 
     name: str
     description: str
-    arrival: OpenLoop | ClosedLoop | Replay
+    arrival: OpenLoop | ClosedLoop | Replay | Mixture
     workload: Asks
     primary: str
     expect: Expectation
@@ -62,6 +63,11 @@ class Scenario:
         if self.search is not None and isinstance(self.arrival, ClosedLoop):
             raise ValueError("a closed loop offers no load that could be searched for")
 
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Those that requests are sent for; empty where nobody is told apart."""
+        return self.arrival.names if isinstance(self.arrival, Mixture) else ()
+
     def load_at(self, slot: Slot) -> float:
         """What the trial offers, as a share of capacity; a closed loop's is 1."""
         if self.search is not None and slot.level is not None:
@@ -79,4 +85,5 @@ class Scenario:
             slos=slos,
             description=self.description,
             search_step=self.search.step if self.search else None,
+            tenants=self.tenants,
         )

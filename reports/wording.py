@@ -117,7 +117,10 @@ def attained(result: SloResult) -> str:
 
 
 def metric(name: str) -> str:
-    """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`."""
+    """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`, of a tenant if it names one."""
+    name, _, tenant = name.partition("@")
+    if tenant:
+        return f"{metric(name)} of {tenant}"
     if name in _TITLES:
         return _TITLES[name]
     words = name.split("_")

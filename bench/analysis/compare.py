@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.carried import carried_rps
 from bench.analysis.metrics import Metric
-from bench.records import Role, Trial
+from bench.records import Role, Sample, Trial
 
 ROLES: tuple[Role, Role] = ("control", "treatment")
 
@@ -45,7 +45,19 @@ class Block:
 
     def to(self, model: str) -> Block:
         """The block with only the requests that were sent to `model`."""
-        return replace(self, trials=tuple(_sent_to(model, trial) for trial in self.trials))
+        return self._only(lambda sample: sample.model == model)
+
+    def of_tenant(self, tenant: str) -> Block:
+        """The block with only the requests that were sent for `tenant`."""
+        return self._only(lambda sample: sample.tenant == tenant)
+
+    def _only(self, kept: Callable[[Sample], bool]) -> Block:
+        return replace(
+            self,
+            trials=tuple(
+                replace(trial, samples=tuple(filter(kept, trial.samples))) for trial in self.trials
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +115,6 @@ def ratio_of(effect: float) -> float:
         return math.exp(effect)
     except OverflowError:
         return math.inf
-
-
-def _sent_to(model: str, trial: Trial) -> Trial:
-    return replace(trial, samples=tuple(one for one in trial.samples if one.model == model))
 
 
 def _block_effect(metric: Metric, block: Block) -> BlockEffect:

@@ -57,10 +57,11 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
             ratio_of(one.effect) for one in effects[metrics[0]] if one.effect is not None
         ),
         slos=tuple(
-            _slo(facts, model, role, arm, chosen.judged)
+            _slo(facts, model, tenant, role, arm, chosen.judged)
             # At the loads of a search, how many met their objectives is the question itself.
             for role, arm in (names if facts.search_step is None else {}).items()
             for model in first.models
+            for tenant in facts.tenants or ("",)
         ),
         summaries=_summaries(names, effects, chosen.judged),
         invalid_reasons=invalid,
@@ -100,31 +101,39 @@ def _comparisons(
         yield conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
         if one.name == facts.primary and len(models) > 1:
             for model in models:
-                yield _of_model(model, facts, names, one, blocks, invalid)
+                sent = [block.to(model) for block in blocks]
+                yield _of_part(facts, (model,), names, one, sent, invalid)
+        if one.name == facts.primary and not one.tenant:
+            for tenant in facts.tenants:
+                sent = [block.of_tenant(tenant) for block in blocks]
+                part = _of_part(facts, models, names, one, sent, invalid)
+                yield replace(part, tenant=tenant)
 
 
-def _of_model(
-    model: str,
+def _of_part(
     facts: ScenarioFacts,
+    models: tuple[str, ...],
     names: Mapping[Role, str],
     primary: Metric,
-    blocks: Sequence[Block],
+    sent: Sequence[Block],
     invalid: tuple[str, ...],
 ) -> Comparison:
-    """The primary metric of one model's requests: shown beside the one that gates."""
-    sent = [block.to(model) for block in blocks]
+    """The primary metric of a part of the requests: shown beside the one that gates."""
     effects, unsure = block_effects(primary, sent), too_few(primary, sent)
-    found = conclude(facts, (model,), names, primary, effects, invalid=invalid, unsure=unsure)
+    found = conclude(facts, models, names, primary, effects, invalid=invalid, unsure=unsure)
     return replace(found, primary=False)
 
 
 def _slo(
-    facts: ScenarioFacts, model: str, role: Role, arm: str, blocks: Sequence[Block]
+    facts: ScenarioFacts, model: str, tenant: str, role: Role, arm: str, blocks: Sequence[Block]
 ) -> SloResult:
     attainment = metric("slo_attainment")
-    shares = [attainment.over(block.to(model).of(role)) for block in blocks]
+    sent = [block.to(model) for block in blocks]
+    if tenant:
+        sent = [block.of_tenant(tenant) for block in sent]
+    shares = [attainment.over(block.of(role)) for block in sent]
     known = [share for share in shares if share is not None]
-    return slo_result(facts, model, role, arm, known)
+    return slo_result(facts, model, role, arm, known, tenant)
 
 
 def _summaries(

@@ -39,7 +39,6 @@ class Client:
             f"Host: {url.netloc.rpartition('@')[2]}\r\n"
             "Content-Type: application/json\r\n"
             "Accept: text/event-stream\r\n"
-            "Content-Length: "
         )
         self._idle: list[Connection] = []
 
@@ -61,7 +60,8 @@ class Client:
                 "temperature": 0,
             }
         )
-        return f"{self._head}{len(body)}\r\n\r\n".encode() + body
+        tenant = f"X-Tenant: {planned.tenant}\r\n" if planned.tenant else ""
+        return f"{self._head}{tenant}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     async def fetch(self, request: bytes, exchange: Exchange) -> None:
         """Send `request` and fill `exchange` until it has ended. Never raises for the server.

@@ -31,6 +31,7 @@ class Ask:
     output_tokens: int
     prompt_seed: int
     prefixes: tuple[Prefix, ...] = ()
+    tenant: str = ""
 
 
 class Asks(Protocol):

@@ -17,6 +17,7 @@ FIRST_MODEL = {
     "slowed_replica",
     "shared_prefix",
     "conversations",
+    "noisy_neighbour",
     "recorded_traffic",
 }
 
