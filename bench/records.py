@@ -73,10 +73,13 @@ class Schedule:
 class ErrorKind(StrEnum):
     """Why a request did not succeed, told apart because the remedies differ."""
 
-    CONNECT = "connect"  # refused, unreachable, DNS
+    RESOLVE = "resolve"  # the name has no address
+    CONNECT = "connect"  # refused, unreachable
     DISCONNECT = "disconnect"  # the connection broke before the answer was complete
     TIMEOUT = "timeout"  # the trial's deadline passed; the client aborted it
-    STATUS = "status"  # an HTTP status other than 200
+    RATE_LIMITED = "rate-limited"  # HTTP 429
+    UNAVAILABLE = "unavailable"  # HTTP 503
+    STATUS = "status"  # any other HTTP status than 200
     PROTOCOL = "protocol"  # not HTTP, not server-sent events, not JSON
     SERVER = "server"  # an error event inside the stream
     TRUNCATED = "truncated"  # the stream ended without a finish reason or [DONE]

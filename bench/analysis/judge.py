@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bench.analysis.arm_checks import starved_replicas
+from bench.analysis.arm_checks import failures, starved_replicas
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
@@ -44,7 +44,12 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         *chosen.broken,
         *invalid_reasons(chosen.judged, metrics[0], bounds),
     )
-    starved = (line for arm in arms(chosen.judged) for line in starved_replicas(arm))
+    noted = (
+        line
+        for arm in arms(chosen.judged)
+        for lines in (failures(arm), starved_replicas(arm))
+        for line in lines
+    )
     return Judgement(
         scenario=facts,
         models=first.models,
@@ -65,7 +70,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         ),
         summaries=_summaries(names, effects, chosen.judged),
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *starved),
+        notes=(*chosen.notes, *noted),
     )
 
 

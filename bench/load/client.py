@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from urllib.parse import urlsplit
 
 import orjson
@@ -81,6 +82,10 @@ class Client:
             _, connection = await loop.create_connection(
                 Connection, self._host, self._port, ssl=self._tls or None
             )
+        except socket.gaierror as error:
+            why = f"{self._host} has no address: {error.strerror}"
+            exchange.failure = Failure(ErrorKind.RESOLVE, why)
+            return
         except OSError as error:
             exchange.failure = Failure(ErrorKind.CONNECT, str(error))
             return
