@@ -1,4 +1,4 @@
-"""A noisy neighbour: one tenant sends bursts of long requests, another a few short ones.
+"""A noisy neighbour: one tenant sends long requests in bursts, another short ones evenly.
 
 What the quiet one gets is the question. A balancer that lets everything through at once
 makes it wait behind the other's burst in the engine; one that holds back what an engine
@@ -19,10 +19,10 @@ from bench.session import Measure
 
 TENANTS = Mixture(
     (
-        Tenant("quiet", Poisson(load=0.2), Workload(prompt=Fixed(64), output=Fixed(8))),
+        Tenant("quiet", Poisson(load=0.4), Workload(prompt=Fixed(64), output=Fixed(8))),
         Tenant(
             "noisy",
-            OnOff(load=0.6, on_s=0.5, off_s=1.25, ratio=3.5),
+            OnOff(load=0.4, on_s=0.5, off_s=1.25, ratio=3.5),
             Workload(prompt=Fixed(96), output=Uniform(16, 48)),
         ),
     )
@@ -31,8 +31,8 @@ TENANTS = Mixture(
 SCENARIO = Scenario(
     name="noisy-neighbour",
     description=(
-        "Two tenants: a quiet one with short requests at 20 % of capacity, and a noisy one "
-        "with long ones in bursts, at 60 % on average."
+        "Two tenants with as many requests, together at 80 % of capacity: a quiet one, and a "
+        "noisy one whose answers are four times as long and come in bursts."
     ),
     arrival=TENANTS,
     workload=TENANTS,
