@@ -28,7 +28,7 @@ class ValidityBounds:
     slip_share: float = 0.01
     error_floor_s: float = 0.005
     error_share: float = 0.05
-    foreign_cpu_share: float = 0.10
+    foreign_cpu_share: float = 0.20
     stolen_cpu_share: float = 0.10
     sent_share: float = 0.95
     error_rate: float = 0.02
