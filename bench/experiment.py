@@ -6,6 +6,7 @@ arms interleaved on the same schedule -> judge at the agreed looks, stop when de
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,10 +19,12 @@ from bench.calibration import Calibration, Capacity
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
-from bench.load.drive import Load, run_load
-from bench.load.outcome import Ending
+from bench.load.drive import Load
+from bench.load.outcome import DriveResult, Ending
+from bench.load.processes import run_spread
 from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_replay
+from bench.load.shards import processes_for
 from bench.load.traces import Replay
 from bench.profile import Profile
 from bench.progress import Progress
@@ -37,13 +40,17 @@ SETTLE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What holds for a whole run, fixed before the first request."""
+    """What holds for a whole run, fixed before the first request.
+
+    `load_processes` share the load of each trial, as many as suffice if None.
+    """
 
     run_id: str
     seed: int
     arms: Mapping[Role, Arm]
     profile: Profile
     provenance: Mapping[str, Any]
+    load_processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ class Experiment:
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()):
-            result = run_load(load, drain_timeout_s=self.plan.profile.drain_s)
+            result = self._send(load)
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
             run_id=self.plan.run_id,
@@ -151,6 +158,15 @@ class Experiment:
         if result.ending is Ending.INTERRUPTED:
             raise KeyboardInterrupt
         return trial
+
+    def _send(self, load: Load) -> DriveResult:
+        processes = self.plan.load_processes or processes_for(
+            load.schedule, len(os.sched_getaffinity(0))
+        )
+        result = run_spread(load, processes=processes, drain_timeout_s=self.plan.profile.drain_s)
+        for line in result.lost:
+            self.progress.note(line)
+        return result
 
     def _arm_urls(self, question: Question, role: Role) -> tuple[str, ...]:
         return self.environment.arm_urls(self.plan.arms[role], question.scenario.balancers)

@@ -53,10 +53,14 @@ class Guarded:
         except subprocess.TimeoutExpired:
             return None
 
-    def terminate(self) -> None:
-        """End it and all it started; returns when that is done. Safe to repeat."""
+    def ask_to_end(self) -> None:
+        """Let it get its SIGTERM, and do not wait. Safe to repeat."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
+
+    def terminate(self) -> None:
+        """End it and all it started; returns when that is done. Safe to repeat."""
+        self.ask_to_end()
         self._guard.wait()
 
 

@@ -118,12 +118,15 @@ class Instrument:
 
     `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th
     percentile. `loop_lag_p99_s`: lateness of a periodic timer on the event loop.
-    `cpu_share`: CPU seconds of the client per wall second.
+    `cpu_share`: CPU seconds of the client per wall second. Where several `processes` shared
+    the load these are the worst of them, and `total_cpu_share` is that of all together.
     """
 
     dispatch_lag_p99_s: float
     loop_lag_p99_s: float
     cpu_share: float
+    processes: int = 1
+    total_cpu_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,5 +117,12 @@ class Session:
             calibration=calibration,
             store=TrialStore(config.results),
             progress=self.progress,
-            plan=Plan(config.run_id, config.seed, arms, config.profile, provenance),
+            plan=Plan(
+                config.run_id,
+                config.seed,
+                arms,
+                config.profile,
+                provenance,
+                config.load_processes,
+            ),
         )

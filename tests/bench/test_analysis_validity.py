@@ -14,6 +14,11 @@ GOOD = Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2)
 TTFT_S = (0.2,) * 4
 
 
+def good_but(reading: str, value: float) -> Instrument:
+    changed: dict[str, Any] = {reading: value}
+    return replace(GOOD, **changed)
+
+
 def reasons(change: Callable[[Trial], Trial], bounds: ValidityBounds | None = None) -> str:
     trials = [change(one) for one in paired(TTFT_S, TTFT_S)]
     return "\n".join(judge(trials, bounds or ValidityBounds()).invalid_reasons)
@@ -50,7 +55,7 @@ def test_a_run_without_fault_is_valid() -> None:
 def test_a_client_that_falls_behind_is_told_with_value_and_bound(
     reading: str, value: float, seen: str, bound: str
 ) -> None:
-    late = replace(GOOD, **{reading: value})
+    late = good_but(reading, value)
     place = "block 2 trial 1 (treatment managed)"
     assert reasons(at(2, 1, instrument=late)) == (
         f"{seen} in {place}, bound {bound} (1 of 16 trials beyond)"
@@ -59,7 +64,7 @@ def test_a_client_that_falls_behind_is_told_with_value_and_bound(
 
 @pytest.mark.parametrize("reading", ["dispatch_lag_p99_s", "loop_lag_p99_s", "cpu_share"])
 def test_a_reading_that_is_no_number_does_not_pass(reading: str) -> None:
-    assert "nan" in reasons(at(0, 0, instrument=replace(GOOD, **{reading: math.nan})))
+    assert "nan" in reasons(at(0, 0, instrument=good_but(reading, math.nan)))
 
 
 def test_lag_that_is_small_beside_the_latency_is_allowed() -> None:
