@@ -42,6 +42,11 @@ class Guarded:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The process that guards the command, and is its parent."""
+        return self._guard.pid
+
     def poll(self) -> int | None:
         """Exit code, 128 + n after signal n; None while it runs."""
         return self._guard.poll()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +15,10 @@ class Layout:
     source: int
     load: tuple[int, ...]
 
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"proxy": self.proxy, "source": self.source, "load": list(self.load)}
+
 
 def lay_out(cores: Sequence[int]) -> Layout:
     """A core for the proxies, one for the source, the others for the load.
@@ -23,14 +26,3 @@ def lay_out(cores: Sequence[int]) -> Layout:
     Of two cores the source shares one with the load; of one, all share it.
     """
     return Layout(proxy=cores[-1], source=cores[0], load=tuple(cores[1:-1]) or (cores[0],))
-
-
-@contextmanager
-def pinned(cores: Collection[int]) -> Iterator[None]:
-    """Run on `cores`, and start there what is started: threads count the cores they find."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
