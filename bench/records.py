@@ -71,6 +71,7 @@ class Schedule:
 class ErrorKind(StrEnum):
     """Why a request did not succeed, told apart because the remedies differ."""
 
+    CLIENT = "client"  # never sent: this machine has no open file or port left for it
     CONNECT = "connect"  # refused, unreachable, DNS
     DISCONNECT = "disconnect"  # the connection broke before the answer was complete
     TIMEOUT = "timeout"  # the trial's deadline passed; the client aborted it

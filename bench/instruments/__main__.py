@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from bench.cores import pinned
 from bench.environments.local.models import model_folder
 from bench.errors import UserError
 from bench.instruments.columns import METRICS, ONLY_INSTRUMENTS, remarks_of
@@ -22,7 +23,6 @@ from bench.sidebyside.choice import absences, choose
 from bench.sidebyside.command import Parser, exit_code, log_folder, whole_number
 from bench.sidebyside.figures import summarize
 from bench.sidebyside.machine import busy_percent, busy_remarks, machine_facts
-from bench.sidebyside.pinning import pinned
 from bench.sidebyside.record import record_of
 from bench.sidebyside.rounds import Round, run_rounds
 from bench.sidebyside.running import Servers

@@ -16,6 +16,7 @@ from bench.load.exchange import Failure
 from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
+from bench.openfiles import allow_connections, allow_connections_up_to
 from bench.records import ErrorKind, PlannedRequest, Schedule
 
 _REPORT_EVERY_S = 0.5
@@ -49,8 +50,10 @@ def run_load(
     the measuring loop and must return at once. `start` is called when everything is
     prepared, and gives the instant of time.monotonic() from which times count.
 
-    Raises UserError for a malformed URL; failures of a server are samples.
+    Raises UserError for a malformed URL, or a closed loop with more slots than this machine
+    lets one process have connections; failures of a server are samples.
     """
+    _make_room(load.schedule)
     drive = _Drive(load)
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(drive.run(start(), drain_timeout_s, on_progress or _silent))
@@ -80,6 +83,15 @@ async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> tuple[DriveR
 
 def _silent(_: Tally) -> None:
     """Report nothing."""
+
+
+def _make_room(schedule: Schedule) -> None:
+    """A connection for every stream that may be open at once."""
+    if schedule.concurrency is None:
+        # How many an open loop has at once is up to the server. Rarely all.
+        allow_connections_up_to(len(schedule.requests))
+    else:
+        allow_connections(schedule.concurrency)
 
 
 class _Drive:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from bench.cores import pinned
 from bench.errors import UserError
-from bench.openfiles import allow_open_files
+from bench.openfiles import allow_connections
 from bench.progress import Progress, make_progress
 from bench.proxies.columns import METRICS
 from bench.proxies.cores import lay_out
@@ -24,7 +25,6 @@ from bench.sidebyside.choice import absences, choose
 from bench.sidebyside.command import Parser, exit_code, log_folder, whole_number
 from bench.sidebyside.figures import summarize
 from bench.sidebyside.machine import busy_percent, busy_remarks, machine_facts
-from bench.sidebyside.pinning import pinned
 from bench.sidebyside.record import record_of
 from bench.sidebyside.rounds import run_rounds
 from bench.sidebyside.running import SOURCE
@@ -66,7 +66,7 @@ def compare(options: argparse.Namespace, output: Path) -> None:
     if not present:
         raise UserError("no proxy to measure: " + "; ".join(absences(absent)))
     # A proxy has two connections for each stream.
-    allow_open_files(2 * OPEN_STREAMS)
+    allow_connections(2 * OPEN_STREAMS)
     folder = log_folder(ROOT, "proxies")
     versions = {"wrk": first_line((str(wrk), "-v"), folder / "version.log")}
     versions |= {

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import httpx
 
+from bench.cores import pinned
 from bench.environments.local.ports import LOOPBACK, free_ports
 from bench.errors import UserError
 from bench.process import Guarded, last_lines
 from bench.sidebyside.answers import CHAT, chat_body
-from bench.sidebyside.pinning import pinned
 from bench.sidebyside.procfs import listening_group
 
 SOURCE = "source"

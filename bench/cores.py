@@ -1,4 +1,4 @@
-"""Programs on cores of their own."""
+"""Which cores a process runs on."""
 
 from __future__ import annotations
 
