@@ -81,7 +81,7 @@ def compare(options: argparse.Namespace, output: Path) -> None:
     figures = summarize(rounds, METRICS, OURS)
     record = record_of(ONLY_INSTRUMENTS, facts, versions, absent, rounds, figures)
     write_whole(output, strict_json(output, record))
-    remarks = (*busy_remarks(before, after), *absences(absent), *remarks_of(rounds))
+    remarks = (*busy_remarks(before, after), *absences(absent), *remarks_of(rounds, CHUNK_EVERY_MS))
     width = shutil.get_terminal_size((120, 24)).columns
     colour = sys.stdout.isatty()
     print(render(figures, METRICS, OURS, remarks, width=width, colour=colour), end="")
@@ -107,7 +107,7 @@ def _measure(
     return run_rounds(
         tools,
         options.rounds,
-        lambda tool: measure(tool, job, ROOT, CHUNK_EVERY_MS),
+        lambda tool: measure(tool, job, ROOT),
         make_progress(),
     )
 

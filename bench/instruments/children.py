@@ -59,3 +59,9 @@ def _rss_of_family(guard: int) -> int:
             with suppress(psutil.NoSuchProcess):
                 total += process.memory_info().rss
     return total
+
+
+def rss_at_most() -> int:
+    """The most memory that this process, or any one that it has waited for, ever had."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in whose) * 1024

@@ -29,8 +29,9 @@ class Measurement:
     part of it that system calls took. `start_cpu_s` is what the short run took in all:
     starting, the requests, the report. `rss_bytes` is the most that its processes had in
     the long run. `requests` and `lost` are counted by the source over both runs: streams
-    that were complete, and those that are missing. `stretch` is how long the long run's
-    streams took by how long the source takes for them: above 1 the program did not keep up.
+    that were complete, and those that are missing. `turn_s` is how long
+    a slot was empty in the long run between the source's last chunk and the next request:
+    reading that chunk late, and making a request.
     """
 
     chunk_cpu_s: float
@@ -39,7 +40,7 @@ class Measurement:
     rss_bytes: int
     requests: int
     lost: int
-    stretch: float
+    turn_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class _Run:
     streamed: Tally
 
 
-def measure(tool: Tool, job: Job, root: Path, every_ms: int) -> Measurement:
+def measure(tool: Tool, job: Job, root: Path) -> Measurement:
     """Run `tool` twice for `job`. Raises UserError if it fails or streams nothing more."""
     short = _run(tool, replace(job, chunks=SHORT_CHUNKS), root)
     long = _run(tool, job, root)
@@ -59,8 +60,6 @@ def measure(tool: Tool, job: Job, root: Path, every_ms: int) -> Measurement:
             f"{long.streamed.chunks} in its long one; see {job.folder}"
         )
     complete = short.streamed.complete + long.streamed.complete
-    in_turn = -(-job.requests // job.streams)
-    lasting_s = in_turn * (job.chunks - 1) * every_ms / 1000
     return Measurement(
         chunk_cpu_s=(long.cost.cpu_s - short.cost.cpu_s) / chunks,
         chunk_kernel_s=(long.cost.kernel_s - short.cost.kernel_s) / chunks,
@@ -68,8 +67,14 @@ def measure(tool: Tool, job: Job, root: Path, every_ms: int) -> Measurement:
         rss_bytes=long.cost.rss_bytes,
         requests=complete,
         lost=2 * job.requests - complete,
-        stretch=(long.streamed.last_s - long.streamed.first_s) / lasting_s,
+        turn_s=_turn_s(long.streamed, job.streams),
     )
+
+
+def _turn_s(streamed: Tally, streams: int) -> float:
+    """The time that slots were empty, by the requests that followed another."""
+    slots_s = streams * (streamed.last_s - streamed.first_s)
+    return (slots_s - streamed.open_s) / max(1, streamed.begun - streams)
 
 
 def _run(tool: Tool, job: Job, root: Path) -> _Run:

@@ -42,20 +42,20 @@ class Stream:
         self._every_ms = every_ms
         self._left = count
         self._last = last
-        tally.begin()
+        self._begun_s = tally.begin()
         transport.write(answers.STREAM_HEAD)
         self._step()
 
     def _step(self) -> None:
         if self._transport.is_closing():
-            self._tally.end(complete=False)
+            self._tally.end(self._begun_s, complete=False)
             return
         self._tally.chunks += 1
         if self._left is not None:
             self._left -= 1
             if not self._left:
                 self._transport.write(self._last)
-                self._tally.end(complete=True)
+                self._tally.end(self._begun_s, complete=True)
                 return
         self._transport.write(answers.CHUNK)
         self._wheel.after(self._every_ms, self._step)

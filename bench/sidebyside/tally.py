@@ -12,7 +12,7 @@ class Tally:
 
     Streams that were left early are `begun` only. `open_most` is the greatest number that
     were open at once. `first_s` is when the first one began and `last_s` when the last one
-    ended, of time.monotonic().
+    ended, of time.monotonic(); `open_s` is how long those that ended were open, in sum.
     """
 
     begun: int = 0
@@ -22,22 +22,28 @@ class Tally:
     open_most: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
+    open_s: float = 0.0
 
-    def begin(self) -> None:
+    def begin(self) -> float:
+        """A stream begins: when, which `end` wants to know."""
+        now_s = monotonic()
         if not self.begun:
-            self.first_s = monotonic()
+            self.first_s = now_s
         self.begun += 1
         self.open_now += 1
         self.open_most = max(self.open_most, self.open_now)
+        return now_s
 
-    def end(self, *, complete: bool) -> None:
+    def end(self, begun_s: float, *, complete: bool) -> None:
         self.open_now -= 1
         self.complete += complete
         self.last_s = monotonic()
+        self.open_s += self.last_s - begun_s
 
     def take(self) -> Tally:
         """What it says, after which it counts anew."""
         taken = replace(self)
         self.begun = self.complete = self.chunks = 0
+        self.open_s = 0.0
         self.open_most = self.open_now
         return taken
