@@ -30,11 +30,11 @@ def closed_load(url: str, *, streams: int, requests: int, chunks: int) -> Load:
 
 
 def ramp_load(url: str, *, streams: int, seconds: int, every_ms: int) -> Load:
-    """So many streams that begin within `seconds`, each lasting until all have begun."""
+    """So many streams that begin within `seconds`, each lasting half as long again."""
     schedule = plan_open_loop(
         seed=1,
         rates_rps={MODEL: streams / seconds},
-        workload=_workload(chunks=2 + round(1.25 * seconds * 1000 / every_ms)),
+        workload=_workload(chunks=2 + round(1.5 * seconds * 1000 / every_ms)),
         arrival=Constant(1.0),
         duration_s=float(seconds),
     )
