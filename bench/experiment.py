@@ -13,9 +13,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.analysis.carried import is_carried
 from bench.analysis.judge import judge
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
+from bench.course import Course, MirroredCourse, SearchCourse
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
@@ -23,17 +25,20 @@ from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
 from bench.load.processes import run_spread
 from bench.load.routes import bypassing, routes
-from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_replay
+from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.shards import processes_for
+from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.profile import Profile
 from bench.progress import Progress
 from bench.records import Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
-from bench.slots import BOTH, Slot, slots, trials_in
+from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.topology import Arm
 
+# In a search for the load, a trial lasts so many times as long as a request may take.
+TRIAL_PER_OBJECTIVE = 10.0
 # Between trials: what the last answers left to do in engines and balancers gets done.
 SETTLE_S = 0.2
 
@@ -61,6 +66,10 @@ class Question:
     facts: ScenarioFacts
     models: tuple[str, ...]
 
+    @property
+    def searches(self) -> bool:
+        return self.scenario.search is not None
+
     def __str__(self) -> str:
         return f"{self.scenario.name} {'+'.join(self.models)}"
 
@@ -83,6 +92,7 @@ class Experiment:
         found dead before the first trial; later, the trial that lost it is the last.
         """
         self._require_replicas()
+        self._require_long_trials(question)
         for role in roles:
             self._arm_urls(question, role)
         capacity = self.calibration.capacity(question.scenario.workload, question.models)
@@ -91,32 +101,45 @@ class Experiment:
         trials: list[Trial] = []
         with self.progress.step(str(question)) as step:
             started_s = time.monotonic()
-            for slot in slots(looks[-1], roles):
+            course = _course(question.scenario, looks[-1], roles)
+            looked_at = 0
+            for slot in course:
+                if course.blocks_done in looks and course.blocks_done > looked_at:
+                    looked_at = course.blocks_done
+                    if _decided(trials):
+                        break
                 elapsed_s = time.monotonic() - started_s
-                left = time_left(elapsed_s, len(trials), trials_in(looks[-1], roles))
+                left = time_left(elapsed_s, len(trials), max(course.trials, len(trials) + 1))
                 arm = self.plan.arms[slot.role].name
-                step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{left}")
+                load = f" at {question.scenario.load_at(slot):.0%}" if question.searches else ""
+                step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{load}{left}")
                 trials.append(self._trial(question, slot, capacity))
-                if trials[-1].dead_replicas or self._decided(trials, looks, roles):
+                if trials[-1].dead_replicas:
                     break
+                course.note(slot, carried=is_carried(trials[-1]))
         return tuple(trials)
+
+    def _require_long_trials(self, question: Question) -> None:
+        """A queue that grows without end has to be seen to grow within a trial."""
+        if question.scenario.search is None:
+            return
+        for model, slo in question.facts.slos.items():
+            limit_s = max(slo.ttft_s or 0.0, slo.e2e_s or 0.0)
+            if limit_s * TRIAL_PER_OBJECTIVE > self.plan.profile.trial_s:
+                raise UserError(
+                    f"{question}: a trial of {self.plan.profile.trial_s:g} s is too short to find "
+                    f"what is carried within {limit_s:g} s ({model}); give a longer --profile or "
+                    f"an objective of at most {self.plan.profile.trial_s / TRIAL_PER_OBJECTIVE:g} s"
+                )
 
     def _require_replicas(self) -> None:
         if dead := self.environment.dead_replicas():
             raise UserError(f"dead replica: {dead[0]}")
 
-    def _decided(
-        self, trials: Sequence[Trial], looks: tuple[int, ...], roles: tuple[Role, ...]
-    ) -> bool:
-        if len(trials) not in {trials_in(look, roles) for look in looks}:
-            return False
-        primary = judge(trials).primary
-        return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
-
     def _trial(self, question: Question, slot: Slot, capacity: Capacity) -> Trial:
         """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
         seed = slot.seed(self.plan.seed, str(question))
-        schedule = self._schedule(question, seed, capacity)
+        schedule = self._schedule(question, slot, seed, capacity)
         prompts = self.calibration.prompts(schedule, f"{question} {slot.block} {slot.position}")
         serving = self.calibration.serving(question.models)
         odd = singled_out(serving, slot.turn)
@@ -177,7 +200,7 @@ class Experiment:
         share = question.scenario.slowed
         return nullcontext() if share is None else self.environment.slowed(tuple(replicas), share)
 
-    def _schedule(self, question: Question, seed: int, capacity: Capacity) -> Schedule:
+    def _schedule(self, question: Question, slot: Slot, seed: int, capacity: Capacity) -> Schedule:
         arrival, workload = question.scenario.arrival, question.scenario.workload
         duration_s = self.plan.profile.trial_s
         if isinstance(arrival, ClosedLoop):
@@ -190,12 +213,11 @@ class Experiment:
                 duration_s=duration_s,
                 count=capacity.requests_for(duration_s, in_flight),
             )
-        rates_rps = dict.fromkeys(
-            question.models, arrival.load * capacity.rps / len(question.models)
-        )
-        if isinstance(arrival, Replay):
-            return plan_replay(
-                seed=seed, rates_rps=rates_rps, replay=arrival, duration_s=duration_s
+        rps = question.scenario.load_at(slot) * capacity.rps
+        rates_rps = dict.fromkeys(question.models, rps / len(question.models))
+        if isinstance(arrival, Replay | Mixture):
+            return plan_traffic(
+                seed=seed, rates_rps=rates_rps, traffic=arrival, duration_s=duration_s
             )
         return plan_open_loop(
             seed=seed,
@@ -214,6 +236,17 @@ def _with_pace(question: Question, capacity: Capacity) -> ScenarioFacts:
     rate_rps = arrival.load * capacity.rps / len(question.models)
     pace = f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast."
     return replace(facts, description=f"{facts.description} {pace}")
+
+
+def _course(scenario: Scenario, blocks: int, roles: tuple[Role, ...]) -> Course:
+    if scenario.search is None or isinstance(scenario.arrival, ClosedLoop):
+        return MirroredCourse(blocks, roles)
+    return SearchCourse(blocks, roles, scenario.search, scenario.arrival.load)
+
+
+def _decided(trials: Sequence[Trial]) -> bool:
+    primary = judge(trials).primary
+    return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:

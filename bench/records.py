@@ -41,7 +41,8 @@ class PlannedRequest:
 
     `at_s` is the intended arrival; in a closed loop it is 0.0 and the order counts.
     The prompt begins with its `prefixes`, one after the other; `prompt_tokens` includes
-    theirs. `prompt_seed` makes the rest of the text.
+    theirs. `prompt_seed` makes the rest of the text. `tenant` is whom it is sent for, empty
+    where nobody is told apart.
     """
 
     index: int
@@ -51,6 +52,7 @@ class PlannedRequest:
     output_tokens: int
     prompt_seed: int
     prefixes: tuple[Prefix, ...] = ()
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,13 @@ class ErrorKind(StrEnum):
     """Why a request did not succeed, told apart because the remedies differ."""
 
     CLIENT = "client"  # never sent: this machine has no open file or port left for it
-    CONNECT = "connect"  # refused, unreachable, DNS
+    RESOLVE = "resolve"  # the name has no address
+    CONNECT = "connect"  # refused, unreachable
     DISCONNECT = "disconnect"  # the connection broke before the answer was complete
     TIMEOUT = "timeout"  # the trial's deadline passed; the client aborted it
-    STATUS = "status"  # an HTTP status other than 200
+    RATE_LIMITED = "rate-limited"  # HTTP 429
+    UNAVAILABLE = "unavailable"  # HTTP 503
+    STATUS = "status"  # any other HTTP status than 200
     PROTOCOL = "protocol"  # not HTTP, not server-sent events, not JSON
     SERVER = "server"  # an error event inside the stream
     TRUNCATED = "truncated"  # the stream ended without a finish reason or [DONE]
@@ -107,6 +112,7 @@ class Sample:
     status: int | None
     error: ErrorKind | None
     detail: str | None
+    tenant: str = ""
 
     @property
     def ok(self) -> bool:
@@ -143,6 +149,11 @@ class Slo:
     attainment: float = 0.9
 
 
+def slo_key(model: str, tenant: str) -> str:
+    """Under which a mapping of objectives has those of a tenant's requests to a model."""
+    return f"{model}@{tenant}" if tenant else model
+
+
 class Expectation(StrEnum):
     """What a scenario expects of the treatment."""
 
@@ -155,9 +166,13 @@ class ScenarioFacts:
     """The part of a scenario that judging needs; stored with every trial.
 
     `metrics` are all that are reported, the primary one first. `slos` holds the
-    objectives of a request by the model it is sent to. `alpha` is the two-sided error
+    objectives of a request by the model it is sent to and, where there are `tenants`,
+    theirs by `slo_key`. `alpha` is the two-sided error
     rate of one look; `alpha_worse` the stricter one for "worse" when several comparisons
     of a run are gated for any of them being worse.
+
+    Where the load itself is searched for, trials of a block differ in it: by the factor
+    `search_step` or more. None where all trials offer the same.
     """
 
     name: str
@@ -168,6 +183,8 @@ class ScenarioFacts:
     alpha: float = 0.02
     alpha_worse: float = 0.02
     description: str = ""
+    search_step: float | None = None
+    tenants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +240,8 @@ class Comparison:
 
     `ratio` is treatment / control (geometric mean over blocks) with its confidence
     interval [`low`, `high`]; None where the data did not allow one. `control_value`
-    and `treatment_value` are medians over blocks of the per-block values.
+    and `treatment_value` are medians over blocks of the per-block values. `tenant` is set
+    where only that tenant's requests are compared.
     """
 
     scenario: str
@@ -243,6 +261,7 @@ class Comparison:
     alpha: float
     verdict: Verdict
     reasons: tuple[str, ...] = ()
+    tenant: str = ""
 
 
 class SloOutcome(StrEnum):
@@ -268,3 +287,4 @@ class SloResult:
     high: float | None
     outcome: SloOutcome
     slo: Slo
+    tenant: str = ""

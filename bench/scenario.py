@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.load.arrivals import ClosedLoop, OpenLoop
+from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.load.workload import Asks
 from bench.records import Expectation, ScenarioFacts, Slo
+from bench.search import Grid
+from bench.slots import Slot
 
 STANDARD_METRICS = (
     "scheduled_ttft_p50_s",
@@ -28,6 +31,9 @@ class Scenario:
     must show there. The offered load of `arrival` is relative to the capacity that
     is measured for `workload` on the machine at hand, with all replicas at full speed.
 
+    With `search`, the load is searched for: see `bench.search`. `arrival` has to be an open
+    loop then, and its load is where the search begins.
+
     The rest are conditions, the same for both arms. `balancers` of an arm stand side by
     side and get its requests in turn; they do not know of each other. `bypass` is the share
     of requests that go past the arm, straight to one replica; they load it and are in none
@@ -37,7 +43,7 @@ class Scenario:
 
     name: str
     description: str
-    arrival: OpenLoop | ClosedLoop | Replay
+    arrival: OpenLoop | ClosedLoop | Replay | Mixture
     workload: Asks
     primary: str
     expect: Expectation
@@ -45,6 +51,7 @@ class Scenario:
     balancers: int = 1
     bypass: float = 0.0
     slowed: float | None = None
+    search: Grid | None = None
 
     def __post_init__(self) -> None:
         if self.balancers < 1:
@@ -53,6 +60,19 @@ class Scenario:
             raise ValueError(f"bypass must be in [0, 1), got {self.bypass:g}")
         if self.slowed is not None and not 0.0 < self.slowed <= 1.0:
             raise ValueError(f"slowed must be in (0, 1], got {self.slowed:g}")
+        if self.search is not None and isinstance(self.arrival, ClosedLoop):
+            raise ValueError("a closed loop offers no load that could be searched for")
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Those that requests are sent for; empty where nobody is told apart."""
+        return self.arrival.names if isinstance(self.arrival, Mixture) else ()
+
+    def load_at(self, slot: Slot) -> float:
+        """What the trial offers, as a share of capacity; a closed loop's is 1."""
+        if self.search is not None and slot.level is not None:
+            return self.search.load(slot.level, slot.block)
+        return 1.0 if isinstance(self.arrival, ClosedLoop) else self.arrival.load
 
     def facts(self, slos: Mapping[str, Slo]) -> ScenarioFacts:
         """What judging needs to know, the primary metric first; `slos` by model."""
@@ -64,4 +84,6 @@ class Scenario:
             expect=self.expect,
             slos=slos,
             description=self.description,
+            search_step=self.search.step if self.search else None,
+            tenants=self.tenants,
         )

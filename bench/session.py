@@ -14,7 +14,7 @@ from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.experiment import Experiment, Plan, Question
 from bench.progress import Progress
-from bench.records import Role, Trial
+from bench.records import Role, Trial, slo_key
 from bench.scenario import Scenario
 from bench.slots import BOTH, CONTROL
 from bench.store import TrialStore
@@ -72,7 +72,12 @@ class Session:
             self._environment.stop()
 
     def _question(self, scenario: Scenario, models: tuple[str, ...]) -> Question:
-        slos = {model: self.config.slos.resolve(scenario.name, model) for model in models}
+        self.config.slos.check_tenants(scenario.name, scenario.tenants)
+        slos = {
+            slo_key(model, tenant): self.config.slos.resolve(scenario.name, model, tenant)
+            for model in models
+            for tenant in ("", *scenario.tenants)
+        }
         facts = replace(
             scenario.facts(slos),
             alpha=ALPHA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 _strict = with_config(ConfigDict(extra="forbid"))
+# Of a scenario's entry, what is no objective of its own.
+_PARTS = {"models", "tenants"}
 
 
 @_strict
@@ -34,6 +37,7 @@ class Objectives(TypedDict, total=False):
 @_strict
 class ScenarioObjectives(Objectives, total=False):
     models: dict[str, Objectives]
+    tenants: dict[str, Objectives]
 
 
 @_strict
@@ -49,15 +53,23 @@ class Slos:
     path: Path
     written: SloFile
 
-    def resolve(self, scenario: str, model: str) -> Slo:
-        """The objectives of a request to `model` in a scenario."""
+    def resolve(self, scenario: str, model: str, tenant: str = "") -> Slo:
+        """The objectives of a request to `model` in a scenario, of a tenant if it has any."""
         of_scenario = self.written.get("scenarios", {}).get(scenario, {})
         of_model = of_scenario.get("models", {}).get(model, {})
-        levels: list[Objectives] = [self.written.get("default", {}), of_scenario, of_model]
+        of_tenant = of_scenario.get("tenants", {}).get(tenant, {})
+        levels: list[Objectives] = [self.written.get("default", {}), of_scenario]
+        levels += [of_model, of_tenant]
         merged: dict[str, Any] = {}
         for level in levels:
-            merged |= {key: value for key, value in level.items() if key != "models"}
+            merged |= {key: value for key, value in level.items() if key not in _PARTS}
         return Slo(**merged)
+
+    def check_tenants(self, scenario: str, tenants: Collection[str]) -> None:
+        """Raise UserError for a tenant that the scenario does not have."""
+        for tenant in self.written.get("scenarios", {}).get(scenario, {}).get("tenants", {}):
+            place = f"scenarios.{scenario}.tenants.{tenant}"
+            _known(self.path, place, tenant, set(tenants) or {"none"})
 
     def check_names(self, scenarios: set[str], models: set[str]) -> None:
         """Raise UserError for an entry that no scenario or model will ever read."""

@@ -1,12 +1,10 @@
-"""The order of trials: which arm runs when, on which schedule."""
+"""A trial's place in a comparison, and the schedule that follows from it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.analysis.compare import order
 from bench.records import Role
 
 BOTH: tuple[Role, ...] = ("control", "treatment")
@@ -15,11 +13,12 @@ CONTROL: tuple[Role, ...] = ("control",)
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A trial's place: which arm runs, when."""
+    """A trial's place: which arm runs, when, and in a search at which level of load."""
 
     block: int
     position: int
     role: Role
+    level: int | None = None
 
     @property
     def turn(self) -> int:
@@ -35,19 +34,8 @@ class Slot:
 
         A block has two schedules, one for its first two trials and one for its last two;
         so each arm replays both. On one schedule alone, an arm's second trial would
-        repeat what its first has shown.
+        repeat what its first has shown. In a search it has one for each level.
         """
-        text = f"{run_seed} {question} {self.block} {self.position // 2}"
+        part = self.position // 2 if self.level is None else f"level {self.level}"
+        text = f"{run_seed} {question} {self.block} {part}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
-
-
-def slots(blocks: int, roles: tuple[Role, ...]) -> Iterator[Slot]:
-    """The trials of so many blocks in the order in which they run."""
-    for block in range(blocks):
-        for position, role in enumerate(order(block) if roles == BOTH else roles):
-            yield Slot(block, position, role)
-
-
-def trials_in(blocks: int, roles: tuple[Role, ...]) -> int:
-    """How many trials so many blocks have."""
-    return sum(1 for _ in slots(blocks, roles))

@@ -41,11 +41,15 @@ class ModelEntry:
 @_strict
 @dataclass(frozen=True, slots=True)
 class ArmEntry:
-    """An arm as written: a `policy` of this project's balancer, or a `command`."""
+    """An arm as written: a `policy` of this project's balancer, or a `command`.
+
+    `options` are further ones of the balancer with that policy.
+    """
 
     port: Port
     policy: str | None = None
     command: tuple[str, ...] | None = None
+    options: tuple[str, ...] = ()
 
 
 @_strict
@@ -95,6 +99,7 @@ class Arm:
     port: int
     policy: str | None
     command: tuple[str, ...] | None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +128,15 @@ def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
     for arm, entry_ in written.arms.items():
         if (entry_.policy is None) == (entry_.command is None):
             raise UserError(f"{path}: arms.{arm}: give either policy or command")
+        if entry_.options and entry_.policy is None:
+            raise UserError(f"{path}: arms.{arm}: options belong to a policy, not to a command")
     return Topology(
         models={
             name: Model(name, entry.architecture, entry.path, entry.counterpart, entry.replicas)
             for name, entry in written.models.items()
         },
         arms={
-            name: Arm(name, entry.port, entry.policy, entry.command)
+            name: Arm(name, entry.port, entry.policy, entry.command, entry.options)
             for name, entry in written.arms.items()
         },
         engine=written.engine,

@@ -56,6 +56,7 @@ class _Page:
     setup: str
     when: str
     tallies: tuple[Tally, ...]
+    headlines: tuple[str, ...]
     facts: Mapping[str, str]
     headings: tuple[str, ...]
     ratio_heading: str
@@ -103,6 +104,7 @@ def _page(run: Run) -> _Page:
         setup=run.setup,
         when=run.when,
         tallies=tallies(run.judgements),
+        headlines=tuple(filter(None, map(wording.headline, run.judgements))),
         facts=run.facts,
         headings=_headings(arms),
         ratio_heading=wording.ratio_heading(run.judgements),

@@ -44,8 +44,8 @@ def notes_of(judgement: Judgement) -> tuple[str, ...]:
     metrics: dict[str, list[str]] = {}
     for one in judgement.comparisons:
         for reason in one.reasons:
-            of_model = "" if one.models == judgement.models else f" of {', '.join(one.models)}"
-            metrics.setdefault(reason, []).append(wording.metric(one.metric) + of_model)
+            of_part = "" if _is_whole(one, judgement.models) else f" of {_names(one)}"
+            metrics.setdefault(reason, []).append(wording.metric(one.metric) + of_part)
     everywhere = len(judgement.comparisons)
     of_metrics = (
         f"{', '.join(names) if len(names) < everywhere else 'every metric'}: {reason}"
@@ -55,10 +55,10 @@ def notes_of(judgement: Judgement) -> tuple[str, ...]:
 
 
 def _comparison(comparison: Comparison, models: tuple[str, ...]) -> Row:
-    whole = comparison.models == models
+    whole = _is_whole(comparison, models)
     return Row(
-        # A part of the models stands below the metric of them all.
-        label=wording.metric(comparison.metric) if whole else _part(comparison.models),
+        # A part of the requests stands below the metric of them all.
+        label=wording.metric(comparison.metric) if whole else f"  of {_names(comparison)}",
         primary=comparison.primary,
         control=wording.quantity(comparison.control_value, comparison.unit),
         treatment=wording.quantity(comparison.treatment_value, comparison.unit),
@@ -101,7 +101,9 @@ def _attained(
     if gating is None or gating.outcome is SloOutcome.UNSET:
         return
     yield Row(
-        label="SLO attainment" if single else f"SLO, {gating.model}",
+        label=", ".join(filter(None, ("SLO", "" if single else gating.model, gating.tenant)))
+        if gating.tenant or not single
+        else "SLO attainment",
         primary=False,
         control=_attainment(control),
         treatment=_attainment(treatment),
@@ -110,8 +112,13 @@ def _attained(
     )
 
 
-def _part(models: tuple[str, ...]) -> str:
-    return f"  of {', '.join(models)}"
+def _is_whole(comparison: Comparison, models: tuple[str, ...]) -> bool:
+    return comparison.models == models and not comparison.tenant
+
+
+def _names(comparison: Comparison) -> str:
+    """Whose requests a part of them is."""
+    return comparison.tenant or ", ".join(comparison.models)
 
 
 def _attainment(result: SloResult | None) -> str:

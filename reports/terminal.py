@@ -100,6 +100,9 @@ def _remarks(judgements: Sequence[Judgement]) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column()
+    for judgement in judgements:
+        if headline := wording.headline(judgement):
+            grid.add_row("load", Text(headline))
     if any(one.comparisons for one in judgements):
         grid.add_row("*", Text("primary metric: the one whose verdict counts"))
     for objectives, names in _objectives(judgements).items():

@@ -135,9 +135,17 @@ def big_numbers(judgement: Judgement) -> tuple[tuple[str, str, str], ...]:
     control, treatment = arms_of([judgement]).headings
     name = wording.metric(primary.metric)
     middle, _, interval = wording.ratio(primary).partition(" [")
+    bounds = {
+        one.role: wording.bounds(one.low, one.high).strip()
+        for one in judgement.summaries
+        if one.metric == primary.metric
+    }
+    of_control, of_treatment = bounds.get("control", ""), bounds.get("treatment", "")
+    control_value = wording.quantity(primary.control_value, primary.unit)
+    treatment_value = wording.quantity(primary.treatment_value, primary.unit)
     return (
-        (f"{name}, {control}", wording.quantity(primary.control_value, primary.unit), ""),
-        (f"{name}, {treatment}", wording.quantity(primary.treatment_value, primary.unit), ""),
+        (f"{name}, {control}", control_value, of_control),
+        (f"{name}, {treatment}", treatment_value, of_treatment),
         (f"ratio, {primary.direction} is better", middle, f"[{interval}" if interval else ""),
         ("blocks", str(primary.blocks), ""),
     )

@@ -13,7 +13,11 @@ UNBOUNDED = "unbounded"
 
 _ABBREVIATIONS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "slo": "SLO"}
 _UNIT_SUFFIXES = {"s", "tps", "rps"}
-_TITLES = {"output_tps": "Output throughput", "throughput_rps": "Request throughput"}
+_TITLES = {
+    "output_tps": "Output throughput",
+    "throughput_rps": "Request throughput",
+    "carried_rps": "Load within the SLO",
+}
 
 
 def number(value: float) -> str:
@@ -69,6 +73,23 @@ def ratio(comparison: Comparison) -> str:
     return f"{middle} [{factor(comparison.low)}, {factor(comparison.high)}]"
 
 
+def bounds(low: float | None, high: float | None) -> str:
+    """` [21.0, 24.5]` to stand behind a value; empty where there is no interval."""
+    return "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
+
+
+def headline(judgement: Judgement) -> str:
+    """How much load the treatment carries beside the control; empty for any other question."""
+    primary = judgement.primary
+    if primary is None or primary.metric != "carried_rps" or primary.ratio is None:
+        return ""
+    models = ", ".join(judgement.models)
+    return (
+        f"{primary.treatment} carries {ratio(primary)} times the load of {primary.control} "
+        f"within the SLO ({models}, {confidence(primary)} interval): {primary.verdict}."
+    )
+
+
 def factor(value: float) -> str:
     if math.isinf(value):
         return UNBOUNDED
@@ -96,7 +117,10 @@ def attained(result: SloResult) -> str:
 
 
 def metric(name: str) -> str:
-    """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`."""
+    """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`, of a tenant if it names one."""
+    name, _, tenant = name.partition("@")
+    if tenant:
+        return f"{metric(name)} of {tenant}"
     if name in _TITLES:
         return _TITLES[name]
     words = name.split("_")

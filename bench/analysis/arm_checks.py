@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.bounds import ValidityBounds
-from bench.records import Sample, Trial
+from bench.records import ErrorKind, Sample, Trial
 
 
 def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str]:
@@ -27,6 +27,19 @@ def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str
         yield (
             f"{arm_name(trials)}: {len(unlike)} of {len(answered)} answers have other token"
             f" counts than asked, bound {100 * (1 - bounds.token_match):.1f} %; {_example(unlike)}"
+        )
+
+
+def failures(trials: Sequence[Trial]) -> Iterator[str]:
+    """A line on what failed, by kind with the first one's words; none where nothing did."""
+    samples = [sample for trial in trials for sample in trial.samples]
+    failed = [sample for sample in samples if sample.error is not None]
+    kinds = Counter(sample.error for sample in failed).most_common()
+    if kinds:
+        told = (f"{count} {kind}{_detail(failed, kind)}" for kind, count in kinds)
+        yield (
+            f"{arm_name(trials)}: {len(failed)} of {len(samples)} requests failed: "
+            f"{', '.join(told)}"
         )
 
 
@@ -54,8 +67,13 @@ def _as_asked(sample: Sample) -> bool:
 
 def _commonest(failed: Sequence[Sample]) -> str:
     kind, _ = Counter(sample.error for sample in failed).most_common(1)[0]
+    return f"{kind}{_detail(failed, kind)}"
+
+
+def _detail(failed: Sequence[Sample], kind: ErrorKind | None) -> str:
+    """What the first one of that kind said."""
     detail = next((s.detail for s in failed if s.error is kind and s.detail), None)
-    return f"{kind}" + (f" ({' '.join(detail.split())})" if detail else "")
+    return f" ({' '.join(detail.split())})" if detail else ""
 
 
 def _example(unlike: Sequence[Sample]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from bench.analysis.carried import carried_rps
 from bench.analysis.metrics import Metric
-from bench.records import Role, Trial
+from bench.records import Role, Sample, Trial
+
+ROLES: tuple[Role, Role] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,18 @@ class Block:
         return tuple(trial.role for trial in self.trials)
 
     @property
+    def searched(self) -> bool:
+        """Whether the load was searched for, so that the trials differ in it."""
+        return self.trials[0].scenario.search_step is not None
+
+    @property
     def complete(self) -> bool:
-        """Whether every trial of a comparison is there, in the order that was due."""
+        """Whether every trial of a comparison is there, in the order that was due.
+
+        A search has no order that could be due: it is complete once it has found the load.
+        """
+        if self.searched:
+            return all(carried_rps(self.of(role)) is not None for role in ROLES)
         positions = tuple(trial.position for trial in self.trials)
         return self.ran == order(self.index) and positions == (0, 1, 2, 3)
 
@@ -32,7 +45,19 @@ class Block:
 
     def to(self, model: str) -> Block:
         """The block with only the requests that were sent to `model`."""
-        return replace(self, trials=tuple(_sent_to(model, trial) for trial in self.trials))
+        return self._only(lambda sample: sample.model == model)
+
+    def of_tenant(self, tenant: str) -> Block:
+        """The block with only the requests that were sent for `tenant`."""
+        return self._only(lambda sample: sample.tenant == tenant)
+
+    def _only(self, kept: Callable[[Sample], bool]) -> Block:
+        return replace(
+            self,
+            trials=tuple(
+                replace(trial, samples=tuple(filter(kept, trial.samples))) for trial in self.trials
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +115,6 @@ def ratio_of(effect: float) -> float:
         return math.exp(effect)
     except OverflowError:
         return math.inf
-
-
-def _sent_to(model: str, trial: Trial) -> Trial:
-    return replace(trial, samples=tuple(one for one in trial.samples if one.model == model))
 
 
 def _block_effect(metric: Metric, block: Block) -> BlockEffect:

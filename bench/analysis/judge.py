@@ -5,13 +5,15 @@ The one way to judge: a live run and `bench compare` on stored trials give the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bench.analysis.arm_checks import starved_replicas
+from bench.analysis.arm_checks import failures, starved_replicas
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
+from bench.analysis.interval import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import Selection, select
@@ -42,7 +44,12 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         *chosen.broken,
         *invalid_reasons(chosen.judged, metrics[0], bounds),
     )
-    starved = (line for arm in arms(chosen.judged) for line in starved_replicas(arm))
+    noted = (
+        line
+        for arm in arms(chosen.judged)
+        for lines in (failures(arm), starved_replicas(arm))
+        for line in lines
+    )
     return Judgement(
         scenario=facts,
         models=first.models,
@@ -55,13 +62,15 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
             ratio_of(one.effect) for one in effects[metrics[0]] if one.effect is not None
         ),
         slos=tuple(
-            _slo(facts, model, role, arm, chosen.judged)
-            for role, arm in names.items()
+            _slo(facts, model, tenant, role, arm, chosen.judged)
+            # At the loads of a search, how many met their objectives is the question itself.
+            for role, arm in (names if facts.search_step is None else {}).items()
             for model in first.models
+            for tenant in facts.tenants or ("",)
         ),
         summaries=_summaries(names, effects, chosen.judged),
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *starved),
+        notes=(*chosen.notes, *noted),
     )
 
 
@@ -97,45 +106,64 @@ def _comparisons(
         yield conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
         if one.name == facts.primary and len(models) > 1:
             for model in models:
-                yield _of_model(model, facts, names, one, blocks, invalid)
+                sent = [block.to(model) for block in blocks]
+                yield _of_part(facts, (model,), names, one, sent, invalid)
+        if one.name == facts.primary and not one.tenant:
+            for tenant in facts.tenants:
+                sent = [block.of_tenant(tenant) for block in blocks]
+                part = _of_part(facts, models, names, one, sent, invalid)
+                yield replace(part, tenant=tenant)
 
 
-def _of_model(
-    model: str,
+def _of_part(
     facts: ScenarioFacts,
+    models: tuple[str, ...],
     names: Mapping[Role, str],
     primary: Metric,
-    blocks: Sequence[Block],
+    sent: Sequence[Block],
     invalid: tuple[str, ...],
 ) -> Comparison:
-    """The primary metric of one model's requests: shown beside the one that gates."""
-    sent = [block.to(model) for block in blocks]
+    """The primary metric of a part of the requests: shown beside the one that gates."""
     effects, unsure = block_effects(primary, sent), too_few(primary, sent)
-    found = conclude(facts, (model,), names, primary, effects, invalid=invalid, unsure=unsure)
+    found = conclude(facts, models, names, primary, effects, invalid=invalid, unsure=unsure)
     return replace(found, primary=False)
 
 
 def _slo(
-    facts: ScenarioFacts, model: str, role: Role, arm: str, blocks: Sequence[Block]
+    facts: ScenarioFacts, model: str, tenant: str, role: Role, arm: str, blocks: Sequence[Block]
 ) -> SloResult:
     attainment = metric("slo_attainment")
-    shares = [attainment.over(block.to(model).of(role)) for block in blocks]
+    sent = [block.to(model) for block in blocks]
+    if tenant:
+        sent = [block.of_tenant(tenant) for block in sent]
+    shares = [attainment.over(block.of(role)) for block in sent]
     known = [share for share in shares if share is not None]
-    return slo_result(facts, model, role, arm, known)
+    return slo_result(facts, model, role, arm, known, tenant)
 
 
 def _summaries(
     names: Mapping[Role, str], effects: Effects, blocks: Sequence[Block]
 ) -> tuple[Summary, ...]:
     return tuple(
-        Summary(
-            role=role,
-            arm=arm,
-            metric=one.name,
-            unit=one.unit,
-            value=median([block.of(role) for block in of_one]),
-            n=sum(one.n(block.of(role)) for block in blocks),
-        )
+        _summary(role, arm, one, [block.of(role) for block in of_one], blocks)
         for role, arm in names.items()
         for one, of_one in effects.items()
     )
+
+
+def _summary(
+    role: Role, arm: str, one: Metric, values: Sequence[float | None], blocks: Sequence[Block]
+) -> Summary:
+    summary = Summary(
+        role=role,
+        arm=arm,
+        metric=one.name,
+        unit=one.unit,
+        value=median(values),
+        n=sum(one.n(block.of(role)) for block in blocks),
+    )
+    logs = [math.log(value) for value in values if value]
+    interval = t_interval(logs, blocks[0].trials[0].scenario.alpha) if blocks else None
+    if one.across is None or interval is None:
+        return summary
+    return replace(summary, low=math.exp(interval.low), high=math.exp(interval.high))

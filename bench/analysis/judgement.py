@@ -9,7 +9,10 @@ from bench.records import Comparison, Role, ScenarioFacts, SloResult
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One metric of one arm: the median over blocks, and the values it rests on in all."""
+    """One metric of one arm: the median over blocks, and the values it rests on in all.
+
+    What the arm carries has an interval, that of the geometric mean: `low` and `high`.
+    """
 
     role: Role
     arm: str
@@ -17,6 +20,8 @@ class Summary:
     unit: str
     value: float | None
     n: int
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

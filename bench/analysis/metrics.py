@@ -6,10 +6,11 @@ import difflib
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.analysis import rates, timings
+from bench.analysis.carried import carried_rps
 from bench.analysis.percentile import minimum_n, percentile
 from bench.analysis.rates import Slos
 from bench.errors import UserError
@@ -26,7 +27,9 @@ class Metric:
 
     `function(samples, duration_s, slos by model)` gives it, None where the data defines none.
     `count` is the number of values it rests on; below `minimum_n` it is shown, not
-    judged. A `windowed` metric is a rate inside each trial's own offered window.
+    judged. A `windowed` metric is a rate inside each trial's own offered window. One that
+    is `across` trials compares them, in place of pooling their requests. With `tenant`, only
+    that tenant's requests count.
     """
 
     name: str
@@ -36,15 +39,36 @@ class Metric:
     count: Callable[[Sequence[Sample]], int] = len
     minimum_n: int = 1
     windowed: bool = False
+    across: Callable[[Sequence[Trial]], float | None] | None = None
+    tenant: str = ""
 
     def over(self, trials: Sequence[Trial]) -> float | None:
         """The metric of several trials of one arm and scenario, their requests pooled."""
         if not trials:
             return None
+        if self.across is not None:
+            return self.across(trials)
         if self.windowed:
             return self._mean_rate(trials)
         samples = tuple(itertools.chain.from_iterable(trial.samples for trial in trials))
         return self.function(samples, _total_s(trials), trials[0].scenario.slos)
+
+    def of_tenant(self, tenant: str) -> Metric:
+        """The same of that tenant's requests alone."""
+
+        def own(samples: Sequence[Sample]) -> list[Sample]:
+            return [sample for sample in samples if sample.tenant == tenant]
+
+        def function(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float | None:
+            return self.function(own(samples), duration_s, slos)
+
+        return replace(
+            self,
+            name=f"{self.name}@{tenant}",
+            tenant=tenant,
+            function=function,
+            count=lambda samples: self.count(own(samples)),
+        )
 
     def n(self, trials: Iterable[Trial]) -> int:
         """How many values `over` rests on."""
@@ -61,11 +85,15 @@ class Metric:
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name. Raises UserError, with the closest name, for none."""
+    """The metric of that name; `NAME@TENANT` is that of one tenant's requests.
+
+    Raises UserError, with the closest name, for none.
+    """
+    base, _, tenant = name.partition("@")
     try:
-        return METRICS[name]
+        return METRICS[base].of_tenant(tenant) if tenant else METRICS[base]
     except KeyError:
-        close = difflib.get_close_matches(name, METRICS, n=1)
+        close = difflib.get_close_matches(base, METRICS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(METRICS)}"
         raise UserError(f"unknown metric {name!r}; {hint}") from None
 
@@ -129,6 +157,16 @@ def _all() -> Iterator[Metric]:
     yield Metric("goodput_rps", "req/s", "higher", rates.goodput_rps, windowed=True)
     yield Metric("slo_attainment", "share", "higher", rates.slo_attainment)
     yield Metric("error_rate", "share", "lower", rates.error_rate)
+    yield Metric("fairness", "share", "higher", rates.fairness)
+    # Attainment is a share like a percentile, and as coarse where requests are few.
+    yield Metric(
+        name="carried_rps",
+        unit="req/s",
+        direction="higher",
+        function=rates.slo_attainment,
+        minimum_n=minimum_n(90),
+        across=carried_rps,
+    )
 
 
 METRICS: Mapping[str, Metric] = {one.name: one for one in _all()}

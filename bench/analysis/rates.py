@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from bench.analysis.timings import has_objective, meets
-from bench.records import Sample, Slo
+from bench.records import Sample, Slo, slo_key
 
 Slos = Mapping[str, Slo]
 
@@ -24,7 +24,7 @@ def goodput_rps(samples: Sequence[Sample], duration_s: float, slos: Slos) -> flo
     """Requests that met every objective, per second; None when no objective is set."""
     if not any(map(has_objective, slos.values())):
         return None
-    return _rate(samples, duration_s, lambda sample: meets(sample, slos[sample.model]))
+    return _rate(samples, duration_s, lambda sample: meets(sample, slo_of(sample, slos)))
 
 
 def output_tps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
@@ -44,7 +44,29 @@ def slo_attainment(samples: Sequence[Sample], _duration_s: float, slos: Slos) ->
     """Requests that met every objective / all attempted; None when none is set."""
     if not any(map(has_objective, slos.values())):
         return None
-    return _share(samples, lambda sample: meets(sample, slos[sample.model]))
+    return _share(samples, lambda sample: meets(sample, slo_of(sample, slos)))
+
+
+def fairness(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float | None:
+    """Jain's index of the tenants' attainments: 1 where all are alike, 1/n where one has all.
+
+    None without tenants, without objectives, or where nobody met any. Jain, Chiu and Hawe,
+    "A quantitative measure of fairness and discrimination" (1984).
+    """
+    by_tenant: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_tenant.setdefault(sample.tenant, []).append(sample)
+    if len(by_tenant) < 2:
+        return None
+    shares = [slo_attainment(own, duration_s, slos) for own in by_tenant.values()]
+    known = [share for share in shares if share is not None]
+    squares = sum(share**2 for share in known)
+    return sum(known) ** 2 / (len(known) * squares) if squares else None
+
+
+def slo_of(sample: Sample, slos: Slos) -> Slo:
+    """The objectives of a request: its tenant's where that has its own, else its model's."""
+    return slos.get(slo_key(sample.model, sample.tenant)) or slos[sample.model]
 
 
 def error_rate(samples: Sequence[Sample], _duration_s: float, _slos: Slos) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.compare import Block, order
+from bench.analysis.carried import attainment, carried_rps
+from bench.analysis.compare import ROLES, Block, order
 from bench.analysis.verdict import LOOKS, last_look
 
 
@@ -22,12 +23,13 @@ def select(blocks: Sequence[Block]) -> Selection:
     """Choose from blocks in order of their index.
 
     A run that stops in the middle of a block leaves it out. A block that is not whole
-    although later ones are, or that ran out of order, breaks the pairing.
+    although later ones are, or that ran out of order, breaks the pairing. So does one
+    whose search has found no load that an arm carries, or none that it does not.
     """
     complete = [block for block in blocks if block.complete]
     rest = [block for block in blocks if not block.complete]
     ended = complete[-1].index if complete else -1
-    stopped = [block for block in rest if block.index > ended and len(block.trials) < 4]
+    stopped = [block for block in rest if block.index > ended and _was_stopped(block)]
     look = last_look(len(complete)) or len(complete)
     present = {block.index for block in blocks}
     return Selection(
@@ -40,12 +42,30 @@ def select(blocks: Sequence[Block]) -> Selection:
     )
 
 
+def _was_stopped(block: Block) -> bool:
+    if block.searched:
+        return any(trial.cut_short or trial.dead_replicas for trial in block.trials)
+    return len(block.trials) < 4
+
+
 def _broken(block: Block) -> str:
+    if block.searched:
+        return f"block {block.index} found no load that separates: {_searched(block)}"
     ran, due = (" ".join(roles) for roles in (block.ran, order(block.index)))
     return f"block {block.index} is unbalanced: it ran {ran}; due was {due}"
 
 
+def _searched(block: Block) -> str:
+    """What an arm met and missed in a search that did not end."""
+    role = next(role for role in ROLES if carried_rps(block.of(role)) is None)
+    tried = sorted(block.of(role), key=lambda trial: trial.offered_rps or 0.0)
+    told = [f"{attainment(trial):.0%} at {trial.offered_rps or 0.0:.1f} req/s" for trial in tried]
+    return f"{tried[0].arm} attained {', '.join(told)}" if told else f"{role} was not measured"
+
+
 def _stopped(block: Block) -> str:
+    if block.searched:
+        return f"block {block.index} is left out: its search was stopped"
     return f"block {block.index} is left out: it has {len(block.trials)} of 4 trials"
 
 

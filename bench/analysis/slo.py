@@ -9,18 +9,23 @@ from collections.abc import Sequence
 
 from bench.analysis.interval import t_interval
 from bench.analysis.timings import has_objective
-from bench.records import Role, ScenarioFacts, SloOutcome, SloResult
+from bench.records import Role, ScenarioFacts, SloOutcome, SloResult, slo_key
 
 
 def slo_result(
-    facts: ScenarioFacts, model: str, role: Role, arm: str, shares: Sequence[float]
+    facts: ScenarioFacts,
+    model: str,
+    role: Role,
+    arm: str,
+    shares: Sequence[float],
+    tenant: str = "",
 ) -> SloResult:
     """Judge the attainment of an arm: `shares` is met / all attempted, one a block.
 
     MISSED and MET need the whole interval on their side of the target. A single block
     has no interval and decides nothing, except that no request met is always MISSED.
     """
-    slo = facts.slos[model]
+    slo = facts.slos[slo_key(model, tenant)]
     low, mean, high = _attained(shares, facts.alpha)
     return SloResult(
         scenario=facts.name,
@@ -35,6 +40,7 @@ def slo_result(
         if has_objective(slo)
         else SloOutcome.UNSET,
         slo=slo,
+        tenant=tenant,
     )
 
 

@@ -72,7 +72,7 @@ def _unsent_share(trial: Trial) -> float:
 
 def _never_tried(sample: Sample) -> bool:
     """Whether the client owes the request; a connection that failed is the system's fault."""
-    return sample.sent_s is None and sample.error is not ErrorKind.CONNECT
+    return sample.sent_s is None and sample.error not in {ErrorKind.CONNECT, ErrorKind.RESOLVE}
 
 
 def _ms(seconds: float) -> str:

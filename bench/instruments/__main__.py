@@ -46,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="python -m bench.instruments", description=__doc__, allow_abbrev=False)
     for option, default, what in (
         ("--rounds", 3, "rounds over all programs"),
-        ("--streams", 32, "streams open at once"),
-        ("--requests", 128, "streams in all, in each run"),
-        ("--chunks", 256, "events of a stream in the long run"),
+        ("--streams", 96, "streams open at once"),
+        ("--requests", 192, "streams in all, in each run"),
+        ("--chunks", 1024, "events of a stream in the long run"),
     ):
         top.add_argument(
             option, type=whole_number, default=default, metavar="N", help=f"{what} ({default})"

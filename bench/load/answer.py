@@ -16,6 +16,7 @@ _DETAIL_CHARACTERS = 200
 # Engines stream the reasoning of a model beside its answer; both are output.
 _CONTENT_KEYS = ("content", "reasoning_content", "reasoning")
 _HTTP_OK = 200
+_STATUS_KINDS = {429: ErrorKind.RATE_LIMITED, 503: ErrorKind.UNAVAILABLE}
 
 
 @dataclass(slots=True)
@@ -107,7 +108,8 @@ def _status_failure(exchange: Exchange) -> Failure:
     text = _text(exchange)
     with suppress(orjson.JSONDecodeError):  # not every server answers errors in JSON
         text = _message(orjson.loads(text)) or text
-    return Failure(ErrorKind.STATUS, _shorten(f"HTTP {exchange.status}: {text}"))
+    kind = _STATUS_KINDS.get(exchange.status or 0, ErrorKind.STATUS)
+    return Failure(kind, _shorten(f"HTTP {exchange.status}: {text}"))
 
 
 def _message(content: object) -> str | None:

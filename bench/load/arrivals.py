@@ -60,6 +60,52 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
+class Gamma:
+    """Gaps as by a gamma distribution: `burstiness` is its shape, the inverse of their CV².
+
+    At 1 it is `Poisson`; below, requests come in clumps, above, more evenly. The number of
+    arrivals is fixed, for the same reason as there.
+    """
+
+    load: float
+    burstiness: float
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load, burstiness=self.burstiness)
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        count = round(rate_rps * duration_s)
+        # One more gap than arrivals: the last one leads to the end. The window begins
+        # anywhere in that cycle, or the ends would have no clumps.
+        ends = np.cumsum(rng.gamma(self.burstiness, size=count + 1))
+        total = ends[-1] or 1.0  # all gaps may round to nothing
+        return _within(np.sort((ends[:-1] / total + rng.uniform()) % 1.0) * duration_s, duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """Arrivals as `Poisson`'s whose rate changes evenly over the trial, `load` on average.
+
+    It begins at `first` times the mean rate and ends at 2 - `first` times.
+    """
+
+    load: float
+    first: float
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load)
+        if not 0.0 <= self.first <= 2.0:
+            raise ValueError(f"first must be in [0, 2], got {self.first:g}")
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        drawn = np.sort(rng.uniform(size=round(rate_rps * duration_s)))
+        come = np.maximum(drawn, np.finfo(np.float64).tiny)
+        # At a share x of the time, come = first x + (1 - first) x² of the requests have come.
+        root = np.sqrt(self.first**2 + 4.0 * (1.0 - self.first) * come)
+        return _within(2.0 * come / (self.first + root) * duration_s, duration_s)
+
+
+@dataclass(frozen=True, slots=True)
 class OnOff:
     """Bursts: arrivals as `Poisson`'s whose rate alternates, beginning with the on-phase.
 
@@ -112,6 +158,11 @@ class ClosedLoop:
     def concurrency(self, replicas: int) -> int:
         """Requests in flight for so many replicas."""
         return self.per_replica * replicas
+
+
+def _within(times_s: Times, duration_s: float) -> Times:
+    """`times_s` below `duration_s`, up to which a product may round."""
+    return np.minimum(times_s, np.nextafter(duration_s, 0.0))
 
 
 def _require_positive(**values: float) -> None:

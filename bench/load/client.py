@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from urllib.parse import urlsplit
 
 import orjson
@@ -42,7 +43,6 @@ class Client:
             f"Host: {url.netloc.rpartition('@')[2]}\r\n"
             "Content-Type: application/json\r\n"
             "Accept: text/event-stream\r\n"
-            "Content-Length: "
         )
         self._idle: list[Connection] = []
 
@@ -64,7 +64,8 @@ class Client:
                 "temperature": 0,
             }
         )
-        return f"{self._head}{len(body)}\r\n\r\n".encode() + body
+        tenant = f"X-Tenant: {planned.tenant}\r\n" if planned.tenant else ""
+        return f"{self._head}{tenant}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     async def fetch(self, request: bytes, exchange: Exchange) -> None:
         """Send `request` and fill `exchange` until it has ended. Never raises for the server.
@@ -84,6 +85,10 @@ class Client:
             _, connection = await loop.create_connection(
                 Connection, self._host, self._port, ssl=self._tls or None
             )
+        except socket.gaierror as error:
+            why = f"{self._host} has no address: {error.strerror}"
+            exchange.failure = Failure(ErrorKind.RESOLVE, why)
+            return
         except OSError as error:
             kind = ErrorKind.CLIENT if error.errno in _OWN_LIMITS else ErrorKind.CONNECT
             exchange.failure = Failure(kind, str(error))

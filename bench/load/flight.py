@@ -45,4 +45,5 @@ class Flight:
             status=exchange.status,
             error=answer.failure.kind if answer.failure else None,
             detail=answer.failure.detail if answer.failure else None,
+            tenant=self.planned.tenant,
         )

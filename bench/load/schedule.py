@@ -7,12 +7,12 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from bench.errors import UserError
 from bench.load.arrivals import OpenLoop
-from bench.load.traces import Replay
 from bench.load.workload import Ask, Asks
 from bench.records import PlannedRequest, Schedule
 
@@ -42,16 +42,31 @@ def plan_open_loop(
     return _schedule(planned, duration_s, sum(rates_rps.values()), None)
 
 
-def plan_replay(
-    *, seed: int, rates_rps: Mapping[str, float], replay: Replay, duration_s: float
-) -> Schedule:
-    """A window of a trace for each model, at the rate in `rates_rps` on average over the trace.
+class Traffic(Protocol):
+    """When requests come and what they ask for, in one: neither is drawn without the other."""
 
-    `offered_rps` is what the windows offer. Raises UserError as `plan_open_loop` does.
+    @property
+    def load(self) -> float:
+        """Offered load as a share of measured capacity."""
+        ...
+
+    def stream(
+        self, rate_rps: float, duration_s: float, rng: np.random.Generator, /
+    ) -> Iterable[tuple[float, Ask]]:
+        """What comes in [0, duration_s) at `rate_rps` on average, and when."""
+        ...
+
+
+def plan_traffic(
+    *, seed: int, rates_rps: Mapping[str, float], traffic: Traffic, duration_s: float
+) -> Schedule:
+    """`traffic` for each model, at the rate in `rates_rps` on average.
+
+    `offered_rps` is what it happens to offer. Raises UserError as `plan_open_loop` does.
     """
 
-    def stream(rate_rps: float, rng: np.random.Generator) -> Iterator[tuple[float, Ask]]:
-        return replay.window(rate_rps, duration_s, rng)
+    def stream(rate_rps: float, rng: np.random.Generator) -> Iterable[tuple[float, Ask]]:
+        return traffic.stream(rate_rps, duration_s, rng)
 
     planned = _streams(seed, rates_rps, stream, duration_s)
     return _schedule(planned, duration_s, len(planned) / duration_s, None)
@@ -134,6 +149,7 @@ def _requests(model: str, asked: Iterable[tuple[float, Ask]]) -> Iterator[Planne
             ask.output_tokens,
             ask.prompt_seed,
             ask.prefixes,
+            ask.tenant,
         )
 
 
@@ -166,6 +182,7 @@ def _sha256(requests: Sequence[PlannedRequest], duration_s: float, concurrency: 
                 request.output_tokens,
                 request.prompt_seed,
                 *(part for one in request.prefixes for part in (one.tokens, one.seed)),
+                *([request.tenant] if request.tenant else []),
             ]
             for request in requests
         ],

@@ -20,7 +20,7 @@ from bench.records import Prefix
 Lengths = NDArray[np.int64]
 
 # Seeds that every reader of JSON keeps exact.
-_SEED_BOUND = 2**53
+SEED_BOUND = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Ask:
     output_tokens: int
     prompt_seed: int
     prefixes: tuple[Prefix, ...] = ()
+    tenant: str = ""
 
 
 class Asks(Protocol):
@@ -186,7 +187,7 @@ class Workload:
         columns = zip(
             self.prompt.sample(count, rng).tolist(),
             self.output.sample(count, rng).tolist(),
-            rng.integers(_SEED_BOUND, size=count).tolist(),
+            rng.integers(SEED_BOUND, size=count).tolist(),
             self.prefixes.sample(count, rng) if self.prefixes else [None] * count,
             strict=True,
         )

@@ -32,6 +32,7 @@ SAMPLES = pa.schema(
         ("status", pa.int64()),
         ("error", pa.string()),
         ("detail", pa.string()),
+        ("tenant", pa.string()),
     ]
 )
 BYPASSED = pa.field("bypassed", pa.bool_())

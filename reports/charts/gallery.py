@@ -6,8 +6,9 @@ from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
 from reports.case import Case, short_title
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks
+from reports.charts.load import load_curves
 from reports.charts.replicas import replicas
-from reports.charts.style import Picture
+from reports.charts.style import Chart, Picture
 from reports.charts.timeline import timeline
 
 
@@ -16,6 +17,9 @@ def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     if not case.trials:
         return ()
     caption = f"{short_title(case.judgement)} · {setup}"
+    if case.judgement.scenario.search_step is not None:
+        # Latencies of several loads together would be those of none.
+        return tuple(chart.picture() for chart in _of_search(case, caption))
     charts = [
         latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption),
         latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption),
@@ -25,3 +29,10 @@ def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     if case.judgement.effects:
         charts.insert(2, blocks(case.judgement, caption))
     return tuple(chart.picture() for chart in charts)
+
+
+def _of_search(case: Case, caption: str) -> list[Chart]:
+    charts = [load_curves(case, caption), replicas(case, caption)]
+    if case.judgement.effects:
+        charts.insert(1, blocks(case.judgement, caption))
+    return charts

@@ -8,7 +8,7 @@ import pytest
 from bench.analysis.compare import order
 from bench.analysis.judge import judge
 from bench.errors import UserError
-from bench.records import Role, Slo, SloOutcome, Trial, Verdict
+from bench.records import ErrorKind, Role, Slo, SloOutcome, Trial, Verdict
 from tests.bench.making import ARMS, FACTS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)
@@ -286,3 +286,18 @@ def test_all_numbers_of_a_judgement_are_finite_or_told() -> None:
             assert number is not None
             assert math.isfinite(number)
         assert (comparison.control, comparison.treatment) == tuple(ARMS.values())
+
+
+def test_what_failed_is_noted_by_kind_also_where_it_is_too_little_to_matter() -> None:
+    trials = paired(BASE, HALF)
+    samples = list(trials[1].samples)
+    limited = {"error": ErrorKind.RATE_LIMITED, "detail": "HTTP 429: queue full"}
+    for index, error in ((3, limited), (4, limited), (5, {"error": ErrorKind.RESOLVE})):
+        samples[index] = failed(index, **error)
+    trials[1] = replace(trials[1], samples=tuple(samples))
+    judgement = judge(trials)
+    total = sum(len(one.samples) for one in trials if one.role == "treatment")
+    assert judgement.notes == (
+        f"treatment managed: 3 of {total} requests failed: "
+        "2 rate-limited (HTTP 429: queue full), 1 resolve (out of luck)",
+    )

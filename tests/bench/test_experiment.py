@@ -6,34 +6,39 @@ from hypothesis import strategies as st
 
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Capacity, delivered_tps
+from bench.course import MirroredCourse
 from bench.experiment import time_left
 from bench.records import Replica, Role
-from bench.slots import BOTH, CONTROL, slots, trials_in
+from bench.slots import BOTH, CONTROL, Slot
 from tests.bench.making import answered
+
+
+def slots(blocks: int, roles: tuple[Role, ...] = BOTH) -> list[Slot]:
+    return list(MirroredCourse(blocks, roles))
 
 
 @given(st.integers(1, 12))
 def test_every_block_runs_each_arm_twice_in_mirrored_order(blocks: int) -> None:
     for block in range(blocks):
-        roles = [slot.role for slot in slots(blocks, BOTH) if slot.block == block]
+        roles = [slot.role for slot in slots(blocks) if slot.block == block]
         assert sorted(roles) == ["control", "control", "treatment", "treatment"]
         assert roles == roles[::-1]
 
 
 def test_consecutive_blocks_begin_with_different_arms() -> None:
-    first = [slot.role for slot in slots(4, BOTH) if slot.position == 0]
+    first = [slot.role for slot in slots(4) if slot.position == 0]
     assert first == ["control", "treatment", "control", "treatment"]
 
 
 def test_control_alone_takes_one_trial_a_block() -> None:
     assert [slot.role for slot in slots(4, CONTROL)] == ["control"] * 4
-    assert trials_in(4, CONTROL) == 4
+    assert MirroredCourse(4, CONTROL).trials == 4
 
 
 @given(st.integers(0, 2**31))
 def test_both_arms_of_a_block_replay_the_same_two_schedules(seed: int) -> None:
     def seeds(role: Role, block: int) -> list[int]:
-        trials = [slot for slot in slots(4, BOTH) if (slot.role, slot.block) == (role, block)]
+        trials = [slot for slot in slots(4) if (slot.role, slot.block) == (role, block)]
         return sorted(slot.seed(seed, "latency tiny-llama") for slot in trials)
 
     every = [seed for block in range(4) for seed in seeds("control", block)]
@@ -42,7 +47,7 @@ def test_both_arms_of_a_block_replay_the_same_two_schedules(seed: int) -> None:
 
 
 def test_schedules_differ_between_questions_and_runs() -> None:
-    slot = next(slots(1, BOTH))
+    slot = slots(1)[0]
     assert slot.seed(1, "a") == slot.seed(1, "a")
     assert len({slot.seed(1, "a"), slot.seed(1, "b"), slot.seed(2, "a")}) == 3
 
@@ -97,7 +102,7 @@ def test_one_replica_of_each_model_is_singled_out_and_each_has_its_turn(turn: in
 @pytest.mark.parametrize("block", range(4))
 def test_both_arms_meet_both_turns_of_a_block(block: int) -> None:
     turns = {
-        role: [slot.turn for slot in slots(4, BOTH) if (slot.role, slot.block) == (role, block)]
+        role: [slot.turn for slot in slots(4) if (slot.role, slot.block) == (role, block)]
         for role in BOTH
     }
     assert sorted(turns["control"]) == sorted(turns["treatment"]) == [block, block + 1]

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.instruments import __main__ as command
 from bench.instruments.__main__ import ROOT, compare, main, parser
 from bench.instruments.children import cost_of
 from bench.instruments.columns import METRICS, ONLY_INSTRUMENTS, remarks_of
 from bench.instruments.job import Job
 from bench.instruments.loads import closed_load, ramp_load, trial_of
 from bench.instruments.measurement import Measurement
-from bench.instruments.tools import OURS, known_tools
+from bench.instruments.tools import OURS, Tool, known_tools
 from bench.load.drive import run_load
 from bench.load.processes import run_spread
 from bench.sidebyside.asking import take_tally
@@ -39,7 +38,7 @@ CORE = min(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("tool", known_tools(ROOT), ids=lambda tool: tool.name)
-def test_every_program_is_given_the_same_work(tool: command.Tool, tmp_path: Path) -> None:
+def test_every_program_is_given_the_same_work(tool: Tool, tmp_path: Path) -> None:
     job = Job(18100, "synthetic", tmp_path, tmp_path, streams=77, requests=777, chunks=555)
     words = " ".join(tool.start(job))
     assert job.url in words

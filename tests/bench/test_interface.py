@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst"}
-FIRST_MODEL = {"two_balancers", "bypass", "slowed_replica", "shared_prefix"}
+EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
+FIRST_MODEL = {
+    "two_balancers",
+    "bypass",
+    "slowed_replica",
+    "shared_prefix",
+    "conversations",
+    "noisy_neighbour",
+    "recorded_traffic",
+}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +73,9 @@ def test_markers_and_models_combine() -> None:
         (["--env", "mars"], "unknown environment 'mars'; known: local"),
         (["--slo", "none.yaml"], "cannot read none.yaml"),
         (["--topology", "none.yaml"], "cannot read none.yaml"),
+        (["--traffic=none.csv"], "cannot read trace none.csv: No such file"),
+        (["--traffic=README.md"], "trace README.md has no known format: its first line is"),
+        (["--traffic-cut=5"], "--traffic-cut '5' is not FROM:TO in seconds"),
         (["-m", "latncy"], "unknown marker 'latncy' in -m; known: baseline, burst"),
     ],
 )

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.load.arrivals import ClosedLoop, Constant, OnOff, OpenLoop, Poisson
+from bench.load.arrivals import ClosedLoop, Constant, Gamma, OnOff, OpenLoop, Poisson, Ramp
 
 PROCESSES = st.one_of(
     st.just(Poisson(load=0.8)),
     st.just(Constant(load=0.8)),
+    st.builds(Gamma, st.just(0.8), st.floats(0.01, 100)),
+    st.builds(Ramp, st.just(0.8), st.floats(0, 2)),
     st.builds(
         lambda on_s, off_s, share: OnOff(0.8, on_s, off_s, ratio=1 + share * off_s / on_s),
         on_s=st.floats(0.1, 10),
@@ -43,6 +45,27 @@ def test_the_number_of_arrivals_keeps_to_the_mean_rate(
     # A Poisson count strays so far once in 1e9 runs; equal gaps stray by one.
     low, high = stats.poisson.interval(1 - 1e-9, expected)
     assert low - 1 <= count <= high + 1
+
+
+@pytest.mark.parametrize("burstiness", [0.25, 1.0, 4.0])
+def test_gamma_gaps_vary_as_their_burstiness_says(burstiness: float) -> None:
+    times = Gamma(0.8, burstiness).times(50.0, 400.0, np.random.default_rng(1))
+    gaps = stats.gamma(burstiness, scale=1 / (50 * burstiness))
+    assert stats.kstest(np.diff(times), gaps.cdf).pvalue > 0.01
+
+
+def test_clumps_lie_anywhere_in_a_trial() -> None:
+    process = Gamma(0.8, 0.25)
+    times = [process.times(10.0, 1.0, np.random.default_rng(seed)) for seed in range(2000)]
+    one_each = [np.random.default_rng(n).choice(found) for n, found in enumerate(times)]
+    assert stats.kstest(one_each, stats.uniform.cdf).pvalue > 0.01
+
+
+@given(st.floats(0, 2))
+def test_a_ramp_goes_from_its_first_rate_to_as_much_on_the_other_side(first: float) -> None:
+    times = Ramp(0.8, first).times(1000.0, 10.0, np.random.default_rng(1))
+    quarter = np.count_nonzero(times < 2.5) / 10_000
+    assert quarter == pytest.approx(0.25 * (first + (1 - first) * 0.25), abs=0.015)
 
 
 def test_poisson_gaps_are_exponential() -> None:
@@ -88,6 +111,12 @@ def test_a_cut_last_cycle_does_not_shift_the_mean() -> None:
 def test_an_impossible_burst_ratio_is_refused_with_the_range(ratio: float) -> None:
     with pytest.raises(ValueError, match=r"ratio must be in \(1, 4\]"):
         OnOff(load=0.8, on_s=1.0, off_s=3.0, ratio=ratio)
+
+
+@pytest.mark.parametrize("first", [-0.1, 2.1, float("nan")])
+def test_an_impossible_ramp_is_refused_with_the_range(first: float) -> None:
+    with pytest.raises(ValueError, match=r"first must be in \[0, 2\]"):
+        Ramp(load=0.8, first=first)
 
 
 @pytest.mark.parametrize("load", [0.0, -1.0, float("nan")])

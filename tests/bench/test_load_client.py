@@ -207,10 +207,17 @@ TOKEN = delta(content="x")
         (say(b"HTTP/1.1 200 O"), ErrorKind.DISCONNECT, None, "in the middle of"),
         (
             say(with_status(b"503 Busy", b'{"error": {"message": "no replica"}}')),
-            ErrorKind.STATUS,
+            ErrorKind.UNAVAILABLE,
             503,
             "HTTP 503: no replica",
         ),
+        (
+            say(with_status(b"429 Slow down", b'{"error": {"message": "queue full"}}')),
+            ErrorKind.RATE_LIMITED,
+            429,
+            "HTTP 429: queue full",
+        ),
+        (say(with_status(b"500 Oops", b"no")), ErrorKind.STATUS, 500, "HTTP 500: no"),
         (say(b"SSH-2.0-OpenSSH_9.2\r\n"), ErrorKind.PROTOCOL, None, "not HTTP"),
         (say(CHUNKED, b"zz\r\n"), ErrorKind.PROTOCOL, 200, "not HTTP"),
         (say(with_status(b"200 OK", b"welcome")), ErrorKind.PROTOCOL, 200, "content type none"),
@@ -238,8 +245,11 @@ def test_a_refused_connection_is_a_failure_to_connect_that_was_never_sent() -> N
     assert sample.sent_s is None
 
 
-def test_an_unknown_host_is_a_failure_to_connect() -> None:
-    assert fetch("http://no-such-host.invalid").error is ErrorKind.CONNECT
+def test_an_unknown_host_is_told_from_one_that_refuses() -> None:
+    sample = fetch("http://no-such-host.invalid")
+    assert sample.error is ErrorKind.RESOLVE
+    assert sample.detail is not None
+    assert sample.detail.startswith("no-such-host.invalid has no address: ")
 
 
 def test_what_came_before_a_time_out_is_kept() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.load.schedule import plan_replay
+from bench.load.schedule import plan_traffic
 from bench.load.traces import (
     Cut,
     Fit,
@@ -197,7 +197,7 @@ def even(count: int = 1000, gap_s: float = 2.0) -> Fit:
 
 @given(st.floats(2, 50), st.floats(2, 20), st.integers(0, 2**32))
 def test_a_window_has_the_trace_at_another_pace(rate: float, duration: float, seed: int) -> None:
-    window = list(Replay(even(), 0.7).window(rate, duration, np.random.default_rng(seed)))
+    window = list(Replay(even(), 0.7).stream(rate, duration, np.random.default_rng(seed)))
     times = [at for at, _ in window]
     assert all(0 <= at < duration for at in times)
     assert abs(len(window) - rate * duration) <= 2
@@ -210,7 +210,7 @@ def test_a_window_has_the_trace_at_another_pace(rate: float, duration: float, se
 def test_trials_replay_different_parts_and_arms_the_same() -> None:
     replay = Replay(even(), 0.7)
     plans = [
-        plan_replay(seed=seed, rates_rps={"m": 20.0, "n": 20.0}, replay=replay, duration_s=5)
+        plan_traffic(seed=seed, rates_rps={"m": 20.0, "n": 20.0}, traffic=replay, duration_s=5)
         for seed in (1, 1, 2)
     ]
     assert plans[0].sha256 == plans[1].sha256 != plans[2].sha256
@@ -224,7 +224,7 @@ def test_trials_replay_different_parts_and_arms_the_same() -> None:
 
 def test_a_trace_that_is_too_short_is_told() -> None:
     with pytest.raises(UserError, match=r"lasts 4.0 s at 5.0 req/s, a trial takes 5 s; give a lon"):
-        list(Replay(even(20), 0.7).window(5.0, 5.0, np.random.default_rng(1)))
+        list(Replay(even(20), 0.7).stream(5.0, 5.0, np.random.default_rng(1)))
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32))

@@ -189,3 +189,8 @@ def test_a_balancer_that_gets_ready_late_is_waited_for(balancers: Balancers, por
     late = ("sh", "-c", 'sleep 0.3; exec "$@"', "sh", sys.executable, "-c", FOREIGN, "{port}")
     (url,) = balancers.urls(Arm("theirs", port, None, (*late, models("a", "b"))), 1)
     assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 200
+
+
+def test_an_arms_options_follow_those_of_every_balancer() -> None:
+    arm = Arm("fair", 8088, "queue-aware", None, ("--max-in-flight", "5"))
+    assert balancer_command(arm, 8088, ["http://a:1"])[-2:] == ["--max-in-flight", "5"]

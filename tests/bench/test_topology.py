@@ -24,7 +24,7 @@ def test_shipped_file_serves_three_architectures_with_two_replicas_each() -> Non
 
 
 def test_every_policy_of_the_balancer_is_an_arm_on_the_policys_port() -> None:
-    arms = {arm.policy: arm.port for arm in load_topology().arms.values()}
+    arms = {arm.policy: arm.port for arm in load_topology().arms.values() if not arm.options}
     assert arms == {name: entry.default_port for name, entry in POLICIES.items()}
 
 
@@ -62,6 +62,10 @@ def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
         (ONE_MODEL.replace("llama}", "llama, replicas: 0}"), "models.m.replicas: .*seen 0"),
         (ONE_MODEL.replace("8080", "99999"), "arms.a.port: .*seen 99999"),
         (ONE_MODEL.replace("policy: round-robin, ", ""), "either policy or command"),
+        (
+            ONE_MODEL.replace("policy: round-robin", "command: [x], options: [-v]"),
+            "arms.a: options belong to a policy",
+        ),
         (ONE_MODEL + "modles: {}\n", "modles: Unexpected keyword"),
     ],
 )

@@ -59,7 +59,8 @@ def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]
         return [_fill(part, values) for part in arm.command]
     assert arm.policy is not None
     lb = [sys.executable, "-m", "lb", "--policy", arm.policy]
-    return [*lb, "--endpoints", values["{endpoints}"], "--port", values["{port}"]]
+    where = ["--endpoints", values["{endpoints}"], "--port", values["{port}"]]
+    return [*lb, *where, *arm.options]
 
 
 def why_not_ready(arm: Arm, answer: Any, replicas: Sequence[Replica]) -> str | None:

@@ -34,7 +34,7 @@ class Replay:
         """Seconds of a trial per second of the trace, at `rate_rps` on average."""
         return self.fit.trace.rate_rps / rate_rps
 
-    def window(
+    def stream(
         self, rate_rps: float, duration_s: float, rng: np.random.Generator
     ) -> Iterator[tuple[float, Ask]]:
         """What comes in [0, `duration_s`) of a trial, and when.

@@ -1,0 +1,105 @@
+"""The order of trials: which arm runs when, and where the load is searched for, at which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from bench.analysis.compare import order
+from bench.records import Role
+from bench.search import FIRST_STRIDE, Grid, next_level, next_start
+from bench.slots import BOTH, Slot
+
+# Trials of one arm in a block of a search, for an idea of how long it takes.
+_USUAL_TRIALS = 3
+
+
+class Course(Protocol):
+    """Hands out trials one by one, the next when what came of the last one is noted."""
+
+    @property
+    def blocks_done(self) -> int:
+        """Blocks that were complete before the trial that was handed out last."""
+        ...
+
+    @property
+    def trials(self) -> int:
+        """How many there are going to be, or an estimate."""
+        ...
+
+    def __iter__(self) -> Iterator[Slot]: ...
+
+    def note(self, slot: Slot, *, carried: bool) -> None:
+        """Whether the arm met its objectives in that trial."""
+        ...
+
+
+class MirroredCourse:
+    """ABBA, BAAB, ABBA, ... at one load; of one arm, a trial a block."""
+
+    def __init__(self, blocks: int, roles: tuple[Role, ...]) -> None:
+        self.blocks_done = 0
+        self._blocks = blocks
+        self._roles = roles
+
+    @property
+    def trials(self) -> int:
+        return sum(len(self._order(block)) for block in range(self._blocks))
+
+    def __iter__(self) -> Iterator[Slot]:
+        for block in range(self._blocks):
+            for position, role in enumerate(self._order(block)):
+                yield Slot(block, position, role)
+            self.blocks_done = block + 1
+
+    def note(self, slot: Slot, *, carried: bool) -> None:
+        """Nothing follows from it."""
+
+    def _order(self, block: int) -> tuple[Role, ...]:
+        return order(block) if self._roles == BOTH else self._roles
+
+
+class SearchCourse:
+    """In each block, the arms by turns, at whatever load each has to try next.
+
+    A search that finds no load that separates ends the course: there would be no ratio.
+    """
+
+    def __init__(self, blocks: int, roles: tuple[Role, ...], grid: Grid, load: float) -> None:
+        self.blocks_done = 0
+        self._blocks = blocks
+        self._roles = roles
+        self._grid = grid
+        self._start = dict.fromkeys(roles, grid.level(load))
+        # By role and level: whether it was carried in this block.
+        self._carried: dict[Role, dict[int, bool]] = {}
+
+    @property
+    def trials(self) -> int:
+        return self._blocks * len(self._roles) * _USUAL_TRIALS
+
+    def __iter__(self) -> Iterator[Slot]:
+        for block in range(self._blocks):
+            self._carried = {role: {} for role in self._roles}
+            for position, (role, level) in enumerate(self._turns(block)):
+                yield Slot(block, position, role, level)
+            if any(len(set(levels.values())) < 2 for levels in self._carried.values()):
+                return
+            self.blocks_done = block + 1
+            for role, levels in self._carried.items():
+                self._start[role] = next_start(levels, block)
+
+    def note(self, slot: Slot, *, carried: bool) -> None:
+        assert slot.level is not None
+        self._carried[slot.role][slot.level] = carried
+
+    def _turns(self, block: int) -> Iterator[tuple[Role, int]]:
+        stride = 1 if block else FIRST_STRIDE
+        first = dict.fromkeys(order(block))
+        waiting = [role for role in first if role in self._roles]
+        while waiting:
+            role = waiting.pop(0)
+            level = next_level(self._grid, self._carried[role], self._start[role], stride)
+            if level is not None:
+                yield role, level
+                waiting.append(role)

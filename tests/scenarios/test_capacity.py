@@ -1,0 +1,43 @@
+"""Capacity within the SLO: how much load each arm carries before requests miss it.
+
+The headline of a comparison. In each block the load of each arm goes up and down until it
+is known where the share of requests that meet their objectives falls to the target.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import Poisson
+from bench.load.workload import Fixed, LogNormal, Workload
+from bench.records import Expectation
+from bench.scenario import Scenario
+from bench.search import Grid
+from bench.session import Measure
+
+SCENARIO = Scenario(
+    name="capacity",
+    description=(
+        "The load is searched for at which attainment falls to the target; log-normal answer "
+        "lengths, Poisson arrivals."
+    ),
+    arrival=Poisson(load=0.75),
+    workload=Workload(prompt=Fixed(64), output=LogNormal(median=16, sigma=1.0, low=4, high=160)),
+    primary="carried_rps",
+    expect=Expectation.NOT_WORSE,
+    metrics=("carried_rps",),
+    search=Grid(step=1.1),
+)
+
+pytestmark = pytest.mark.capacity
+
+
+@pytest.mark.baseline
+def test_load_of_baseline_is_found(measure: Measure, model: str) -> None:
+    require_slo(measure(SCENARIO, model))
+
+
+@pytest.mark.managed
+def test_managed_carries_no_less_than_baseline(measure: Measure, model: str) -> None:
+    require_gates(measure(SCENARIO, model))

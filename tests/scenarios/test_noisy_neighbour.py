@@ -1,0 +1,54 @@
+"""A noisy neighbour: one tenant sends long requests in bursts, another short ones evenly.
+
+What the quiet one gets is the question. A balancer that lets everything through at once
+makes it wait behind the other's burst in the engine; one that holds back what an engine
+cannot run yet lets tenants take turns (`--arms managed,fair`).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.analysis.gates import require_gates, require_slo
+from bench.load.arrivals import OnOff, Poisson
+from bench.load.tenants import Mixture, Tenant
+from bench.load.workload import Fixed, Uniform, Workload
+from bench.records import Expectation
+from bench.scenario import STANDARD_METRICS, Scenario
+from bench.session import Measure
+
+TENANTS = Mixture(
+    (
+        Tenant("quiet", Poisson(load=0.4), Workload(prompt=Fixed(64), output=Fixed(8))),
+        Tenant(
+            "noisy",
+            OnOff(load=0.4, on_s=0.5, off_s=1.25, ratio=3.5),
+            Workload(prompt=Fixed(96), output=Uniform(16, 48)),
+        ),
+    )
+)
+
+SCENARIO = Scenario(
+    name="noisy-neighbour",
+    description=(
+        "Two tenants with as many requests, together at 80 % of capacity: a quiet one, and a "
+        "noisy one whose answers are four times as long and come in bursts."
+    ),
+    arrival=TENANTS,
+    workload=TENANTS,
+    primary="scheduled_ttft_p90_s@quiet",
+    expect=Expectation.NOT_WORSE,
+    metrics=("scheduled_ttft_p90_s@noisy", "fairness", *STANDARD_METRICS),
+)
+
+pytestmark = pytest.mark.noisy_neighbour
+
+
+@pytest.mark.baseline
+def test_baseline_meets_slo(measure: Measure, first_model: str) -> None:
+    require_slo(measure(SCENARIO, first_model))
+
+
+@pytest.mark.managed
+def test_managed_is_not_worse_than_baseline(measure: Measure, first_model: str) -> None:
+    require_gates(measure(SCENARIO, first_model))
