@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bench.load_source import Call, source
+
 ROOT = Path(__file__).parents[2]
 LIMITED = """
 import resource
@@ -49,3 +51,36 @@ def test_a_machine_that_allows_less_is_told_in_one_line() -> None:
 
 def test_as_many_as_the_machine_lets() -> None:
     assert limited(256, 2048, "allow_connections_up_to(5000)") == ["1548", "2048"]
+
+
+SENDING = """
+import collections, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+from bench.errors import UserError
+from bench.load.drive import run_load
+from tests.bench.load_source import closed, drive, opened
+for schedule in (opened([0.0] * 100, 0.5), closed(100, 100, 0.5)):
+    try:
+        result = drive(schedule, url=sys.argv[1], prompts=["a"] * 100, drain_timeout_s=1.0)
+        told = {(s.error, s.detail if s.error == "client" else "") for s in result.samples}
+        print(sorted(f"{error} {detail}" for error, detail in told))
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_what_this_machine_ran_out_of_is_the_clients_own_failure() -> None:
+    async def hang(call: Call) -> None:
+        await call.hang()
+
+    with source(hang) as served:
+        done = subprocess.run(
+            [sys.executable, "-c", SENDING, served.url],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    open_loop, closed_loop = done.stdout.splitlines()
+    assert open_loop == "['client [Errno 24] Too many open files', 'timeout ']"
+    assert closed_loop.startswith("100 connections at once need 600 open files, 60 are allowed")
