@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-lb calibrate test check report stop lock clean
+.PHONY: help bench bench-lb bench-load calibrate test check report stop lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per
 
 calibrate: $(VENV)/.stamp ## The load generator alone: how far its timings are off
 	$(BIN)/python -m bench.calibrate $(ARGS)
+
+bench-load: $(VENV)/.stamp ## Load generators alone, side by side: CPU per streamed chunk, memory
+	$(BIN)/python -m bench.instruments $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"

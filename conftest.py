@@ -96,6 +96,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave the engines running for the next run; `python -m bench env stop` ends them",
     )
     add(
+        "--load-processes",
+        default=default.load_processes,
+        metavar="N",
+        help="processes that share the load of a trial (default: auto, one until its answers "
+        "are too many for one)",
+    )
+    add(
         "--traffic",
         type=Path,
         default=default.traffic,

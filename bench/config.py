@@ -14,6 +14,7 @@ from bench.slo import DEFAULT_SLO, Slos, load_slos
 from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, Topology, load_topology
 
 ENVIRONMENTS = ("local",)
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Options:
     topology: Path = DEFAULT_TOPOLOGY
     seed: int = 1
     keep_env: bool = False
+    load_processes: str = AUTO
     traffic: Path | None = None
     traffic_cut: str = ":"
 
@@ -37,6 +39,7 @@ class Config:
     """The options, checked and resolved against the files they name.
 
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
+    `load_processes` is how many share the load, None for as many as that takes.
     `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models and
     logs, `results` what was measured.
     """
@@ -51,6 +54,7 @@ class Config:
     slos: Slos
     seed: int
     keep_env: bool
+    load_processes: int | None
     traffic: Fit | None
     cache: Path
     results: Path
@@ -77,10 +81,19 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         slos=load_slos(options.slo),
         seed=options.seed,
         keep_env=options.keep_env,
+        load_processes=_load_processes(options.load_processes),
         traffic=_traffic(options, topology),
         cache=root / ".cache",
         results=root / "results",
     )
+
+
+def _load_processes(text: str) -> int | None:
+    if text == AUTO:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--load-processes takes {AUTO} or a whole number from 1, seen {text!r}")
+    return int(text)
 
 
 def _traffic(options: Options, topology: Topology) -> Fit | None:

@@ -22,10 +22,12 @@ from bench.cpu import CpuWatch
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
-from bench.load.drive import Load, run_load
-from bench.load.outcome import Ending
+from bench.load.drive import Load
+from bench.load.outcome import DriveResult, Ending
+from bench.load.processes import run_spread
 from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
+from bench.load.shards import processes_for
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.profile import Profile
@@ -46,7 +48,8 @@ SETTLE_S = 0.2
 class Plan:
     """What holds for a whole run, fixed before the first request.
 
-    `accuracy` is the client's own, as it was found at the start.
+    `accuracy` is the client's own, as it was found at the start. `load_processes` share the
+    load of each trial, as many as suffice if None.
     """
 
     run_id: str
@@ -55,6 +58,7 @@ class Plan:
     profile: Profile
     provenance: Mapping[str, Any]
     accuracy: Accuracy
+    load_processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class Experiment:
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()):
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
-            result = run_load(load, drain_timeout_s=self.plan.profile.drain_s)
+            result = self._send(load)
             cpu = watch.stop()
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
@@ -187,6 +191,15 @@ class Experiment:
         if result.ending is Ending.INTERRUPTED:
             raise KeyboardInterrupt
         return trial
+
+    def _send(self, load: Load) -> DriveResult:
+        processes = self.plan.load_processes or processes_for(
+            load.schedule, len(os.sched_getaffinity(0))
+        )
+        result = run_spread(load, processes=processes, drain_timeout_s=self.plan.profile.drain_s)
+        for line in result.lost:
+            self.progress.note(line)
+        return result
 
     def _arm_urls(self, question: Question, role: Role) -> tuple[str, ...]:
         return self.environment.arm_urls(self.plan.arms[role], question.scenario.balancers)

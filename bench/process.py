@@ -42,6 +42,11 @@ class Guarded:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The process that guards the command, and is its parent."""
+        return self._guard.pid
+
     def poll(self) -> int | None:
         """Exit code, 128 + n after signal n; None while it runs."""
         return self._guard.poll()
@@ -53,10 +58,14 @@ class Guarded:
         except subprocess.TimeoutExpired:
             return None
 
-    def terminate(self) -> None:
-        """End it and all it started; returns when that is done. Safe to repeat."""
+    def ask_to_end(self) -> None:
+        """Let it get its SIGTERM, and do not wait. Safe to repeat."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
+
+    def terminate(self) -> None:
+        """End it and all it started; returns when that is done. Safe to repeat."""
+        self.ask_to_end()
         self._guard.wait()
 
 

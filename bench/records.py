@@ -73,6 +73,7 @@ class Schedule:
 class ErrorKind(StrEnum):
     """Why a request did not succeed, told apart because the remedies differ."""
 
+    CLIENT = "client"  # never sent: this machine has no open file or port left for it
     RESOLVE = "resolve"  # the name has no address
     CONNECT = "connect"  # refused, unreachable
     DISCONNECT = "disconnect"  # the connection broke before the answer was complete
@@ -149,7 +150,8 @@ class Instrument:
 
     `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th
     percentile. `loop_lag_p99_s`: lateness of a periodic timer on the event loop.
-    `cpu_share`: CPU seconds of the client per wall second.
+    `cpu_share`: CPU seconds of the client per wall second. Where several `processes` shared
+    the load these are the worst of them, and `total_cpu_share` is that of all together.
 
     `foreign_cpu_share` of the CPU time of all cores went to processes that are neither the
     bench's nor its engines' and balancers', `stolen_cpu_share` to other guests of the
@@ -162,6 +164,8 @@ class Instrument:
     foreign_cpu_share: float | None = None
     stolen_cpu_share: float | None = None
     accuracy: Accuracy | None = None
+    processes: int = 1
+    total_cpu_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,5 +128,13 @@ class Session:
             calibration=calibration,
             store=TrialStore(config.results),
             progress=self.progress,
-            plan=Plan(config.run_id, config.seed, arms, config.profile, provenance, accuracy),
+            plan=Plan(
+                config.run_id,
+                config.seed,
+                arms,
+                config.profile,
+                provenance,
+                accuracy,
+                config.load_processes,
+            ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from bench.load.exchange import Exchange, Failure
 from bench.records import ErrorKind, PlannedRequest
 
 _PATH = "/v1/chat/completions"
+# What this machine has run out of, which says nothing of the server: open files, ports.
+_OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
 
 
 class Client:
@@ -87,7 +90,8 @@ class Client:
             exchange.failure = Failure(ErrorKind.RESOLVE, why)
             return
         except OSError as error:
-            exchange.failure = Failure(ErrorKind.CONNECT, str(error))
+            kind = ErrorKind.CLIENT if error.errno in _OWN_LIMITS else ErrorKind.CONNECT
+            exchange.failure = Failure(kind, str(error))
             return
         await self._carry(connection, request, exchange)
 

@@ -16,6 +16,7 @@ from bench.load.exchange import Failure
 from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
+from bench.openfiles import allow_connections, allow_connections_up_to
 from bench.records import ErrorKind, PlannedRequest, Schedule
 
 _REPORT_EVERY_S = 0.5
@@ -33,7 +34,11 @@ class Load:
 
 
 def run_load(
-    load: Load, *, drain_timeout_s: float, on_progress: Report | None = None
+    load: Load,
+    *,
+    drain_timeout_s: float,
+    on_progress: Report | None = None,
+    start: Callable[[], float] = monotonic,
 ) -> DriveResult:
     """Send every request of `load`; return when all have ended.
 
@@ -42,13 +47,16 @@ def run_load(
     starts no more. What is unanswered `drain_timeout_s` after `duration_s` is
     aborted and counts as TIMEOUT. Connections are opened anew for each call, so
     that no trial inherits another's. `on_progress` is called twice a second by
-    the measuring loop and must return at once.
+    the measuring loop and must return at once. `start` is called when everything is
+    prepared, and gives the instant of time.monotonic() from which times count.
 
-    Raises UserError for a malformed URL; failures of a server are samples.
+    Raises UserError for a malformed URL, or a closed loop with more slots than this machine
+    lets one process have connections; failures of a server are samples.
     """
+    _make_room(load.schedule)
     drive = _Drive(load)
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(drive.run(drain_timeout_s, on_progress or _silent))
+        return runner.run(drive.run(start(), drain_timeout_s, on_progress or _silent))
 
 
 def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[DriveResult, ...]:
@@ -62,7 +70,8 @@ def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[Driv
 
 
 async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> tuple[DriveResult, ...]:
-    tasks = [asyncio.create_task(drive.run(drain_timeout_s, _silent)) for drive in drives]
+    start_s = monotonic()
+    tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s, _silent)) for drive in drives]
     try:
         await asyncio.wait(tasks)
     except asyncio.CancelledError:
@@ -76,6 +85,15 @@ def _silent(_: Tally) -> None:
     """Report nothing."""
 
 
+def _make_room(schedule: Schedule) -> None:
+    """A connection for every stream that may be open at once."""
+    if schedule.concurrency is None:
+        # How many an open loop has at once is up to the server. Rarely all.
+        allow_connections_up_to(len(schedule.requests))
+    else:
+        allow_connections(schedule.concurrency)
+
+
 class _Drive:
     """One run of one load; `run` is called once."""
 
@@ -83,23 +101,25 @@ class _Drive:
         self._schedule = load.schedule
         self._clients = {url: Client(url) for url in set(load.urls)}
         # By index: where a request goes and what is sent.
-        self._requests = [
-            (self._clients[url], self._clients[url].encode(planned, prompt))
+        self._requests = {
+            planned.index: (self._clients[url], self._clients[url].encode(planned, prompt))
             for planned, prompt, url in zip(
                 load.schedule.requests, load.prompts, load.urls, strict=True
             )
-        ]
+        }
         self._flights: list[Flight] = []
         self._start_s = 0.0
         self._ending = Ending.COMPLETE
 
-    async def run(self, drain_timeout_s: float, on_progress: Report) -> DriveResult:
+    async def run(self, start_s: float, drain_timeout_s: float, on_progress: Report) -> DriveResult:
         limit_s = self._schedule.duration_s + drain_timeout_s
+        self._start_s = start_s
         meter = Meter()
-        self._start_s = monotonic()
         try:
-            async with asyncio.timeout(limit_s), asyncio.TaskGroup() as tasks:
+            left_s = start_s + limit_s - monotonic()
+            async with asyncio.timeout(left_s), asyncio.TaskGroup() as tasks:
                 reporter = tasks.create_task(self._report(on_progress))
+                await _sleep_until(start_s)
                 await self._offer()
                 reporter.cancel()
         except TimeoutError:

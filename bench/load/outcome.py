@@ -13,6 +13,7 @@ class Ending(StrEnum):
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"  # Ctrl-C
+    LOST = "lost"  # a load process ended without its result
     RAN_DRY = "ran-dry"  # a closed loop used up its requests before its time
 
 
@@ -22,7 +23,8 @@ class DriveResult:
 
     `samples` are in the order of the schedule: one for every request of an open
     loop, else one for every request whose turn came. Requests that an interrupt
-    kept from being sent are not attempts and have none.
+    kept from being sent are not attempts and have none. Where several processes shared the
+    load, `lost` has a line for each whose samples are missing.
 
     An interrupt is not raised again: after keeping the samples, the caller of a
     drive that ended INTERRUPTED raises KeyboardInterrupt.
@@ -32,6 +34,7 @@ class DriveResult:
     instrument: Instrument
     elapsed_s: float
     ending: Ending
+    lost: tuple[str, ...] = ()
 
     @property
     def cut_short(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,10 @@ class Layout:
     proxy: int
     source: int
     load: tuple[int, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"proxy": self.proxy, "source": self.source, "load": list(self.load)}
 
 
 def lay_out(cores: Sequence[int]) -> Layout:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import UserError
-from bench.proxies.answers import AT_ONCE, CHUNKS, chat_body
-from bench.proxies.procfs import Usage, usage
-from bench.proxies.running import Target
 from bench.proxies.streams import while_streaming
 from bench.proxies.wrk import Load, Wrk
+from bench.sidebyside.answers import AT_ONCE, CHUNKS, chat_body
+from bench.sidebyside.procfs import Usage, usage
+from bench.sidebyside.running import Target
 
 CONNECTIONS = 64
 OPEN_STREAMS = 2000
@@ -49,6 +49,10 @@ class Measurement:
     open_streams: int
     rss_bytes: int | None
     errors: Mapping[str, int]
+
+
+Round = Mapping[str, Measurement]
+"""The measurements of one round by the server's name."""
 
 
 def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:

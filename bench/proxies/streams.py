@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar, cast
 
 import uvloop
 
-from bench.errors import UserError
-from bench.proxies.answers import SLOW, slow_body
+from bench.sidebyside.answers import SLOW, slow_body
 
 _T = TypeVar("_T")
 # Connections that are being opened at once: fewer than the backlog of any proxy.
 _OPENING = 32
 _PATIENCE_S = 20.0
-_OTHER_FILES = 500
-
-
-def allow_files(streams: int) -> None:
-    """Let this process, and what it starts, open two connections for each of `streams`.
-
-    Raises UserError when the machine's limit is lower.
-    """
-    needed = 2 * streams + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise UserError(
-            f"{streams} streams need {needed} open files, {hard} are allowed; raise ulimit -Hn"
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def while_streaming(port: int, count: int, look: Callable[[], _T]) -> tuple[int, _T]:

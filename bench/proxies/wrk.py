@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 
 from bench.errors import UserError
-from bench.proxies.answers import CHAT
-from bench.proxies.tool import output_of
+from bench.sidebyside.answers import CHAT
+from bench.sidebyside.tool import output_of
 
 # wrk's own summary rounds to three digits and changes units; this one does not.
 _SCRIPT = """\

@@ -8,9 +8,10 @@ import pytest
 
 from bench.errors import UserError
 from bench.proxies import __main__ as command
-from bench.proxies.__main__ import ROOT, choose, main
+from bench.proxies.__main__ import ROOT, main
 from bench.proxies.peers import Peer, known_peers
 from bench.proxies.site import Site
+from bench.sidebyside.choice import choose
 
 
 def peer(name: str, program: Path | None = None) -> Peer:

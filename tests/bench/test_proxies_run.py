@@ -13,12 +13,13 @@ import pytest
 
 from bench.errors import UserError
 from bench.proxies.__main__ import ROOT, compare, parser
+from bench.proxies.columns import METRICS
 from bench.proxies.cores import lay_out
 from bench.proxies.peers import Peer, known_peers
-from bench.proxies.running import Servers, Target
+from bench.proxies.running import Proxies
 from bench.proxies.streams import while_streaming
-from bench.proxies.summary import METRICS
-from bench.proxies.table import ONLY_PROXIES
+from bench.proxies.wording import ONLY_PROXIES
+from bench.sidebyside.running import Target
 
 LAYOUT = lay_out(sorted(os.sched_getaffinity(0)))
 PRESENT = [
@@ -40,7 +41,7 @@ def test_an_interrupt_leaves_no_server_behind(tmp_path: Path) -> None:
     started: list[Target] = []
 
     def interrupt() -> None:
-        with closing(Servers(ROOT, tmp_path, LAYOUT)) as servers:
+        with closing(Proxies(ROOT, tmp_path, LAYOUT)) as servers:
             started.append(servers.start_source())
             assert not ended(started[0])
             raise KeyboardInterrupt
@@ -51,7 +52,7 @@ def test_an_interrupt_leaves_no_server_behind(tmp_path: Path) -> None:
 
 
 def test_streams_are_held_open_while_one_looks(tmp_path: Path) -> None:
-    with closing(Servers(ROOT, tmp_path, LAYOUT)) as servers:
+    with closing(Proxies(ROOT, tmp_path, LAYOUT)) as servers:
         source = servers.start_source()
         assert while_streaming(source.port, 50, lambda: "seen") == (50, "seen")
 
@@ -61,7 +62,7 @@ def test_a_proxy_that_does_not_start_is_told_with_its_last_words(tmp_path: Path)
         return ["sh", "-c", "echo 'no such policy' >&2; exit 1"]
 
     broken = Peer("broken", Path("/bin/sh"), "", (), start)
-    with closing(Servers(ROOT, tmp_path, LAYOUT)) as servers:
+    with closing(Proxies(ROOT, tmp_path, LAYOUT)) as servers:
         servers.start_source()
         with pytest.raises(UserError, match=f"broken ended: no such policy; see {tmp_path}"):
             servers.start(broken)

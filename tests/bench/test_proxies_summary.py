@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.proxies.machine import busy_remarks
-from bench.proxies.measurement import OPEN_STREAMS, Measurement
-from bench.proxies.rounds import Round, alternate
-from bench.proxies.summary import summarize
-from bench.proxies.table import ONLY_PROXIES, absences, render
+from bench.proxies.columns import METRICS
+from bench.proxies.measurement import OPEN_STREAMS, Measurement, Round
+from bench.proxies.wording import ONLY_PROXIES, remarks_of
+from bench.sidebyside.choice import absences
+from bench.sidebyside.figures import Figures, summarize
+from bench.sidebyside.machine import busy_remarks
+from bench.sidebyside.rounds import alternate
+from bench.sidebyside.table import render
 
 PLAIN = Measurement(
     requests_per_s=10_000.0,
@@ -42,9 +45,13 @@ def cpu(*seconds: float) -> list[Measurement]:
     return [replace(PLAIN, request_cpu_s=one) for one in seconds]
 
 
+def figures_of(rounds: Sequence[Round]) -> Figures:
+    return summarize(rounds, METRICS, "nginx", incomparable={"source"})
+
+
 def shown(rounds: Sequence[Round], remarks: Sequence[str] = ()) -> str:
-    figures = summarize(rounds, "source", "nginx")
-    return render(figures, rounds, "nginx", remarks, width=80, colour=False)
+    lines = (*remarks, *remarks_of(rounds))
+    return render(figures_of(rounds), METRICS, "nginx", lines, width=80, colour=False)
 
 
 @given(st.lists(st.integers(), unique=True), st.integers(0, 5))
@@ -63,7 +70,7 @@ def test_rounds_alternate() -> None:
 
 def test_a_figure_is_the_median_with_its_range() -> None:
     rounds = rounds_of(source=[PLAIN] * 3, lb=cpu(90e-6, 300e-6, 100e-6))
-    figure = summarize(rounds, "source", "nginx")["lb"]["request_cpu_us"]
+    figure = figures_of(rounds)["lb"]["request_cpu_us"]
     assert (figure.median, figure.low, figure.high) == pytest.approx((100, 90, 300))
 
 
@@ -71,21 +78,21 @@ def test_a_ratio_is_that_of_the_medians() -> None:
     rounds = rounds_of(
         source=[PLAIN] * 3, lb=cpu(90e-6, 300e-6, 100e-6), nginx=cpu(25e-6, 20e-6, 9e-6)
     )
-    figures = summarize(rounds, "source", "nginx")
+    figures = figures_of(rounds)
     assert figures["lb"]["request_cpu_us"].ratio == pytest.approx(5.0)
     assert figures["nginx"]["request_cpu_us"].ratio == pytest.approx(1.0)
     assert figures["source"]["request_cpu_us"].ratio is None
 
 
 def test_without_the_reference_there_is_no_ratio() -> None:
-    figures = summarize(rounds_of(source=[PLAIN], lb=[PLAIN]), "source", "nginx")
+    figures = figures_of(rounds_of(source=[PLAIN], lb=[PLAIN]))
     assert all(figure.ratio is None for figure in figures["lb"].values())
 
 
 def test_added_latency_is_taken_within_a_round() -> None:
     source = [replace(PLAIN, lone_p50_s=one) for one in (100e-6, 500e-6, 100e-6)]
     lb = [replace(PLAIN, lone_p50_s=one) for one in (150e-6, 560e-6, 170e-6)]
-    figures = summarize(rounds_of(source=source, lb=lb), "source", "nginx")
+    figures = figures_of(rounds_of(source=source, lb=lb))
     figure = figures["lb"]["added_p50_us"]
     assert (figure.median, figure.low, figure.high) == pytest.approx((60, 50, 70))
     assert "added_p50_us" not in figures["source"]
@@ -95,7 +102,7 @@ def test_of_nothing_added_nothing_is_a_multiple() -> None:
     rounds = rounds_of(
         source=[PLAIN], lb=[replace(PLAIN, lone_p50_s=150e-6)], nginx=[replace(PLAIN)]
     )
-    assert summarize(rounds, "source", "nginx")["lb"]["added_p50_us"].ratio is None
+    assert figures_of(rounds)["lb"]["added_p50_us"].ratio is None
 
 
 def test_the_table_tells_figures_ranges_and_multiples() -> None:
@@ -131,7 +138,7 @@ def test_errors_are_told_with_their_kinds() -> None:
 def test_a_proxy_that_cannot_hold_the_streams_has_no_memory_figure() -> None:
     limited = replace(PLAIN, open_streams=1020, rss_bytes=None)
     rounds = rounds_of(source=[PLAIN], lb=[limited])
-    assert "rss_mib" not in summarize(rounds, "source", "nginx")["lb"]
+    assert "rss_mib" not in figures_of(rounds)["lb"]
     text = shown(rounds)
     assert f"lb: only 1,020 of {OPEN_STREAMS:,} streams could be held open" in text
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bench.errors import UserError
-from bench.proxies.answers import chat_body
 from bench.proxies.wrk import parse, script
+from bench.sidebyside.answers import chat_body
 
 # As wrk 4.1.0 prints it, with the line of the script at the end.
 OUTPUT = """\

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from bench.proxies.answers import CHAT, CHUNK_EVERY_MS, CHUNKS, SLOW, chat_body, slow_body
-from bench.proxies.source import Incoming
-from bench.proxies.wheel import Wheel
+from bench.sidebyside.answers import CHAT, CHUNK_EVERY_MS, CHUNKS, SLOW, chat_body, slow_body
+from bench.sidebyside.source import Incoming
+from bench.sidebyside.tally import Tally
+from bench.sidebyside.wheel import Wheel
 
 PATIENCE_S = 30.0
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,9 @@ async def served() -> AsyncIterator[int]:
     """The port of a source in this event loop."""
     loop = asyncio.get_running_loop()
     wheel = Wheel(loop)
-    server = await loop.create_server(lambda: Incoming(wheel), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Incoming(wheel, Tally(), CHUNK_EVERY_MS), "127.0.0.1", 0
+    )
     async with server, asyncio.timeout(PATIENCE_S):
         yield server.sockets[0].getsockname()[1]
 

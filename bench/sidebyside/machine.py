@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,19 @@ import psutil
 
 from bench.environments.local.facts import cpu_name
 from bench.provenance import git_commit
-from bench.proxies.cores import Layout
 
 _SAMPLE_S = 1.0
 _IDLE_PERCENT = 10.0
 
 
-def machine_facts(root: Path, layout: Layout) -> dict[str, Any]:
-    """Date, suite and machine, as JSON values."""
+def machine_facts(root: Path, cores: Mapping[str, Any]) -> dict[str, Any]:
+    """Date, suite and machine, as JSON values; `cores` tells which did what."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git_commit(root / ".git"),
         "cpu": cpu_name(Path("/proc/cpuinfo")),
         "kernel": platform.release(),
-        "cores": {"proxy": layout.proxy, "source": layout.source, "load": list(layout.load)},
+        "cores": dict(cores),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.proxies.procfs import Stat, listening_group, parse_stat, usage
+from bench.sidebyside.procfs import Stat, listening_group, parse_stat, usage
 
 # /proc/PID/stat of a kernel 6.18; name, group, user and system ticks, pages to fill in.
 STAT = (

@@ -10,7 +10,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.proxies.wheel import SLOTS, Wheel
+from bench.sidebyside.wheel import SLOTS, Wheel
 
 Delays = st.integers(1, SLOTS - 1)
 

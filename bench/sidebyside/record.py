@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.proxies.measurement import CONNECTIONS, OPEN_STREAMS
-from bench.proxies.rounds import Round
-from bench.proxies.summary import Figures
-from bench.proxies.table import ONLY_PROXIES
+from bench.sidebyside.figures import Figures
+from bench.sidebyside.rounds import Round
 
 
 def record_of(
+    note: str,
     facts: Mapping[str, Any],
     versions: Mapping[str, str],
     absent: Mapping[str, str],
-    rounds: Sequence[Round],
+    rounds: Sequence[Round[Any]],
     figures: Figures,
 ) -> dict[str, Any]:
-    """The whole run as JSON values; rounds in the order in which they were measured."""
+    """The whole run as JSON values; rounds in the order in which they were measured.
+
+    `rounds` hold dataclasses.
+    """
     return {
-        "note": ONLY_PROXIES,
-        "connections": CONNECTIONS,
-        "open_streams": OPEN_STREAMS,
+        "note": note,
         **facts,
         "versions": dict(versions),
         "absent": dict(absent),

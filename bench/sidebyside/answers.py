@@ -6,6 +6,7 @@ import orjson
 
 CHAT = "/v1/chat/completions"
 SLOW = "/v1/completions"
+TALLY = "/tally"
 MODEL = "synthetic"
 
 CHUNKS = 32
@@ -18,6 +19,13 @@ AT_ONCE = "Tell it all at once, please"
 
 _ANSWER_BYTES = 1024
 _JSON = b"application/json"
+_DONE = b"data: [DONE]\n\n"
+_EVENT = {
+    "id": "chatcmpl-synthetic",
+    "object": "chat.completion.chunk",
+    "created": 0,
+    "model": MODEL,
+}
 
 
 def whole(body: bytes, content_type: bytes = _JSON, status: bytes = b"200 OK") -> bytes:
@@ -59,14 +67,15 @@ def _completion(content: str) -> bytes:
 
 def _chunk(finish_reason: str | None) -> bytes:
     choice = {"index": 0, "delta": {"content": " word"}, "finish_reason": finish_reason}
-    event = {
-        "id": "chatcmpl-synthetic",
-        "object": "chat.completion.chunk",
-        "created": 0,
-        "model": MODEL,
-        "choices": [choice],
-    }
-    return b"data: " + orjson.dumps(event) + b"\n\n"
+    return b"data: " + orjson.dumps({**_EVENT, "choices": [choice]}) + b"\n\n"
+
+
+def last_with_usage(tokens: int) -> bytes:
+    """`LAST_CHUNK` for a stream of so many events whose client wants to know the usage."""
+    counts = {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": 8 + tokens}
+    event = {**_EVENT, "choices": [], "usage": counts}
+    told = b"data: " + orjson.dumps(event) + b"\n\n"
+    return _framed(_chunk("stop") + told + _DONE) + b"0\r\n\r\n"
 
 
 def _framed(data: bytes) -> bytes:
@@ -79,7 +88,7 @@ STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 CHUNK = _framed(_chunk(None))
-LAST_CHUNK = _framed(_chunk("stop") + b"data: [DONE]\n\n") + b"0\r\n\r\n"
+LAST_CHUNK = _framed(_chunk("stop") + _DONE) + b"0\r\n\r\n"
 BURST = STREAM_HEAD + CHUNK * (CHUNKS - 1) + LAST_CHUNK
 
 # What routers and balancers ask for before they send a request, as an engine answers it.

@@ -1,18 +1,27 @@
-"""Rounds over all servers, in an order that lets a drift of the machine cancel."""
+"""Rounds over all programs, in an order that lets a drift of the machine cancel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from bench.progress import Progress
-from bench.proxies.measurement import Measurement
-from bench.proxies.running import Target
+from bench.sidebyside.figures import M
 
 _T = TypeVar("_T")
 
-Round = Mapping[str, Measurement]
-"""The measurements of one round by the server's name."""
+Round = Mapping[str, M]
+"""What was measured in one round by the program's name."""
+
+
+class Named(Protocol):
+    """What can be measured."""
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 def alternate(items: Sequence[_T], rounds: int) -> list[Sequence[_T]]:
@@ -21,16 +30,16 @@ def alternate(items: Sequence[_T], rounds: int) -> list[Sequence[_T]]:
 
 
 def run_rounds(
-    targets: Sequence[Target],
+    targets: Sequence[N],
     rounds: int,
-    measure: Callable[[Target], Measurement],
+    measure: Callable[[N], M],
     progress: Progress,
-) -> list[Round]:
-    """Measure every target once a round."""
-    found: list[Round] = []
+) -> list[Round[M]]:
+    """Measure every target once a round; what was found by name, round by round."""
+    found: list[Round[M]] = []
     for number, order in enumerate(alternate(targets, rounds), start=1):
         with progress.step(f"round {number} of {rounds}") as step:
-            measured: dict[str, Measurement] = {}
+            measured: dict[str, M] = {}
             for target in order:
                 step.update(target.name)
                 measured[target.name] = measure(target)

@@ -1,0 +1,116 @@
+"""`python -m bench.instruments`: measure the load generators that are installed, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from bench.cores import pinned
+from bench.environments.local.models import model_folder
+from bench.errors import UserError
+from bench.instruments.columns import METRICS, ONLY_INSTRUMENTS, remarks_of
+from bench.instruments.job import Job
+from bench.instruments.measurement import Measurement, measure
+from bench.instruments.tools import OURS, Tool, known_tools
+from bench.progress import make_progress
+from bench.sidebyside.answers import MODEL
+from bench.sidebyside.choice import absences, choose
+from bench.sidebyside.command import Parser, exit_code, log_folder, whole_number
+from bench.sidebyside.figures import summarize
+from bench.sidebyside.machine import busy_percent, busy_remarks, machine_facts
+from bench.sidebyside.record import record_of
+from bench.sidebyside.rounds import Round, run_rounds
+from bench.sidebyside.running import Servers
+from bench.sidebyside.table import render
+from bench.sidebyside.tool import first_line
+from bench.store.files import strict_json, write_whole
+from bench.topology import Model
+
+ROOT = Path(__file__).parents[2]
+CHUNK_EVERY_MS = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; 2 after one line on stderr if that is not possible."""
+    output = ROOT / "results" / "bench-load.json"
+    return exit_code(lambda: compare(parser().parse_args(arguments), output))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    top = Parser(prog="python -m bench.instruments", description=__doc__, allow_abbrev=False)
+    for option, default, what in (
+        ("--rounds", 3, "rounds over all programs"),
+        ("--streams", 96, "streams open at once"),
+        ("--requests", 192, "streams in all, in each run"),
+        ("--chunks", 1024, "events of a stream in the long run"),
+    ):
+        top.add_argument(
+            option, type=whole_number, default=default, metavar="N", help=f"{what} ({default})"
+        )
+    top.add_argument("--only", metavar="A,B", help="programs to measure (default: all)")
+    return top
+
+
+def compare(options: argparse.Namespace, output: Path) -> None:
+    """Measure what is present, print the table, write the record to `output` (JSON).
+
+    Raises UserError for a program that is present and does not work.
+    """
+    chosen = choose(known_tools(ROOT), options.only)
+    absent = {tool.name: tool.install for tool in chosen if tool.python is None}
+    present = [tool for tool in chosen if tool.python is not None]
+    if not present:
+        raise UserError("no load generator to measure: " + "; ".join(absences(absent)))
+    folder = log_folder(ROOT, "instruments")
+    versions = {tool.name: first_line(tool.ask_version, folder / "version.log") for tool in present}
+    source, *others = sorted(os.sched_getaffinity(0))
+    cores = {"source": [source], "load": others or [source]}
+    work = {name: getattr(options, name) for name in ("streams", "requests", "chunks")}
+    facts = machine_facts(ROOT, cores) | work | {"chunk_every_ms": CHUNK_EVERY_MS}
+    before = busy_percent()
+    with pinned(cores["load"]), closing(Servers(ROOT, folder)) as servers:
+        rounds = _measure(servers, source, present, folder, options)
+    after = busy_percent()
+    facts["busy_percent"] = {"before": before, "after": after}
+    figures = summarize(rounds, METRICS, OURS)
+    record = record_of(ONLY_INSTRUMENTS, facts, versions, absent, rounds, figures)
+    write_whole(output, strict_json(output, record))
+    remarks = (*busy_remarks(before, after), *absences(absent), *remarks_of(rounds, CHUNK_EVERY_MS))
+    width = shutil.get_terminal_size((120, 24)).columns
+    colour = sys.stdout.isatty()
+    print(render(figures, METRICS, OURS, remarks, width=width, colour=colour), end="")
+
+
+def _measure(
+    servers: Servers,
+    core: int,
+    tools: Sequence[Tool],
+    folder: Path,
+    options: argparse.Namespace,
+) -> list[Round[Measurement]]:
+    source = servers.start_source(["127.0.0.1"], CHUNK_EVERY_MS, {core})
+    job = Job(
+        port=source.port,
+        model=MODEL,
+        tokenizer=model_folder(Model("tiny", "llama", None, None, 1), ROOT / ".cache"),
+        folder=folder,
+        streams=options.streams,
+        requests=options.requests,
+        chunks=options.chunks,
+    )
+    return run_rounds(
+        tools,
+        options.rounds,
+        lambda tool: measure(tool, job, ROOT),
+        make_progress(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

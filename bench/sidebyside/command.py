@@ -1,0 +1,49 @@
+"""What the commands that measure side by side have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from bench.errors import UserError
+
+_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are UserErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def whole_number(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do `work`: 0, or 2 after one line on stderr for a user's mistake, 130 after Ctrl-C."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def log_folder(root: Path, what: str) -> Path:
+    """A new folder for the logs of this run."""
+    folder = root / ".cache" / "logs" / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    return folder
