@@ -27,6 +27,7 @@ from bench.profile import Profile
 from bench.progress import Progress
 from bench.records import Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
+from bench.scraping import scraping
 from bench.slots import BOTH, Slot, slots, trials_in
 from bench.store import TrialStore
 from bench.topology import Arm
@@ -117,7 +118,7 @@ class Experiment:
         urls = routes(schedule, self._arm_urls(question, slot.role), past, odd)
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
-        with self._slowed(question, odd.values()):
+        with self._slowed(question, odd.values()), scraping(serving) as scraper:
             result = run_load(load, drain_timeout_s=self.plan.profile.drain_s)
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
@@ -138,6 +139,7 @@ class Experiment:
             replicas=serving,
             samples=own,
             bypassed=bypassed,
+            server=scraper.since(result.started_s),
             instrument=result.instrument,
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
