@@ -23,3 +23,6 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
     SloOutcome.UNDECIDED: "#96650b",
     SloOutcome.UNSET: "#59636e",
 }
+
+# Replicas in one chart, told apart also by colour-blind eyes; further ones are muted.
+REPLICAS = ("#0072b2", "#d55e00", "#009e73", "#b5518f", "#8a6d00", "#3f3f9e")

@@ -15,6 +15,7 @@ from bench.analysis.conclude import conclude, median
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import Selection, select
+from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
 from bench.errors import UserError
@@ -43,6 +44,8 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         *invalid_reasons(chosen.judged, metrics[0], bounds),
     )
     starved = (line for arm in arms(chosen.judged) for line in starved_replicas(arm))
+    servers = tuple(map(server_summary, arms(chosen.judged)))
+    unread = (line for one in servers for line in server_notes(one))
     return Judgement(
         scenario=facts,
         models=first.models,
@@ -60,8 +63,9 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
             for model in first.models
         ),
         summaries=_summaries(names, effects, chosen.judged),
+        servers=servers,
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *starved),
+        notes=(*chosen.notes, *starved, *unread),
     )
 
 

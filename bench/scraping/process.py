@@ -89,8 +89,7 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     ended = threading.Event()
     watches = {
-        name: Watch(model, url, order["period_s"], ended)
-        for name, model, url in order["replicas"]
+        name: Watch(model, url, order["period_s"], ended) for name, model, url in order["replicas"]
     }
     for watch in watches.values():
         watch.start()
