@@ -20,7 +20,7 @@ def held(
 ) -> Iterator[tuple[float, float]]:
     """The values of a gauge within [start_s, end_s], and for how many seconds each held."""
     ends_s = itertools.chain((one.at_s for one in readings[1:]), (math.inf,))
-    for reading, until_s in zip(readings, ends_s, strict=True):
+    for reading, until_s in zip(readings, ends_s, strict=False):
         value = field(reading)
         lasted_s = min(until_s, end_s) - max(reading.at_s, start_s)
         if value is not None and lasted_s > 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.records import Replica, ServerReading, ServerSeries
 
 PERIOD_S = 0.25
+TIMEOUT_S = 5.0
 ROOT = Path(__file__).parents[2]
 # -S: it needs the standard library only, and starts in a moment. -E: and no settings.
 COMMAND = (sys.executable, "-S", "-E", "-m", "bench.scraping.process")
@@ -63,14 +64,19 @@ class Scraper:
 
 
 @contextmanager
-def scraping(replicas: Sequence[Replica], period_s: float = PERIOD_S) -> Iterator[Scraper]:
+def scraping(
+    replicas: Sequence[Replica], period_s: float = PERIOD_S, timeout_s: float = TIMEOUT_S
+) -> Iterator[Scraper]:
     """Scrape /metrics of `replicas` every `period_s` seconds within the context.
 
-    Replicas whose metrics cannot be read do not keep anything from going on.
+    A replica whose metrics cannot be read is no error. One that does not answer holds up
+    the beginning for `timeout_s` seconds and the end for twice as long at most, and its
+    neighbours not at all.
     """
     scraper = Scraper(replicas)
     order = {
         "period_s": period_s,
+        "timeout_s": timeout_s,
         "replicas": [(one.name, one.model, one.url) for one in replicas],
     }
     with subprocess.Popen(
