@@ -24,5 +24,6 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
     SloOutcome.UNSET: "#59636e",
 }
 
-# Replicas in one chart, told apart also by colour-blind eyes; further ones are muted.
-REPLICAS = ("#0072b2", "#d55e00", "#009e73", "#b5518f", "#8a6d00", "#3f3f9e")
+# Replicas in one chart, told apart also by colour-blind eyes and from the arms; further ones
+# are muted.
+REPLICAS = ("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733")

@@ -61,7 +61,10 @@ def server_rows(judgement: Judgement) -> tuple[ServerRow, ...]:
     figures = {**{long: figure for (_, long), figure in FIGURES.items()}, **_COUNTS}
     first = next(iter(arms.values()))
     return (
-        *(_row(one.replica, arms, _of_replica(one)) for one in first.replicas),
+        *(
+            _row(f"{one.replica}: requests, mean queue", arms, _of_replica(one))
+            for one in first.replicas
+        ),
         *(_row(label, arms, figure) for label, figure in figures.items()),
         _row("Scrapes", arms, _scrapes),
     )
@@ -75,7 +78,7 @@ def _of_replica(replica: ReplicaLoad) -> Figure:
     def figure(summary: ServerSummary) -> str:
         share = wording.percent(summary.share(replica.replica))
         queue = wording.plain(summary.replica(replica.replica).waiting_mean)
-        return f"{share} of requests, queue {queue}"
+        return f"{share}, {queue}"
 
     return figure
 

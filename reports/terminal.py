@@ -84,9 +84,10 @@ def _table(judgements: Sequence[Judgement]) -> Table:
 def _server_table(judgements: Sequence[Judgement]) -> Table:
     """What replicas said of themselves: a row for each arm, under `scenario · models`."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    table.add_column("server's side", min_width=_LABELS)
+    # A little less room for labels, and all figures fit into 80 columns.
+    table.add_column("server's side", min_width=_LABELS - 2)
     for short, _ in FIGURES:
-        table.add_column(short, justify="right")
+        table.add_column(short.replace(" ", "\n"), justify="right", no_wrap=True)
     for judgement in judgements:
         arms = list(scraped_arms(judgement))
         if arms:

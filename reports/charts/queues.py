@@ -38,8 +38,12 @@ def queues(case: Case, caption: str) -> Chart:
     latencies, depths = axes[::2], axes[1::2]
     for track, latency, depth in zip(tracks, latencies, depths, strict=True):
         _draw(track, colours, latency, depth)
-    _share_heights(latencies, lowest=None)
-    _share_heights(depths, lowest=0.0)
+    _share_heights([one for one in latencies if one.get_yscale() == "log"])
+    _share_heights(depths)
+    for one in depths:
+        one.set_ylim(bottom=0.0)
+    for one in axes[:-1]:
+        one.tick_params(labelbottom=False)
     axes[-1].set_xlim(0, max(track.trial.elapsed_s for track in tracks))
     axes[-1].set_xlabel("seconds since the start of the trial")
     return chart
@@ -73,8 +77,10 @@ def _draw(track: Track, colours: dict[str, str], latency: Axes, depth: Axes) -> 
         times = [reading.at_s for reading in series.readings]
         levels = [_waiting(reading) for reading in series.readings]
         depth.step(times, levels, where="post", color=colour, linewidth=1.5)
-    seconds_axis(latency, "y")
-    latency.tick_params(labelbottom=False)
+    if any(sample.ok for sample in trial.samples):
+        seconds_axis(latency, "y")
+    else:
+        latency.set_yticks([])
     subtitle(latency, f"{track.name}: scheduled TTFT of each request, by the time it was due")
     subtitle(depth, f"{track.name}: requests waiting in each replica{_unread(trial)}")
     depth.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
@@ -94,9 +100,8 @@ def _unread(trial: Trial) -> str:
     return f" ({', '.join(unread)}: not readable)" if unread else ""
 
 
-def _share_heights(axes: Sequence[Axes], lowest: float | None) -> None:
+def _share_heights(axes: Sequence[Axes]) -> None:
     """The same vertical axis for all, wide enough for each."""
     limits = [one.get_ylim() for one in axes]
-    low = min(bottom for bottom, _ in limits) if lowest is None else lowest
     for one in axes:
-        one.set_ylim(low, max(top for _, top in limits))
+        one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
