@@ -34,6 +34,7 @@ from bench.profile import Profile
 from bench.progress import Progress
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
+from bench.scraping import scraping
 from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.topology import Arm
@@ -150,7 +151,7 @@ class Experiment:
         urls = routes(schedule, self._arm_urls(question, slot.role), past, odd)
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
-        with self._slowed(question, odd.values()):
+        with self._slowed(question, odd.values()), scraping(serving) as scraper:
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
             result = self._send(load)
             cpu = watch.stop()
@@ -173,6 +174,7 @@ class Experiment:
             replicas=serving,
             samples=own,
             bypassed=bypassed,
+            server=scraper.since(result.started_s),
             instrument=replace(
                 result.instrument,
                 foreign_cpu_share=cpu.foreign,

@@ -169,6 +169,42 @@ class Instrument:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerReading:
+    """What the /metrics of one replica said at one instant of a trial.
+
+    `due_s` is when it was to be asked, `at_s` when its answer came; both may lie before the
+    trial's start or after its end. What it did not say is None, and never 0; `error` tells
+    why it said nothing.
+
+    `running` and `waiting` are requests, `kv_cache_usage` a share in [0, 1]. The rest are
+    counters since the engine's start: `preemptions`, `finished` requests (aborted ones
+    included), tokens processed, and tokens looked up (`prefix_queries`) and found
+    (`prefix_hits`) in the prefix cache.
+    """
+
+    due_s: float
+    at_s: float
+    running: float | None = None
+    waiting: float | None = None
+    kv_cache_usage: float | None = None
+    preemptions: float | None = None
+    prefix_queries: float | None = None
+    prefix_hits: float | None = None
+    prompt_tokens: float | None = None
+    generation_tokens: float | None = None
+    finished: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeries:
+    """The readings of one replica through a trial, in the order in which they were due."""
+
+    replica: str
+    readings: tuple[ServerReading, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Slo:
     """Objectives of one request, and the share of requests that must meet them.
 
@@ -225,8 +261,9 @@ class Trial:
 
     `position` is the place in the block's order, from 0. `duration_s` is the offered
     window; `elapsed_s` includes the drain. `dead_replicas` names
-    engines that were found dead after the trial. `provenance` is free-form JSON: versions,
-    weights kind, CPU, options, commit.
+    engines that were found dead after the trial. `server` is what the replicas said of
+    themselves meanwhile. `provenance` is free-form JSON: versions, weights kind, CPU,
+    options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` went past it straight
     to a replica, as a condition under which the arm is measured: they must have been sent
@@ -251,6 +288,7 @@ class Trial:
     samples: tuple[Sample, ...]
     instrument: Instrument
     bypassed: tuple[Sample, ...] = ()
+    server: tuple[ServerSeries, ...] = ()
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from reports.charts.forest import forest
 from reports.charts.gallery import pictures_of
 from reports.charts.style import Picture
 from reports.rows import notes_of
+from reports.server import ServerRow, server_rows
 from reports.view import (
     Line,
     Objective,
@@ -47,6 +48,7 @@ class _CaseView:
     lines: tuple[Line, ...]
     invalid: tuple[str, ...]
     notes: tuple[str, ...]
+    server: tuple[ServerRow, ...]
     pictures: tuple[Picture, ...]
 
 
@@ -129,6 +131,7 @@ def _case_view(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) 
         lines=lines_of(judgement, arms),
         invalid=judgement.invalid_reasons,
         notes=notes_of(judgement),
+        server=server_rows(judgement),
         pictures=pictures,
     )
 

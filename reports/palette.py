@@ -23,3 +23,7 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
     SloOutcome.UNDECIDED: "#96650b",
     SloOutcome.UNSET: "#59636e",
 }
+
+# Replicas in one chart, told apart also by colour-blind eyes and from the arms; further ones
+# are muted.
+REPLICAS = ("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733")

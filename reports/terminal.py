@@ -15,6 +15,7 @@ from bench.records import SloOutcome, Verdict
 from reports import wording
 from reports.case import Arms, arms_of, short_title, title
 from reports.rows import Row, notes_of, rows_of
+from reports.server import FIGURES, scraped_arms
 
 _NARROWEST = 80
 # Room for the labels of metrics; titles are wrapped where the other columns need it.
@@ -47,6 +48,8 @@ def summary_text(judgements: Sequence[Judgement], *, width: int, colour: bool) -
     )
     if judgements:
         console.print(_table(judgements))
+        if any(any(scraped_arms(one)) for one in judgements):
+            console.print(_server_table(judgements))
         console.print(_remarks(judgements))
     else:
         console.print("nothing was measured")
@@ -75,6 +78,23 @@ def _table(judgements: Sequence[Judgement]) -> Table:
         for row in rows_of(judgement):
             table.add_row(*_cells(row, arms))
         table.add_row()
+    return table
+
+
+def _server_table(judgements: Sequence[Judgement]) -> Table:
+    """What replicas said of themselves: a row for each arm, under `scenario · models`."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
+    # A little less room for labels, and all figures fit into 80 columns.
+    table.add_column("server's side", min_width=_LABELS - 2)
+    for short, _ in FIGURES:
+        table.add_column(short.replace(" ", "\n"), justify="right", no_wrap=True)
+    for judgement in judgements:
+        arms = list(scraped_arms(judgement))
+        if arms:
+            table.add_row(Text(short_title(judgement), style="bold"))
+        for name, server in arms:
+            table.add_row(Text(f"  {name}"), *(Text(figure(server)) for figure in FIGURES.values()))
+    table.add_row()
     return table
 
 

@@ -45,6 +45,16 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{number(value)} {unit}"
 
 
+def plain(value: float | None) -> str:
+    """A value without a unit."""
+    return NO_DATA if value is None else number(value)
+
+
+def whole(value: float | None) -> str:
+    """A count: `12,345`."""
+    return NO_DATA if value is None else f"{value:,.0f}"
+
+
 def duration(seconds: float) -> str:
     # 0.9995 s would round to "1000 ms".
     if abs(seconds) < 0.9995:

@@ -17,6 +17,7 @@ from bench.analysis.interval import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import Selection, select
+from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
 from bench.analysis.trial_checks import unknown_readings
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
@@ -45,11 +46,15 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         *chosen.broken,
         *invalid_reasons(chosen.judged, metrics[0], bounds),
     )
+    servers = tuple(map(server_summary, arms(chosen.judged)))
     noted = (
-        line
-        for arm in arms(chosen.judged)
-        for lines in (failures(arm), starved_replicas(arm))
-        for line in lines
+        *(
+            line
+            for arm in arms(chosen.judged)
+            for lines in (failures(arm), starved_replicas(arm))
+            for line in lines
+        ),
+        *(line for one in servers for line in server_notes(one)),
     )
     return Judgement(
         scenario=facts,
@@ -70,6 +75,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
             for tenant in facts.tenants or ("",)
         ),
         summaries=_summaries(names, effects, chosen.judged),
+        servers=servers,
         invalid_reasons=invalid,
         notes=(*chosen.notes, *noted, *unknown_readings(trials)),
     )

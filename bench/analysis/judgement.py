@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.analysis.server import ServerSummary
+from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult
 
 
@@ -31,8 +33,8 @@ class Judgement:
     `control` and `treatment` are names of arms; None where that arm was not run, and
     then `comparisons` is empty. `comparisons` has the primary metric first: of all models
     together, then, of several, each on its own. `effects` are the primary metric's ratios
-    treatment / control, one for each judged block that has one. `slos` and `summaries`
-    have the control first. Any of `invalid_reasons` means that the
+    treatment / control, one for each judged block that has one. `slos`,
+    `summaries` and `servers` have the control first. Any of `invalid_reasons` means that the
     measurement cannot be trusted; `notes` is what else to know.
     """
 
@@ -46,6 +48,7 @@ class Judgement:
     effects: tuple[float, ...]
     slos: tuple[SloResult, ...]
     summaries: tuple[Summary, ...]
+    servers: tuple[ServerSummary, ...]
     invalid_reasons: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -57,3 +60,13 @@ class Judgement:
     def slos_of(self, role: Role) -> tuple[SloResult, ...]:
         """Attainment of the arm in that role, for each model; empty when it was not run."""
         return tuple(one for one in self.slos if one.role == role)
+
+    def server(self, role: Role) -> ServerSummary:
+        """How the arm in that role loaded its replicas. Raises UserError when it was not run."""
+        for one in self.servers:
+            if one.role == role:
+                return one
+        raise UserError(
+            f"nothing is known of the {role} of {self.scenario.name}: it was not run, or no"
+            " block of it is complete; measure it with -m managed"
+        )

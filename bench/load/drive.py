@@ -136,7 +136,7 @@ class _Drive:
             client.close()
         # Only now, when nothing is timed any more, is read what the answers say.
         samples = tuple(flight.sample(self._start_s) for flight in self._flights)
-        return DriveResult(samples, instrument, elapsed_s, self._ending)
+        return DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)
 
     async def _offer(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -21,6 +21,8 @@ class Ending(StrEnum):
 class DriveResult:
     """What was measured. `elapsed_s` is from the start to the last answer or abort.
 
+    `started_s` is the start on the clock of time.monotonic(), to which all other times count.
+
     `samples` are in the order of the schedule: one for every request of an open
     loop, else one for every request whose turn came. Requests that an interrupt
     kept from being sent are not attempts and have none. Where several processes shared the
@@ -32,6 +34,7 @@ class DriveResult:
 
     samples: tuple[Sample, ...]
     instrument: Instrument
+    started_s: float
     elapsed_s: float
     ending: Ending
     lost: tuple[str, ...] = ()

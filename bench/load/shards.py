@@ -57,6 +57,7 @@ def merge(parts: Sequence[DriveResult], lost: Sequence[str] = ()) -> DriveResult
     return DriveResult(
         samples=tuple(sorted(samples, key=lambda sample: sample.index)),
         instrument=_merge_instruments([part.instrument for part in parts]),
+        started_s=min(part.started_s for part in parts),
         elapsed_s=max(part.elapsed_s for part in parts),
         ending=next(ending for ending in _GRAVEST if ending in endings),
         lost=tuple(lost),

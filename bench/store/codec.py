@@ -1,4 +1,4 @@
-"""A trial as two files: facts as JSON, samples as a Parquet table."""
+"""A trial as files: facts as JSON, samples as a Parquet table, and one of server readings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from bench.records import Trial
+from bench.records import ServerReading, Trial
 
 FORMAT = 1
 
@@ -37,6 +37,14 @@ SAMPLES = pa.schema(
 )
 BYPASSED = pa.field("bypassed", pa.bool_())
 
+READINGS = pa.schema(
+    [
+        *((one.name, pa.float64()) for one in dataclasses.fields(ServerReading)[:-1]),
+        ("error", pa.string()),
+    ]
+)
+REPLICA = pa.field("replica", pa.string())
+
 
 def table_bytes(trial: Trial) -> bytes:
     """All samples as a Parquet file. Raises ValueError for text that is not Unicode."""
@@ -48,28 +56,60 @@ def table_bytes(trial: Trial) -> bytes:
     columns["bypassed"] = pa.array(
         [False] * len(trial.samples) + [True] * len(trial.bypassed), BYPASSED.type
     )
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=SAMPLES.append(BYPASSED)), sink, compression="zstd")
-    return sink.getvalue()
+    return _parquet(pa.table(columns, schema=SAMPLES.append(BYPASSED)))
 
 
-def facts(trial: Trial, table: bytes) -> dict[str, Any]:
-    """Everything but the samples, with the digest of their table."""
-    written = dataclasses.asdict(dataclasses.replace(trial, samples=(), bypassed=()))
-    del written["samples"], written["bypassed"]
-    return {"format": FORMAT, "samples_sha256": digest(table), **written}
+def server_bytes(trial: Trial) -> bytes:
+    """All server readings as a Parquet file, those of a replica one after the other."""
+    rows = [(one.replica, reading) for one in trial.server for reading in one.readings]
+    columns = {
+        field.name: pa.array([getattr(reading, field.name) for _, reading in rows], field.type)
+        for field in READINGS
+    }
+    columns["replica"] = pa.array([replica for replica, _ in rows], REPLICA.type)
+    return _parquet(pa.table(columns, schema=READINGS.append(REPLICA)))
+
+
+def facts(trial: Trial, table: bytes, server: bytes) -> dict[str, Any]:
+    """Everything but samples and readings, with the digests of their tables."""
+    bare = dataclasses.replace(trial, samples=(), bypassed=(), server=())
+    written = dataclasses.asdict(bare)
+    del written["samples"], written["bypassed"], written["server"]
+    digests = {"samples_sha256": digest(table), "server_sha256": digest(server)}
+    return {"format": FORMAT, **digests, **written}
 
 
 def digest(table: bytes) -> str:
     return hashlib.sha256(table).hexdigest()
 
 
-def trial(facts: dict[str, Any], table: bytes) -> Trial:
-    """The trial that was stored. Raises ValueError for facts or a table of another shape."""
+def trial(facts: dict[str, Any], table: bytes, server: bytes | None) -> Trial:
+    """The trial that was stored, `server` None before readings were.
+
+    Raises ValueError for facts or a table of another shape.
+    """
     samples: dict[bool, list[Any]] = {False: [], True: []}
     for row in pq.read_table(io.BytesIO(table)).to_pylist():
         # Trials stored before any request could bypass an arm lack the column.
         samples[row.pop("bypassed", False)].append(row)
     return TypeAdapter(Trial).validate_python(
-        facts | {"samples": samples[False], "bypassed": samples[True]}
+        facts
+        | {
+            "samples": samples[False],
+            "bypassed": samples[True],
+            "server": [] if server is None else _series(server),
+        }
     )
+
+
+def _series(server: bytes) -> list[dict[str, Any]]:
+    readings: dict[str, list[Any]] = {}
+    for row in pq.read_table(io.BytesIO(server)).to_pylist():
+        readings.setdefault(row.pop("replica"), []).append(row)
+    return [{"replica": name, "readings": rows} for name, rows in readings.items()]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

@@ -45,6 +45,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "comparisons": [_finite(dataclasses.asdict(one)) for one in judgement.comparisons],
         "slos": [_finite(dataclasses.asdict(one)) for one in judgement.slos],
         "summaries": [_finite(dataclasses.asdict(one)) for one in judgement.summaries],
+        "servers": [dataclasses.asdict(one) for one in judgement.servers],
     }
 
 

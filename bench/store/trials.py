@@ -2,8 +2,8 @@
 
     <root>/<arm>/<environment>/<run>/<scenario>/<model+model>/block-00-0-control.json
 
-and beside it the samples as `.parquet`. The samples are written first, so that a JSON
-file on disk means a complete trial.
+and beside it the samples as `.parquet` and what the servers said as `.server.parquet`. Both
+are written first, so that a JSON file on disk means a complete trial.
 """
 
 from __future__ import annotations
@@ -38,23 +38,24 @@ class TrialStore:
         """
         path = self._folder(trial) / f"block-{trial.block:02}-{trial.position}-{trial.role}.json"
         try:
-            table = codec.table_bytes(trial)
+            table, server = codec.table_bytes(trial), codec.server_bytes(trial)
         except ValueError as error:
             raise UserError(f"cannot write samples of {path}: {error}") from error
-        facts = strict_json(path, codec.facts(trial, table))
+        facts = strict_json(path, codec.facts(trial, table, server))
         write_whole(path.with_suffix(".parquet"), table)
+        write_whole(path.with_suffix(".server.parquet"), server)
         write_whole(path, facts)
         return path
 
     def load(self, path: Path) -> Trial:
         """Read one trial by its JSON file. Raises UserError for a damaged or foreign file."""
         facts = _facts(path)
-        samples = path.with_suffix(".parquet")
-        table = _read(samples)
-        if codec.digest(table) != facts.get("samples_sha256"):
-            raise UserError(f"{samples} is damaged: it is not the file that {path.name} names")
+        table = _table(path.with_suffix(".parquet"), path, facts.get("samples_sha256"))
+        # Trials stored before servers were scraped name no such file.
+        sha256 = facts.get("server_sha256")
+        server = _table(path.with_suffix(".server.parquet"), path, sha256) if sha256 else None
         try:
-            return codec.trial(facts, table)
+            return codec.trial(facts, table, server)
         except (ValueError, pa.ArrowException) as error:
             raise UserError(f"{path} does not hold a trial: {_first_line(error)}") from error
 
@@ -103,6 +104,14 @@ def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...]], li
     for trial in trials:
         groups.setdefault((trial.scenario.name, trial.models), []).append(trial)
     return groups
+
+
+def _table(path: Path, trial: Path, sha256: object) -> bytes:
+    """A table that the trial's JSON file names by its digest."""
+    table = _read(path)
+    if codec.digest(table) != sha256:
+        raise UserError(f"{path} is damaged: it is not the file that {trial.name} names")
+    return table
 
 
 def _facts(path: Path) -> dict[str, object]:

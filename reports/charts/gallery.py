@@ -7,6 +7,7 @@ from reports.case import Case, short_title
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks
 from reports.charts.load import load_curves
+from reports.charts.queues import has_queues, queues
 from reports.charts.replicas import replicas
 from reports.charts.style import Chart, Picture
 from reports.charts.timeline import timeline
@@ -28,6 +29,8 @@ def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     ]
     if case.judgement.effects:
         charts.insert(2, blocks(case.judgement, caption))
+    if has_queues(case):
+        charts.append(queues(case, caption))
     return tuple(chart.picture() for chart in charts)
 
 

@@ -40,6 +40,26 @@ def series_of(case: Case) -> list[Series]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One trial of an arm, to be drawn over time."""
+
+    name: str
+    colour: str
+    trial: Trial
+
+
+def typical_tracks(case: Case) -> tuple[int | None, list[Track]]:
+    """The block whose effect is the middle one, and the first trial of each arm in it."""
+    block = typical_block(case.trials, case.judgement.effects)
+    tracks = []
+    for arm in series_of(case):
+        if trials := [trial for trial in arm.trials if trial.block == block]:
+            first = min(trials, key=lambda trial: trial.position)
+            tracks.append(Track(arm.name, arm.colour, first))
+    return block, tracks
+
+
 def in_flight(trial: Trial) -> tuple[Floats, Floats]:
     """Times (s from the start) and the number of requests in flight from each of them on."""
     changes = [(0.0, 0)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from bench.records import (
     Role,
     Sample,
     ScenarioFacts,
+    ServerReading,
+    ServerSeries,
     Slo,
     Spread,
     Trial,
@@ -26,16 +28,18 @@ REPLICAS = (
     Replica("tiny-llama", "tiny-llama-1", "http://127.0.0.1:8101"),
 )
 OFF = Spread(p50_s=0.0002, p95_s=0.0005, p99_s=0.001, max_s=0.002, n=32)
+ACCURACY = Accuracy(streams=16, ttft=OFF, itl=OFF, e2e=OFF)
 INSTRUMENT = Instrument(
     dispatch_lag_p99_s=0.002,
     loop_lag_p99_s=0.003,
     cpu_share=0.2,
     foreign_cpu_share=0.01,
     stolen_cpu_share=0.0,
-    accuracy=Accuracy(streams=16, ttft=OFF, itl=OFF, e2e=OFF),
+    accuracy=ACCURACY,
 )
 MODELS = ("tiny-llama", "tiny-qwen", "tiny-mistral")
 ARMS: dict[Role, str] = {"control": "baseline", "treatment": "managed"}
+GAUGES = {"waiting", "running", "kv_cache_usage"}
 FACTS = ScenarioFacts(
     name="heavy-tail",
     primary="scheduled_ttft_p95_s",
@@ -101,6 +105,30 @@ def trial(
         instrument=INSTRUMENT,
     )
     return replace(made, **changes)
+
+
+def with_readings(of: Trial, read: Mapping[str, Sequence[float]]) -> Trial:
+    """The trial with replicas that were read: each field with a value for each replica.
+
+    Gauges have it all the time; counters rise by it from 1000 within the trial.
+    """
+    times_s = (-0.1, *(0.25 * step for step in range(1, 46)), of.elapsed_s + 0.1)
+
+    def reading(place: int, at_s: float) -> ServerReading:
+        gone = min(1.0, max(0.0, at_s / of.elapsed_s))
+        fields: dict[str, Any] = {
+            field: values[place] if field in GAUGES else 1000 + values[place] * gone
+            for field, values in read.items()
+        }
+        return ServerReading(due_s=at_s - 0.002, at_s=at_s, **fields)
+
+    return replace(
+        of,
+        server=tuple(
+            ServerSeries(replica.name, tuple(reading(place, at_s) for at_s in times_s))
+            for place, replica in enumerate(of.replicas)
+        ),
+    )
 
 
 def paired(control_s: Iterable[float], treatment_s: Iterable[float], n: int = 40) -> list[Trial]:

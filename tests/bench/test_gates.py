@@ -61,6 +61,7 @@ def judgement(
         effects=(0.3, 0.3, 0.4, 0.3),
         slos=(slo("control", SloOutcome.MET), slo("treatment", SloOutcome.MET)),
         summaries=(),
+        servers=(),
         invalid_reasons=(),
         notes=(),
     )

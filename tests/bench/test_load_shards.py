@@ -130,6 +130,7 @@ def result(*indexes: int, **changes: object) -> DriveResult:
     made = DriveResult(
         samples=tuple(answered(index, 0.1) for index in indexes),
         instrument=Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2),
+        started_s=7.0,
         elapsed_s=3.0,
         ending=Ending.COMPLETE,
     )

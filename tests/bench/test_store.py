@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
 from bench.errors import UserError
-from bench.records import Accuracy, ErrorKind, Instrument, Sample, Slo, Spread, Trial, Verdict
+from bench.records import (
+    Accuracy,
+    ErrorKind,
+    Instrument,
+    Sample,
+    ServerReading,
+    ServerSeries,
+    Slo,
+    Spread,
+    Trial,
+    Verdict,
+)
 from bench.store import TrialStore, by_scenario, write_latest
 from bench.store.codec import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
@@ -43,6 +54,18 @@ samples = st.builds(
     status=st.one_of(st.none(), st.integers(100, 599)),
     error=st.one_of(st.none(), st.sampled_from(ErrorKind)),
     detail=st.one_of(st.none(), st.text()),
+)
+server_readings = st.builds(
+    ServerReading,
+    due_s=number,
+    at_s=number,
+    running=maybe_number,
+    kv_cache_usage=maybe_number,
+    finished=maybe_number,
+    error=st.one_of(st.none(), st.text()),
+)
+server_series = st.builds(
+    ServerSeries, st.text(), st.lists(server_readings, min_size=1, max_size=3).map(tuple)
 )
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), number, st.text()),
@@ -80,6 +103,7 @@ trials = st.builds(
         st.one_of(st.none(), st.builds(Accuracy, count, spread, spread, spread)),
     ),
     bypassed=st.lists(samples, max_size=3).map(tuple),
+    server=st.lists(server_series, max_size=3, unique_by=lambda one: one.replica).map(tuple),
     replicas=st.sampled_from([(), REPLICAS]),
     dead_replicas=st.lists(st.text(), max_size=2).map(tuple),
     cut_short=st.booleans(),
@@ -118,6 +142,26 @@ def test_a_trial_stored_before_requests_could_bypass_an_arm_is_readable(
     written["samples_sha256"] = digest(path.with_suffix(".parquet").read_bytes())
     path.write_text(json.dumps(written))
     assert store.load(path) == one
+
+
+def test_a_trial_stored_before_servers_were_scraped_is_readable(
+    store: TrialStore, one: Trial
+) -> None:
+    path = store.save(one)
+    path.with_suffix(".server.parquet").unlink()
+    written = json.loads(path.read_text())
+    del written["server_sha256"]
+    path.write_text(json.dumps(written))
+    assert store.load(path) == one
+
+
+def test_readings_of_another_trial_are_refused(store: TrialStore, one: Trial) -> None:
+    series = ServerSeries("tiny-llama-0", (ServerReading(0.0, 0.1, waiting=3.0),))
+    path, other = store.save(one), store.save(replace(one, position=3, server=(series,)))
+    theirs = other.with_suffix(".server.parquet").read_bytes()
+    path.with_suffix(".server.parquet").write_bytes(theirs)
+    with pytest.raises(UserError, match=r"server\.parquet is damaged"):
+        store.load(path)
 
 
 def test_the_path_says_what_a_trial_is(store: TrialStore, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement
-from bench.records import Slo, SloOutcome, Trial, Verdict
+from bench.records import ServerReading, ServerSeries, Slo, SloOutcome, Trial, Verdict
 from reports.case import Case, Run
-from tests.bench.making import FACTS, answered, failed, paired, trial
+from tests.bench.making import FACTS, answered, failed, paired, trial, with_readings
 
 SETUP = "vLLM 0.30.0 on CPU, random weights"
 
@@ -39,6 +39,34 @@ def better_case(name: str = "heavy-tail", models: tuple[str, ...] = ("tiny-llama
             for one in paired((0.50, 0.52, 0.48, 0.51), (0.20, 0.21, 0.19, 0.22))
         ]
     )
+
+
+def scraped_case() -> Case:
+    """`better_case` with servers that were read; baseline has queues in its first replica."""
+    levels = {
+        "control": {"waiting": (3.0, 1.0), "running": (4.0, 4.0)},
+        "treatment": {"waiting": (1.0, 1.0), "running": (3.0, 3.0)},
+    }
+    counts = {
+        "kv_cache_usage": (0.5, 0.25),
+        "preemptions": (2.0, 0.0),
+        "prefix_queries": (320.0, 320.0),
+        "prefix_hits": (160.0, 0.0),
+        "prompt_tokens": (320.0, 320.0),
+        "generation_tokens": (100.0, 100.0),
+        "finished": (20.0, 20.0),
+    }
+    return judged([with_readings(one, levels[one.role] | counts) for one in better_case().trials])
+
+
+def unreadable_case() -> Case:
+    """`scraped_case` in which the second replica's metrics could not be read."""
+    lost = ServerReading(-0.1, -0.1, error="connection refused")
+    trials = [
+        replace(one, server=(one.server[0], ServerSeries(one.server[1].replica, (lost,))))
+        for one in scraped_case().trials
+    ]
+    return judged(trials)
 
 
 def same_arm_case() -> Case:

@@ -18,17 +18,20 @@ from reports.case import Case
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, forest
 from reports.charts.gallery import pictures_of
+from reports.charts.queues import queues
 from reports.charts.replicas import replicas
 from reports.charts.series import in_flight, typical_block
 from reports.charts.style import Chart
 from reports.charts.timeline import timeline
-from tests.bench.making import answered, failed, trial
+from tests.bench.making import answered, failed, trial, with_readings
 from tests.reports.cases import (
     SETUP,
     better_case,
     failing_case,
     one_arm_case,
     same_arm_case,
+    scraped_case,
+    unreadable_case,
 )
 
 Draw = Callable[[Case], Chart]
@@ -37,6 +40,7 @@ DRAWN: dict[str, Draw] = {
     "cdf": lambda case: latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, SETUP),
     "timeline": lambda case: timeline(case, SETUP),
     "blocks": lambda case: blocks(case.judgement, SETUP),
+    "queues": lambda case: queues(case, SETUP),
     "replicas": lambda case: replicas(case, SETUP),
     "forest": lambda case: forest([case.judgement], SETUP),
 }
@@ -52,8 +56,16 @@ def words(chart: Chart) -> str:
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
 @pytest.mark.parametrize(
     "case",
-    [better_case(), same_arm_case(), one_arm_case(), failing_case(), EMPTY],
-    ids=["better", "same arm", "one arm", "failing", "no trials"],
+    [
+        better_case(),
+        same_arm_case(),
+        one_arm_case(),
+        failing_case(),
+        scraped_case(),
+        unreadable_case(),
+        EMPTY,
+    ],
+    ids=["better", "same arm", "one arm", "failing", "scraped", "unreadable", "no trials"],
 )
 def test_every_chart_can_be_drawn_of_every_case_and_names_the_setup(draw: Draw, case: Case) -> None:
     assert SETUP in words(draw(case))
@@ -61,7 +73,7 @@ def test_every_chart_can_be_drawn_of_every_case_and_names_the_setup(draw: Draw, 
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
 def test_the_same_case_gives_the_same_bytes(draw: Draw) -> None:
-    assert draw(better_case()).image("svg") == draw(better_case()).image("svg")
+    assert draw(scraped_case()).image("svg") == draw(scraped_case()).image("svg")
 
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
@@ -123,6 +135,45 @@ def test_replicas_that_served_nothing_and_requests_without_one_are_shown() -> No
     assert "tiny-llama-0" in text
     assert "tiny-llama-1" in text
     assert "no replica" in text
+
+
+def test_queues_are_shown_for_each_arm_and_replica() -> None:
+    chart = queues(scraped_case(), SETUP)
+    text = words(chart)
+    for arm in ("baseline", "managed"):
+        assert f"{arm}: scheduled TTFT of each request" in text
+        assert f"{arm}: requests waiting in each replica" in text
+    assert text.count("● tiny-llama-") == 2
+    depths = chart.figure.axes[1::2]
+    assert depths[0].get_ylim() == depths[1].get_ylim()
+    assert [max(np.asarray(line.get_ydata())) for line in depths[0].lines] == [3, 1]
+
+
+def test_a_replica_that_could_not_be_read_has_no_line_and_is_named() -> None:
+    chart = queues(unreadable_case(), SETUP)
+    assert "tiny-llama-1: not readable" in words(chart)
+    lines = chart.figure.axes[1].lines
+    assert [np.isnan(np.asarray(line.get_ydata())).all() for line in lines] == [False, True]
+
+
+def test_more_replicas_than_colours_are_counted() -> None:
+    replicas = tuple(
+        Replica("tiny-llama", f"r-{index}", f"http://127.0.0.1:{index + 1}") for index in range(9)
+    )
+    made = [
+        with_readings(replace(one, replicas=replicas), {"waiting": range(9)})
+        for one in better_case().trials
+    ]
+    text = words(queues(replace(better_case(), trials=tuple(made)), SETUP))
+    assert "3 more replicas" in text
+
+
+def test_queues_are_in_the_gallery_only_where_servers_were_scraped() -> None:
+    def titles(case: Case) -> list[str]:
+        return [picture.title for picture in pictures_of(case, SETUP)]
+
+    assert len(titles(scraped_case())) == len(titles(better_case())) + 1
+    assert titles(scraped_case())[-1].startswith("Queues in the replicas, block")
 
 
 def test_the_gallery_of_a_case_without_trials_is_empty() -> None:

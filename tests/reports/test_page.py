@@ -21,6 +21,8 @@ from tests.reports.cases import (
     one_arm_case,
     run_with,
     same_arm_case,
+    scraped_case,
+    unreadable_case,
     with_slo,
 )
 
@@ -96,6 +98,38 @@ def test_it_tells_what_was_compared_when_on_what_and_the_numbers() -> None:
         "--enforce-eager, -x",
     ):
         assert words in text
+
+
+def test_the_servers_side_of_both_arms_stands_side_by_side() -> None:
+    case = scraped_case()
+    for html in (render_page(run_with(case)), render_case(case.judgement, ())):
+        text = re.sub(r"\s+", " ", read(html.replace("</td>", " </td>")).text)
+        assert "server's side" in text
+        for words in (
+            "Imbalance (busiest replica / mean) 1.00 1.00",
+            "Queue depth of a replica, mean 2.00 1.00",
+            "Queue depth of a replica, max 3 1",
+            "KV cache usage, max 50.0 % 50.0 %",
+            "Preemptions 16 16",
+            "Prefix cache hit rate 25.0 % 25.0 %",
+            "Generation tokens 1,600 1,600",
+            "tiny-llama-0: requests, mean queue 50.0 %, 3.00 50.0 %, 1.00",
+            "752, p95 2.00 ms late",
+        ):
+            assert words in text
+
+
+def test_what_could_not_be_read_is_no_data_and_told() -> None:
+    text = read(render_page(run_with(unreadable_case()))).text
+    assert "8 of 8 scrapes of tiny-llama-1 failed (connection refused)" in text
+    row = text[text.index("Preemptions") :][:60]
+    assert "no data" in row
+
+
+def test_without_readings_there_is_no_servers_side() -> None:
+    page = read(render_page(run_with(better_case())))
+    assert "h4" not in page.tags
+    assert "Preemptions" not in page.text
 
 
 def test_the_headline_counts_verdicts_and_slos() -> None:

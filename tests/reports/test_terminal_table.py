@@ -17,6 +17,7 @@ from tests.reports.cases import (
     judged,
     one_arm_case,
     same_arm_case,
+    scraped_case,
     with_slo,
 )
 
@@ -51,6 +52,19 @@ def test_columns_are_headed_by_the_names_of_the_arms_and_the_level_of_the_interv
         *("scenario", "/", "metric"),
         *("baseline", "managed", "ratio", "[98", "%", "CI]", "verdict"),
     ]
+
+
+def test_the_servers_side_has_a_line_for_each_arm() -> None:
+    text = plain(scraped_case().judgement, width=80)
+    heading = text[text.index("server's side") :]
+    values = {line.split()[0]: line.split()[1:] for line in heading.splitlines() if line.strip()}
+    assert values["baseline"] == ["1.00", "2.00", "3", "4.00", "50.0", "%", "16", "25.0", "%"]
+    assert values["managed"][:4] == ["1.00", "1.00", "1", "3.00"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_readings_there_is_no_servers_side() -> None:
+    assert "server's side" not in plain(better_case().judgement)
 
 
 def test_only_the_primary_metric_is_marked() -> None:

@@ -1,0 +1,195 @@
+"""Scraping through real sockets: what is asked, when, and what becomes of failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.records import Replica, ServerReading
+from bench.scraping import scraping
+from bench.scraping.exposition import SERIES
+from bench.scraping.process import next_due_s
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+PERIOD_S = 0.05
+
+
+def say(handler: BaseHTTPRequestHandler, text: str, status: int = 200) -> None:
+    body = text.encode()
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def waiting(handler: BaseHTTPRequestHandler) -> None:
+    say(handler, 'vllm:num_requests_waiting{model_name="m"} 3\n')
+
+
+@contextmanager
+def served(answer: Answer, name: str = "m-0") -> Iterator[tuple[Replica, list[str]]]:
+    """A replica that answers so, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            answer(self)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield Replica("m", name, f"http://127.0.0.1:{server.server_port}"), asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def readings_of(
+    replica: Replica, enough: Callable[[], bool], timeout_s: float = 5.0
+) -> tuple[ServerReading, ...]:
+    """Readings of a replica that is scraped until there are enough of them."""
+    with scraping([replica], PERIOD_S, timeout_s) as scraper:
+        start_s = time.monotonic()
+        while not enough():
+            time.sleep(0.01)
+    (series,) = scraper.since(start_s)
+    assert series.replica == replica.name
+    return series.readings
+
+
+def test_a_replica_is_read_before_within_and_after_on_a_grid_that_does_not_shift() -> None:
+    with served(waiting) as (replica, asked):
+        readings = readings_of(replica, lambda: len(asked) > 10)
+    assert len(readings) == len(asked)
+    assert {reading.waiting for reading in readings} == {3}
+    assert readings[0].due_s < 0 < readings[-1].at_s
+    for reading in readings[:-1]:
+        steps = (reading.due_s - readings[0].due_s) / PERIOD_S
+        assert steps == pytest.approx(round(steps), abs=1e-6)
+        assert reading.at_s >= reading.due_s
+
+
+def test_only_the_wanted_series_are_asked_for() -> None:
+    with served(waiting) as (replica, asked):
+        readings_of(replica, lambda: len(asked) > 1)
+    url = urlsplit(asked[0])
+    assert url.path == "/metrics/"
+    assert parse_qs(url.query)["name[]"] == list(SERIES.values())
+
+
+def test_a_server_that_knows_only_the_plain_path_is_asked_there() -> None:
+    def strict(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/metrics":
+            waiting(handler)
+        else:
+            say(handler, "not found", 404)
+
+    with served(strict) as (replica, asked):
+        readings = readings_of(replica, lambda: len(asked) > 5)
+    assert asked[1:] == ["/metrics"] * (len(asked) - 1)
+    assert [reading.error for reading in readings] == [None] * len(readings)
+
+
+def broken(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda handler: say(handler, "busy", 503), "status 503"),
+        (lambda handler: say(handler, "no metrics here"), "no series of m"),
+        (lambda handler: say(handler, 'vllm:num_requests_waiting{model_name="n"} 1'), "no series"),
+        (broken, ""),
+    ],
+    ids=["refused", "foreign", "another model", "broken"],
+)
+def test_what_cannot_be_read_is_missing_with_the_reason(answer: Answer, error: str) -> None:
+    with served(answer) as (replica, asked):
+        readings = readings_of(replica, lambda: len(asked) > 3)
+    for reading in readings:
+        assert error in (reading.error or pytest.fail("no reason"))
+        assert (reading.waiting, reading.running, reading.finished) == (None, None, None)
+
+
+def test_a_replica_that_is_gone_is_missing_and_its_neighbour_is_read() -> None:
+    with served(waiting, "m-1") as (gone, _):
+        pass
+    with served(waiting) as (replica, asked):
+        with scraping([gone, replica], PERIOD_S) as scraper:
+            while len(asked) < 3:
+                time.sleep(0.01)
+        lost, alive = scraper.since(0.0)
+    assert all("refused" in (reading.error or "") for reading in lost.readings)
+    assert all(reading.waiting == 3 for reading in alive.readings)
+
+
+def test_a_replica_that_hangs_keeps_neither_its_neighbour_nor_the_trial() -> None:
+    released = threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        released.wait(30)
+
+    with served(hang) as (stuck, _), served(waiting, "m-1") as (replica, asked):
+        with scraping([stuck, replica], PERIOD_S, timeout_s=0.2) as scraper:
+            while len(asked) < 8:
+                time.sleep(0.01)
+        released.set()
+        lost, alive = scraper.since(0.0)
+    assert {reading.error for reading in lost.readings} == {"timed out"}
+    assert len(alive.readings) >= 8
+
+
+def test_a_scraper_that_is_killed_leaves_every_replica_missing() -> None:
+    with served(waiting) as (replica, _), scraping([replica], PERIOD_S) as scraper:
+        (process,) = (
+            child
+            for child in psutil.Process().children()
+            if "bench.scraping.process" in child.cmdline()
+        )
+        os.kill(process.pid, signal.SIGKILL)
+    (series,) = scraper.since(0.0)
+    (reading,) = series.readings
+    assert reading.error == "the process that scrapes ended with code -9"
+    assert reading.waiting is None
+
+
+def test_an_error_within_ends_the_scraper_and_goes_on_up() -> None:
+    with (
+        served(waiting) as (replica, _),
+        pytest.raises(KeyboardInterrupt),
+        scraping([replica], PERIOD_S) as scraper,
+    ):
+        raise KeyboardInterrupt
+    assert scraper.since(0.0)[0].readings[-1].waiting == 3
+    assert not any(
+        "bench.scraping.process" in child.cmdline() for child in psutil.Process().children()
+    )
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0.01, 10), st.floats(0, 100))
+def test_the_next_instant_is_the_first_of_the_grid_that_has_not_passed(
+    due_s: float, period_s: float, later_s: float
+) -> None:
+    now_s = due_s + later_s
+    following = next_due_s(due_s, period_s, now_s)
+    steps = (following - due_s) / period_s
+    assert steps == pytest.approx(round(steps), abs=1e-4)
+    assert now_s - 1e-6 <= following <= max(now_s, due_s) + period_s + 1e-6
