@@ -17,6 +17,7 @@ import pytest
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
 from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
+from bench.drivers import DRIVERS
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
 from bench.load.traces import Fit
@@ -94,6 +95,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep-env",
         action="store_true",
         help="leave the engines running for the next run; `python -m bench env stop` ends them",
+    )
+    add(
+        "--driver",
+        default=default.driver,
+        metavar="NAME",
+        help=f"what sends the load: {', '.join(DRIVERS)} (default: {default.driver})",
     )
     add(
         "--traffic",

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.drivers import DRIVERS
 from bench.errors import UserError
 from bench.load.traces import Fit, fit_trace, parse_cut, read_trace
 from bench.profile import Profile, profile_named
@@ -28,6 +29,7 @@ class Options:
     topology: Path = DEFAULT_TOPOLOGY
     seed: int = 1
     keep_env: bool = False
+    driver: str = "builtin"
     traffic: Path | None = None
     traffic_cut: str = ":"
 
@@ -37,8 +39,8 @@ class Config:
     """The options, checked and resolved against the files they name.
 
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
-    `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models and
-    logs, `results` what was measured.
+    `driver` sends the load. `traffic` is recorded traffic, fitted to the engine. `cache`
+    holds engines, models and logs, `results` what was measured.
     """
 
     run_id: str
@@ -51,6 +53,7 @@ class Config:
     slos: Slos
     seed: int
     keep_env: bool
+    driver: str
     traffic: Fit | None
     cache: Path
     results: Path
@@ -64,6 +67,8 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     """Check the options. Raises UserError with one line for the first mistake."""
     if options.env not in ENVIRONMENTS:
         raise UserError(f"unknown environment {options.env!r}; known: {', '.join(ENVIRONMENTS)}")
+    if options.driver not in DRIVERS:
+        raise UserError(f"unknown driver {options.driver!r}; known: {', '.join(DRIVERS)}")
     topology = load_topology(options.topology)
     control, treatment = _two_arms(options.arms, topology)
     return Config(
@@ -77,6 +82,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         slos=load_slos(options.slo),
         seed=options.seed,
         keep_env=options.keep_env,
+        driver=options.driver,
         traffic=_traffic(options, topology),
         cache=root / ".cache",
         results=root / "results",

@@ -15,10 +15,11 @@ from typing import Any
 from bench.analysis.judge import judge
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
+from bench.drivers import Driver
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
-from bench.load.drive import Load, run_load
+from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_replay
@@ -64,6 +65,7 @@ class Experiment:
 
     environment: Environment
     calibration: Calibration
+    driver: Driver
     store: TrialStore
     progress: Progress
     plan: Plan
@@ -118,7 +120,8 @@ class Experiment:
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()):
-            result = run_load(load, drain_timeout_s=self.plan.profile.drain_s)
+            driven = self.driver.run(load, drain_timeout_s=self.plan.profile.drain_s)
+        result = driven.result
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
             run_id=self.plan.run_id,
@@ -141,6 +144,7 @@ class Experiment:
             instrument=result.instrument,
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
+            driver=driven.facts,
             provenance={
                 **self.plan.provenance,
                 "capacity_rps": capacity.rps,

@@ -118,12 +118,26 @@ class Instrument:
 
     `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th
     percentile. `loop_lag_p99_s`: lateness of a periodic timer on the event loop.
-    `cpu_share`: CPU seconds of the client per wall second.
+    `cpu_share`: CPU seconds of the client per wall second. Both are None where another
+    program made the load, which tells neither.
     """
 
     dispatch_lag_p99_s: float
-    loop_lag_p99_s: float
-    cpu_share: float
+    loop_lag_p99_s: float | None
+    cpu_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """What made the load of a trial.
+
+    `notes` say, a line each, what it defines, does or leaves out differently from the
+    built-in driver.
+    """
+
+    name: str = "builtin"
+    version: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +214,7 @@ class Trial:
     bypassed: tuple[Sample, ...] = ()
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
+    driver: DriverFacts = DriverFacts()
     provenance: dict[str, Any] = field(default_factory=dict)
 
 

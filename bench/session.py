@@ -10,6 +10,7 @@ from bench.analysis.judge import Judgement, judge
 from bench.analysis.verdict import ALPHA
 from bench.calibration import Calibration
 from bench.config import Config
+from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.experiment import Experiment, Plan, Question
@@ -94,6 +95,9 @@ class Session:
     def _start(self) -> Experiment:
         config = self.config
         self._environment = self.make_environment()
+        driver = make_driver(
+            config.driver, config.cache, self._environment.tokenizer_folder, self.progress
+        )
         replicas = self._environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
         used = arms.values() if self.comparisons else (config.control,)
@@ -115,6 +119,7 @@ class Session:
         return Experiment(
             environment=self._environment,
             calibration=calibration,
+            driver=driver,
             store=TrialStore(config.results),
             progress=self.progress,
             plan=Plan(config.run_id, config.seed, arms, config.profile, provenance),

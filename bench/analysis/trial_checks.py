@@ -58,11 +58,16 @@ def _dispatch_lag_s(trial: Trial) -> float:
 
 
 def _loop_lag_s(trial: Trial) -> float:
-    return trial.instrument.loop_lag_p99_s
+    return _told(trial.instrument.loop_lag_p99_s)
 
 
 def _cpu_share(trial: Trial) -> float:
-    return trial.instrument.cpu_share
+    return _told(trial.instrument.cpu_share)
+
+
+def _told(reading: float | None) -> float:
+    """A reading that the driver does not tell is in no check; its notes say so."""
+    return 0.0 if reading is None else reading
 
 
 def _unsent_share(trial: Trial) -> float:
