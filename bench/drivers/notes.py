@@ -31,3 +31,39 @@ GENAI_PERF = (
     _NO_REPLICA,
     _ELSEWHERE,
 )
+
+# What artifacts say that somebody else's run has left.
+
+_FOREIGN = "converted from artifacts: what served, and on what, is not known here"
+_RECOMPUTED = (
+    "metrics are computed again from the recorded times, by the definitions here: they need"
+    " not equal the tool's own report"
+)
+_PROMPTS = "prompt lengths are those that the server counted, chat template included"
+_SUMMARY = (
+    "only the tool's own statistics are known: its definitions hold, there are no samples,"
+    " and the validity of the measurement cannot be checked"
+)
+_TPOT = (
+    "TPOT is the tool's inter token latency: it divides by tokens that the client counted by"
+    " encoding the answer again, which differ from the server's count"
+)
+_SURVIVORS = (
+    "latencies are of requests that succeeded, counted from sending: failures and a client"
+    " that fell behind are not in them"
+)
+
+CONVERTED_RECORDS = {
+    "aiperf": (_FOREIGN, _RECOMPUTED, _PROMPTS, AIPERF[0], AIPERF[2], _ELSEWHERE),
+    "genai-perf": (_FOREIGN, _RECOMPUTED, _PROMPTS, GENAI_PERF[2], _ELSEWHERE),
+}
+CONVERTED_SUMMARY = {
+    "aiperf": (_FOREIGN, _SUMMARY, f"{_TPOT} (unless told to use it)", _SURVIVORS, AIPERF[0]),
+    "genai-perf": (
+        _FOREIGN,
+        _SUMMARY,
+        _TPOT,
+        _SURVIVORS,
+        "events that were read at once count as one chunk, with one time",
+    ),
+}
