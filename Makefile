@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-lb test check report stop lock clean
+.PHONY: help bench bench-lb cross-check test check report stop lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -17,6 +17,9 @@ bench: $(VENV)/.stamp ## The main job: engines, balancers, comparison, verdict t
 
 bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per chunk, latency, memory
 	$(BIN)/python -m bench.proxies $(ARGS)
+
+cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real engine, side by side
+	$(BIN)/python -m bench.crosscheck $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
