@@ -43,7 +43,7 @@ class VllmBench:
         (folder / "input.json").write_bytes(_conversations(load))
         log, result = folder / "log", folder / "result.json"
         command = [str(self.python), "-c", _MAIN, *self._arguments(load, folder)]
-        run_bounded(command, log=log, limit_s=LIMIT_S)
+        run_bounded("vllm bench", command, log=log, limit_s=LIMIT_S)
         if not result.exists():
             raise UserError(f"vllm bench measured nothing: {last_lines(log)[:200]}; see {log}")
         return values(orjson.loads(result.read_bytes()), len(load.prompts), log)

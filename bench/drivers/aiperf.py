@@ -72,7 +72,7 @@ class AiperfDriver:
         log, records = folder / "log", folder / RECORDS
         ending = Ending.COMPLETE
         try:
-            run_bounded(command, log=log, limit_s=limit_s)
+            run_bounded("aiperf", command, log=log, limit_s=limit_s)
         except KeyboardInterrupt:
             ending = Ending.INTERRUPTED
         # Not its exit code: that tells of failed requests, too.

@@ -68,7 +68,7 @@ class GenaiPerfDriver:
         command = ["env", f"PATH={self.programs}:/usr/bin:/bin", "genai-perf"]
         command += arguments(load, folder, tokenizer)
         log = folder / "log"
-        run_bounded(command, log=log, limit_s=self._limit_s(load, drain_timeout_s))
+        run_bounded("genai-perf", command, log=log, limit_s=self._limit_s(load, drain_timeout_s))
         # Not its exit code: its own reading fails where tokens and usage arrive together.
         found = sorted((folder / "artifacts").rglob(RECORDS))
         if not found:

@@ -9,8 +9,8 @@ from bench.errors import UserError
 from bench.process import Guarded
 
 
-def run_bounded(command: Sequence[str], *, log: Path, limit_s: float) -> int:
-    """Run `command` in the folder of its `log`; its exit code.
+def run_bounded(name: str, command: Sequence[str], *, log: Path, limit_s: float) -> int:
+    """Run `command`, a tool called `name`, in the folder of its `log`; its exit code.
 
     None of its processes is left, however this ends. Raises UserError if it has not ended
     after `limit_s` seconds.
@@ -22,7 +22,5 @@ def run_bounded(command: Sequence[str], *, log: Path, limit_s: float) -> int:
     finally:
         process.terminate()
     if code is None:
-        raise UserError(
-            f"{Path(command[0]).name} had not ended after {limit_s:.0f} s and was ended; see {log}"
-        )
+        raise UserError(f"{name} had not ended after {limit_s:.0f} s and was ended; see {log}")
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def _aiperf(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
     return ToolSummary(
         tool="aiperf",
         version=str(report["aiperf_version"]),
-        models=tuple(one["name"] for one in config["models"]["items"]),
+        models=tuple(_name(one["name"]) for one in config["models"]["items"]),
         concurrency=phase.get("concurrency"),
         rate_rps=phase.get("rate"),
         output_tokens=_fixed(config["datasets"][0].get("prompts", {}).get("osl", {})),
@@ -83,7 +84,7 @@ def _genai_perf(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
     return ToolSummary(
         tool="genai-perf",
         version=None,
-        models=tuple(config["model_names"]),
+        models=tuple(map(_name, config["model_names"])),
         concurrency=stimulus.get("concurrency"),
         rate_rps=stimulus.get("request_rate"),
         output_tokens=_fixed(config["input"]["output_tokens"]),
@@ -104,6 +105,11 @@ def _statistics(report: dict[str, Any]) -> dict[str, dict[str, float]]:
         for name, metric in report.items()
         if isinstance(metric, dict) and "unit" in metric
     }
+
+
+def _name(model: str) -> str:
+    """A model's name with what a folder's name cannot hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model)
 
 
 def _fixed(length: Mapping[str, Any]) -> int | None:
