@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import select
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +19,24 @@ from bench.drivers.genai_perf import GenaiPerfDriver, check_glibc
 from bench.drivers.running import run_bounded
 from bench.errors import UserError
 from bench.load.drive import Load
+from bench.load.outcome import Ending
 from bench.progress import make_progress
 from bench.records import Schedule
+from tests.bench.artifacts import aiperf_line
 from tests.bench.load_source import closed, opened
 
 PATIENCE_S = 30.0
 # Holds the FIFO open in itself and in a child, and heeds no SIGTERM.
 HANGING = "#!/bin/sh\ntrap '' TERM\nexec 3>{fifo}\nsleep 600 &\necho ready >&3\nwait\n"
 TELLING = "#!/bin/sh\nprintf '%s\\n' \"$@\" >told\nenv >environment\necho 'Reason: told enough'\n"
+
+
+@pytest.fixture
+def ctrl_c_works() -> Iterator[None]:
+    """Python leaves SIGINT alone where it was started in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def load(schedule: Schedule, *urls: str) -> Load:
@@ -67,6 +79,18 @@ def test_a_tool_that_hangs_is_ended_and_none_of_its_processes_stays(tmp_path: Pa
     assert readable
     assert os.read(reader, 100) == b""
     os.close(reader)
+
+
+@pytest.mark.usefixtures("ctrl_c_works")
+def test_ctrl_c_keeps_what_aiperf_has_written(tmp_path: Path) -> None:
+    whole, half = json.dumps(aiperf_line("0")), json.dumps(aiperf_line("1"))[:80]
+    script = (
+        f"#!/bin/sh\nprintf '%s\\n%s' '{whole}' '{half}' >profile_export.jsonl\n"
+        f"kill -INT {os.getpid()}\nsleep 600\n"
+    )
+    driven = aiperf(tmp_path, script).run(load(opened([0.0, 0.1], 0.2)), drain_timeout_s=5)
+    assert driven.result.ending is Ending.INTERRUPTED
+    assert [sample.index for sample in driven.result.samples] == [0]
 
 
 def test_the_exit_code_of_a_tool_is_told(tmp_path: Path) -> None:

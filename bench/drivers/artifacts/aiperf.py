@@ -84,7 +84,8 @@ def read_records(path: Path) -> tuple[Entry, ...]:
 
 
 def _entries(path: Path) -> Iterator[Entry]:
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
+    # What follows the last newline was being written when aiperf was ended.
+    for number, text in enumerate(read_text(path).split("\n")[:-1], start=1):
         try:
             line = _Line.model_validate_json(text)
         except ValidationError as error:
