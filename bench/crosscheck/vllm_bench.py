@@ -55,7 +55,7 @@ class VllmBench:
             "--endpoint": "/v1/chat/completions",
             "--base-url": load.urls[0],
             "--model": request.model,
-            "--tokenizer": str(self.tokenizer_folder(request.model)),
+            "--tokenizer": str(self.tokenizer_folder(request.model).resolve()),
             "--dataset-name": "sharegpt",
             "--dataset-path": str(folder / "input.json"),
             "--sharegpt-output-len": str(request.output_tokens),

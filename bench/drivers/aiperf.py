@@ -61,7 +61,7 @@ class AiperfDriver:
         """Send `load`; see `Driver`. Ctrl-C keeps what aiperf has written by then."""
         folder = next(self.folders)
         folder.mkdir(parents=True)
-        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model)
+        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model).resolve()
         (folder / "input.jsonl").write_bytes(b"".join(_lines(load)))
         command = [
             *_ONLINE,

@@ -63,7 +63,7 @@ class GenaiPerfDriver:
         folder = next(self.folders)
         folder.mkdir(parents=True)
         (folder / "input.jsonl").write_bytes(b"".join(_lines(load)))
-        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model)
+        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model).resolve()
         # It starts perf_analyzer by its name.
         command = ["env", f"PATH={self.programs}:/usr/bin:/bin", "genai-perf"]
         command += arguments(load, folder, tokenizer)
