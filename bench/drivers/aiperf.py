@@ -26,12 +26,11 @@ from bench.load.outcome import Ending
 from bench.process import last_lines
 from bench.progress import Progress
 from bench.records import DriverFacts
-from bench.venv import Venv
 
 REQUIREMENTS = Path(__file__).with_name("requirements-aiperf.txt")
 # It starts some ten processes, and writes its report when the load is over.
 START_AND_END_S = 120.0
-# A tokenizer in a folder is looked up on the hub all the same, and found missing there.
+# With these set it takes a tokenizer's folder for the name of a repository.
 _ONLINE = ("env", "--unset=HF_HUB_OFFLINE", "--unset=TRANSFORMERS_OFFLINE")
 
 
@@ -55,24 +54,17 @@ class AiperfDriver:
     ) -> Self:
         """The driver with an aiperf under `cache`. Raises UserError if that cannot be had."""
         venv = ensure_tool("aiperf", REQUIREMENTS, cache, progress)
-        return cls(program_of(venv), venv.version("aiperf"), folders, tokenizer_folder)
+        program = venv.folder / "bin" / "aiperf"
+        return cls(program, venv.version("aiperf"), folders, tokenizer_folder)
 
     def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
         """Send `load`; see `Driver`. Ctrl-C keeps what aiperf has written by then."""
         folder = next(self.folders)
         folder.mkdir(parents=True)
-        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model).resolve()
-        (folder / "input.jsonl").write_bytes(b"".join(_lines(load)))
-        command = [
-            *_ONLINE,
-            str(self.program),
-            *arguments(load, folder, tokenizer, drain_timeout_s),
-        ]
-        limit_s = load.schedule.duration_s + drain_timeout_s + self.start_and_end_s
         log, records = folder / "log", folder / RECORDS
         ending = Ending.COMPLETE
         try:
-            run_bounded("aiperf", command, log=log, limit_s=limit_s)
+            self._send(load, folder, log, drain_timeout_s)
         except KeyboardInterrupt:
             ending = Ending.INTERRUPTED
         # Not its exit code: that tells of failed requests, too.
@@ -82,10 +74,12 @@ class AiperfDriver:
         result = drive_result(load.schedule, entries, ending)
         return Driven(result, DriverFacts("aiperf", self.version, AIPERF))
 
-
-def program_of(venv: Venv) -> Path:
-    """The command in an environment."""
-    return venv.folder / "bin" / "aiperf"
+    def _send(self, load: Load, folder: Path, log: Path, drain_timeout_s: float) -> None:
+        (folder / "input.jsonl").write_bytes(b"".join(_lines(load)))
+        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model).resolve()
+        options = arguments(load, folder, tokenizer, drain_timeout_s)
+        limit_s = load.schedule.duration_s + drain_timeout_s + self.start_and_end_s
+        run_bounded("aiperf", [*_ONLINE, str(self.program), *options], log=log, limit_s=limit_s)
 
 
 def arguments(load: Load, folder: Path, tokenizer: Path, drain_timeout_s: float) -> list[str]:
