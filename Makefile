@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-lb bench-load calibrate test check report stop lock clean
+.PHONY: help bench bench-lb bench-load calibrate cross-check test check report stop lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ calibrate: $(VENV)/.stamp ## The load generator alone: how far its timings are o
 
 bench-load: $(VENV)/.stamp ## Load generators alone, side by side: CPU per streamed chunk, memory
 	$(BIN)/python -m bench.instruments $(ARGS)
+
+cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real engine, side by side
+	$(BIN)/python -m bench.crosscheck $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"

@@ -17,6 +17,7 @@ import pytest
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
 from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
+from bench.drivers import DRIVERS
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
 from bench.load.traces import Fit
@@ -101,6 +102,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="processes that share the load of a trial (default: auto, one until its answers "
         "are too many for one)",
+    )
+    add(
+        "--driver",
+        default=default.driver,
+        metavar="NAME",
+        help=f"what sends the load: {', '.join(DRIVERS)} (default: {default.driver})",
     )
     add(
         "--traffic",

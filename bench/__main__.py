@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.config import new_run_id
+from bench.conversion import convert
 from bench.environments.local import kept_engines, stop_kept
 from bench.errors import UserError
 from bench.progress import make_progress
@@ -36,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
     again.add_argument("--run", dest="run_id", metavar="ID", help="default: the latest run")
     again.set_defaults(run=compare)
+    foreign = commands.add_parser("convert", help="take over artifacts of aiperf or genai-perf")
+    foreign.add_argument("folder", type=Path, metavar="FOLDER")
+    foreign.add_argument("--arm", default="converted", metavar="NAME", help="what was measured")
+    foreign.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
+    foreign.set_defaults(run=take_over)
     env = commands.add_parser("env", help="engines that --keep-env left running")
     env.add_argument("action", choices=("status", "stop"))
     env.set_defaults(run=kept_environment)
@@ -47,6 +54,15 @@ def compare(options: argparse.Namespace) -> int:
     judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run_id)]
     width = shutil.get_terminal_size((120, 24)).columns
     print(summary_text(judgements, width=width, colour=sys.stdout.isatty()))
+    return 0
+
+
+def take_over(options: argparse.Namespace) -> int:
+    """Store what another tool has measured, and print it."""
+    judgement, path = convert(options.folder, options.arm, new_run_id(), options.results)
+    width = shutil.get_terminal_size((120, 24)).columns
+    print(summary_text([judgement], width=width, colour=sys.stdout.isatty()))
+    print(f"results: {path}")
     return 0
 
 

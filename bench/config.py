@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.drivers import DRIVERS
 from bench.errors import UserError
 from bench.load.traces import Fit, fit_trace, parse_cut, read_trace
 from bench.profile import Profile, profile_named
@@ -30,6 +31,7 @@ class Options:
     seed: int = 1
     keep_env: bool = False
     load_processes: str = AUTO
+    driver: str = "builtin"
     traffic: Path | None = None
     traffic_cut: str = ":"
 
@@ -39,9 +41,9 @@ class Config:
     """The options, checked and resolved against the files they name.
 
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
-    `load_processes` is how many share the load, None for as many as that takes.
-    `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models and
-    logs, `results` what was measured.
+    `driver` sends the load. `load_processes` is how many share it, None for as many as that
+    takes. `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models
+    and logs, `results` what was measured.
     """
 
     run_id: str
@@ -55,6 +57,7 @@ class Config:
     seed: int
     keep_env: bool
     load_processes: int | None
+    driver: str
     traffic: Fit | None
     cache: Path
     results: Path
@@ -68,6 +71,8 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     """Check the options. Raises UserError with one line for the first mistake."""
     if options.env not in ENVIRONMENTS:
         raise UserError(f"unknown environment {options.env!r}; known: {', '.join(ENVIRONMENTS)}")
+    if options.driver not in DRIVERS:
+        raise UserError(f"unknown driver {options.driver!r}; known: {', '.join(DRIVERS)}")
     topology = load_topology(options.topology)
     control, treatment = _two_arms(options.arms, topology)
     return Config(
@@ -82,6 +87,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         seed=options.seed,
         keep_env=options.keep_env,
         load_processes=_load_processes(options.load_processes),
+        driver=options.driver,
         traffic=_traffic(options, topology),
         cache=root / ".cache",
         results=root / "results",

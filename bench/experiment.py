@@ -19,15 +19,14 @@ from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
 from bench.course import Course, MirroredCourse, SearchCourse
 from bench.cpu import CpuWatch
+from bench.drivers import Driver
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.load.arrivals import ClosedLoop
 from bench.load.drive import Load
-from bench.load.outcome import DriveResult, Ending
-from bench.load.processes import run_spread
+from bench.load.outcome import Ending
 from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
-from bench.load.shards import processes_for
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.profile import Profile
@@ -49,8 +48,7 @@ SETTLE_S = 0.2
 class Plan:
     """What holds for a whole run, fixed before the first request.
 
-    `accuracy` is the client's own, as it was found at the start. `load_processes` share the
-    load of each trial, as many as suffice if None.
+    `accuracy` is the client's own, as it was found at the start.
     """
 
     run_id: str
@@ -59,7 +57,6 @@ class Plan:
     profile: Profile
     provenance: Mapping[str, Any]
     accuracy: Accuracy
-    load_processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +81,7 @@ class Experiment:
 
     environment: Environment
     calibration: Calibration
+    driver: Driver
     store: TrialStore
     progress: Progress
     plan: Plan
@@ -153,8 +151,11 @@ class Experiment:
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()), scraping(serving) as scraper:
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
-            result = self._send(load)
+            driven = self.driver.run(load, drain_timeout_s=self.plan.profile.drain_s)
             cpu = watch.stop()
+        result = driven.result
+        for line in result.lost:
+            self.progress.note(line)
         own, bypassed = apart(named(result.samples, serving), past, odd)
         trial = Trial(
             run_id=self.plan.run_id,
@@ -174,7 +175,8 @@ class Experiment:
             replicas=serving,
             samples=own,
             bypassed=bypassed,
-            server=scraper.since(result.started_s),
+            # Where a tool's clock is not ours, what replicas told cannot be put beside it.
+            server=() if result.started_s is None else scraper.since(result.started_s),
             instrument=replace(
                 result.instrument,
                 foreign_cpu_share=cpu.foreign,
@@ -183,6 +185,7 @@ class Experiment:
             ),
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
+            driver=driven.facts,
             provenance={
                 **self.plan.provenance,
                 "capacity_rps": capacity.rps,
@@ -193,15 +196,6 @@ class Experiment:
         if result.ending is Ending.INTERRUPTED:
             raise KeyboardInterrupt
         return trial
-
-    def _send(self, load: Load) -> DriveResult:
-        processes = self.plan.load_processes or processes_for(
-            load.schedule, len(os.sched_getaffinity(0))
-        )
-        result = run_spread(load, processes=processes, drain_timeout_s=self.plan.profile.drain_s)
-        for line in result.lost:
-            self.progress.note(line)
-        return result
 
     def _arm_urls(self, question: Question, role: Role) -> tuple[str, ...]:
         return self.environment.arm_urls(self.plan.arms[role], question.scenario.balancers)

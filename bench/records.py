@@ -156,11 +156,14 @@ class Instrument:
     `foreign_cpu_share` of the CPU time of all cores went to processes that are neither the
     bench's nor its engines' and balancers', `stolen_cpu_share` to other guests of the
     machine's host; None where that cannot be known. `accuracy` is that of the run's start.
+
+    `loop_lag_p99_s` and `cpu_share` are None where another program made the load, which
+    tells neither.
     """
 
     dispatch_lag_p99_s: float
-    loop_lag_p99_s: float
-    cpu_share: float
+    loop_lag_p99_s: float | None
+    cpu_share: float | None
     foreign_cpu_share: float | None = None
     stolen_cpu_share: float | None = None
     accuracy: Accuracy | None = None
@@ -202,6 +205,19 @@ class ServerSeries:
 
     replica: str
     readings: tuple[ServerReading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """What made the load of a trial.
+
+    `notes` say, a line each, what it defines, does or leaves out differently from the
+    built-in driver.
+    """
+
+    name: str = "builtin"
+    version: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +307,7 @@ class Trial:
     server: tuple[ServerSeries, ...] = ()
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
+    driver: DriverFacts = DriverFacts()
     provenance: dict[str, Any] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from bench.analysis.judge import Judgement, judge
 from bench.analysis.verdict import ALPHA
 from bench.calibration import Calibration
 from bench.config import Config
+from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.experiment import Experiment, Plan, Question
@@ -101,6 +102,13 @@ class Session:
         config = self.config
         accuracy = check_client(self.progress)  # before engines make the machine busy
         self._environment = self.make_environment()
+        driver = make_driver(
+            config.driver,
+            config.cache,
+            self._environment.tokenizer_folder,
+            self.progress,
+            config.load_processes,
+        )
         replicas = self._environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
         used = arms.values() if self.comparisons else (config.control,)
@@ -126,6 +134,7 @@ class Session:
         return Experiment(
             environment=self._environment,
             calibration=calibration,
+            driver=driver,
             store=TrialStore(config.results),
             progress=self.progress,
             plan=Plan(
@@ -135,6 +144,5 @@ class Session:
                 config.profile,
                 provenance,
                 accuracy,
-                config.load_processes,
             ),
         )

@@ -64,8 +64,8 @@ def _table(readings: Sequence[Reading]) -> Table:
     for reading in readings:
         accuracy, instrument = reading.accuracy, reading.instrument
         beside = (
-            f"{100 * instrument.cpu_share:.0f} %",
-            _ms(instrument.loop_lag_p99_s),
+            f"{100 * (instrument.cpu_share or 0.0):.0f} %",
+            _ms(instrument.loop_lag_p99_s or 0.0),
             _ms(reading.source_late.p99_s),
         )
         table.add_row(f"{accuracy.streams:,}", "TTFT", *_cells(accuracy.ttft), *beside)

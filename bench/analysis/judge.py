@@ -77,7 +77,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         summaries=_summaries(names, effects, chosen.judged),
         servers=servers,
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *noted, *unknown_readings(trials)),
+        notes=(*chosen.notes, *noted, *unknown_readings(trials), *_driver_notes(trials)),
     )
 
 
@@ -95,6 +95,12 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
             " differ in run, environment, scenario, models or arms; judge each set on its own"
         )
     return names
+
+
+def _driver_notes(trials: Sequence[Trial]) -> Iterator[str]:
+    """What the drivers in use do differently from the built-in one, each once."""
+    noted = {(trial.driver.name, note): None for trial in trials for note in trial.driver.notes}
+    return (f"driver {name}: {note}" for name, note in noted)
 
 
 def _comparisons(

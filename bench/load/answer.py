@@ -108,8 +108,13 @@ def _status_failure(exchange: Exchange) -> Failure:
     text = _text(exchange)
     with suppress(orjson.JSONDecodeError):  # not every server answers errors in JSON
         text = _message(orjson.loads(text)) or text
-    kind = _STATUS_KINDS.get(exchange.status or 0, ErrorKind.STATUS)
+    kind = kind_of_status(exchange.status or 0)
     return Failure(kind, _shorten(f"HTTP {exchange.status}: {text}"))
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """Which kind of failure an HTTP status other than 200 is."""
+    return _STATUS_KINDS.get(status, ErrorKind.STATUS)
 
 
 def _message(content: object) -> str | None:

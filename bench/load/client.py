@@ -95,7 +95,7 @@ class Client:
             return
         await self._carry(connection, request, exchange)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any, Protocol
 
 import uvloop
 
 from bench.load.client import Client
-from bench.load.exchange import Failure
+from bench.load.exchange import Exchange, Failure
 from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
@@ -22,6 +23,26 @@ from bench.records import ErrorKind, PlannedRequest, Schedule
 _REPORT_EVERY_S = 0.5
 
 Report = Callable[[Tally], None]
+
+
+class Sender(Protocol):
+    """Sends requests to one base URL; see `Client`."""
+
+    def encode(self, planned: PlannedRequest, prompt: str) -> Any:
+        """What `fetch` sends for `planned`, made ahead."""
+        ...
+
+    async def fetch(self, request: Any, exchange: Exchange) -> None:
+        """Send `request` and fill `exchange` until it has ended. Never raises for the server."""
+        ...
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        ...
+
+
+Connect = Callable[[str], Sender]
+"""Makes the sender for a base URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,7 @@ def run_load(
     drain_timeout_s: float,
     on_progress: Report | None = None,
     start: Callable[[], float] = monotonic,
+    connect: Connect = Client,
 ) -> DriveResult:
     """Send every request of `load`; return when all have ended.
 
@@ -48,13 +70,14 @@ def run_load(
     aborted and counts as TIMEOUT. Connections are opened anew for each call, so
     that no trial inherits another's. `on_progress` is called twice a second by
     the measuring loop and must return at once. `start` is called when everything is
-    prepared, and gives the instant of time.monotonic() from which times count.
+    prepared, and gives the instant of time.monotonic() from which times count. `connect`
+    makes what sends to a base URL.
 
     Raises UserError for a malformed URL, or a closed loop with more slots than this machine
     lets one process have connections; failures of a server are samples.
     """
     _make_room(load.schedule)
-    drive = _Drive(load)
+    drive = _Drive(load, connect)
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(drive.run(start(), drain_timeout_s, on_progress or _silent))
 
@@ -64,7 +87,7 @@ def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[Driv
 
     The instrument's own figures are those of the process and so alike in all of them.
     """
-    drives = [_Drive(load) for load in loads]
+    drives = [_Drive(load, Client) for load in loads]
     with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_all(drives, drain_timeout_s))
 
@@ -97,9 +120,9 @@ def _make_room(schedule: Schedule) -> None:
 class _Drive:
     """One run of one load; `run` is called once."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, connect: Connect) -> None:
         self._schedule = load.schedule
-        self._clients = {url: Client(url) for url in set(load.urls)}
+        self._clients = {url: connect(url) for url in set(load.urls)}
         # By index: where a request goes and what is sent.
         self._requests = {
             planned.index: (self._clients[url], self._clients[url].encode(planned, prompt))
@@ -133,7 +156,7 @@ class _Drive:
             [lag for flight in self._flights if (lag := flight.lag_s) is not None]
         )
         for client in self._clients.values():
-            client.close()
+            await client.close()
         # Only now, when nothing is timed any more, is read what the answers say.
         samples = tuple(flight.sample(self._start_s) for flight in self._flights)
         return DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)

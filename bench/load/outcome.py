@@ -21,7 +21,8 @@ class Ending(StrEnum):
 class DriveResult:
     """What was measured. `elapsed_s` is from the start to the last answer or abort.
 
-    `started_s` is the start on the clock of time.monotonic(), to which all other times count.
+    `started_s` is the start on the clock of time.monotonic(), to which all other times count;
+    None where another program has measured by a clock of its own.
 
     `samples` are in the order of the schedule: one for every request of an open
     loop, else one for every request whose turn came. Requests that an interrupt
@@ -34,7 +35,7 @@ class DriveResult:
 
     samples: tuple[Sample, ...]
     instrument: Instrument
-    started_s: float
+    started_s: float | None
     elapsed_s: float
     ending: Ending
     lost: tuple[str, ...] = ()

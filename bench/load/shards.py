@@ -57,7 +57,7 @@ def merge(parts: Sequence[DriveResult], lost: Sequence[str] = ()) -> DriveResult
     return DriveResult(
         samples=tuple(sorted(samples, key=lambda sample: sample.index)),
         instrument=_merge_instruments([part.instrument for part in parts]),
-        started_s=min(part.started_s for part in parts),
+        started_s=min((p.started_s for p in parts if p.started_s is not None), default=None),
         elapsed_s=max(part.elapsed_s for part in parts),
         ending=next(ending for ending in _GRAVEST if ending in endings),
         lost=tuple(lost),
@@ -82,8 +82,8 @@ def _merge_instruments(parts: Sequence[Instrument]) -> Instrument:
     """The worst of the lags, and of all processes: one that is late spoils what it sent."""
     return Instrument(
         dispatch_lag_p99_s=max(part.dispatch_lag_p99_s for part in parts),
-        loop_lag_p99_s=max(part.loop_lag_p99_s for part in parts),
-        cpu_share=max(part.cpu_share for part in parts),
+        loop_lag_p99_s=max(part.loop_lag_p99_s or 0.0 for part in parts),
+        cpu_share=max(part.cpu_share or 0.0 for part in parts),
         processes=len(parts),
-        total_cpu_share=sum(part.cpu_share for part in parts),
+        total_cpu_share=sum(part.cpu_share or 0.0 for part in parts),
     )

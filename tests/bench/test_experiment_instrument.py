@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bench.calibration import Calibration
+from bench.drivers.builtin import BuiltinDriver
 from bench.environments.local.models import model_folder
 from bench.experiment import Experiment, Plan, Question
 from bench.load.arrivals import Constant
@@ -115,7 +116,7 @@ def stored(environment: Served, folder: Path) -> Trial:
     assert INSTRUMENT.accuracy is not None
     plan = Plan("run", 1, {"control": ARM}, PROFILE, {}, INSTRUMENT.accuracy)
     store = TrialStore(folder / "results")
-    experiment = Experiment(environment, calibration, store, progress, plan)
+    experiment = Experiment(environment, calibration, BuiltinDriver(), store, progress, plan)
     facts = scenario.facts({MODEL.name: Slo()})
     experiment.run(Question(scenario, facts, (MODEL.name,)), CONTROL)
     (trial,) = store.load_run("run")

@@ -58,7 +58,7 @@ def fetch_many(url: str, streams: int, rounds: int) -> list[Sample]:
         )
         for _ in range(rounds):
             await asyncio.gather(*islice(sends, streams))
-        client.close()
+        await client.close()
         return flights
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

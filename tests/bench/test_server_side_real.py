@@ -11,6 +11,7 @@ import pytest
 
 from bench.analysis.judge import judge
 from bench.calibration import Calibration
+from bench.drivers.builtin import BuiltinDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.experiment import Experiment, Plan, Question
@@ -85,7 +86,7 @@ def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFac
     store = TrialStore(tmp_path_factory.mktemp("results"))
     arms: dict[Role, Arm] = {"control": TOPOLOGY.arm("baseline")}
     plan = Plan(calibration.run_id, 1, arms, PROFILE, {}, ACCURACY)
-    experiment = Experiment(environment, calibration, store, make_progress(), plan)
+    experiment = Experiment(environment, calibration, BuiltinDriver(), store, make_progress(), plan)
     question = Question(SCENARIO, SCENARIO.facts({MODEL: Slo()}), (MODEL,))
     (trial,) = experiment.run(question, CONTROL)
     return Measured(trial, store)

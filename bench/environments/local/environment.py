@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.environments.local.balancers import Balancers
-from bench.environments.local.engine_venv import EngineVenv
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.facts import local_facts
 from bench.environments.local.hosting import host_fingerprint
@@ -24,6 +23,7 @@ from bench.environments.local.slowing import slowed
 from bench.progress import Progress
 from bench.records import Replica
 from bench.topology import Arm, Model, Topology
+from bench.venv import Venv
 
 
 class LocalEnvironment:
@@ -102,7 +102,7 @@ class LocalEnvironment:
         self._cleanup.close()
 
     def _start_engines(
-        self, venv: EngineVenv, plans: Sequence[PlannedReplica], mark: str
+        self, venv: Venv, plans: Sequence[PlannedReplica], mark: str
     ) -> tuple[Replica, ...]:
         check_memory(plans, available_memory())
         ports = free_ports(self._topology.engine.first_port, reserved=self._arm_ports)

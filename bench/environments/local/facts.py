@@ -11,13 +11,13 @@ from typing import Any
 
 import psutil
 
-from bench.environments.local.engine_venv import EngineVenv
 from bench.environments.local.planning import PlannedReplica
 from bench.topology import EngineEntry, Model
+from bench.venv import Venv
 
 
 def local_facts(
-    venv: EngineVenv,
+    venv: Venv,
     engine: EngineEntry,
     models: Sequence[Model],
     plans: Sequence[PlannedReplica],

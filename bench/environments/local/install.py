@@ -9,25 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.environments.local import pip
-from bench.environments.local.engine_venv import EngineVenv
 from bench.environments.local.host_command import check_command
-from bench.environments.local.lock import exclusive
 from bench.environments.local.reasons import reason
 from bench.errors import UserError
+from bench.lock import exclusive
 from bench.process import Guarded, last_lines
 from bench.progress import Progress, Step
+from bench.venv import Venv
 
+REQUIREMENTS = Path(__file__).with_name("requirements-engine.txt")
 NEEDED_BYTES = 4 * 10**9  # 2.2 GB installed, the rest while unpacking
 _PIP_NEWS = ("Collecting", "Downloading", "Processing", "Installing", "Successfully")
 LOCK_TIMEOUT_S = 900.0
 
 
-def ensure_engine(cache: Path, progress: Progress) -> EngineVenv:
+def ensure_engine(cache: Path, progress: Progress) -> Venv:
     """The engine virtual environment under `cache`, installed if it is missing or outdated.
 
     Raises UserError with one line when this machine cannot have one.
     """
-    venv = EngineVenv(cache / "engine-venv")
+    venv = Venv(cache / "engine-venv", REQUIREMENTS)
     if venv.is_complete():
         return venv
     lock = cache / "engine-venv.lock"
@@ -61,7 +62,7 @@ def check_disk(folder: Path, free_bytes: int) -> None:
         )
 
 
-def _install(venv: EngineVenv, log: Path, step: Step) -> None:
+def _install(venv: Venv, log: Path, step: Step) -> None:
     log.unlink(missing_ok=True)
     step.update("making the virtual environment")
     shutil.rmtree(venv.folder, ignore_errors=True)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.lock import exclusive
 from bench.errors import UserError
+from bench.lock import exclusive
 from bench.progress import PlainProgress
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from bench.environments.local.lock import exclusive
+from bench.lock import exclusive
 from bench.progress import make_progress
 with exclusive(Path(sys.argv[1]), "the engines", make_progress(), 0):
     print("held", flush=True)

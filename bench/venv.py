@@ -1,4 +1,4 @@
-"""The engine virtual environment: where it is, and whether it is whole and current."""
+"""A virtual environment for one program: where it is, and whether it is whole and current."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-REQUIREMENTS = Path(__file__).with_name("requirements-engine.txt")
-
 
 @dataclass(frozen=True, slots=True)
-class EngineVenv:
+class Venv:
     """A virtual environment in `folder` that holds exactly what `requirements` pins."""
 
     folder: Path
-    requirements: Path = REQUIREMENTS
+    requirements: Path
 
     @property
     def python(self) -> Path:

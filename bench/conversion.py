@@ -1,0 +1,162 @@
+"""Artifacts of aiperf and genai-perf as trials, or as a judgement where nothing is left
+of single requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.analysis.judge import judge
+from bench.analysis.judgement import Judgement, Summary
+from bench.analysis.metrics import METRICS
+from bench.drivers.artifacts.entry import Entry, elapsed_s, instrument
+from bench.drivers.artifacts.folder import Artifacts, read_artifacts
+from bench.drivers.artifacts.summary import ToolSummary
+from bench.drivers.notes import CONVERTED_RECORDS, CONVERTED_SUMMARY
+from bench.records import DriverFacts, Expectation, PlannedRequest, Sample, ScenarioFacts, Trial
+from bench.store import TrialStore, write_latest
+
+SCENARIO = "converted"
+ENVIRONMENT = "external"
+REPORTED = (
+    "ttft_p50_s",
+    "ttft_p95_s",
+    "tpot_p50_s",
+    "e2e_p50_s",
+    "e2e_p95_s",
+    "throughput_rps",
+    "output_tps",
+    "goodput_rps",
+    "error_rate",
+)
+_NS = 1_000_000_000
+# The tools' names for what the metrics here are named after.
+_LATENCIES = {
+    "ttft": "time_to_first_token",
+    "tpot": "inter_token_latency",
+    "e2e": "request_latency",
+}
+_RATES = {
+    "throughput_rps": ("request_throughput",),
+    "output_tps": ("output_token_throughput",),
+    "goodput_rps": ("goodput", "request_goodput"),
+    "error_rate": ("request_error_rate",),
+}
+
+
+def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgement, Path]:
+    """Convert an artifact folder; what it says, and the file that this is written to.
+
+    With records of single requests a trial of `arm` is stored under `results` as well.
+    Raises UserError for a damaged or foreign folder.
+    """
+    artifacts = read_artifacts(folder)
+    if artifacts.entries:
+        trial = trial_of(artifacts, arm, run_id)
+        TrialStore(results).save(trial)
+        judgement = judge([trial])
+    else:
+        judgement = judgement_of(artifacts.summary, arm)
+    path = results / "converted" / f"{run_id}.json"
+    tool = {"tool": artifacts.summary.tool, "version": artifacts.summary.version}
+    write_latest(path, [judgement], {"Run": run_id, "converted_from": folder.name, **tool})
+    return judgement, path
+
+
+def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
+    """The requests that were recorded, as one trial of `arm`, the control."""
+    summary, entries = artifacts.summary, artifacts.entries
+    zero_ns = min(entry.issued_ns for entry in entries)
+    samples = tuple(_samples(summary, entries, zero_ns))
+    duration_s = elapsed_s(samples)
+    answered = sum(sample.ok for sample in samples)
+    expected = round(summary.statistic("request_count", "avg") or 0)
+    notes = list(CONVERTED_RECORDS[summary.tool])
+    if answered < expected:
+        notes.append(f"the records hold {answered} of the {expected} answers it reports")
+    return Trial(
+        run_id=run_id,
+        arm=arm,
+        role="control",
+        environment=ENVIRONMENT,
+        scenario=_facts(summary, REPORTED),
+        models=summary.models,
+        block=0,
+        position=0,
+        seed=0,
+        schedule_sha256="",
+        offered_rps=summary.rate_rps,
+        concurrency=summary.concurrency,
+        duration_s=duration_s,
+        elapsed_s=duration_s,
+        replicas=(),
+        samples=samples,
+        instrument=instrument(samples),
+        cut_short=summary.cancelled or answered < expected,
+        driver=DriverFacts(summary.tool, summary.version, tuple(notes)),
+    )
+
+
+def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
+    """A tool's own statistics, under the names of the metrics here."""
+    values = dict(_values(summary))
+    count = round(summary.statistic("request_count", "avg") or 0)
+    missing = ", ".join(name for name in REPORTED if name not in values)
+    notes = [*CONVERTED_SUMMARY[summary.tool], *([f"not told: {missing}"] if missing else [])]
+    return Judgement(
+        scenario=_facts(summary, tuple(values)),
+        models=summary.models,
+        environment=ENVIRONMENT,
+        control=arm,
+        treatment=None,
+        blocks=1,
+        comparisons=(),
+        effects=(),
+        slos=(),
+        summaries=tuple(
+            Summary("control", arm, name, METRICS[name].unit, value, count)
+            for name, value in values.items()
+        ),
+        servers=(),
+        invalid_reasons=("it was cancelled",) if summary.cancelled else (),
+        notes=tuple(f"driver {summary.tool}: {note}" for note in notes),
+    )
+
+
+def _facts(summary: ToolSummary, metrics: tuple[str, ...]) -> ScenarioFacts:
+    return ScenarioFacts(
+        name=SCENARIO,
+        primary=metrics[0],
+        metrics=metrics,
+        expect=Expectation.NOT_WORSE,
+        slos=dict.fromkeys(summary.models, summary.slo),
+        description=f"Converted from artifacts of {summary.tool}.",
+    )
+
+
+def _samples(summary: ToolSummary, entries: tuple[Entry, ...], zero_ns: int) -> Iterator[Sample]:
+    for index, entry in enumerate(entries):
+        planned = PlannedRequest(
+            index=index,
+            at_s=(entry.issued_ns - zero_ns) / _NS,
+            model=summary.models[0],
+            prompt_tokens=entry.prompt_tokens or 0,
+            output_tokens=summary.output_tokens or entry.output_tokens or 0,
+            prompt_seed=0,
+        )
+        yield entry.sample(planned, zero_ns, planned.at_s)
+
+
+def _values(summary: ToolSummary) -> Iterator[tuple[str, float]]:
+    """What the tool tells of the metrics that are reported."""
+    for name in REPORTED:
+        quantity, _, rest = name.partition("_")
+        if quantity in _LATENCIES:
+            value = summary.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
+            found = [] if value is None else [value]
+        else:
+            told = (summary.statistic(metric, "avg") for metric in _RATES[name])
+            found = [value for value in told if value is not None]
+        if found:
+            yield name, found[0]

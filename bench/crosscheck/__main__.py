@@ -1,0 +1,94 @@
+"""`python -m bench.crosscheck`: do the tools agree on what one server does?"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.crosscheck.figures import summarize
+from bench.crosscheck.running import run_rounds, served, tools_for
+from bench.crosscheck.table import WHY, render
+from bench.crosscheck.work import Work
+from bench.errors import UserError
+from bench.progress import make_progress
+from bench.provenance import git_commit
+from bench.store.files import strict_json, write_whole
+
+ROOT = Path(__file__).parents[2]
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; 2 after one line on stderr if that is not possible."""
+    options = parser().parse_args(arguments)
+    try:
+        compare(options, ROOT / "results" / "cross-check.json")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    top = argparse.ArgumentParser(prog="python -m bench.crosscheck", description=__doc__)
+    for name, default, text in (
+        ("rounds", 3, "times that every tool does the work, in another order each time"),
+        ("requests", 48, "of each tool and round"),
+        ("concurrency", 4, "requests at once"),
+        ("input-tokens", 128, "of a prompt, chat template included"),
+        ("output-tokens", 64, "of an answer"),
+    ):
+        help_text = f"{text} (default: {default})"
+        top.add_argument(f"--{name}", type=int, default=default, metavar="N", help=help_text)
+    top.add_argument("--model", default="tiny-llama", metavar="NAME")
+    return top
+
+
+def compare(options: argparse.Namespace, output: Path) -> None:
+    """Measure, print the table, write everything to `output` (JSON)."""
+    work = Work(
+        options.model,
+        options.concurrency,
+        options.requests,
+        options.input_tokens,
+        options.output_tokens,
+    )
+    progress = make_progress()
+    cache = ROOT / ".cache"
+    logs = cache / "logs" / f"cross-check-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    with served(work, cache, progress) as (environment, calibration):
+        tools = tools_for(environment, cache, logs, progress)
+        rounds = run_rounds(tools, work, options.rounds, calibration, progress)
+        facts = dict(environment.facts())
+    figures = summarize(rounds)
+    record = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(ROOT / ".git"),
+        "environment": facts,
+        "work": asdict(work),
+        "figures": {
+            tool: {name: asdict(one) for name, one in row.items()} for tool, row in figures.items()
+        },
+        "differences": WHY,
+        "rounds": rounds,
+    }
+    write_whole(output, strict_json(output, record))
+    width = shutil.get_terminal_size((120, 24)).columns
+    colour = sys.stdout.isatty()
+    print(render(figures, work, len(rounds), width=width, colour=colour), end="")
+    print(f"results: {output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

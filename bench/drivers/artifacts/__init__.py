@@ -1,0 +1,1 @@
+"""What aiperf and genai-perf leave on disk, as the suite's own records."""

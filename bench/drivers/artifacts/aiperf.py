@@ -1,0 +1,158 @@
+"""`profile_export.jsonl` of aiperf: one line for each request."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from bench.drivers.artifacts.entry import Entry
+from bench.drivers.artifacts.reading import damaged, read_text
+from bench.load.answer import kind_of_status
+from bench.load.exchange import Failure
+from bench.records import ErrorKind
+
+RECORDS = "profile_export.jsonl"
+_TO_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "sec": 1.0}
+_DETAIL_CHARACTERS = 200
+# By how the names of errors begin. Those of an HTTP status have its phrase for a name;
+# whatever else is left broke off.
+_KINDS = {
+    "ClientConnector": ErrorKind.CONNECT,
+    "Timeout": ErrorKind.TIMEOUT,
+    "RequestSendTimeout": ErrorKind.TIMEOUT,
+    "RequestCancellation": ErrorKind.TIMEOUT,
+    "InvalidInferenceResult": ErrorKind.EMPTY,
+    "SSEResponse": ErrorKind.SERVER,
+    "JSONDecode": ErrorKind.PROTOCOL,
+}
+
+
+_OF_STATUS = {ErrorKind.STATUS, ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE}
+
+
+class _Durations(BaseModel):
+    value: float | list[float]
+    unit: Literal["ns", "us", "ms", "sec"]
+
+    @property
+    def seconds(self) -> list[float]:
+        values = self.value if isinstance(self.value, list) else [self.value]
+        return [value * _TO_S[self.unit] for value in values]
+
+
+class _Count(BaseModel):
+    value: int
+
+
+class _Metrics(BaseModel):
+    """Those of some hundred that a sample is made of."""
+
+    time_to_first_token: _Durations | None = None
+    inter_chunk_latency: _Durations | None = None
+    usage_prompt_tokens: _Count | None = None
+    usage_completion_tokens: _Count | None = None
+
+
+class _Metadata(BaseModel):
+    conversation_id: str
+    benchmark_phase: str
+    credit_issued_ns: int
+    request_start_ns: int
+    was_cancelled: bool = False
+
+
+class _Error(BaseModel):
+    type: str = "error"
+    message: str = ""
+    code: int | None = None
+
+
+class _Line(BaseModel):
+    metadata: _Metadata
+    metrics: _Metrics
+    error: _Error | None = None
+
+
+def read_records(path: Path) -> tuple[Entry, ...]:
+    """The requests that were measured, in the order in which they were sent.
+
+    Those of a warm-up are left out. Raises UserError for a file of another kind.
+    """
+    entries = sorted(_entries(path), key=lambda entry: entry.sent_ns)
+    return tuple(_truncated(entries))
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    # What follows the last newline was being written when aiperf was ended.
+    for number, text in enumerate(read_text(path).split("\n")[:-1], start=1):
+        try:
+            line = _Line.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise damaged(path, f"line {number}: {place} {first['msg']}") from error
+        if line.metadata.benchmark_phase == "profiling":
+            yield _entry(path, number, line)
+
+
+def _entry(path: Path, number: int, line: _Line) -> Entry:
+    failure, metrics = _failure(line), line.metrics
+    # The first piece with content, then the gaps between those that followed.
+    spans = (metrics.time_to_first_token, metrics.inter_chunk_latency)
+    chunk_s = tuple(itertools.accumulate(s for span in spans if span for s in span.seconds))
+    if not failure and not metrics.time_to_first_token:
+        raise damaged(path, f"line {number} has no time_to_first_token; record with --streaming")
+    return Entry(
+        name=line.metadata.conversation_id,
+        issued_ns=line.metadata.credit_issued_ns,
+        sent_ns=line.metadata.request_start_ns,
+        chunk_s=chunk_s,
+        prompt_tokens=_count(metrics.usage_prompt_tokens),
+        output_tokens=_count(metrics.usage_completion_tokens),
+        status=_status(line, failure),
+        failure=failure,
+    )
+
+
+def _count(metric: _Count | None) -> int | None:
+    return None if metric is None else metric.value
+
+
+def _failure(line: _Line) -> Failure | None:
+    error = line.error
+    if error is None:
+        cancelled = line.metadata.was_cancelled
+        return Failure(ErrorKind.TIMEOUT, "cancelled by aiperf") if cancelled else None
+    detail = " ".join(f"{error.type}: {error.message}".split())[:_DETAIL_CHARACTERS]
+    for name, kind in _KINDS.items():
+        if error.type.startswith(name):
+            return Failure(kind, detail)
+    if error.code:
+        return Failure(kind_of_status(error.code), f"HTTP {error.code}: {detail}")
+    return Failure(ErrorKind.DISCONNECT, detail)
+
+
+def _status(line: _Line, failure: Failure | None) -> int | None:
+    """The HTTP status; aiperf tells it only where that is the error."""
+    if failure is None:
+        return 200
+    return line.error.code if line.error and failure.kind in _OF_STATUS else None
+
+
+def _truncated(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Usage comes last: where a server tells it, an answer without it broke off before.
+
+    aiperf takes such an answer for a success, error events inside the stream included.
+    """
+    told = any(entry.output_tokens is not None for entry in entries)
+    for entry in entries:
+        if told and entry.failure is None and entry.output_tokens is None:
+            why = Failure(ErrorKind.TRUNCATED, "the stream ended without token usage")
+            yield replace(entry, failure=why)
+        else:
+            yield entry

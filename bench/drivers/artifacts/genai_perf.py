@@ -1,0 +1,89 @@
+"""`profile_export.json` of genai-perf: what perf_analyzer saw of each request, byte by byte.
+
+Read by the rules of the built-in client, so that chunks and token counts mean the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Json, ValidationError
+
+from bench.drivers.artifacts.entry import Entry
+from bench.drivers.artifacts.reading import damaged, read_text
+from bench.load.answer import read_answer
+from bench.load.exchange import Exchange, Piece
+
+RECORDS = "profile_export.json"
+_NS = 1_000_000_000
+
+
+class _Message(BaseModel):
+    content: str
+
+
+class _Payload(BaseModel):
+    messages: list[_Message]
+
+
+class _Inputs(BaseModel):
+    payload: Json[_Payload]
+
+
+class _Output(BaseModel):
+    response: str
+
+
+class _Request(BaseModel):
+    timestamp: int
+    request_inputs: _Inputs
+    response_timestamps: list[int]
+    response_outputs: list[_Output]
+
+
+class _Experiment(BaseModel):
+    requests: list[_Request]
+
+
+class _Export(BaseModel):
+    service_kind: Literal["openai"]
+    endpoint: Literal["v1/chat/completions"]
+    experiments: list[_Experiment]
+
+
+def read_records(path: Path) -> tuple[Entry, ...]:
+    """The requests in the order in which they were sent, each named by its prompt.
+
+    Raises UserError for a file of another kind, also of another endpoint than chat.
+    """
+    try:
+        export = _Export.model_validate_json(read_text(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise damaged(path, f"{place} {first['msg']}") from error
+    requests = [request for one in export.experiments for request in one.requests]
+    return tuple(map(_entry, sorted(requests, key=lambda request: request.timestamp)))
+
+
+def _entry(request: _Request) -> Entry:
+    pieces: list[Piece] = [
+        ((at_ns - request.timestamp) / _NS, output.response.encode())
+        for at_ns, output in zip(
+            request.response_timestamps, request.response_outputs, strict=False
+        )
+    ]
+    # The status is not recorded; perf_analyzer gives up on any other.
+    head = {"content-type": "text/event-stream"}
+    answer = read_answer(Exchange(status=200, headers=head, body=pieces, complete=True))
+    return Entry(
+        name=request.request_inputs.payload.messages[-1].content,
+        issued_ns=request.timestamp,
+        sent_ns=request.timestamp,
+        chunk_s=tuple(answer.chunk_s),
+        prompt_tokens=answer.prompt_tokens,
+        output_tokens=answer.output_tokens,
+        status=200,
+        failure=answer.failure,
+    )

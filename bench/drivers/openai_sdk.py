@@ -1,0 +1,113 @@
+"""Driver `openai`: the official SDK as an application would use it.
+
+It is driven by the same schedule as the built-in client and read by the same rules. What
+the SDK does on the way, from the call to the write and from the read to the chunk, is
+part of what is measured.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from time import monotonic
+from typing import Any
+
+import httpx2
+import openai
+import orjson
+from openai.types.chat import ChatCompletionChunk
+
+from bench.drivers.driver import Driven
+from bench.load.drive import Load, run_load
+from bench.load.exchange import Exchange, Failure
+from bench.records import DriverFacts, ErrorKind, PlannedRequest
+
+NOTES = (
+    "requests count as sent when the SDK is called, and chunks as arrived when it hands them"
+    " out: its own work, and making a connection, are in TTFT, E2E and ITL",
+    "a stream without [DONE] looks complete to it when a finish reason came",
+)
+
+
+class OpenAiDriver:
+    """`run_load` with a client of the SDK for each base URL."""
+
+    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+        """Send `load`; see `Driver`."""
+        result = run_load(load, drain_timeout_s=drain_timeout_s, connect=SdkSender)
+        return Driven(result, DriverFacts("openai", version("openai"), NOTES))
+
+
+class SdkSender:
+    """Sends to the server at `base_url` through the SDK; see `Sender`."""
+
+    def __init__(self, base_url: str) -> None:
+        self._client = openai.AsyncOpenAI(
+            base_url=f"{base_url.rstrip('/')}/v1",
+            # The user's own key is none of this server's business.
+            api_key="none",
+            max_retries=0,
+            timeout=None,
+            # As many connections as requests; the SDK's own limit would queue some unseen.
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=False, limits=httpx2.Limits(max_connections=None)
+            ),
+        )
+
+    def encode(self, planned: PlannedRequest, prompt: str) -> dict[str, Any]:
+        """The arguments of the call; what they ask for is what the built-in client asks."""
+        return {
+            "model": planned.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": planned.output_tokens,
+            "temperature": 0,
+            "extra_body": {"min_tokens": planned.output_tokens, "ignore_eos": True},
+            "extra_headers": {"X-Tenant": planned.tenant} if planned.tenant else {},
+        }
+
+    async def fetch(self, request: dict[str, Any], exchange: Exchange) -> None:
+        """Send `request` and fill `exchange` until it has ended."""
+        exchange.sent_s = monotonic()
+        try:
+            await self._stream(request, exchange)
+        except openai.APIStatusError as error:
+            _note_head(exchange, error.response)
+            exchange.body.append((monotonic(), error.response.content))
+        except (openai.APIError, httpx2.TransportError, ValueError) as error:
+            exchange.failure = Failure(_kind(error), str(error.__cause__ or error))
+        exchange.complete = exchange.failure is None
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self._client.close()
+
+    async def _stream(self, request: dict[str, Any], exchange: Exchange) -> None:
+        async with await self._client.chat.completions.create(**request) as stream:
+            _note_head(exchange, stream.response)
+            async for chunk in stream:
+                exchange.body.append((monotonic(), _event(chunk)))
+        # The SDK keeps this one to itself.
+        exchange.body.append((monotonic(), b"data: [DONE]\n\n"))
+
+
+def _kind(error: Exception) -> ErrorKind:
+    """What an exception of the SDK, or one that it lets through, says of the server."""
+    match error:
+        case openai.APIConnectionError(__cause__=httpx2.ConnectError()):
+            return ErrorKind.CONNECT
+        case openai.APIConnectionError() | httpx2.TransportError():
+            return ErrorKind.DISCONNECT
+        case openai.APIError():
+            return ErrorKind.SERVER
+    return ErrorKind.PROTOCOL  # what came was not JSON
+
+
+def _note_head(exchange: Exchange, response: httpx2.Response) -> None:
+    exchange.status = response.status_code
+    exchange.headers.update(response.headers)
+
+
+def _event(chunk: ChatCompletionChunk) -> bytes:
+    """A chunk as the event that it came as, so that all answers are read by one rule."""
+    return b"data: " + orjson.dumps(chunk.to_dict(mode="json")) + b"\n\n"

@@ -1,0 +1,181 @@
+"""`python -m bench convert`: artifact folders as trials or judgements, or one line why not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.__main__ import main
+from bench.conversion import convert
+from bench.errors import UserError
+from bench.records import Trial
+from bench.store import TrialStore
+from tests.bench.artifacts import (
+    aiperf_line,
+    aiperf_report,
+    genai_perf_export,
+    genai_perf_report,
+    genai_perf_request,
+    write_lines,
+)
+from tests.bench.load_source import ANSWER
+
+RUN = "20260131-235959-a1b2"
+
+
+def report(folder: Path, content: dict[str, Any], name: str = "aiperf") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"profile_export_{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def aiperf_folder(folder: Path, recorded: int, reported: int, **changes: Any) -> Path:
+    write_lines(
+        folder / "profile_export.jsonl",
+        [aiperf_line(f"session_{i}", issued_ms=50.0 * i) for i in range(recorded)],
+    )
+    return report(folder, aiperf_report(reported, **changes))
+
+
+def stored(results: Path) -> Trial:
+    (trial,) = TrialStore(results).load_run(RUN)
+    return trial
+
+
+def real(tool: str) -> Path:
+    folders = [os.environ.get("SAMPLES"), Path(__file__).parents[3] / "shared" / "samples"]
+    found = [Path(folder) / tool for folder in folders if folder and (Path(folder) / tool).is_dir()]
+    if not found:
+        pytest.skip(f"no artifacts of {tool}: set SAMPLES to a folder that has them")
+    return found[0]
+
+
+def test_recorded_requests_become_a_stored_trial_of_the_arm(tmp_path: Path) -> None:
+    folder = aiperf_folder(tmp_path / "run", 20, 20)
+    judgement, path = convert(folder, "theirs", RUN, tmp_path / "results")
+    trial = stored(tmp_path / "results")
+    assert (trial.arm, trial.environment, trial.concurrency) == ("theirs", "external", 4)
+    assert (trial.driver.name, trial.driver.version) == ("aiperf", "0.13.0")
+    assert len(trial.samples) == 20
+    assert not trial.cut_short
+    values = {one.metric: one.value for one in judgement.summaries}
+    assert values["ttft_p50_s"] == pytest.approx(0.1)
+    # three tokens by the server's count, not four as aiperf counted
+    assert values["tpot_p50_s"] == pytest.approx(0.02)
+    assert values["throughput_rps"] == pytest.approx(20 / trial.duration_s)
+    assert [one.slo.ttft_s for one in judgement.slos] == [0.5]
+    assert judgement.invalid_reasons == ()
+    assert any("computed again" in note for note in judgement.notes)
+    assert json.loads(path.read_text())["run"]["tool"] == "aiperf"
+
+
+def test_records_that_lack_some_of_the_answers_do_not_count(tmp_path: Path) -> None:
+    folder = aiperf_folder(tmp_path / "run", 8, 20)
+    judgement, _ = convert(folder, "theirs", RUN, tmp_path / "results")
+    assert any("cut short" in reason for reason in judgement.invalid_reasons)
+    assert any("8 of the 20 answers" in note for note in judgement.notes)
+
+
+def test_a_model_named_like_a_path_is_stored(tmp_path: Path) -> None:
+    folder = aiperf_folder(tmp_path / "run", 3, 3, model="meta-llama/Llama-3.1-8B")
+    convert(folder, "theirs", RUN, tmp_path / "results")
+    assert stored(tmp_path / "results").models == ("meta-llama-Llama-3.1-8B",)
+
+
+def test_statistics_alone_are_said_to_be_the_tools_own(tmp_path: Path) -> None:
+    folder = report(tmp_path / "run", genai_perf_report(), "genai_perf")
+    judgement, _ = convert(folder, "theirs", RUN, tmp_path / "results")
+    values = {one.metric: one for one in judgement.summaries}
+    assert values["ttft_p50_s"].value == pytest.approx(0.1)
+    assert values["goodput_rps"].value == 3.0
+    assert {one.n for one in values.values()} == {20}
+    assert "error_rate" not in values
+    assert any("not told: error_rate" in note for note in judgement.notes)
+    assert any("encoding the answer again" in note for note in judgement.notes)
+    assert not TrialStore(tmp_path / "results").has_run(RUN)
+
+
+def test_genai_perfs_raw_export_makes_it_a_trial(tmp_path: Path) -> None:
+    folder = report(
+        tmp_path / "run",
+        genai_perf_report() | {"request_count": {"unit": "count", "avg": 2.0}},
+        "genai_perf",
+    )
+    requests = [
+        genai_perf_request(f"p{i}", sent_ms=10.0 * i, answers=[(100.0, ANSWER)]) for i in range(2)
+    ]
+    (folder / "profile_export.json").write_text(json.dumps(genai_perf_export(requests)))
+    convert(folder, "theirs", RUN, tmp_path / "results")
+    trial = stored(tmp_path / "results")
+    assert trial.driver.name == "genai-perf"
+    assert [sample.output_tokens for sample in trial.samples] == [2, 2]
+
+
+def test_a_folder_above_the_only_run_will_do(tmp_path: Path) -> None:
+    aiperf_folder(tmp_path / "artifacts" / "tiny-concurrency4", 3, 3)
+    convert(tmp_path / "artifacts", "theirs", RUN, tmp_path / "results")
+    assert len(stored(tmp_path / "results").samples) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is damaged"),
+        ("[]", "is damaged"),
+        ("{}", "it lacks 'input_config'"),
+        (json.dumps({"input_config": {}}), "it lacks"),
+        (json.dumps(aiperf_report(1))[:300], "is damaged"),
+        (json.dumps(aiperf_report(1, input_config={"phases": []})), "is damaged"),
+    ],
+)
+def test_a_damaged_report_is_one_line(
+    tmp_path: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "profile_export_aiperf.json").write_text(content)
+    assert main(["convert", str(tmp_path), "--results", str(tmp_path / "results")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'profile_export_aiperf.json'}")
+    assert message in line
+
+
+def test_foreign_missing_and_ambiguous_folders_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a folder"):
+        convert(tmp_path / "none", "theirs", RUN, tmp_path)
+    with pytest.raises(UserError, match="holds neither profile_export_aiperf"):
+        convert(tmp_path, "theirs", RUN, tmp_path)
+    for name in "ab":
+        aiperf_folder(tmp_path / name, 1, 1)
+    with pytest.raises(UserError, match="holds 2 runs; give one of them"):
+        convert(tmp_path, "theirs", RUN, tmp_path)
+
+
+def test_what_is_converted_is_printed_and_can_be_judged_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, results = aiperf_folder(tmp_path / "run", 20, 20), tmp_path / "results"
+    assert main(["convert", str(folder), "--arm", "theirs", "--results", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert "TTFT p50" in printed
+    assert "driver aiperf" in printed
+    assert main(["compare", "--results", str(results)]) == 0
+    assert "TTFT p50" in capsys.readouterr().out
+
+
+def test_real_artifacts_of_aiperf(tmp_path: Path) -> None:
+    judgement, _ = convert(real("aiperf"), "theirs", RUN, tmp_path)
+    trial = stored(tmp_path)
+    assert len(trial.samples) == 8  # the file was cut to 12 lines, 4 of them of the warm-up
+    assert {sample.output_tokens for sample in trial.samples} == {16}
+    assert any("8 of the 20 answers" in note for note in judgement.notes)
+
+
+def test_real_artifacts_of_genai_perf(tmp_path: Path) -> None:
+    judgement, _ = convert(real("genai-perf"), "theirs", RUN, tmp_path)
+    values = {one.metric: one.value for one in judgement.summaries}
+    assert values["ttft_p50_s"] == pytest.approx(0.1240440965)
+    assert values["tpot_p50_s"] == pytest.approx(0.0104, abs=1e-4)
+    assert values["throughput_rps"] == pytest.approx(13.8697, abs=1e-4)
