@@ -103,7 +103,8 @@ def _told(
     )
     yield (
         f"dispatch lag p99 {instrument.dispatch_lag_p99_s * 1e3:.1f} ms, event loop lag p99 "
-        f"{(instrument.loop_lag_p99_s or 0.0) * 1e3:.1f} ms, CPU {instrument.cpu_share:.0%} of a core "
+        f"{(instrument.loop_lag_p99_s or 0.0) * 1e3:.1f} ms, "
+        f"CPU {instrument.cpu_share or 0.0:.0%} of a core "
         f"in the busiest of {instrument.processes}, memory {rss_at_most() / 2**20:,.0f} MiB"
     )
     yield "valid" if not reasons else "invalid: " + "; ".join(reasons)

@@ -54,7 +54,7 @@ def test_a_warm_up_is_not_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "status"),
     [
-        ({"code": 503, "type": "Busy", "message": "no"}, ErrorKind.STATUS, 503),
+        ({"code": 503, "type": "Busy", "message": "no"}, ErrorKind.UNAVAILABLE, 503),
         ({"type": "ClientConnectorError", "message": "refused"}, ErrorKind.CONNECT, None),
         ({"type": "ClientOSError", "message": "reset"}, ErrorKind.DISCONNECT, None),
         ({"type": "ClientPayloadError", "message": "cut"}, ErrorKind.DISCONNECT, None),

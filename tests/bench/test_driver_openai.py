@@ -135,7 +135,7 @@ async def babble(call: Call) -> None:
 @pytest.mark.parametrize(
     ("script", "kind", "detail"),
     [
-        (busy, ErrorKind.STATUS, "HTTP 503: too busy"),
+        (busy, ErrorKind.UNAVAILABLE, "HTTP 503: too busy"),
         (reset, ErrorKind.DISCONNECT, ""),
         (break_off, ErrorKind.DISCONNECT, ""),
         (fail_inside, ErrorKind.SERVER, "out of memory"),
