@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
-from bench.analysis.server import ServerSummary
+from bench.analysis.server import ServerLoad, ServerSummary
 from bench.analysis.server_side import server_notes, server_summary
 from bench.errors import UserError
 from bench.records import Replica, Sample, ServerReading, ServerSeries, Trial
@@ -155,3 +157,10 @@ def test_an_arm_that_was_not_run_has_no_server_side() -> None:
     assert alone.server("control").arm == "baseline"
     with pytest.raises(UserError, match="nothing is known of the treatment of heavy-tail"):
         alone.server("treatment")
+
+
+def test_every_figure_is_described_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "server-side.md").read_text()
+    table = text[text.index("| figure |") : text.index("- A gauge holds")]
+    described = set(re.findall(r"`([a-z_]+)`", table))
+    assert {field.name for field in fields(ServerLoad)} | {"prefix_hit_rate"} <= described
