@@ -12,11 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bench.accuracy.level import Level, Reading, measure
 from bench.accuracy.running import running_source
 from bench.accuracy.table import NO_ENGINE, render
+from bench.command import Parser, exit_code
 from bench.cores import pinned
 from bench.environments.local.facts import cpu_name
 from bench.errors import UserError
@@ -31,32 +32,22 @@ LEVELS = (
     Level(streams=100, first_ms=50, every_ms=50, chunks=20, turns=6),
     Level(streams=1000, first_ms=100, every_ms=100, chunks=30, turns=2),
 )
-_INTERRUPTED = 130
 _OTHER_FILES = 500
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python -m bench.calibrate --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 2 after one line on stderr if that is not possible."""
-    try:
+
+    def work() -> None:
         options = parser().parse_args(arguments)
         calibrate(options.streams, ROOT / "results" / "calibration.json")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was kept", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+
+    return exit_code(work)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    top = _Parser(prog="python -m bench.calibrate", description=__doc__, allow_abbrev=False)
+    top = Parser(prog="python -m bench.calibrate", description=__doc__, allow_abbrev=False)
     known = ",".join(str(level.streams) for level in LEVELS)
     top.add_argument(
         "--streams",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.judgement import Judgement
+from bench.console import as_text
 from bench.records import SloOutcome, Verdict
 from reports import wording
 from reports.case import Arms, arms_of, short_title, title
@@ -37,24 +36,12 @@ _STYLES: dict[Verdict | SloOutcome, str] = {
 
 def summary_text(judgements: Sequence[Judgement], *, width: int, colour: bool) -> str:
     """The whole summary, ready to print. Narrower than 80 columns it is not set."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=max(width, _NARROWEST),
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        legacy_windows=False,
-    )
+    parts: list[Table | str] = ["nothing was measured"]
     if judgements:
-        console.print(_table(judgements))
-        if any(any(scraped_arms(one)) for one in judgements):
-            console.print(_server_table(judgements))
-        console.print(_remarks(judgements))
-    else:
-        console.print("nothing was measured")
-    lines = stream.getvalue().split("\n")
-    return "\n".join(line.rstrip() for line in lines)
+        scraped = any(any(scraped_arms(one)) for one in judgements)
+        servers = [_server_table(judgements)] if scraped else []
+        parts = [_table(judgements), *servers, _remarks(judgements)]
+    return as_text(parts, width=width, narrowest=_NARROWEST, colour=colour)
 
 
 def _table(judgements: Sequence[Judgement]) -> Table:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.accuracy.level import Reading
 from bench.analysis.bounds import DEFAULT_BOUNDS
+from bench.console import as_text
 from bench.records import Spread
 
 NO_ENGINE = (
@@ -40,19 +39,9 @@ _LATE_SHARE = 0.1
 
 def render(readings: Sequence[Reading], remarks: Iterable[str], *, width: int, colour: bool) -> str:
     """The table, then a line for each thing to know: what `readings` show, then `remarks`."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=max(width, _NARROWEST),
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        legacy_windows=False,
-    )
-    console.print(_table(readings))
-    for remark in (*_late(readings), *_disturbed(readings), *remarks, READING, NO_ENGINE):
-        console.print(Text(remark))
-    return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
+    lines = (*_late(readings), *_disturbed(readings), *remarks, READING, NO_ENGINE)
+    parts: list[Table | Text] = [_table(readings), *map(Text, lines)]
+    return as_text(parts, width=width, narrowest=_NARROWEST, colour=colour)
 
 
 def _table(readings: Sequence[Reading]) -> Table:

@@ -4,44 +4,36 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.command import Parser, exit_code, log_folder, whole_number
 from bench.crosscheck.figures import summarize
 from bench.crosscheck.running import run_rounds, served, tools_for
 from bench.crosscheck.table import WHY, render
 from bench.crosscheck.work import Work
-from bench.errors import UserError
 from bench.progress import make_progress
 from bench.provenance import git_commit
 from bench.store.files import strict_json, write_whole
 
 ROOT = Path(__file__).parents[2]
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 2 after one line on stderr if that is not possible."""
-    options = parser().parse_args(arguments)
-    try:
-        compare(options, ROOT / "results" / "cross-check.json")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was kept", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
+
+    def work() -> None:
+        compare(parser().parse_args(arguments), ROOT / "results" / "cross-check.json")
+
+    return exit_code(work)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    top = argparse.ArgumentParser(prog="python -m bench.crosscheck", description=__doc__)
+    top = Parser(prog="python -m bench.crosscheck", description=__doc__, allow_abbrev=False)
     for name, default, text in (
         ("rounds", 3, "times that every tool does the work, in another order each time"),
         ("requests", 48, "of each tool and round"),
@@ -50,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
         ("output-tokens", 64, "of an answer"),
     ):
         help_text = f"{text} (default: {default})"
-        top.add_argument(f"--{name}", type=int, default=default, metavar="N", help=help_text)
+        top.add_argument(
+            f"--{name}", type=whole_number, default=default, metavar="N", help=help_text
+        )
     top.add_argument("--model", default="tiny-llama", metavar="NAME")
     return top
 
@@ -66,7 +60,7 @@ def compare(options: argparse.Namespace, output: Path) -> None:
     )
     progress = make_progress()
     cache = ROOT / ".cache"
-    logs = cache / "logs" / f"cross-check-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    logs = log_folder(ROOT, "cross-check")
     with served(work, cache, progress) as (environment, calibration):
         tools = tools_for(environment, cache, logs, progress)
         rounds = run_rounds(tools, work, options.rounds, calibration, progress)

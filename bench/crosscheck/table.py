@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.console import as_text
 from bench.crosscheck.figures import METRICS, Figure
 from bench.crosscheck.work import Work
 
@@ -50,37 +49,24 @@ def render(
     colour: bool,
 ) -> str:
     """The table with medians, ranges and ratios, then a line for each tool."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=max(width, _NARROWEST),
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        legacy_windows=False,
-    )
-    console.print(_table(figures))
-    console.print(
+    done = (
         f"{rounds} rounds of {work.requests} requests of {work.prompt_tokens} + "
         f"{work.output_tokens} tokens, {work.concurrency} at once, to one vLLM engine with "
         f"{work.model}; medians of the rounds, ranges, and ratios to builtin within a round."
     )
-    if remark := _unrest(figures):
-        console.print(remark)
-    for name, reason in WHY.items():
-        console.print(Text(f"{name}: {reason}"))
-    return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
+    lines = (done, *_unrest(figures), *(f"{name}: {reason}" for name, reason in WHY.items()))
+    parts: list[Table | Text] = [_table(figures), *map(Text, lines)]
+    return as_text(parts, width=width, narrowest=_NARROWEST, colour=colour)
 
 
-def _unrest(figures: Mapping[str, Mapping[str, Figure]]) -> str | None:
-    """What to say where the reference itself differed from round to round."""
+def _unrest(figures: Mapping[str, Mapping[str, Figure]]) -> Iterator[str]:
+    """A line where the reference itself differed from round to round."""
     one = next(iter(figures.values()))["e2e_p50_s"]
-    if one.high <= one.low * CALM:
-        return None
-    return (
-        f"The reference's own E2E p50 differed {one.high / one.low:.2f}-fold between rounds:"
-        " something else ran here, and smaller differences between tools say nothing."
-    )
+    if one.high > one.low * CALM:
+        yield (
+            f"The reference's own E2E p50 differed {one.high / one.low:.2f}-fold between rounds:"
+            " something else ran here, and smaller differences between tools say nothing."
+        )
 
 
 def _table(figures: Mapping[str, Mapping[str, Figure]]) -> Table:

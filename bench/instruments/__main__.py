@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from bench.command import Parser, exit_code, log_folder, whole_number
 from bench.cores import pinned
 from bench.environments.local.models import model_folder
 from bench.errors import UserError
@@ -20,7 +21,6 @@ from bench.instruments.tools import OURS, Tool, known_tools
 from bench.progress import make_progress
 from bench.sidebyside.answers import MODEL
 from bench.sidebyside.choice import absences, choose
-from bench.sidebyside.command import Parser, exit_code, log_folder, whole_number
 from bench.sidebyside.figures import summarize
 from bench.sidebyside.machine import busy_percent, busy_remarks, machine_facts
 from bench.sidebyside.record import record_of

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.trial_checks import trial_reasons
+from bench.command import Parser, exit_code, log_folder, whole_number
 from bench.cores import pinned
 from bench.instruments.children import rss_at_most
 from bench.instruments.columns import ONLY_INSTRUMENTS
@@ -25,7 +26,6 @@ from bench.load.outcome import DriveResult
 from bench.load.processes import run_spread
 from bench.openfiles import allow_connections
 from bench.sidebyside.asking import take_tally
-from bench.sidebyside.command import Parser, exit_code, log_folder, whole_number
 from bench.sidebyside.machine import machine_facts
 from bench.sidebyside.running import Servers
 from bench.sidebyside.tally import Tally

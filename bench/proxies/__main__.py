@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from bench.command import Parser, exit_code, log_folder, whole_number
 from bench.cores import pinned
 from bench.errors import UserError
 from bench.openfiles import allow_connections
@@ -22,7 +23,6 @@ from bench.proxies.running import Proxies
 from bench.proxies.wording import ONLY_PROXIES, remarks_of
 from bench.proxies.wrk import Wrk
 from bench.sidebyside.choice import absences, choose
-from bench.sidebyside.command import Parser, exit_code, log_folder, whole_number
 from bench.sidebyside.figures import summarize
 from bench.sidebyside.machine import busy_percent, busy_remarks, machine_facts
 from bench.sidebyside.record import record_of

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.console import as_text
 from bench.sidebyside.figures import Figure, Figures, M, Metric
 
 # As wide as the table is, so that a log without a width of its own holds it.
@@ -26,19 +25,8 @@ def render(
     colour: bool,
 ) -> str:
     """The table with a column for each of `metrics`, then a line for each of `remarks`."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=max(width, _NARROWEST),
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        legacy_windows=False,
-    )
-    console.print(_table(figures, metrics, reference))
-    for remark in remarks:
-        console.print(Text(remark))
-    return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
+    parts: list[Table | Text] = [_table(figures, metrics, reference), *map(Text, remarks)]
+    return as_text(parts, width=width, narrowest=_NARROWEST, colour=colour)
 
 
 def _table(figures: Figures, metrics: Sequence[Metric[M]], reference: str) -> Table:

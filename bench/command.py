@@ -1,4 +1,4 @@
-"""What the commands that measure side by side have in common."""
+"""What the commands beside pytest have in common: options, exit codes, a folder for logs."""
 
 from __future__ import annotations
 
