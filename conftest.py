@@ -13,6 +13,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
@@ -146,9 +147,6 @@ def pytest_configure(config: pytest.Config) -> None:
     _check_marker_expression(config)
     if config.option.allure_report_dir is None:
         config.option.allure_report_dir = str(ALLURE_RESULTS)
-    if getattr(config.option, "dist", "no") == "load":
-        # Measured tests are one group: one worker runs them, one after another.
-        config.option.dist = "loadgroup"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -162,6 +160,16 @@ def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
 def pytest_configure_node(node: Any) -> None:
     """Let the workers of pytest-xdist store under the controller's run."""
     node.workerinput["run_id"] = node.config.stash[CONFIG].run_id
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker runs all measured tests, one after another; others go by their files."""
+    if config.getoption("dist") != "load":
+        return None
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope
+    return scheduler
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -179,8 +187,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if config.stash[CONFIG].traffic is None and item.get_closest_marker("recorded_traffic"):
             item.add_marker(no_traffic)
-        if measured(item) or item.get_closest_marker("engines"):
-            item.add_marker(pytest.mark.xdist_group("engines"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -297,6 +303,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def scope(nodeid: str) -> str:
+    """What tests must have in common to be run by one worker."""
+    path = nodeid.partition("::")[0]
+    return "measured" if path.startswith("tests/scenarios/") else path
 
 
 def measured(item: pytest.Item) -> bool:
