@@ -104,7 +104,7 @@ def objectives_of(judgements: Sequence[Judgement]) -> tuple[Objective, ...]:
     roles: tuple[Role, Role] = ("control", "treatment")
     return tuple(
         Objective(
-            title=f"{judgement.scenario.name} · {result.model}",
+            title=" · ".join(filter(None, (judgement.scenario.name, result.model, result.tenant))),
             objectives=wording.objectives(result.slo),
             target=wording.target(result.target),
             arm=heading,

@@ -116,5 +116,6 @@ def describe_slo(result: SloResult) -> str:
     set_ones = (("ttft", result.slo.ttft_s), ("tpot", result.slo.tpot_s), ("e2e", result.slo.e2e_s))
     limits = ", ".join(f"{name} ≤ {limit:g} s" for name, limit in set_ones if limit is not None)
     seen = "no" if result.attainment is None else f"{result.attainment:.1%}"
-    requests = f"{result.arm}'s requests to {result.model}"
+    tenant = f" for {result.tenant}" if result.tenant else ""
+    requests = f"{result.arm}'s requests to {result.model}{tenant}"
     return f"{seen} of {requests} met {limits}; {result.target:.0%} are wanted"

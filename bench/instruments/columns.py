@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.instruments.measurement import Measurement
-from bench.sidebyside.figures import Metric
+from bench.sidebyside.figures import Metric, microseconds
 from bench.sidebyside.rounds import Round
 
 METRICS: tuple[Metric[Measurement], ...] = (
-    Metric(
-        "chunk_cpu_us",
-        "CPU/chunk",
-        "µs",
-        lambda one, _: one.chunk_cpu_s * 1e6,
-        lambda one, _: one.chunk_kernel_s * 1e6,
+    microseconds(
+        "chunk_cpu_us", "CPU/chunk", lambda one: one.chunk_cpu_s, lambda one: one.chunk_kernel_s
     ),
     Metric("start_cpu_s", "CPU to start", "s", lambda one, _: one.start_cpu_s),
     Metric("rss_mib", "RSS", "MiB", lambda one, _: one.rss_bytes / 2**20),

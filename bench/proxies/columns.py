@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.proxies.measurement import CONNECTIONS, OPEN_STREAMS, Measurement
-from bench.sidebyside.figures import Metric, Of
+from bench.sidebyside.figures import Metric, Of, microseconds
 from bench.sidebyside.running import SOURCE
 
 
@@ -21,26 +21,17 @@ METRICS: tuple[Metric[Measurement], ...] = (
     Metric("added_p50_us", "added p50", "µs", _added(lambda one: one.lone_p50_s)),
     Metric("added_p99_us", "added p99", "µs", _added(lambda one: one.lone_p99_s)),
     Metric("core_percent", "its core", "% busy", lambda one, _: one.core_share * 1e2),
-    Metric(
+    microseconds(
         "request_cpu_us",
         "CPU/JSON",
-        "µs",
-        lambda one, _: one.request_cpu_s * 1e6,
-        lambda one, _: one.request_kernel_s * 1e6,
+        lambda one: one.request_cpu_s,
+        lambda one: one.request_kernel_s,
     ),
-    Metric(
-        "burst_cpu_us",
-        "CPU/SSE",
-        "µs",
-        lambda one, _: one.burst_cpu_s * 1e6,
-        lambda one, _: one.burst_kernel_s * 1e6,
+    microseconds(
+        "burst_cpu_us", "CPU/SSE", lambda one: one.burst_cpu_s, lambda one: one.burst_kernel_s
     ),
-    Metric(
-        "chunk_cpu_us",
-        "CPU/chunk",
-        "µs",
-        lambda one, _: one.chunk_cpu_s * 1e6,
-        lambda one, _: one.chunk_kernel_s * 1e6,
+    microseconds(
+        "chunk_cpu_us", "CPU/chunk", lambda one: one.chunk_cpu_s, lambda one: one.chunk_kernel_s
     ),
     Metric(
         "rss_mib",

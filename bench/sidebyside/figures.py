@@ -25,6 +25,15 @@ class Metric(Generic[M]):
     kernel: Of[M] | None = None
 
 
+def microseconds(
+    key: str, title: str, cpu_s: Callable[[M], float], kernel_s: Callable[[M], float]
+) -> Metric[M]:
+    """A column of CPU time, with the kernel's part of it."""
+    return Metric(
+        key, title, "µs", lambda one, _: cpu_s(one) * 1e6, lambda one, _: kernel_s(one) * 1e6
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A metric over the rounds: median, least and greatest.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -126,7 +127,7 @@ def test_shards_of_a_closed_loop_get_requests_of_every_model() -> None:
         assert 60 < sum(request.model == "a" for request in requests) < 140
 
 
-def result(*indexes: int, **changes: object) -> DriveResult:
+def result(*indexes: int, **changes: Any) -> DriveResult:
     made = DriveResult(
         samples=tuple(answered(index, 0.1) for index in indexes),
         instrument=Instrument(dispatch_lag_p99_s=0.002, loop_lag_p99_s=0.003, cpu_share=0.2),
@@ -134,7 +135,7 @@ def result(*indexes: int, **changes: object) -> DriveResult:
         elapsed_s=3.0,
         ending=Ending.COMPLETE,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 @given(load=LOADS, count=SHARES)

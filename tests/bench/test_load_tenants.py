@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.compare import order
+from bench.analysis.gates import describe_slo
 from bench.analysis.judge import judge
 from bench.analysis.metrics import metric
 from bench.analysis.rates import fairness
@@ -22,6 +23,7 @@ from bench.load.tenants import Mixture, Tenant
 from bench.load.workload import Fixed, Workload
 from bench.records import PlannedRequest, Role, Slo, SloOutcome, Trial
 from bench.slo import load_slos
+from reports.view import objectives_of
 from tests.bench.making import FACTS, answered, trial
 
 SHORT, LONG = Workload(Fixed(64), Fixed(8)), Workload(Fixed(96), Fixed(32))
@@ -126,6 +128,13 @@ def test_a_metric_of_one_tenant_and_each_tenants_slo_are_judged() -> None:
         ("treatment", "quiet"): SloOutcome.MET,
         ("treatment", "noisy"): SloOutcome.MET,
     }
+
+
+def test_a_tenants_objectives_are_told_with_its_name() -> None:
+    judgement = judge([mixed("control", 0, 0, 0.3)])
+    titles = [one.title for one in objectives_of([judgement])]
+    assert titles == [f"{FACTS.name} · tiny-llama · {name}" for name in ("quiet", "noisy")]
+    assert "requests to tiny-llama for quiet met ttft ≤ 0.2 s" in describe_slo(judgement.slos[0])
 
 
 def test_an_unknown_metric_of_a_tenant_is_told() -> None:

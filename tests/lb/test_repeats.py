@@ -12,10 +12,11 @@ from lb.repeats import Repeats
 
 
 def logged(events: Iterable[tuple[float, str]], interval_s: float = 10.0) -> list[str]:
-    now_s = 0.0
-    repeats = Repeats(interval_s, lambda: now_s)
+    happened = list(events)
+    # The clock is read once for each message.
+    repeats = Repeats(interval_s, iter([at_s for at_s, _ in happened]).__next__)
     lines = []
-    for now_s, message in events:  # noqa: B007 the clock reads it
+    for _, message in happened:
         record = logging.LogRecord("lb", logging.WARNING, "", 0, "replica %s", (message,), None)
         if repeats.filter(record):
             lines.append(record.getMessage())
