@@ -73,7 +73,7 @@ class SdkSender:
             await self._stream(request, exchange)
         except openai.APIStatusError as error:
             _note_head(exchange, error.response)
-            exchange.body.append((monotonic(), error.response.content))
+            exchange.add(monotonic(), error.response.content)
         except (openai.APIError, httpx2.TransportError, ValueError) as error:
             exchange.failure = Failure(_kind(error), str(error.__cause__ or error))
         exchange.complete = exchange.failure is None
@@ -86,9 +86,9 @@ class SdkSender:
         async with await self._client.chat.completions.create(**request) as stream:
             _note_head(exchange, stream.response)
             async for chunk in stream:
-                exchange.body.append((monotonic(), _event(chunk)))
+                exchange.add(monotonic(), _event(chunk))
         # The SDK keeps this one to itself.
-        exchange.body.append((monotonic(), b"data: [DONE]\n\n"))
+        exchange.add(monotonic(), b"data: [DONE]\n\n")
 
 
 def _kind(error: Exception) -> ErrorKind:

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from bench.load.exchange import Exchange, Failure
-from bench.load.sse import Event, events
+from bench.load.pattern import Pattern
+from bench.load.sse import Event, EventReader
 from bench.records import ErrorKind
 
 _DETAIL_CHARACTERS = 200
@@ -47,31 +48,43 @@ def read_answer(exchange: Exchange) -> Answer:
 
 
 def _read_events(exchange: Exchange) -> Answer:
-    answer = Answer()
-    for event in events(exchange.body):
-        if event.data == "[DONE]":
-            answer.done = True
-        else:
-            answer.failure = _read_event(event, answer)
-        if answer.done or answer.failure:
-            break
+    answer, reader = Answer(), EventReader()
+    pattern: Pattern | None = None
+    for at_s, piece in zip(exchange.body_s, exchange.body, strict=True):
+        whole = reader.between_events
+        if whole and pattern and pattern.fits(piece):
+            answer.chunk_s.append(at_s)
+            continue
+        for event in reader.feed(piece):
+            _read_event(event, at_s, answer)
+            if answer.done or answer.failure:
+                return answer
+        if whole:
+            pattern = Pattern.of(piece) or pattern
     return answer
 
 
-def _read_event(event: Event, answer: Answer) -> Failure | None:
+def _read_event(event: Event, at_s: float, answer: Answer) -> None:
+    if event.data == "[DONE]":
+        answer.done = True
+        return
     try:
         content = orjson.loads(event.data)
     except orjson.JSONDecodeError:
         content = None
     if event.name == "error" or (isinstance(content, dict) and content.get("error")):
-        return Failure(ErrorKind.SERVER, _shorten(_message(content) or event.data))
-    if not isinstance(content, dict):
-        return Failure(ErrorKind.PROTOCOL, _shorten(f"not a JSON object: {event.data}"))
-    try:
-        _read_chunk(content, event.at_s, answer)
-    except (AttributeError, TypeError):
-        return Failure(ErrorKind.PROTOCOL, _shorten(f"not a completion chunk: {event.data}"))
-    return None
+        answer.failure = Failure(ErrorKind.SERVER, _shorten(_message(content) or event.data))
+    elif not isinstance(content, dict):
+        answer.failure = _unreadable("not a JSON object", event)
+    else:
+        try:
+            _read_chunk(content, at_s, answer)
+        except (AttributeError, TypeError):
+            answer.failure = _unreadable("not a completion chunk", event)
+
+
+def _unreadable(why: str, event: Event) -> Failure:
+    return Failure(ErrorKind.PROTOCOL, _shorten(f"{why}: {event.data}"))
 
 
 def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
@@ -125,7 +138,7 @@ def _message(content: object) -> str | None:
 
 
 def _text(exchange: Exchange) -> str:
-    return b"".join(data for _, data in exchange.body).decode(errors="replace")
+    return b"".join(exchange.body).decode(errors="replace")
 
 
 def _shorten(text: str) -> str:

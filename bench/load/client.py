@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 import orjson
 
 from bench.errors import UserError
 from bench.load.connection import Connection
+from bench.load.dial import dial
 from bench.load.exchange import Exchange, Failure
+from bench.load.poller import Poller
 from bench.records import ErrorKind, PlannedRequest
 
 _PATH = "/v1/chat/completions"
@@ -35,7 +37,7 @@ class Client:
             raise UserError(f"{base_url!r} is not a URL: {error}") from None
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise UserError(f"{base_url!r} is not an HTTP URL; write http://host:port")
-        self._tls = url.scheme == "https"
+        self._tls = ssl.create_default_context() if url.scheme == "https" else None
         self._host = url.hostname
         self._port = port or (443 if self._tls else 80)
         self._head = (
@@ -45,6 +47,7 @@ class Client:
             "Accept: text/event-stream\r\n"
         )
         self._idle: list[Connection] = []
+        self._poller: Poller | None = None  # made where there is an event loop
 
     def encode(self, planned: PlannedRequest, prompt: str) -> bytes:
         """The HTTP request for `planned`, made ahead so that sending it is one write.
@@ -80,11 +83,9 @@ class Client:
             if connection.answered:
                 return
             exchange.failure = None
-        loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(
-                Connection, self._host, self._port, ssl=self._tls or None
-            )
+            self._poller = self._poller or Poller()
+            sock = await dial(self._host, self._port, self._tls)
         except socket.gaierror as error:
             why = f"{self._host} has no address: {error.strerror}"
             exchange.failure = Failure(ErrorKind.RESOLVE, why)
@@ -93,12 +94,15 @@ class Client:
             kind = ErrorKind.CLIENT if error.errno in _OWN_LIMITS else ErrorKind.CONNECT
             exchange.failure = Failure(kind, str(error))
             return
-        await self._carry(connection, request, exchange)
+        await self._carry(Connection(sock, self._poller), request, exchange)
 
     async def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections; none is in use any more."""
         while self._idle:
             self._idle.pop().close()
+        if self._poller:
+            self._poller.close()
+            self._poller = None
 
     def _take_idle(self) -> Connection | None:
         while self._idle:

@@ -7,9 +7,6 @@ from typing import NamedTuple
 
 from bench.records import ErrorKind
 
-# Bytes of a body and when they arrived, in seconds of time.monotonic().
-Piece = tuple[float, bytes]
-
 
 class Failure(NamedTuple):
     """Why a request did not succeed, with one line for people."""
@@ -25,15 +22,22 @@ class Exchange:
     Bytes are only kept: what they say is worked out by `read_answer` after the
     trial, because parsing in between would delay the time stamps of other streams.
     It has ended when it is `complete` or has the transport's `failure`. Header
-    names are in lower case.
+    names are in lower case. `body_s` has the arrival of each piece of `body`, in seconds
+    of time.monotonic().
     """
 
     sent_s: float | None = None
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    body: list[Piece] = field(default_factory=list)
+    body: list[bytes] = field(default_factory=list)
+    body_s: list[float] = field(default_factory=list)
     complete: bool = False
     failure: Failure | None = None
+
+    def add(self, at_s: float, piece: bytes) -> None:
+        """A piece of the body arrived at `at_s`."""
+        self.body.append(piece)
+        self.body_s.append(at_s)
 
     @property
     def ended(self) -> bool:

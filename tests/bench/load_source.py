@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -87,12 +88,16 @@ Script = Callable[[Call], Awaitable[None]]
 
 @dataclass
 class Source:
-    """A running server: its URL, the calls it has seen and its open connections."""
+    """A running server: its URL, the calls it has seen and its open connections.
+
+    With `reads_bodies` off it calls the script as soon as a head has come.
+    """
 
     script: Script
     url: str = ""
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
+    reads_bodies: bool = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -101,7 +106,7 @@ class Source:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-                body = await reader.readexactly(length)
+                body = await reader.readexactly(length) if self.reads_bodies else b""
                 call = Call(reader, writer, connection, head, body, monotonic())
                 self.calls.append(call)
                 await self.script(call)
@@ -112,14 +117,17 @@ class Source:
 
 
 @contextmanager
-def source(script: Script) -> Iterator[Source]:
+def source(
+    script: Script, *, tls: ssl.SSLContext | None = None, reads_bodies: bool = True
+) -> Iterator[Source]:
     """Serve `script` on a free loopback port in a thread of its own."""
-    served = Source(script)
+    served = Source(script, reads_bodies=reads_bodies)
     ready, stop = threading.Event(), asyncio.Event()
 
     async def main() -> None:
-        server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
-        served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
+        scheme = "http" if tls is None else "https"
+        served.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ready.set()
         await stop.wait()
 

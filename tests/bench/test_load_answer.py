@@ -21,7 +21,8 @@ def exchange(*pieces: bytes, status: int = 200, **changes: object) -> Exchange:
     made = Exchange(
         status=status, headers={"content-type": "text/event-stream; charset=utf-8"}, complete=True
     )
-    made.body = [(float(at_s), piece) for at_s, piece in enumerate(pieces, start=1)]
+    for at_s, piece in enumerate(pieces, start=1):
+        made.add(float(at_s), piece)
     for name, value in changes.items():
         setattr(made, name, value)
     return made

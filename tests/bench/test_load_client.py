@@ -16,6 +16,7 @@ from bench.load.client import Client
 from bench.load.connection import Connection
 from bench.load.exchange import Exchange
 from bench.load.flight import Flight
+from bench.load.poller import Poller
 from bench.records import ErrorKind, PlannedRequest, Sample
 from tests.bench.load_source import (
     ANSWER,
@@ -333,15 +334,20 @@ def test_a_connection_that_cannot_be_kept_is_closed_at_once() -> None:
 
 def test_a_connection_lost_before_its_first_request_is_a_disconnect() -> None:
     async def main() -> Exchange:
-        connection, exchange = Connection(), Exchange()
-        connection.connection_made(asyncio.Transport())
-        connection.connection_lost(None)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        poller, exchange = Poller(), Exchange()
+        connection = Connection(ours, poller)
+        theirs.close()
+        await asyncio.sleep(0.05)
         await connection.carry(b"", exchange)
+        poller.close()
         return exchange
 
     failure = asyncio.run(main()).failure
     assert failure is not None
     assert failure.kind is ErrorKind.DISCONNECT
+    assert failure.detail == "closed before the request was sent"
 
 
 def test_a_kept_connection_that_proves_closed_is_replaced_once_with_the_first_send_time() -> None:
@@ -359,6 +365,29 @@ def test_a_kept_connection_that_proves_closed_is_replaced_once_with_the_first_se
     assert served.calls[1].body == served.calls[2].body
     assert samples[1].sent_s is not None
     assert samples[1].sent_s < served.calls[1].received_s
+
+
+def test_a_request_larger_than_the_socket_takes_is_sent_whole() -> None:
+    prompt = "long " * 2_000_000
+
+    with source(answer_at_once) as served:
+        schedule = opened([0.0], 0.001)
+        result = drive(schedule, url=served.url, prompts=[prompt], drain_timeout_s=20)
+    assert [sample.error for sample in result.samples] == [None]
+    assert [call.prompt == prompt for call in served.calls] == [True]
+
+
+def test_an_answer_that_comes_before_the_request_is_sent_ends_it_and_the_connection() -> None:
+    async def script(call: Call) -> None:
+        await call.write(with_status(b"429 Slow down", b"not now"))
+        await asyncio.sleep(0.5)
+
+    with source(script, reads_bodies=False) as served:
+        schedule = opened([0.0, 0.2], 0.3)
+        prompts = ["long " * 2_000_000, "short"]
+        result = drive(schedule, url=served.url, prompts=prompts, drain_timeout_s=20)
+    assert [sample.error for sample in result.samples] == [ErrorKind.RATE_LIMITED] * 2
+    assert [call.connection for call in served.calls] == [1, 2]
 
 
 def test_a_request_is_not_sent_a_third_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.sse import Event, events
+from bench.load.sse import Event, EventReader
 
 VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1)
 NEWLINES = st.sampled_from(["\n", "\r\n"])
@@ -36,38 +36,55 @@ def cuts(draw: st.DrawFn, stream: bytes) -> list[bytes]:
     return [stream[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
+def read(*pieces: bytes) -> list[Event]:
+    """All events of a stream that comes in these pieces."""
+    reader = EventReader()
+    return [event for piece in pieces for event in reader.feed(piece)]
+
+
 @given(streams(), st.data())
 def test_events_do_not_depend_on_how_the_bytes_are_cut(
     stream: tuple[list[tuple[str, str]], bytes], data: st.DataObject
 ) -> None:
     wanted, encoded = stream
-    pieces = [(float(index), cut) for index, cut in enumerate(data.draw(cuts(encoded)))]
-    assert [(event.name, event.data) for event in events(pieces)] == wanted
+    assert read(*data.draw(cuts(encoded))) == wanted
 
 
 @given(streams(), st.data())
-def test_an_event_has_the_time_of_the_piece_that_completed_it(
+def test_an_event_is_told_as_soon_as_its_last_byte_has_come(
     stream: tuple[list[tuple[str, str]], bytes], data: st.DataObject
 ) -> None:
     _, encoded = stream
-    pieces = [(float(index), cut) for index, cut in enumerate(data.draw(cuts(encoded)))]
-    for number, event in enumerate(events(pieces)):
-        before = [piece for piece in pieces if piece[0] < event.at_s]
-        until = [piece for piece in pieces if piece[0] <= event.at_s]
-        assert len(list(events(before))) <= number < len(list(events(until)))
+    reader, fed = EventReader(), b""
+    for piece in data.draw(cuts(encoded)):
+        already = len(read(fed))
+        fed += piece
+        assert len(reader.feed(piece)) == len(read(fed)) - already
+
+
+@given(streams(), st.data())
+def test_between_events_nothing_is_left_of_the_one_before(
+    stream: tuple[list[tuple[str, str]], bytes], data: st.DataObject
+) -> None:
+    _, encoded = stream
+    reader = EventReader()
+    for piece in data.draw(cuts(encoded)):
+        reader.feed(piece)
+        if reader.between_events:
+            assert EventReader().feed(b"data: x\n\n") == reader.feed(b"data: x\n\n")
 
 
 def test_an_event_that_no_blank_line_ended_is_dropped() -> None:
-    assert list(events([(1.0, b"data: a\n\ndata: b\n")])) == [Event(1.0, "message", "a")]
+    assert read(b"data: a\n\ndata: b\n") == [Event("message", "a")]
 
 
 @pytest.mark.parametrize(
     "stream", [b"", b"\n\n\n", b": ping\n\n", b"id: 7\nretry: 5\n\n", b"hi\n\n"]
 )
 def test_what_carries_no_data_is_no_event(stream: bytes) -> None:
-    assert list(events([(1.0, stream)])) == []
+    assert read(stream) == []
 
 
 def test_the_space_after_the_colon_is_optional_and_only_one_is_dropped() -> None:
-    found = events([(1.0, b"data:a\n\ndata:  b\n\n")])
+    found = read(b"data:a\n\ndata:  b\n\n")
     assert [event.data for event in found] == ["a", " b"]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Json, ValidationError
 from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.reading import damaged, read_text
 from bench.load.answer import read_answer
-from bench.load.exchange import Exchange, Piece
+from bench.load.exchange import Exchange
 
 RECORDS = "profile_export.json"
 _NS = 1_000_000_000
@@ -68,15 +68,12 @@ def read_records(path: Path) -> tuple[Entry, ...]:
 
 
 def _entry(request: _Request) -> Entry:
-    pieces: list[Piece] = [
-        ((at_ns - request.timestamp) / _NS, output.response.encode())
-        for at_ns, output in zip(
-            request.response_timestamps, request.response_outputs, strict=False
-        )
-    ]
     # The status is not recorded; perf_analyzer gives up on any other.
     head = {"content-type": "text/event-stream"}
-    answer = read_answer(Exchange(status=200, headers=head, body=pieces, complete=True))
+    exchange = Exchange(status=200, headers=head, complete=True)
+    for at_ns, output in zip(request.response_timestamps, request.response_outputs, strict=False):
+        exchange.add((at_ns - request.timestamp) / _NS, output.response.encode())
+    answer = read_answer(exchange)
     return Entry(
         name=request.request_inputs.payload.messages[-1].content,
         issued_ns=request.timestamp,
