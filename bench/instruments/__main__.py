@@ -16,7 +16,7 @@ from bench.environments.local.models import model_folder
 from bench.errors import UserError
 from bench.instruments.columns import METRICS, ONLY_INSTRUMENTS, remarks_of
 from bench.instruments.job import Job
-from bench.instruments.measurement import Measurement, measure
+from bench.instruments.measurement import Measurement, measure, warm_up
 from bench.instruments.tools import OURS, Tool, known_tools
 from bench.progress import make_progress
 from bench.sidebyside.answers import MODEL
@@ -104,12 +104,12 @@ def _measure(
         requests=options.requests,
         chunks=options.chunks,
     )
-    return run_rounds(
-        tools,
-        options.rounds,
-        lambda tool: measure(tool, job, ROOT),
-        make_progress(),
-    )
+    progress = make_progress()
+    with progress.step("starting each program once") as step:
+        for tool in tools:
+            step.update(tool.name)
+            warm_up(tool, job, ROOT)
+    return run_rounds(tools, options.rounds, lambda tool: measure(tool, job, ROOT), progress)
 
 
 if __name__ == "__main__":

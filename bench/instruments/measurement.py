@@ -49,6 +49,11 @@ class _Run:
     streamed: Tally
 
 
+def warm_up(tool: Tool, job: Job, root: Path) -> None:
+    """Run `tool` once for nothing: its first start reads its files from the disk."""
+    _run(tool, replace(job, chunks=SHORT_CHUNKS), root)
+
+
 def measure(tool: Tool, job: Job, root: Path) -> Measurement:
     """Run `tool` twice for `job`. Raises UserError if it fails or streams nothing more."""
     short = _run(tool, replace(job, chunks=SHORT_CHUNKS), root)
