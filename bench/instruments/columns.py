@@ -27,7 +27,8 @@ READING = (
     "CPU/chunk: of all processes of a program, the difference of two runs of the same requests "
     "that differ in the chunks of a stream alone. CPU to start: all of the short run, report "
     "included. RSS: of the long run; pages that processes share count for each. Turn: from the "
-    "last chunk of a stream to the next request."
+    "last chunk of a stream to the next request. Bare reads: no client, but what none can be "
+    "cheaper than: it waits, reads and keeps the bytes with their time."
 )
 
 

@@ -11,6 +11,7 @@ from bench.environments.local.pip import TORCH_INDEX
 from bench.instruments.job import Job
 
 OURS = "bench"
+BARE = "bare reads"
 _ENGINE = Path(".cache") / "engine-venv"
 _AIPERF = Path(".cache") / "aiperf-venv"
 _GUIDELLM = Path(".cache") / "guidellm-venv"
@@ -46,16 +47,17 @@ class Tool:
 
 
 def known_tools(root: Path) -> tuple[Tool, ...]:
-    """This project's client, and the others in environments of their own under `root`."""
-    return (_ours(), _vllm(root), _aiperf(root), _guidellm(root))
+    """This project's client, a floor, and the others in environments of their own under `root`."""
+    ours, bare = _here(OURS, "bench.instruments.ours"), _here(BARE, "bench.instruments.bare")
+    return (ours, bare, _vllm(root), _aiperf(root), _guidellm(root))
 
 
-def _ours() -> Tool:
+def _here(name: str, module: str) -> Tool:
     def start(job: Job) -> list[str]:
         size = [str(job.streams), str(job.requests), str(job.chunks)]
-        return [sys.executable, "-m", "bench.instruments.ours", job.url, *size]
+        return [sys.executable, "-m", module, job.url, *size]
 
-    return Tool(OURS, Path(sys.executable), "", "uvloop", start)
+    return Tool(name, Path(sys.executable), "", "httptools", start)
 
 
 def _vllm(root: Path) -> Tool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 
 from bench.load.exchange import Exchange, Failure
-from bench.load.pattern import Pattern
+from bench.load.pattern import pattern_of
 from bench.load.sse import Event, EventReader
 from bench.records import ErrorKind
 
@@ -49,10 +50,10 @@ def read_answer(exchange: Exchange) -> Answer:
 
 def _read_events(exchange: Exchange) -> Answer:
     answer, reader = Answer(), EventReader()
-    pattern: Pattern | None = None
+    fits: Callable[[bytes], object] | None = None
+    whole = True  # whether what follows begins with an event
     for at_s, piece in zip(exchange.body_s, exchange.body, strict=True):
-        whole = reader.between_events
-        if whole and pattern and pattern.fits(piece):
+        if whole and fits is not None and fits(piece):
             answer.chunk_s.append(at_s)
             continue
         for event in reader.feed(piece):
@@ -60,7 +61,8 @@ def _read_events(exchange: Exchange) -> Answer:
             if answer.done or answer.failure:
                 return answer
         if whole:
-            pattern = Pattern.of(piece) or pattern
+            fits = pattern_of(piece) or fits
+        whole = reader.between_events
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
@@ -12,8 +13,8 @@ import orjson
 from bench.errors import UserError
 from bench.load.connection import Connection
 from bench.load.dial import dial
+from bench.load.eventloop import DirectLoop, DirectSelector
 from bench.load.exchange import Exchange, Failure
-from bench.load.poller import Poller
 from bench.records import ErrorKind, PlannedRequest
 
 _PATH = "/v1/chat/completions"
@@ -47,7 +48,6 @@ class Client:
             "Accept: text/event-stream\r\n"
         )
         self._idle: list[Connection] = []
-        self._poller: Poller | None = None  # made where there is an event loop
 
     def encode(self, planned: PlannedRequest, prompt: str) -> bytes:
         """The HTTP request for `planned`, made ahead so that sending it is one write.
@@ -84,7 +84,6 @@ class Client:
                 return
             exchange.failure = None
         try:
-            self._poller = self._poller or Poller()
             sock = await dial(self._host, self._port, self._tls)
         except socket.gaierror as error:
             why = f"{self._host} has no address: {error.strerror}"
@@ -94,15 +93,12 @@ class Client:
             kind = ErrorKind.CLIENT if error.errno in _OWN_LIMITS else ErrorKind.CONNECT
             exchange.failure = Failure(kind, str(error))
             return
-        await self._carry(Connection(sock, self._poller), request, exchange)
+        await self._carry(Connection(sock, _selector()), request, exchange)
 
     async def close(self) -> None:
         """Close the idle connections; none is in use any more."""
         while self._idle:
             self._idle.pop().close()
-        if self._poller:
-            self._poller.close()
-            self._poller = None
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
@@ -115,3 +111,9 @@ class Client:
         await connection.carry(request, exchange)
         if connection.reusable:
             self._idle.append(connection)
+
+
+def _selector() -> DirectSelector:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, DirectLoop), "a client needs a DirectLoop"
+    return loop.direct

@@ -7,13 +7,12 @@ import socket
 import ssl
 from time import monotonic
 
+from bench.load.eventloop import DirectSelector
 from bench.load.exchange import Exchange, Failure
-from bench.load.poller import Poller
+from bench.load.glance import READ_BYTES, glancing
 from bench.load.response import Response
 from bench.records import ErrorKind
 
-# More than the largest record of TLS, so that none of it is left where epoll cannot see it.
-_READ_BYTES = 64 * 1024
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -24,7 +23,7 @@ class Connection:
     got at least a byte.
     """
 
-    def __init__(self, sock: socket.socket, poller: Poller) -> None:
+    def __init__(self, sock: socket.socket, selector: DirectSelector) -> None:
         self.reusable = False
         self.answered = False
         self._open = True
@@ -32,10 +31,10 @@ class Connection:
         self._response: Response | None = None
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._poller = poller
+        self._selector = selector
         self._sock = sock
-        self._receive = sock.recv
-        poller.add(sock, self._read)
+        self._glancing = False
+        selector.watch(sock, self._read)
 
     async def carry(self, request: bytes, exchange: Exchange) -> None:
         """Send `request` and fill `exchange` until it has ended.
@@ -66,7 +65,7 @@ class Connection:
         if self._open:
             self._open = False
             self._loop.remove_writer(self._sock)
-            self._poller.remove(self._sock)
+            self._selector.forget(self._sock)
             self._sock.close()
 
     def _send(self) -> None:
@@ -84,50 +83,66 @@ class Connection:
         else:
             self._loop.remove_writer(self._sock)
 
-    def _read(self) -> None:
-        """Called when there are bytes, or no more to come."""
+    def _read(self) -> bool:
+        """Called when there are bytes, or no more to come; whether the loop has to go on."""
         try:
-            data = self._receive(_READ_BYTES)
-        except _NOT_NOW:
-            return
+            data = self._sock.recv(READ_BYTES)
         except OSError as error:
-            self._lose(str(error))
-            return
-        at_s = monotonic()
-        response = self._response
+            return self._fail(error)
+        return self._take(monotonic(), data)
+
+    def _fail(self, error: OSError) -> bool:
+        return False if isinstance(error, _NOT_NOW) else self._lose(str(error))
+
+    def _take(self, at_s: float, data: bytes) -> bool:
+        """Take what was read: anything."""
         if not data:
-            self._lose(None)
-        elif response is None:
+            return self._lose(None)
+        response = self._response
+        if response is None:
             # Nothing was asked: most likely a notice that the idle time is over.
             self.close()
-        else:
-            self.answered = True
-            self._take(response, at_s, data)
-
-    def _take(self, response: Response, at_s: float, data: bytes) -> None:
+            return False
+        self.answered = True
         try:
             response.feed(at_s, data)
         except ValueError as error:
             self.reusable = False
-            self._end(response, Failure(ErrorKind.PROTOCOL, str(error)))
-            return
+            return self._end(response, Failure(ErrorKind.PROTOCOL, str(error)))
         if response.complete:
             self.reusable = response.keep_alive and not self._unsent
-            self._end(response, None)
+            return self._end(response, None)
+        self._glance(response)
+        return False
 
-    def _lose(self, why: str | None) -> None:
+    def _glance(self, response: Response) -> None:
+        """Read at a glance from now on, or no longer, by where in the answer one is."""
+        if response.between_chunks == self._glancing:
+            return
+        self._glancing = response.between_chunks
+        reader = self._read
+        if self._glancing:
+            reader = glancing(self._sock.recv, response.exchange, self._fail, self._take)
+        self._selector.change(self._sock, reader)
+
+    def _lose(self, why: str | None) -> bool:
         """The connection is broken, or ended in good order (None)."""
         self.close()
-        if self._response is not None:
-            if why is None:
-                self._response.closed()
-            when = "in the middle of" if self.answered else "before"
-            lost = f"connection lost {when} the answer: {why or 'closed by the server'}"
-            self._end(self._response, Failure(ErrorKind.DISCONNECT, lost))
+        if self._response is None:
+            return False
+        if why is None:
+            self._response.closed()
+        when = "in the middle of" if self.answered else "before"
+        lost = f"connection lost {when} the answer: {why or 'closed by the server'}"
+        return self._end(self._response, Failure(ErrorKind.DISCONNECT, lost))
 
-    def _end(self, response: Response, failure: Failure | None) -> None:
+    def _end(self, response: Response, failure: Failure | None) -> bool:
         """End the exchange. What befalls a connection after the answer is no failure of it."""
         exchange = response.exchange
+        if self._open and self._glancing:
+            self._glancing = False
+            self._selector.change(self._sock, self._read)
         exchange.complete = response.complete
         exchange.failure = None if response.complete else failure
         self._ended.set()
+        return True

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
 
-import uvloop
-
 from bench.load.client import Client
+from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange, Failure
 from bench.load.flight import Flight
 from bench.load.meter import Meter
@@ -78,8 +77,8 @@ def run_load(
     """
     _make_room(load.schedule)
     drive = _Drive(load, connect)
-    with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(drive.run(start(), drain_timeout_s, on_progress or _silent))
+    _run(lambda: drive.run(start(), drain_timeout_s, on_progress or _silent))
+    return drive.result
 
 
 def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[DriveResult, ...]:
@@ -88,11 +87,21 @@ def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[Driv
     The instrument's own figures are those of the process and so alike in all of them.
     """
     drives = [_Drive(load, Client) for load in loads]
-    with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_all(drives, drain_timeout_s))
+    _run(lambda: _all(drives, drain_timeout_s))
+    return tuple(drive.result for drive in drives)
 
 
-async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> tuple[DriveResult, ...]:
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` in a loop of its own.
+
+    It returns nothing: the standard library writes a result out as text, twice, and throws
+    it away (asyncio.Runner, as it looks at the handler of SIGINT).
+    """
+    with _no_garbage_collection(), asyncio.Runner(loop_factory=DirectLoop) as runner:
+        runner.run(main())
+
+
+async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> None:
     start_s = monotonic()
     tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s, _silent)) for drive in drives]
     try:
@@ -101,7 +110,8 @@ async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> tuple[DriveR
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-    return tuple(task.result() for task in tasks)
+    for task in tasks:
+        task.result()
 
 
 def _silent(_: Tally) -> None:
@@ -133,8 +143,15 @@ class _Drive:
         self._flights: list[Flight] = []
         self._start_s = 0.0
         self._ending = Ending.COMPLETE
+        self._result: DriveResult | None = None
 
-    async def run(self, start_s: float, drain_timeout_s: float, on_progress: Report) -> DriveResult:
+    @property
+    def result(self) -> DriveResult:
+        """What `run` has measured."""
+        assert self._result is not None, "it has not run"
+        return self._result
+
+    async def run(self, start_s: float, drain_timeout_s: float, on_progress: Report) -> None:
         limit_s = self._schedule.duration_s + drain_timeout_s
         self._start_s = start_s
         meter = Meter()
@@ -158,8 +175,12 @@ class _Drive:
         for client in self._clients.values():
             await client.close()
         # Only now, when nothing is timed any more, is read what the answers say.
-        samples = tuple(flight.sample(self._start_s) for flight in self._flights)
-        return DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)
+        samples = tuple([flight.sample(self._start_s) for flight in self._flights])
+        try:
+            await asyncio.sleep(0)  # a Ctrl-C that came meanwhile is told only here
+        except asyncio.CancelledError:
+            self._ending = Ending.INTERRUPTED
+        self._result = DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)
 
     async def _offer(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -213,11 +234,7 @@ class _Drive:
 
 
 async def _sleep_until(due_s: float) -> None:
-    """Sleep to within a fraction of a millisecond; never wakes early.
-
-    uvloop's timers have a resolution of one millisecond. What is left when one fires
-    early is waited for in turns of the loop, so that arriving bytes are still served.
-    """
+    """Sleep to within a fraction of a millisecond; never wakes early."""
     while (left_s := due_s - monotonic()) > 0:
         await asyncio.sleep(left_s)
 

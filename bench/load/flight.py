@@ -28,7 +28,7 @@ class Flight:
     def sample(self, start_s: float) -> Sample:
         """The sample of a flight that has ended; its times count from `start_s`."""
         exchange, answer = self.exchange, read_answer(self.exchange)
-        chunk_s = tuple(at_s - start_s for at_s in answer.chunk_s)
+        chunk_s = tuple([at_s - start_s for at_s in answer.chunk_s])
         return Sample(
             index=self.planned.index,
             model=self.planned.model,

@@ -11,9 +11,6 @@ import numpy as np
 from bench.records import Instrument
 
 _PERIOD_S = 0.01
-# Of uvloop's timers, which may be early by that much. To wait for the rest would keep the
-# process busy for a twentieth of its time.
-_TIMER_RESOLUTION_S = 0.001
 
 
 class Meter:
@@ -45,7 +42,7 @@ class Meter:
 
     def _tick(self) -> None:
         now_s = time.monotonic()
-        while self._due_s <= now_s + _TIMER_RESOLUTION_S:
+        while self._due_s <= now_s:
             self._lags_s.append(max(0.0, now_s - self._due_s))
             self._due_s += _PERIOD_S
         self._timer = self._loop.call_later(self._due_s - now_s, self._tick)

@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 
 _START = b"data: "
 _END = b"\n\n"
 # The text of a JSON string without escapes: it ends where it seems to.
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
+_PLAIN = rb'[^"\\\x00-\x1f]+'
 _PROBE = "another text"
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """What goes before and after the text of an event that says nothing but that text.
+def pattern_of(event: bytes) -> Callable[[bytes], object] | None:
+    """What tells whether a piece is like `event`, a whole one; None where it is not that simple.
 
     The chunks of a stream have the same id, time, model and form, so that nearly all of
-    an answer is read by comparing bytes: 0.4 µs for a chunk, a fifth of what parsing takes.
+    an answer is read by comparing bytes: 0.3 µs for a chunk, an eighth of what parsing takes.
+    Events that fit differ for a parser in the value of one string, the content of
+    their only choice, and that is not empty.
     """
-
-    before: bytes
-    after: bytes
-
-    @classmethod
-    def of(cls, event: bytes) -> Self | None:
-        """The pattern of `event`, a whole one; None where it is not that simple.
-
-        Events that fit it differ for a parser in the value of one string, the content of
-        their only choice, and that is not empty.
-        """
-        text = _only_text(event)
-        if text is None or not _PLAIN.fullmatch(text):
-            return None
-        quoted = b'"%s"' % text
-        before, _, after = event.partition(quoted)
-        # What looks like the text may be another value, and the text be written otherwise.
-        probe = before + b'"%s"' % _PROBE.encode() + after
-        if event.count(quoted) != 1 or _only_text(probe) != _PROBE.encode():
-            return None
-        return cls(before + b'"', b'"' + after)
-
-    def fits(self, piece: bytes) -> bool:
-        """Whether `piece` is such an event, with whatever text."""
-        return (
-            piece.startswith(self.before)
-            and piece.endswith(self.after)
-            and _PLAIN.fullmatch(piece, len(self.before), len(piece) - len(self.after)) is not None
-        )
+    text = _only_text(event)
+    if text is None or not re.fullmatch(_PLAIN, text):
+        return None
+    quoted = b'"%s"' % text
+    before, _, after = event.partition(quoted)
+    # What looks like the text may be another value, and the text be written otherwise.
+    probe = before + b'"%s"' % _PROBE.encode() + after
+    if event.count(quoted) != 1 or _only_text(probe) != _PROBE.encode():
+        return None
+    return re.compile(b'%s"%s"%s' % (re.escape(before), _PLAIN, re.escape(after))).fullmatch
 
 
 def _only_text(event: bytes) -> bytes | None:

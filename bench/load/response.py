@@ -10,15 +10,18 @@ from bench.load.exchange import Exchange
 class Response:
     """Fills `exchange` with head and body as bytes are fed.
 
-    Every read is parsed at once (0.3 µs), so that the end of an answer is always known
-    exactly. `complete` says that it has been seen, `keep_alive` whether the connection
-    may be used again then.
+    Every read is parsed at once, so that the end of an answer is always known exactly.
+    `complete` says that it has been seen, `keep_alive` whether the connection may be used
+    again then. While it is `between_chunks`, whole chunks may be left out: the parser need
+    not know of them.
     """
 
     def __init__(self, exchange: Exchange) -> None:
         self.complete = False
         self.keep_alive = False
         self.exchange = exchange
+        self.between_chunks = False
+        self._chunk_ended = False
         self._until_close = False
         # The parser calls it for each piece of the body: a method of our own would cost
         # as much as all the rest of a read.
@@ -35,6 +38,8 @@ class Response:
         finally:
             while len(exchange.body_s) < len(exchange.body):
                 exchange.body_s.append(at_s)
+        # A size line that has only begun does not end like that.
+        self.between_chunks = self._chunk_ended and data.endswith(b"\r\n")
 
     def closed(self) -> None:
         """The connection has ended in good order, and with it a body of no stated length."""
@@ -53,6 +58,12 @@ class Response:
         headers = self.exchange.headers
         self.exchange.status = self._parser.get_status_code()
         self._until_close = "content-length" not in headers and "transfer-encoding" not in headers
+
+    def on_chunk_header(self) -> None:
+        self._chunk_ended = False
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_ended = True
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() < 200:

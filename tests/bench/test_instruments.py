@@ -55,7 +55,7 @@ def test_a_program_is_absent_until_its_environment_has_it(tmp_path: Path) -> Non
     ("arguments", "expected"),
     [
         (["--rounds", "0"], "--rounds: '0' is not a whole number from 1"),
-        (["--only", "bench,wrk"], "'wrk' is not one of bench, vllm-bench, aiperf, guidellm"),
+        (["--only", "bench,wrk"], "'wrk' is not one of bench, bare reads, vllm-bench, aiperf, guidellm"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import pytest
-import uvloop
 
 from bench.errors import UserError
 from bench.load.client import Client
 from bench.load.connection import Connection
+from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange
 from bench.load.flight import Flight
-from bench.load.poller import Poller
 from bench.records import ErrorKind, PlannedRequest, Sample
 from tests.bench.load_source import (
     ANSWER,
@@ -62,7 +61,7 @@ def fetch_many(url: str, streams: int, rounds: int) -> list[Sample]:
         await client.close()
         return flights
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=DirectLoop) as runner:
         return [flight.sample(start_s=0.0) for flight in runner.run(main())]
 
 
@@ -336,15 +335,15 @@ def test_a_connection_lost_before_its_first_request_is_a_disconnect() -> None:
     async def main() -> Exchange:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        poller, exchange = Poller(), Exchange()
-        connection = Connection(ours, poller)
+        connection, exchange = Connection(ours, loop.direct), Exchange()
         theirs.close()
         await asyncio.sleep(0.05)
         await connection.carry(b"", exchange)
-        poller.close()
         return exchange
 
-    failure = asyncio.run(main()).failure
+    loop = DirectLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        failure = runner.run(main()).failure
     assert failure is not None
     assert failure.kind is ErrorKind.DISCONNECT
     assert failure.detail == "closed before the request was sent"

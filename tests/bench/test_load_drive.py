@@ -9,13 +9,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from time import monotonic
+from typing import Any
 
 import pytest
 
 from bench.errors import UserError
 from bench.load.drive import Load, run_load
+from bench.load.exchange import Exchange, Failure
 from bench.load.outcome import Ending, Tally
-from bench.records import ErrorKind
+from bench.records import ErrorKind, PlannedRequest
 from tests.bench.load_source import (
     ANSWER,
     CHUNKED,
@@ -220,6 +222,56 @@ def test_ctrl_c_keeps_what_was_measured_and_says_so() -> None:
     assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
     assert result.samples[1].detail == "the trial was interrupted"
     assert result.elapsed_s < 20
+
+
+class Answered:
+    """A sender whose every request has been answered already, by the headers given."""
+
+    def __init__(self, headers: dict[str, str], failure: Failure | None = None) -> None:
+        self._headers = headers
+        self._failure = failure
+
+    def encode(self, planned: PlannedRequest, prompt: str) -> None:
+        """Nothing is sent."""
+
+    async def fetch(self, request: None, exchange: Exchange) -> None:
+        exchange.headers, exchange.failure = self._headers, self._failure
+        exchange.complete = self._failure is None
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class CtrlC(dict[str, str]):
+    """Headers that the user interrupts the reading of."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return default
+
+
+@pytest.mark.usefixtures("ctrl_c_works")
+def test_ctrl_c_while_answers_are_read_keeps_them_and_is_not_forgotten() -> None:
+    load = Load(opened([0.0], 0.01), ["hello"], ["http://x"])
+    result = run_load(load, drain_timeout_s=20, connect=lambda _: Answered(CtrlC()))
+    assert len(result.samples) == 1
+    assert result.ending is Ending.INTERRUPTED
+
+
+class Shy(str):
+    """Text that must not be written out."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise AssertionError("a result with millions of times was written out as text")
+
+
+def test_results_are_not_written_out_as_text_on_the_way() -> None:
+    failed = Answered({}, Failure(ErrorKind.CONNECT, Shy("no route")))
+    load = Load(opened([0.0], 0.01), ["hello"], ["http://x"])
+    result = run_load(load, drain_timeout_s=20, connect=lambda _: failed)
+    assert result.samples[0].error is ErrorKind.CONNECT
 
 
 def test_a_server_that_is_gone_fails_every_request_and_ends_in_time() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.load.answer import Answer, read_answer
 from bench.load.exchange import Exchange
-from bench.load.pattern import Pattern
+from bench.load.pattern import pattern_of
 from tests.bench.load_source import DONE, STOP, delta, event, usage
 
 # Texts that are cut, quoted, escaped, or look like other parts of a chunk.
@@ -60,16 +60,16 @@ def test_comparing_finds_what_parsing_finds(events: list[bytes]) -> None:
 
 @given(chunks(), chunks())
 def test_what_fits_tells_one_text_and_nothing_else(first: bytes, second: bytes) -> None:
-    pattern = Pattern.of(first)
-    if pattern and pattern.fits(second):
+    fits = pattern_of(first)
+    if fits is not None and fits(second):
         found = read_slowly([second])
         assert (found.chunk_s, found.finished, found.output_tokens) == ([0.0], False, None)
 
 
 def test_a_chunk_with_another_text_fits() -> None:
-    pattern = Pattern.of(delta(content="one "))
-    assert pattern is not None
-    assert pattern.fits(delta(content="two"))
+    fits = pattern_of(delta(content="one "))
+    assert fits is not None
+    assert fits(delta(content="two"))
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_a_chunk_with_another_text_fits() -> None:
     ],
 )
 def test_a_chunk_that_says_more_or_less_does_not_fit(other: bytes) -> None:
-    pattern = Pattern.of(delta(content="one"))
-    assert pattern is not None
-    assert not pattern.fits(other)
+    fits = pattern_of(delta(content="one"))
+    assert fits is not None
+    assert not fits(other)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_a_chunk_that_says_more_or_less_does_not_fit(other: bytes) -> None:
     ],
 )
 def test_no_pattern_is_made_of_what_is_not_that_simple(first: bytes) -> None:
-    assert Pattern.of(first) is None
+    assert pattern_of(first) is None
