@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -235,8 +236,12 @@ class _Drive:
 
 async def _sleep_until(due_s: float) -> None:
     """Sleep to within a fraction of a millisecond; never wakes early."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, DirectLoop)
+    loop.direct.punctual_s = due_s
     while (left_s := due_s - monotonic()) > 0:
         await asyncio.sleep(left_s)
+    loop.direct.punctual_s = math.inf
 
 
 @contextmanager

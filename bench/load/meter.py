@@ -10,13 +10,14 @@ import numpy as np
 
 from bench.records import Instrument
 
-_PERIOD_S = 0.01
+# Each tick wakes the process up, which costs as much as five chunks.
+_PERIOD_S = 0.02
 
 
 class Meter:
     """Measures the running event loop's lateness and the process's CPU time.
 
-    Ticks lie on a fixed grid: a stall of half a second counts as fifty late ticks,
+    Ticks lie on a fixed grid: a stall of half a second counts as twenty-five late ticks,
     not as one, or its weight in a percentile would vanish.
     """
 
