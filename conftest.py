@@ -29,8 +29,9 @@ from bench.review import review
 from bench.scenario import Scenario
 from bench.session import Measure, Session
 from bench.store import TrialStore, write_latest
+from bench.store.files import write_whole
 from reports.allure_results import attach_case, attach_run, label, mark_interrupted, step
-from reports.case import Case
+from reports.case import Case, Run
 from reports.page import render_page
 from reports.result_files import clear, write_run
 from reports.run import run_of, setup_of
@@ -281,18 +282,38 @@ def pytest_terminal_summary(
     store = TrialStore(checked.results)
     if not store.has_run(checked.run_id):
         return
-    cases = [Case(judgement, tuple(trials)) for judgement, trials in review(store, checked.run_id)]
-    run = run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
-    latest = checked.results / "latest.json"
-    write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
-    write_run(Path(config.option.allure_report_dir), run)
-    attach_run(run)
-    page = checked.results / "comparison.html"
-    page.write_text(render_page(run), encoding="utf-8")
     terminalreporter.section("verdicts")
-    width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
-    terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
-    terminalreporter.write_line(f"results: {latest}, {page}")
+    try:
+        reviewed = review(store, checked.run_id)
+        cases = [Case(judgement, tuple(trials)) for judgement, trials in reviewed]
+        run = run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
+        width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
+        terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
+        latest, page = write_reports(checked, run, Path(config.option.allure_report_dir))
+    except (UserError, OSError) as error:
+        # Told last and in one line: what was measured is on disk and can be judged again.
+        terminalreporter.write_line(f"error: {told(error)}")
+        assert terminalreporter._session is not None
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    else:
+        terminalreporter.write_line(f"results: {latest}, {page}")
+
+
+def write_reports(checked: Config, run: Run, allure: Path) -> tuple[Path, Path]:
+    """Write what is made from the trials: the figures, the page, and what Allure shows."""
+    latest, page = checked.results / "latest.json", checked.results / "comparison.html"
+    write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
+    write_whole(page, render_page(run).encode())
+    write_run(allure, run)
+    attach_run(run)
+    return latest, page
+
+
+def told(error: UserError | OSError) -> str:
+    """One line for people."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"cannot write {error.filename or 'the reports'}: {error.strerror}; free some space or mend the folder"
 
 
 @pytest.hookimpl(trylast=True)

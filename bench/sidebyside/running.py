@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -19,7 +20,8 @@ from bench.sidebyside.answers import CHAT, chat_body
 from bench.sidebyside.procfs import listening_group
 
 SOURCE = "source"
-_FIRST_PORT = 18100
+# Drawn from, so that two runs that start at once hardly take the same.
+_FIRST_PORTS = range(18100, 28100)
 _READY_TIMEOUT_S = 60.0
 _ASK_TIMEOUT_S = 2.0
 
@@ -42,7 +44,7 @@ class Servers:
     def __init__(self, root: Path, folder: Path) -> None:
         self._root = root
         self._folder = folder
-        self.ports = free_ports(_FIRST_PORT, reserved=())
+        self.ports = free_ports(random.choice(_FIRST_PORTS), reserved=())
         self._running = ExitStack()
 
     def start_source(self, hosts: Sequence[str], every_ms: int, cores: Collection[int]) -> Target:
