@@ -96,8 +96,10 @@ def _unready(fleet: Fleet, status: Status) -> str | None:
 
 
 def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
+    alias = replica.endpoint.alias
     return {
         "url": replica.endpoint.url,
+        **({} if alias is None else {"name": alias}),
         "healthy": replica.healthy,
         "draining": replica.draining,
         "weight": replica.weight,

@@ -94,6 +94,10 @@ class Fleet:
     def find(self, endpoint: Endpoint) -> Replica | None:
         return self._known.get(endpoint)
 
+    def has(self, name: str) -> bool:
+        """Whether a replica is called so. One whose pod moved has its name twice for a while."""
+        return any(replica.name == name for replica in self.replicas)
+
     def known_models(self) -> set[str]:
         return {model for replica in self.replicas for model in replica.models}
 

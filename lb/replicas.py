@@ -73,7 +73,7 @@ class Replica:
 
     def __init__(self, endpoint: Endpoint, weight: float = 1.0, slot: int = 0) -> None:
         self.endpoint = endpoint
-        self.name = endpoint.authority
+        self.name = endpoint.name
         self.name_bytes = self.name.encode("ascii")
         self.name_hash = 2.0**32 + zlib.crc32(self.name_bytes)
         self.slot = slot

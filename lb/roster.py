@@ -56,9 +56,10 @@ class Roster:
         return gone
 
     def _add(self, endpoint: Endpoint) -> Replica | None:
-        slot = 0 if self._board is None else self._board.claim(endpoint.authority)
+        identity = f"{endpoint.name} {endpoint.authority}"
+        slot = 0 if self._board is None else self._board.claim(identity)
         if slot is None:
-            logger.error("replica %s is one too many, it gets no requests", endpoint.authority)
+            logger.error("replica %s is one too many, it gets no requests", endpoint.name)
             return None
         replica = Replica(endpoint, slot=slot)
         self._fleet.add(replica)

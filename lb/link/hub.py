@@ -49,7 +49,8 @@ class Hub:
         if gone:
             self._send_all({"gone": [address_of(endpoint) for endpoint in gone]})
         for endpoint in gone:
-            self._ended = without_replica(self._ended, endpoint.authority)
+            if not self._fleet.has(endpoint.name):
+                self._ended = without_replica(self._ended, endpoint.name)
 
     async def all_left(self) -> None:
         """Wait until no worker is connected."""
