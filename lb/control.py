@@ -90,7 +90,7 @@ def _unready(fleet: Fleet, status: Status) -> str | None:
     """Why new requests should go elsewhere."""
     if status.draining:
         return "The balancer is stopping"
-    if not any(replica.healthy for replica in fleet.replicas):
+    if not any(replica.serving for replica in fleet.replicas):
         return "No replica is healthy"
     return None
 
