@@ -101,6 +101,11 @@ class Replica:
         """Whether it may get requests."""
         return self.healthy and not self.draining
 
+    @property
+    def judged(self) -> bool:
+        """Whether it is known to be healthy or not."""
+        return self.healthy or self.trouble != ""
+
     def mark_healthy(self, entries: Mapping[str, Any], since_s: float = -math.inf) -> None:
         """It answers and serves `entries`; if it did not before, then `since_s`."""
         if not self.healthy or entries.keys() != self.entries.keys():

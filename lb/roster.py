@@ -40,6 +40,7 @@ class Roster:
                 self._drained_s[replica] = now_s
                 replica.draining = True
                 self._fleet.changed(replica)
+        self._fleet.completed()
 
     def forget_drained(self, now_s: float) -> list[Replica]:
         """Take out of the fleet what was drained and has nothing left in flight."""

@@ -69,6 +69,10 @@ async def until_healthy(running: Running, *names: str) -> None:
     )
 
 
+async def until_idle(running: Running, name: str) -> None:
+    await until(running, lambda found: found[name]["in_flight"] == 0)
+
+
 async def post(running: Running) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
         return await client.post(f"{running.url}/v1/completions", json={"model": "m"})
@@ -219,12 +223,12 @@ async def test_a_rolling_update_loses_no_request_while_watches_break(api: ApiSer
         for old, new in (("a-1", "b-1"), ("a-2", "b-2")):
             pods[new] = await stack.enter_async_context(ScriptedReplica(slow))
             api.put_and_cut(of(new, pods[new]))
-            await until_healthy(running, *(name for name in pods if name != "gone"))
+            await until_healthy(running, *pods)
             api.end_watches()
             replica = pods.pop(old)
             api.put(of(old, replica, ready=False, terminating=True))
-            await until(running, lambda found, name=old: found[name]["in_flight"] == 0)  # type: ignore[misc]
             await until_healthy(running, *pods)
+            await until_idle(running, old)
             await replica.die()
             api.delete(f"slice-of-{old}")
         assert await served_by(running) == {"b-1", "b-2"}
