@@ -175,11 +175,8 @@ class ApiServer:
             watcher.send(line[: len(line) // 2])
             watcher.writer.close()
 
-    def send(self, kind: str, thing: dict[str, Any]) -> None:
-        """An event of that kind, to all who watch."""
-        self._send_all(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
-
-    def send_raw(self, line: bytes) -> None:
+    def say(self, line: bytes) -> None:
+        """A line of the test's own making, to all who watch."""
         self._send_all(line + b"\n")
 
     async def watched(self, count: int = 1) -> None:

@@ -188,7 +188,8 @@ def test_only_a_pods_name_stands_for_a_replica() -> None:
 def test_the_port_is_the_only_one_or_http_or_the_one_that_is_named(
     port: str | int | None, ports: dict[str, int], expected: int
 ) -> None:
-    found = replicas(endpoint_slice("a", pod("one", "10.0.0.1"), **ports), port=port)
+    entry = pod("one", "10.0.0.1")
+    found = replicas(endpoint_slice("a", entry, family="IPv4", **ports), port=port)
     assert found == {"one": f"http://10.0.0.1:{expected}"}
 
 

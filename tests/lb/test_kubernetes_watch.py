@@ -156,7 +156,7 @@ async def test_an_event_that_is_none_leaves_replicas_and_leads_to_a_new_list(
     api.put(endpoint_slice("a", ONE))
     async with following(api.source()) as followed:
         await api.watched()
-        api.send_raw(line)
+        api.say(line)
         await api.was_asked("list", times=2)
         await api.watched()
         api.put(endpoint_slice("a", TWO))
