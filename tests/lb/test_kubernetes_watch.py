@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from itertools import cycle
@@ -176,9 +177,11 @@ async def test_a_watch_that_has_fallen_silent_is_given_up_and_goes_on(api: ApiSe
 async def test_pauses_get_longer_while_nothing_gets_better(api: ApiServer) -> None:
     api.refused["watch"] = 500
     pace = replace(QUICK, first_pause_s=0.01, longest_pause_s=60)
+    began_s = time.monotonic()
     async with following(api.source(pace=pace)):
-        await asyncio.sleep(1.5)
-    assert 4 <= api.asked.count("list") <= 10  # after at most 0.01, 0.03, ... and half of that
+        await api.was_asked("list", times=8)
+    # Seven pauses, the first of 0.01 s, each twice as long, and half of that at the least.
+    assert time.monotonic() - began_s > 0.01 * (2**7 - 1) / 2
 
 
 # What happens to the API server.
