@@ -33,6 +33,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     logger.addFilter(Repeats())
+    # It would log each request to the Kubernetes API.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     logger.info(
         "%s with %d worker%s on http://%s",
         settings.policy,

@@ -32,7 +32,7 @@ class Counts:
 class Board:
     """`rows` rows of counts, shared with every process that is forked after this.
 
-    The slot of a replica is kept on the board as well, under a hash of its name: a
+    The slot of a replica is kept on the board as well, under a hash of what it is: a
     control plane that is started again finds everyone where they were.
     """
 
@@ -75,9 +75,9 @@ class Board:
         """The latest sign of life of a worker; 0 before its first."""
         return self._cells[self.slots + index * self._row_cells + _ALIVE]
 
-    def claim(self, name: str) -> int | None:
+    def claim(self, identity: str) -> int | None:
         """The slot of a replica, taken at first use; None when all are taken."""
-        key = _key(name)
+        key = _key(identity)
         taken = self._cells[: self.slots].tolist()
         for wanted in (key, 0):
             if wanted in taken:
@@ -129,7 +129,7 @@ def _sums(rows: list[list[int]]) -> list[int]:
     return rows[0] if len(rows) == 1 else [sum(column) for column in zip(*rows, strict=True)]
 
 
-def _key(name: str) -> int:
-    """62 bits that stand for a name, never 0."""
-    data = name.encode()
+def _key(identity: str) -> int:
+    """62 bits that stand for it, never 0."""
+    data = identity.encode()
     return (zlib.crc32(data) << 30 | zlib.crc32(data, 1) >> 2) + 1

@@ -125,7 +125,8 @@ class _Shared:
 
         def forget(endpoint: Endpoint) -> None:
             upstream.forget(endpoint)
-            counters.forget(endpoint.authority)
+            if not fleet.has(endpoint.name):
+                counters.forget(endpoint.name)
 
         async with (
             Spoke(fleet, self.link, counts, forget),

@@ -11,6 +11,7 @@ from lb.discovery import Listed, Resolved, Source, WatchedFile
 from lb.endpoint import parse_endpoint, parse_targets
 from lb.errors import UserError
 from lb.keys import KeyFile, read_key
+from lb.kubernetes import ServiceAccount, WatchedService, parse_service
 from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE
 from lb.settings import Admission, Patience, Settings
 
@@ -54,6 +55,7 @@ def _source(options: argparse.Namespace, environ: Mapping[str, str]) -> Source:
         "--endpoints": options.endpoints,
         "--endpoints-file": options.endpoints_file,
         "--endpoints-dns": options.endpoints_dns,
+        "--endpoints-kubernetes": options.endpoints_kubernetes,
     }
     used = [name for name, value in given.items() if value is not None]
     if len(used) > 1:
@@ -64,6 +66,11 @@ def _source(options: argparse.Namespace, environ: Mapping[str, str]) -> Source:
         return watched
     if options.endpoints_dns is not None:
         return Resolved(parse_endpoint(options.endpoints_dns, "--endpoints-dns"))
+    if options.endpoints_kubernetes is not None:
+        account = ServiceAccount.in_pod(environ, options.service_account)
+        return WatchedService(
+            account, parse_service(options.endpoints_kubernetes, account.namespace)
+        )
     listed, source = _option_or_variable(
         options.endpoints, "--endpoints", environ, ENDPOINTS_VARIABLE
     )

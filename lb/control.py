@@ -90,14 +90,16 @@ def _unready(fleet: Fleet, status: Status) -> str | None:
     """Why new requests should go elsewhere."""
     if status.draining:
         return "The balancer is stopping"
-    if not any(replica.healthy for replica in fleet.replicas):
+    if not any(replica.serving for replica in fleet.replicas):
         return "No replica is healthy"
     return None
 
 
 def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
+    alias = replica.endpoint.alias
     return {
         "url": replica.endpoint.url,
+        **({} if alias is None else {"name": alias}),
         "healthy": replica.healthy,
         "draining": replica.draining,
         "weight": replica.weight,

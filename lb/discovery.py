@@ -21,14 +21,23 @@ _FILE_INTERVAL_S = 1.0
 _DNS_INTERVAL_S = 5.0
 
 
+class Reader(Protocol):
+    """Who is told what a source knows."""
+
+    def found(self, targets: tuple[Target, ...]) -> None:
+        """These are there now, and no others."""
+        ...
+
+    def failed(self, error: UserError) -> None:
+        """What is there cannot be read."""
+        ...
+
+
 class Source(Protocol):
-    """Where targets are read from, time and again while `interval_s` is not None."""
+    """Where targets are read from."""
 
-    @property
-    def interval_s(self) -> float | None: ...
-
-    async def targets(self) -> tuple[Target, ...]:
-        """What is there now. Raises UserError when it cannot be read."""
+    async def follow(self, reader: Reader) -> None:
+        """Tell what is there as soon as that can be, and what becomes of it from then on."""
         ...
 
 
@@ -37,10 +46,9 @@ class Listed:
     """The same ones for ever."""
 
     listed: tuple[Target, ...]
-    interval_s: float | None = None
 
-    async def targets(self) -> tuple[Target, ...]:
-        return self.listed
+    async def follow(self, reader: Reader) -> None:
+        reader.found(self.listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,15 @@ class WatchedFile:
     """
 
     path: Path
-    interval_s: float | None = _FILE_INTERVAL_S
+    interval_s: float = _FILE_INTERVAL_S
+
+    async def follow(self, reader: Reader) -> None:
+        while True:
+            try:
+                reader.found(self.read())
+            except UserError as error:
+                reader.failed(error)
+            await asyncio.sleep(self.interval_s)
 
     def read(self) -> tuple[Target, ...]:
         try:
@@ -61,18 +77,23 @@ class WatchedFile:
             raise UserError(f"{self.path} cannot be read: {reason}") from None
         return parse_targets(text, str(self.path))
 
-    async def targets(self) -> tuple[Target, ...]:
-        return self.read()
-
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """Every address that the endpoint's host resolves to, as a headless service has them."""
 
     endpoint: Endpoint
-    interval_s: float | None = _DNS_INTERVAL_S
+    interval_s: float = _DNS_INTERVAL_S
 
-    async def targets(self) -> tuple[Target, ...]:
+    async def follow(self, reader: Reader) -> None:
+        while True:
+            try:
+                reader.found(await self.look_up())
+            except UserError as error:
+                reader.failed(error)
+            await asyncio.sleep(self.interval_s)
+
+    async def look_up(self) -> tuple[Target, ...]:
         host, port = self.endpoint.host, self.endpoint.port
         loop = asyncio.get_running_loop()
         try:
@@ -87,23 +108,27 @@ class Resolved:
 
 
 class Discovery:
-    """A context in which `found` is called with the targets, at first and when they change.
+    """A context in which `on_change` is called with the targets, at first and when they change.
 
     What cannot be read leaves everything as it was: a broken file or a name server that
     is away must not take replicas that work out of service.
     """
 
-    def __init__(self, source: Source, found: Callable[[tuple[Target, ...]], None]) -> None:
+    def __init__(self, source: Source, on_change: Callable[[tuple[Target, ...]], None]) -> None:
         self._source = source
-        self._found = found
+        self._on_change = on_change
         self._known: tuple[Target, ...] | None = None
         self._trouble = ""
-        self._task: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
+        self._task: asyncio.Task[None]
 
     async def __aenter__(self) -> Discovery:
-        await self._look()
-        if self._source.interval_s is not None:
-            self._task = asyncio.create_task(self._look_forever(self._source.interval_s))
+        """Returns when the source has told something, be it that it cannot be read."""
+        self._task = asyncio.create_task(self._source.follow(self))
+        self._task.add_done_callback(self._ended)
+        await self._looked.wait()
+        if self._task.done():
+            await self._task
         return self
 
     async def __aexit__(
@@ -112,24 +137,25 @@ class Discovery:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
+        await asyncio.wait([self._task])
 
-    async def _look_forever(self, interval_s: float) -> None:
-        while True:
-            await asyncio.sleep(interval_s)
-            await self._look()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._looked.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("replicas are no longer looked for", exc_info=error)
 
-    async def _look(self) -> None:
-        try:
-            targets = await self._source.targets()
-        except UserError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                logger.warning("replicas stay as they are: %s", error)
-            return
+    def found(self, targets: tuple[Target, ...]) -> None:
+        self._looked.set()
         self._trouble = ""
         if targets != self._known:
             self._known = targets
-            logger.info("replicas: %s", ", ".join(t.endpoint.authority for t in targets))
-            self._found(targets)
+            names = ", ".join(target.endpoint.name for target in targets)
+            logger.info("replicas: %s", names or "none")
+            self._on_change(targets)
+
+    def failed(self, error: UserError) -> None:
+        self._looked.set()
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            logger.warning("replicas stay as they are: %s", error)

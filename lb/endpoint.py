@@ -17,13 +17,20 @@ _LOWEST, _HIGHEST = 0.001, 1000.0
 class Endpoint:
     """A plain-HTTP origin. `authority` is `host:port`, with brackets around IPv6.
 
-    `unix` is the path of a socket that is listened on in place of a port.
+    `unix` is the path of a socket that is listened on in place of a port. `alias` is what
+    listens there, a pod say: at the same address another one is another endpoint.
     """
 
     host: str
     port: int
     authority: str
     unix: str | None = None
+    alias: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers, metrics and logs."""
+        return self.alias or self.authority
 
     @property
     def url(self) -> str:

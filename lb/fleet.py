@@ -55,7 +55,8 @@ class Fleet:
     requests on all replicas.
 
     `on_change` is called with a replica of which something new is known, `on_lost` with
-    one that requests have found to be gone, and how.
+    one that requests have found to be gone, and how. It is `complete` once discovery has
+    told of all replicas; `on_complete` is called then.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Fleet:
         self.row = None if board is None or index is None else board.row(index)
         self.on_change: Callable[[Replica], None] = _ignore
         self.on_lost: Callable[[Replica, str], None] = _ignore
+        self.on_complete: Callable[[], None] = _ignore
+        self.complete = False
         self._board = board
         self._index = index
         self._slow_start_s = slow_start_s
@@ -93,6 +96,10 @@ class Fleet:
 
     def find(self, endpoint: Endpoint) -> Replica | None:
         return self._known.get(endpoint)
+
+    def has(self, name: str) -> bool:
+        """Whether a replica is called so. One whose pod moved has its name twice for a while."""
+        return any(replica.name == name for replica in self.replicas)
 
     def known_models(self) -> set[str]:
         return {model for replica in self.replicas for model in replica.models}
@@ -154,6 +161,12 @@ class Fleet:
         """Something new is known of the replica."""
         self._candidates.clear()
         self.on_change(replica)
+
+    def completed(self) -> None:
+        """Discovery has told of all replicas that there are now."""
+        if not self.complete:
+            self.complete = True
+            self.on_complete()
 
     def lost(self, replica: Replica, reason: str) -> None:
         """A request has found the replica gone."""

@@ -13,6 +13,7 @@ from lb.settings import GRACE_S, SLOW_START_S, Admission, Patience
 
 ENDPOINTS_VARIABLE = "VLLM_ENDPOINTS"
 INTERVAL_VARIABLE = "METRICS_POLL_INTERVAL"
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _MOST_WORKERS = 256
 
@@ -66,6 +67,19 @@ def _add_replicas(group: argparse._ArgumentGroup) -> None:
         "--endpoints-dns",
         metavar="URL",
         help="in place of that: every address that the URL's host resolves to",
+    )
+    group.add_argument(
+        "--endpoints-kubernetes",
+        metavar="SERVICE",
+        help="in place of that: the ready endpoints of [NAMESPACE/]SERVICE[:PORT], watched from "
+        "within a pod",
+    )
+    group.add_argument(
+        "--service-account",
+        type=Path,
+        default=SERVICE_ACCOUNT,
+        metavar="DIR",
+        help="where the pod has token, ca.crt and namespace (default: %(default)s)",
     )
     group.add_argument(
         "--poll-interval",

@@ -73,7 +73,7 @@ class Replica:
 
     def __init__(self, endpoint: Endpoint, weight: float = 1.0, slot: int = 0) -> None:
         self.endpoint = endpoint
-        self.name = endpoint.authority
+        self.name = endpoint.name
         self.name_bytes = self.name.encode("ascii")
         self.name_hash = 2.0**32 + zlib.crc32(self.name_bytes)
         self.slot = slot
@@ -100,6 +100,11 @@ class Replica:
     def serving(self) -> bool:
         """Whether it may get requests."""
         return self.healthy and not self.draining
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is known to be healthy or not."""
+        return self.healthy or self.trouble != ""
 
     def mark_healthy(self, entries: Mapping[str, Any], since_s: float = -math.inf) -> None:
         """It answers and serves `entries`; if it did not before, then `since_s`."""

@@ -40,6 +40,7 @@ class Roster:
                 self._drained_s[replica] = now_s
                 replica.draining = True
                 self._fleet.changed(replica)
+        self._fleet.completed()
 
     def forget_drained(self, now_s: float) -> list[Replica]:
         """Take out of the fleet what was drained and has nothing left in flight."""
@@ -56,9 +57,10 @@ class Roster:
         return gone
 
     def _add(self, endpoint: Endpoint) -> Replica | None:
-        slot = 0 if self._board is None else self._board.claim(endpoint.authority)
+        identity = f"{endpoint.name} {endpoint.authority}"
+        slot = 0 if self._board is None else self._board.claim(identity)
         if slot is None:
-            logger.error("replica %s is one too many, it gets no requests", endpoint.authority)
+            logger.error("replica %s is one too many, it gets no requests", endpoint.name)
             return None
         replica = Replica(endpoint, slot=slot)
         self._fleet.add(replica)

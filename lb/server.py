@@ -56,7 +56,8 @@ async def serving(
     def gone(replicas: Iterable[Replica]) -> None:
         for replica in replicas:
             upstream.forget(replica.endpoint)
-            counters.forget(replica.name)
+            if not fleet.has(replica.name):
+                counters.forget(replica.name)
 
     async def snapshots() -> list[Values]:
         return [snapshot(counters, fleet)]

@@ -36,6 +36,7 @@ class Hub:
     async def listening(self, path: str) -> AsyncIterator[None]:
         server = await asyncio.start_unix_server(self._serve, path, limit=LINE_BYTES)
         self._fleet.on_change = self._tell
+        self._fleet.on_complete = lambda: self._send_all(self._roll())
         try:
             yield
         finally:
@@ -49,7 +50,8 @@ class Hub:
         if gone:
             self._send_all({"gone": [address_of(endpoint) for endpoint in gone]})
         for endpoint in gone:
-            self._ended = without_replica(self._ended, endpoint.authority)
+            if not self._fleet.has(endpoint.name):
+                self._ended = without_replica(self._ended, endpoint.name)
 
     async def all_left(self) -> None:
         """Wait until no worker is connected."""
@@ -72,7 +74,8 @@ class Hub:
     async def _serve(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
         self._workers.add(worker)
         try:
-            send(worker, news_of(self._fleet.replicas) | {"all": True})
+            judged = [replica for replica in self._fleet.replicas if replica.judged]
+            send(worker, news_of(judged) | self._roll())
             while line := await reader.readline():
                 self._heed(worker, json.loads(line))
         except ConnectionError:
@@ -102,7 +105,19 @@ class Hub:
         if answer is not None and not answer.done():
             answer.set_result(None)
 
+    def _roll(self) -> dict[str, Any]:
+        """Which replicas there are. Nothing while this control plane does not know it itself.
+
+        One that was started again while nobody can tell has none, and they are fine.
+        """
+        if not self._fleet.complete:
+            return {}
+        return {"all": [address_of(replica.endpoint) for replica in self._fleet.replicas]}
+
     def _tell(self, replica: Replica) -> None:
+        # Workers may know better of one that has not been polled yet by this control plane.
+        if not replica.judged and not replica.draining:
+            return
         if not self._news:
             asyncio.get_running_loop().call_later(_GATHER_S, self._tell_news)
         self._news[replica] = None

@@ -28,10 +28,10 @@ def news_of(replicas: Iterable[Replica]) -> dict[str, Any]:
     }
 
 
-def address_of(endpoint: Endpoint) -> list[str | int]:
-    return [endpoint.host, endpoint.port]
+def address_of(endpoint: Endpoint) -> list[str | int | None]:
+    return [endpoint.host, endpoint.port, endpoint.alias]
 
 
 def endpoint_at(address: list[Any]) -> Endpoint:
-    host, port = address
-    return Endpoint(host, port, authority(host, port))
+    host, port, alias = address
+    return Endpoint(host, port, authority(host, port), alias=alias)

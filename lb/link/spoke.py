@@ -72,7 +72,7 @@ class Spoke:
         for endpoint, facts in told.items():
             self._fleet.take(endpoint, facts)
         if "all" in message:
-            self._drain_but(told.keys())
+            self._drain_but([endpoint_at(address) for address in message["all"]])
         for address in message.get("gone", ()):
             replica = self._fleet.find(endpoint_at(address))
             if replica is not None:

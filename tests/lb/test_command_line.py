@@ -43,6 +43,7 @@ QUEUE_AWARE = ["--policy", "queue-aware", "--endpoints", URL]
         ([*QUEUE_AWARE, "--endpoints-dns", URL], {}, "--endpoints and --endpoints-dns exclude"),
         ([*NOWHERE, "--endpoints-file", "/no/file"], {}, "/no/file cannot be read: No such file"),
         ([*NOWHERE, "--endpoints-dns", "replicas"], {}, "--endpoints-dns: 'replicas' is not an"),
+        ([*QUEUE_AWARE, "--endpoints-kubernetes", "x"], {}, "--endpoints and --endpoints-kuber"),
         ([*QUEUE_AWARE, "--host", "256.0.0.1"], {}, "--host '256.0.0.1' cannot be resolved"),
         ([*QUEUE_AWARE, "--host", "192.0.2.1"], {}, "cannot listen on 192.0.2.1 port 8081"),
     ],

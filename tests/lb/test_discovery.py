@@ -94,11 +94,11 @@ async def test_a_broken_file_leaves_everything_as_it_was(
 
 @pytest.mark.anyio
 async def test_a_name_stands_for_every_address_that_it_has() -> None:
-    targets = await Resolved(Endpoint("localhost", 8000, "localhost:8000")).targets()
+    targets = await Resolved(Endpoint("localhost", 8000, "localhost:8000")).look_up()
     assert "http://127.0.0.1:8000" in [target.endpoint.url for target in targets]
     assert len(set(targets)) == len(targets)
     with pytest.raises(UserError, match=r"no-such-host\.invalid cannot be resolved"):
-        await Resolved(Endpoint("no-such-host.invalid", 80, "")).targets()
+        await Resolved(Endpoint("no-such-host.invalid", 80, "")).look_up()
 
 
 # What is made of it.
