@@ -1,6 +1,7 @@
 import json
 import math
 import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -303,6 +304,33 @@ def test_a_disk_that_takes_no_more_leaves_no_half_trial(store: TrialStore, tmp_p
     with largest_file(4096), pytest.raises(UserError, match=r"cannot write .*\.parquet"):
         store.save(big)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB: a file system in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk cannot be mounted: run the tests as root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_whole_trials_and_is_told(small_disk: Path) -> None:
+    store, saved = TrialStore(small_disk), []
+
+    def save_on_and_on() -> None:
+        for block in range(100):
+            samples = [answered(index, 0.5 + index / 7) for index in range(500)]
+            store.save(trial("control", block, 0, samples))
+            saved.append(block)
+
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free some"):
+        save_on_and_on()
+    assert saved
+    assert [one.block for one in store.load_run()] == saved
 
 
 def test_a_refused_write_leaves_what_was_there(tmp_path: Path) -> None:
