@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--models",
         default=default.models,
         metavar="A,B",
-        help="models of the topology file to measure (default: all)",
+        help="models of the topology file to measure (default: all for the environment's hardware)",
     )
     add(
         "--arms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from bench.errors import UserError
 from bench.load.traces import Fit, fit_trace, parse_cut, read_trace
 from bench.profile import Profile, profile_named
 from bench.slo import DEFAULT_SLO, Slos, load_slos
-from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, Topology, load_topology
+from bench.topology import DEFAULT_TOPOLOGY, Arm, Hardware, Model, Topology, load_topology
 
-ENVIRONMENTS = ("local",)
+HARDWARE: Mapping[str, Hardware] = {"local": "cpu"}
+ENVIRONMENTS = tuple(HARDWARE)
 AUTO = "auto"
 
 
@@ -79,7 +81,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         run_id=run_id,
         env=options.env,
         topology=topology,
-        models=topology.select_models(_names(options.models)),
+        models=topology.select_models(_names(options.models), HARDWARE[options.env]),
         control=control,
         treatment=treatment,
         profile=profile_named(options.profile),

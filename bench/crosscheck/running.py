@@ -30,7 +30,7 @@ def served(
 ) -> Iterator[tuple[LocalEnvironment, Calibration]]:
     """One engine of the model, up and warm with this work."""
     topology = load_topology()
-    models = [replace(one, replicas=1) for one in topology.select_models([work.model])]
+    models = [replace(one, replicas=1) for one in topology.select_models([work.model], "cpu")]
     environment = LocalEnvironment(cache, topology, progress)
     try:
         replicas = environment.start(models)

@@ -13,10 +13,10 @@ from bench.topology import load_topology
 DEFAULTS = Options()
 
 
-def test_defaults_compare_managed_with_baseline_on_all_models(tmp_path: Path) -> None:
+def test_defaults_compare_managed_with_baseline_on_all_models_for_cpus(tmp_path: Path) -> None:
     config = resolve(DEFAULTS, tmp_path, "run")
     assert (config.control.name, config.treatment.name) == ("baseline", "managed")
-    assert config.model_names == tuple(config.topology.models)
+    assert config.model_names == ("tiny-llama", "tiny-qwen", "tiny-mistral")
 
 
 def test_one_arm_twice_is_an_aa_run(tmp_path: Path) -> None:
@@ -41,6 +41,7 @@ def test_repeated_model_is_measured_once(tmp_path: Path) -> None:
     [
         (replace(DEFAULTS, env="mars"), "unknown environment 'mars'; known: local"),
         (replace(DEFAULTS, models="gpt"), "unknown model 'gpt'; known: tiny-llama"),
+        (replace(DEFAULTS, models="qwen2.5-7b"), "'qwen2.5-7b' is for a gpu, here .* a cpu"),
         (replace(DEFAULTS, arms="baseline"), r"two names\), seen 'baseline'"),
         (replace(DEFAULTS, arms="baseline,mangaed"), "unknown arm 'mangaed'.*'managed'"),
         (replace(DEFAULTS, profile="slow"), "unknown profile 'slow'; known: quick"),

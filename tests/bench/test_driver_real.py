@@ -52,7 +52,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (cache / "aiperf-venv").symlink_to(aiperf.folder)
     environment = LocalEnvironment(cache, TOPOLOGY, progress)
     try:
-        models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL])]
+        models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu")]
         calibration = Calibration(
             replicas=environment.start(models),
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},

@@ -17,7 +17,7 @@ import pytest
 
 from bench.calibration import Calibration
 from bench.drivers.builtin import BuiltinDriver
-from bench.environments.local.models import model_folder
+from bench.environments.cpu_engine.models import model_folder
 from bench.experiment import Experiment, Plan, Question
 from bench.load.arrivals import Constant
 from bench.load.workload import Fixed, Workload

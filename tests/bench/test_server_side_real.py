@@ -74,7 +74,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvir
 def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """One trial of the baseline, which is round robin, through the whole experiment."""
     calibration = Calibration(
-        replicas=environment.start(TOPOLOGY.select_models([MODEL])),
+        replicas=environment.start(TOPOLOGY.select_models([MODEL], "cpu")),
         tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
         slots=TOPOLOGY.engine.max_num_seqs,
         window_s=PROFILE.capacity_s,

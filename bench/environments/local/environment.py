@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.facts import local_facts
@@ -16,7 +17,6 @@ from bench.environments.local.hosting import host_fingerprint
 from bench.environments.local.install import ensure_engine
 from bench.environments.local.kept import run_lock
 from bench.environments.local.memory import available_memory, check_memory
-from bench.environments.local.models import model_folder
 from bench.environments.local.planning import PlannedReplica, plan_replicas
 from bench.environments.local.ports import free_ports
 from bench.environments.local.slowing import slowed
