@@ -10,11 +10,19 @@ from pathlib import Path
 
 from bench.config import new_run_id
 from bench.conversion import convert
+from bench.environments.kubernetes.manifests import (
+    K8S,
+    drift,
+    manifest_files,
+    suite_version,
+    write,
+)
 from bench.environments.local import kept_engines, stop_kept
 from bench.errors import UserError
 from bench.progress import make_progress
 from bench.review import review
 from bench.store import TrialStore
+from bench.topology import DEFAULT_TOPOLOGY, load_topology
 from reports.terminal import summary_text
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     foreign.add_argument("--arm", default="converted", metavar="NAME", help="what was measured")
     foreign.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
     foreign.set_defaults(run=take_over)
+    made = commands.add_parser("manifests", help="make k8s/ follow the topology file")
+    made.add_argument("--check", action="store_true", help="only say what does not, exit 1 then")
+    made.add_argument("--topology", type=Path, default=DEFAULT_TOPOLOGY, metavar="FILE")
+    made.add_argument("--folder", type=Path, default=K8S, metavar="DIR", help="in place of k8s/")
+    made.set_defaults(run=manifests)
     env = commands.add_parser("env", help="engines that --keep-env left running")
     env.add_argument("action", choices=("status", "stop"))
     env.set_defaults(run=kept_environment)
@@ -63,6 +76,19 @@ def take_over(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((120, 24)).columns
     print(summary_text([judgement], width=width, colour=sys.stdout.isatty()))
     print(f"results: {path}")
+    return 0
+
+
+def manifests(options: argparse.Namespace) -> int:
+    """Write what is generated under k8s/, or say which of it differs from the topology."""
+    topology = load_topology(options.topology)
+    files = manifest_files(topology, suite_version(ROOT / "pyproject.toml"))
+    if options.check:
+        if difference := drift(options.folder, files):
+            print(f"{difference}; run python -m bench manifests", file=sys.stderr)
+        return 1 if difference else 0
+    write(options.folder, files)
+    print(f"{len(files)} files written to {options.folder}")
     return 0
 
 
