@@ -37,7 +37,7 @@ def served(
         yield (
             environment,
             Calibration(
-                replicas=replicas,
+                replicas=lambda: replicas,
                 tokenizers={work.model: environment.tokenizer_folder(work.model)},
                 slots=topology.engine.max_num_seqs,
                 window_s=1.0,

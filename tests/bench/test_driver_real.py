@@ -53,8 +53,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     environment = LocalEnvironment(cache, TOPOLOGY, progress)
     try:
         models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu")]
+        replicas = environment.start(models)
         calibration = Calibration(
-            replicas=environment.start(models),
+            replicas=lambda: replicas,
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
             slots=4,
             window_s=1.0,

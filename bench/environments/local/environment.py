@@ -34,6 +34,7 @@ class LocalEnvironment:
     """
 
     name = "local"
+    alternates = False
 
     def __init__(
         self, cache: Path, topology: Topology, progress: Progress, *, keep: bool = False
@@ -48,6 +49,7 @@ class LocalEnvironment:
         self._balancers = Balancers(self._logs, progress, reserved=self._arm_ports)
         self._folders: dict[str, Path] = {}
         self._facts: Mapping[str, Any] = {}
+        self._replicas: tuple[Replica, ...] = ()
         self._ready = False
         self._cleanup = ExitStack()
 
@@ -69,13 +71,20 @@ class LocalEnvironment:
             "engines": "found running" if found else "started",
             "start_s": round(time.monotonic() - started_s, 1),
         }
+        self._replicas = replicas
         self._balancers.serve(replicas)
         self._cleanup.callback(self._balancers.stop)
         return replicas
 
-    def arm_urls(self, arm: Arm, balancers: int) -> tuple[str, ...]:
-        """Base URLs of the arm's balancers; exactly so many run when it returns."""
-        return self._balancers.urls(arm, balancers)
+    def arm_routes(
+        self, arm: Arm, balancers: int, models: Sequence[str]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Base URLs of the arm's balancers, for all models the same; exactly so many run."""
+        return dict.fromkeys(models, self._balancers.urls(arm, balancers))
+
+    def replicas(self, arm: Arm) -> tuple[Replica, ...]:
+        """All arms are in front of the same ones."""
+        return self._replicas
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of its core's time."""
