@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bench.config import new_run_id
 from bench.conversion import convert
+from bench.environments.kubernetes import commands as cluster
+from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.manifests import (
     K8S,
     drift,
@@ -26,6 +28,12 @@ from bench.topology import DEFAULT_TOPOLOGY, load_topology
 from reports.terminal import summary_text
 
 ROOT = Path(__file__).parent.parent
+INTERRUPTED = 130
+CLUSTER_COMMANDS = {
+    "deploy": "bring an arm up in a Kubernetes cluster",
+    "status": "how an arm's replicas in a cluster do",
+    "teardown": "take an arm down in a cluster",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,10 +64,59 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--topology", type=Path, default=DEFAULT_TOPOLOGY, metavar="FILE")
     made.add_argument("--folder", type=Path, default=K8S, metavar="DIR", help="in place of k8s/")
     made.set_defaults(run=manifests)
+    for name, what in CLUSTER_COMMANDS.items():
+        _add_cluster_command(commands.add_parser(name, help=what), name)
     env = commands.add_parser("env", help="engines that --keep-env left running")
     env.add_argument("action", choices=("status", "stop"))
     env.set_defaults(run=kept_environment)
     return top
+
+
+def _add_cluster_command(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument("arm", metavar="ARM", help="an arm of the topology file")
+    command.add_argument("--env", choices=("k8s",), default="k8s", help="where (default: k8s)")
+    command.add_argument("--topology", type=Path, default=DEFAULT_TOPOLOGY, metavar="FILE")
+    command.add_argument(
+        "--kubeconfig", type=Path, metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config"
+    )
+    command.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
+    command.add_argument(
+        "--timeout", type=float, default=1800.0, metavar="S", help="default: %(default)g seconds"
+    )
+    if name == "deploy":
+        command.add_argument(
+            "--models", default="", metavar="A,B", help="default: all for the hardware"
+        )
+        command.add_argument(
+            "--hardware", choices=("cpu", "gpu"), default="gpu", help="default: %(default)s"
+        )
+        command.add_argument(
+            "--keep-env", action="store_true", help="leave what is there when it fails"
+        )
+    command.set_defaults(run=in_cluster, command=name)
+
+
+def in_cluster(options: argparse.Namespace) -> int:
+    """Deploy an arm, say how its replicas do, or take it down."""
+    topology, progress = load_topology(options.topology), make_progress()
+    arm = topology.arm(options.arm)
+    access = Access(options.kubeconfig, options.context)
+    try:
+        if options.command == "deploy":
+            names = tuple(filter(None, map(str.strip, options.models.split(","))))
+            wanted = cluster.Wanted(arm, topology.select_models(names, options.hardware))
+            cluster.deploy_arm(access, wanted, progress, options.timeout, keep=options.keep_env)
+            print(f"arm {arm.name} is up; python -m bench teardown {arm.name} takes it down")
+        elif options.command == "status":
+            width, colour = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
+            print(cluster.status_of(access, arm, progress, width=width, colour=colour))
+        else:
+            gone = cluster.take_down(access, arm, progress, options.timeout)
+            print(f"arm {arm.name} is gone" if gone else f"nothing of arm {arm.name} is there")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
 
 
 def compare(options: argparse.Namespace) -> int:
