@@ -117,10 +117,8 @@ class Session:
             environment.arm_routes(arm, 1, config.model_names)
         calibration = Calibration(
             replicas=lambda: environment.replicas(config.control),
-            tokenizers={
-                name: environment.tokenizer_folder(name) for name in config.model_names
-            },
-            slots=config.topology.engine.max_num_seqs,
+            tokenizers={name: environment.tokenizer_folder(name) for name in config.model_names},
+            slots=config.slots,
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,
             run_id=config.run_id,

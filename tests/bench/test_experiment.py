@@ -40,7 +40,9 @@ def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int)
         return [slot.role for slot in course if slot.block == block]
 
     for block in range(4):
-        assert ran(block) == ran(block)[::-1] == list(drawn_order(seed, "latency tiny-llama", block))
+        assert (
+            ran(block) == ran(block)[::-1] == list(drawn_order(seed, "latency tiny-llama", block))
+        )
     first = [drawn_order(seed, "latency tiny-llama", block)[0] for block in range(64)]
     assert 10 < first.count("control") < 54
 

@@ -84,6 +84,7 @@ class LocalEnvironment:
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         """All arms are in front of the same ones."""
+        del arm
         return self._replicas
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
