@@ -68,7 +68,15 @@ class Wait:
                     if self._lasted_s(trouble) >= trouble.reason.patience_s:
                         raise UserError(str(trouble))
                 if waited_s > timeout_s:
-                    raise UserError(_late(self.namespace, waited_s, ready, wanted, troubles))
+                    told = [str(trouble) for trouble in troubles[:2]]
+                    told = told or [
+                        f"{pod_facts.name(one)}: {pod_facts.doing(one)}" for one in late
+                    ]
+                    head = (
+                        f"the replicas in namespace {self.namespace} were not ready after "
+                        f"{waited_s:.0f} s: {ready} of {wanted} are; --timeout allows more"
+                    )
+                    raise UserError("\n".join([head, *told]))
                 time.sleep(INTERVAL_S)
 
     def until_gone(self, timeout_s: float, labels: Mapping[str, str] = OURS) -> None:
@@ -156,16 +164,6 @@ def _count(deployments: Mapping[str, Object]) -> tuple[int, int]:
         int((one.get("status") or {}).get("readyReplicas") or 0) for one in deployments.values()
     )
     return ready, sum(int(one["spec"].get("replicas", 1)) for one in deployments.values())
-
-
-def _late(
-    namespace: str, waited_s: float, ready: int, wanted: int, troubles: Sequence[Trouble]
-) -> str:
-    head = (
-        f"the replicas in namespace {namespace} were not ready after {waited_s:.0f} s: "
-        f"{ready} of {wanted} are; --timeout allows more"
-    )
-    return "\n".join([head, *(str(trouble) for trouble in troubles[:2])])
 
 
 def _has_ended(pod: Object) -> bool:
