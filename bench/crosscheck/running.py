@@ -59,7 +59,7 @@ def run_rounds(
     progress: Progress,
 ) -> list[dict[str, Values]]:
     """Every tool in each round, each time another one first; the first round only warms up."""
-    (replica,) = calibration.replicas
+    (replica,) = calibration.replicas()
     names = list(tools)
     seen = []
     for index in range(-1, rounds):

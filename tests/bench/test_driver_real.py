@@ -41,7 +41,7 @@ class Served:
 
     def load(self, schedule: Schedule, salt: str) -> Load:
         prompts = self.calibration.prompts(schedule, salt)
-        return Load(schedule, prompts, [self.calibration.replicas[0].url] * len(prompts))
+        return Load(schedule, prompts, [self.calibration.replicas()[0].url] * len(prompts))
 
 
 @pytest.fixture(scope="module")
