@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-lb bench-load calibrate cross-check test check report stop lock clean
+.PHONY: help bench bench-lb bench-load calibrate cross-check test check report stop lock manifests clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -43,10 +43,17 @@ report: $(VENV)/.stamp ## Generate the Allure report of the last run again
 stop: $(VENV)/.stamp ## Stop engines that --keep-env left running
 	$(BIN)/python -m bench env stop
 
-lock: $(VENV)/.stamp ## Compile requirements.in into requirements.txt
+COMPILE = $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url \
+  --no-emit-find-links --custom-compile-command "make lock"
+
+lock: $(VENV)/.stamp ## Compile all requirements.in into requirements.txt
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile -q requirements.in -o requirements.txt --python-version 3.11 \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) lb/requirements.in -o lb/requirements.txt --constraint requirements.txt
+	$(COMPILE) bench/requirements.in -o bench/requirements.txt --constraint requirements.txt
+
+manifests: $(VENV)/.stamp ## Make k8s/ follow bench/topology.yaml
+	$(BIN)/python -m bench manifests
 
 clean: ## Remove what the suite made, except results
 	rm -rf $(VENV) .cache allure-results allure-report reports/node_modules

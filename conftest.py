@@ -19,11 +19,14 @@ from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
 from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
 from bench.drivers import DRIVERS
+from bench.environments.base import Environment
+from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
 from bench.load.traces import Fit
 from bench.profile import PROFILES
-from bench.progress import make_progress
+from bench.progress import Progress, make_progress
 from bench.provenance import suite_facts
 from bench.review import review
 from bench.scenario import Scenario
@@ -57,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--models",
         default=default.models,
         metavar="A,B",
-        help="models of the topology file to measure (default: all)",
+        help="models of the topology file to measure (default: all for the environment's hardware)",
     )
     add(
         "--arms",
@@ -118,6 +121,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), "
         "Mooncake (JSON lines)",
+    )
+    add(
+        "--hardware",
+        default=default.hardware,
+        metavar="cpu|gpu",
+        help="what engines run on (default: cpu for local, gpu for k8s)",
+    )
+    add(
+        "--kubeconfig",
+        type=Path,
+        default=default.kubeconfig,
+        metavar="FILE",
+        help="cluster of environment k8s (default: $KUBECONFIG, ~/.kube/config)",
+    )
+    add(
+        "--context",
+        default=default.context,
+        metavar="NAME",
+        help="context of the kubeconfig (default: its current one)",
     )
     add(
         "--traffic-cut",
@@ -212,15 +234,26 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         comparisons=sum(map(compares, request.session.items)),
         progress=progress,
         provenance=suite_facts(config, ROOT, request.config.invocation_params.args),
-        make_environment=lambda: LocalEnvironment(
-            config.cache, config.topology, progress, keep=config.keep_env
-        ),
+        make_environment=lambda: make_environment(config, progress),
     )
     try:
         yield session
     finally:
         with shown(request.config):
             session.close()
+
+
+def make_environment(config: Config, progress: Progress) -> Environment:
+    """The environment that the options name; nothing is started yet."""
+    if config.env == "k8s":
+        return KubernetesEnvironment(
+            Access(config.kubeconfig, config.context),
+            (config.control, config.treatment),
+            config.cache,
+            progress,
+            keep=config.keep_env,
+        )
+    return LocalEnvironment(config.cache, config.topology, progress, keep=config.keep_env)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +46,11 @@ class Calibration:
     """Measures what both arms share, once for every workload and set of models.
 
     `slots` is the number of sequences that a replica runs at once, `window_s` how long
-    capacity is measured. Requests go straight to the replicas. Times in seconds.
+    capacity is measured. Requests go straight to the `replicas`, those that are up when it
+    is asked. Times in seconds.
     """
 
-    replicas: tuple[Replica, ...]
+    replicas: Callable[[], tuple[Replica, ...]]
     tokenizers: Mapping[str, Path]
     slots: int
     window_s: float
@@ -88,7 +89,7 @@ class Calibration:
 
     def serving(self, models: Sequence[str]) -> tuple[Replica, ...]:
         """The replicas of some models."""
-        return tuple(replica for replica in self.replicas if replica.model in models)
+        return tuple(replica for replica in self.replicas() if replica.model in models)
 
     def _maker(self, model: str) -> PromptMaker:
         """The model's prompt maker; the server's own count tells the template's overhead."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import datetime
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 from bench.drivers import DRIVERS
 from bench.errors import UserError
 from bench.load.traces import Fit, fit_trace, parse_cut, read_trace
 from bench.profile import Profile, profile_named
 from bench.slo import DEFAULT_SLO, Slos, load_slos
-from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, Topology, load_topology
+from bench.topology import DEFAULT_TOPOLOGY, Arm, Hardware, Model, Topology, load_topology
 
-ENVIRONMENTS = ("local",)
+# What engines run on in each environment unless the user says so.
+HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}
+ENVIRONMENTS = tuple(HARDWARE)
+# vLLM's own default for a server, where the topology gives none.
+VLLM_MAX_NUM_SEQS = 256
 AUTO = "auto"
 
 
@@ -34,6 +40,9 @@ class Options:
     driver: str = "builtin"
     traffic: Path | None = None
     traffic_cut: str = ":"
+    hardware: str | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,8 @@ class Config:
     """The options, checked and resolved against the files they name.
 
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
-    `driver` sends the load. `load_processes` is how many share it, None for as many as that
+    `hardware` is what engines run on; `kubeconfig` and `context` tell the cluster of environment
+    k8s. `driver` sends the load. `load_processes` is how many share it, None for as many as that
     takes. `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models
     and logs, `results` what was measured.
     """
@@ -61,6 +71,16 @@ class Config:
     traffic: Fit | None
     cache: Path
     results: Path
+    hardware: Hardware = "cpu"
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+    @property
+    def slots(self) -> int:
+        """Sequences that a replica runs at once."""
+        if self.hardware == "cpu":
+            return self.topology.engine.max_num_seqs
+        return self.topology.gpu_engine.max_num_seqs or VLLM_MAX_NUM_SEQS
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -73,13 +93,14 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         raise UserError(f"unknown environment {options.env!r}; known: {', '.join(ENVIRONMENTS)}")
     if options.driver not in DRIVERS:
         raise UserError(f"unknown driver {options.driver!r}; known: {', '.join(DRIVERS)}")
+    hardware = _hardware(options)
     topology = load_topology(options.topology)
     control, treatment = _two_arms(options.arms, topology)
     return Config(
         run_id=run_id,
         env=options.env,
         topology=topology,
-        models=topology.select_models(_names(options.models)),
+        models=topology.select_models(_names(options.models), hardware),
         control=control,
         treatment=treatment,
         profile=profile_named(options.profile),
@@ -88,9 +109,24 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         keep_env=options.keep_env,
         load_processes=_load_processes(options.load_processes),
         driver=options.driver,
-        traffic=_traffic(options, topology),
+        traffic=_traffic(options, topology, hardware),
         cache=root / ".cache",
         results=root / "results",
+        hardware=hardware,
+        kubeconfig=options.kubeconfig,
+        context=options.context,
+    )
+
+
+def _hardware(options: Options) -> Hardware:
+    if options.hardware is None:
+        return HARDWARE[options.env]
+    for known in get_args(Hardware):
+        if options.hardware == known and (known == "cpu" or options.env == "k8s"):
+            return cast(Hardware, known)
+    raise UserError(
+        f"--hardware takes cpu, and gpu with --env k8s, seen {options.hardware!r} with --env "
+        f"{options.env}"
     )
 
 
@@ -102,12 +138,14 @@ def _load_processes(text: str) -> int | None:
     return int(text)
 
 
-def _traffic(options: Options, topology: Topology) -> Fit | None:
+def _traffic(options: Options, topology: Topology, hardware: Hardware) -> Fit | None:
     cut = parse_cut(options.traffic_cut)
     if options.traffic is None:
         return None
     engine = topology.engine
     trace = read_trace(options.traffic, cut)
+    if hardware == "gpu":
+        return fit_trace(trace, topology.gpu_engine.max_model_len, None)
     return fit_trace(trace, engine.max_model_len, engine.trace_mean_tokens)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from bench.analysis.compare import order
@@ -10,6 +11,7 @@ from bench.records import Role
 from bench.search import FIRST_STRIDE, Grid, next_level, next_start
 from bench.slots import BOTH, Slot
 
+Order = Callable[[int], tuple[Role, ...]]
 # Trials of one arm in a block of a search, for an idea of how long it takes.
 _USUAL_TRIALS = 3
 
@@ -34,11 +36,24 @@ class Course(Protocol):
         ...
 
 
-class MirroredCourse:
-    """ABBA, BAAB, ABBA, ... at one load; of one arm, a trial a block."""
+def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
+    """ABBA or BAAB, drawn for each block: where arms come up by turns, nothing else may.
 
-    def __init__(self, blocks: int, roles: tuple[Role, ...]) -> None:
+    Both are mirrored, so that a drift cancels. Drawn by a hash, the same everywhere.
+    """
+    text = f"{run_seed} {question} {block} order"
+    return order(hashlib.sha256(text.encode()).digest()[0] % 2)
+
+
+class MirroredCourse:
+    """Blocks of ABBA or BAAB at one load; of one arm, a trial a block.
+
+    `order` tells which: by default they take turns.
+    """
+
+    def __init__(self, blocks: int, roles: tuple[Role, ...], order: Order = order) -> None:
         self.blocks_done = 0
+        self._both = order
         self._blocks = blocks
         self._roles = roles
 
@@ -56,7 +71,7 @@ class MirroredCourse:
         """Nothing follows from it."""
 
     def _order(self, block: int) -> tuple[Role, ...]:
-        return order(block) if self._roles == BOTH else self._roles
+        return self._both(block) if self._roles == BOTH else self._roles
 
 
 class SearchCourse:
@@ -65,8 +80,16 @@ class SearchCourse:
     A search that finds no load that separates ends the course: there would be no ratio.
     """
 
-    def __init__(self, blocks: int, roles: tuple[Role, ...], grid: Grid, load: float) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        roles: tuple[Role, ...],
+        grid: Grid,
+        load: float,
+        order: Order = order,
+    ) -> None:
         self.blocks_done = 0
+        self._both = order
         self._blocks = blocks
         self._roles = roles
         self._grid = grid
@@ -95,7 +118,7 @@ class SearchCourse:
 
     def _turns(self, block: int) -> Iterator[tuple[Role, int]]:
         stride = 1 if block else FIRST_STRIDE
-        first = dict.fromkeys(order(block))
+        first = dict.fromkeys(self._both(block))
         waiting = [role for role in first if role in self._roles]
         while waiting:
             role = waiting.pop(0)

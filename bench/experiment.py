@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from bench.analysis.carried import is_carried
+from bench.analysis.compare import order
 from bench.analysis.judge import judge
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
-from bench.course import Course, MirroredCourse, SearchCourse
+from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
 from bench.cpu import CpuWatch
 from bench.drivers import Driver
 from bench.environments.base import Environment
@@ -95,15 +97,16 @@ class Experiment:
         """
         self._require_replicas()
         self._require_long_trials(question)
-        for role in roles:
-            self._arm_urls(question, role)
+        # Where only one arm is up at a time, it is the control, whose capacity is measured.
+        for role in ("control",) if self.environment.alternates else roles:
+            self._arm_routes(question, role)
         capacity = self.calibration.capacity(question.scenario.workload, question.models)
         question = replace(question, facts=_with_pace(question, capacity))
         looks = self.plan.profile.looks if roles == BOTH else self.plan.profile.looks[:1]
         trials: list[Trial] = []
         with self.progress.step(str(question)) as step:
             started_s = time.monotonic()
-            course = _course(question.scenario, looks[-1], roles)
+            course = _course(question.scenario, looks[-1], roles, self._order(question))
             looked_at = 0
             for slot in course:
                 if course.blocks_done in looks and course.blocks_done > looked_at:
@@ -134,6 +137,12 @@ class Experiment:
                     f"an objective of at most {self.plan.profile.trial_s / TRIAL_PER_OBJECTIVE:g} s"
                 )
 
+    def _order(self, question: Question) -> Order:
+        """The order of arms in a block: drawn where only one of them is up at a time."""
+        if not self.environment.alternates:
+            return order
+        return partial(drawn_order, self.plan.seed, str(question))
+
     def _require_replicas(self) -> None:
         if dead := self.environment.dead_replicas():
             raise UserError(f"dead replica: {dead[0]}")
@@ -143,10 +152,11 @@ class Experiment:
         seed = slot.seed(self.plan.seed, str(question))
         schedule = self._schedule(question, slot, seed, capacity)
         prompts = self.calibration.prompts(schedule, f"{question} {slot.block} {slot.position}")
-        serving = self.calibration.serving(question.models)
+        arm_routes = self._arm_routes(question, slot.role)
+        serving = self._serving(question, slot.role)
         odd = singled_out(serving, slot.turn)
         past = bypassing(schedule, question.scenario.bypass)
-        urls = routes(schedule, self._arm_urls(question, slot.role), past, odd)
+        urls = routes(schedule, arm_routes, past, odd)
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()), scraping(serving) as scraper:
@@ -185,6 +195,7 @@ class Experiment:
             ),
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
+            due=self._order(question)(slot.block) if self.environment.alternates else (),
             driver=driven.facts,
             provenance={
                 **self.plan.provenance,
@@ -197,8 +208,15 @@ class Experiment:
             raise KeyboardInterrupt
         return trial
 
-    def _arm_urls(self, question: Question, role: Role) -> tuple[str, ...]:
-        return self.environment.arm_urls(self.plan.arms[role], question.scenario.balancers)
+    def _arm_routes(self, question: Question, role: Role) -> Mapping[str, tuple[str, ...]]:
+        return self.environment.arm_routes(
+            self.plan.arms[role], question.scenario.balancers, question.models
+        )
+
+    def _serving(self, question: Question, role: Role) -> tuple[Replica, ...]:
+        """The arm's replicas of the question's models, as they are now."""
+        replicas = self.environment.replicas(self.plan.arms[role])
+        return tuple(replica for replica in replicas if replica.model in question.models)
 
     def _slowed(
         self, question: Question, replicas: Iterable[Replica]
@@ -244,10 +262,10 @@ def _with_pace(question: Question, capacity: Capacity) -> ScenarioFacts:
     return replace(facts, description=f"{facts.description} {pace}")
 
 
-def _course(scenario: Scenario, blocks: int, roles: tuple[Role, ...]) -> Course:
+def _course(scenario: Scenario, blocks: int, roles: tuple[Role, ...], order: Order) -> Course:
     if scenario.search is None or isinstance(scenario.arrival, ClosedLoop):
-        return MirroredCourse(blocks, roles)
-    return SearchCourse(blocks, roles, scenario.search, scenario.arrival.load)
+        return MirroredCourse(blocks, roles, order)
+    return SearchCourse(blocks, roles, scenario.search, scenario.arrival.load, order)
 
 
 def _decided(trials: Sequence[Trial]) -> bool:

@@ -278,8 +278,9 @@ class Trial:
     `position` is the place in the block's order, from 0. `duration_s` is the offered
     window; `elapsed_s` includes the drain. `dead_replicas` names
     engines that were found dead after the trial. `server` is what the replicas said of
-    themselves meanwhile. `provenance` is free-form JSON: versions, weights kind, CPU,
-    options, commit.
+    themselves meanwhile. `due` is the order of the block's trials where it was drawn, empty
+    where it follows from the block's index. `provenance` is free-form JSON: versions, weights
+    kind, CPU, options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` went past it straight
     to a replica, as a condition under which the arm is measured: they must have been sent
@@ -307,6 +308,7 @@ class Trial:
     server: tuple[ServerSeries, ...] = ()
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
+    due: tuple[Role, ...] = ()
     driver: DriverFacts = DriverFacts()
     provenance: dict[str, Any] = field(default_factory=dict)
 

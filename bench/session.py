@@ -101,25 +101,24 @@ class Session:
     def _start(self) -> Experiment:
         config = self.config
         accuracy = check_client(self.progress)  # before engines make the machine busy
-        self._environment = self.make_environment()
+        environment = self._environment = self.make_environment()
         driver = make_driver(
             config.driver,
             config.cache,
-            self._environment.tokenizer_folder,
+            environment.tokenizer_folder,
             self.progress,
             config.load_processes,
         )
-        replicas = self._environment.start(config.models)
+        environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
-        used = arms.values() if self.comparisons else (config.control,)
+        # The control last: where only one arm is up at a time, it is the one to begin with.
+        used = (config.treatment, config.control) if self.comparisons else (config.control,)
         for arm in used:
-            self._environment.arm_urls(arm, balancers=1)
+            environment.arm_routes(arm, 1, config.model_names)
         calibration = Calibration(
-            replicas=replicas,
-            tokenizers={
-                name: self._environment.tokenizer_folder(name) for name in config.model_names
-            },
-            slots=config.topology.engine.max_num_seqs,
+            replicas=lambda: environment.replicas(config.control),
+            tokenizers={name: environment.tokenizer_folder(name) for name in config.model_names},
+            slots=config.slots,
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,
             run_id=config.run_id,
@@ -128,11 +127,11 @@ class Session:
         )
         provenance = {
             **self.provenance,
-            "environment": dict(self._environment.facts()),
+            "environment": dict(environment.facts()),
             "load_generator": asdict(accuracy),
         }
         return Experiment(
-            environment=self._environment,
+            environment=environment,
             calibration=calibration,
             driver=driver,
             store=TrialStore(config.results),

@@ -20,8 +20,11 @@ from bench.yamlfile import load_yaml
 DEFAULT_TOPOLOGY = Path(__file__).with_name("topology.yaml")
 
 Architecture = Literal["llama", "qwen2", "mistral"]
+Hardware = Literal["cpu", "gpu"]
+Kubernetes = Literal["balancer", "kube-proxy"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Entry = TypeVar("Entry")
 
 _strict = with_config(ConfigDict(extra="forbid"))
@@ -30,10 +33,15 @@ _strict = with_config(ConfigDict(extra="forbid"))
 @_strict
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model as written: either an `architecture` to make, or a `path` with weights."""
+    """A model as written: an `architecture` to make, a `path` with weights, or a `hub` name.
+
+    Of these, only a model of the hub takes `gpus`, so many for each replica.
+    """
 
     architecture: Architecture | None = None
     path: Path | None = None
+    hub: str | None = None
+    gpus: Count | None = None
     counterpart: str | None = None
     replicas: Count = 2
 
@@ -43,19 +51,23 @@ class ModelEntry:
 class ArmEntry:
     """An arm as written: a `policy` of this project's balancer, or a `command`.
 
-    `options` are further ones of the balancer with that policy.
+    `options` are further ones of the balancer with that policy. `kvcached` gives the arm
+    engines with KVCached where there are GPUs. `kubernetes` tells what chooses a replica
+    there: the balancer, or the Service itself.
     """
 
     port: Port
     policy: str | None = None
     command: tuple[str, ...] | None = None
     options: tuple[str, ...] = ()
+    kvcached: bool = False
+    kubernetes: Kubernetes = "balancer"
 
 
 @_strict
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """Flags of every engine in environment `local`; sizes in MiB.
+    """Flags of every engine on CPUs, and its first port in environment `local`; sizes in MiB.
 
     `trace_mean_tokens` is what requests of a trace are scaled to, prompt and answer
     together, on average: no flag, but what the engine can hold.
@@ -70,25 +82,45 @@ class EngineEntry:
 
 @_strict
 @dataclass(frozen=True, slots=True)
+class GpuEngineEntry:
+    """Flags of every engine on GPUs; `max_num_seqs` is vLLM's own default if not given."""
+
+    max_model_len: Count = 8192
+    gpu_memory_utilization: Share = 0.9
+    max_num_seqs: Count | None = None
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
 class TopologyFile:
     models: dict[str, ModelEntry]
     arms: dict[str, ArmEntry]
     engine: EngineEntry = field(default_factory=EngineEntry)
+    gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to serve. Exactly one of `architecture` and `path` is set."""
+    """A model to serve. Exactly one of `architecture`, `path` and `hub` is set.
+
+    `gpus` is how many a replica takes: none but for a model of the hub.
+    """
 
     name: str
     architecture: Architecture | None
     path: Path | None
     counterpart: str | None
     replicas: int
+    hub: str | None = None
+    gpus: int = 0
 
     @property
     def random_weights(self) -> bool:
-        return self.path is None
+        return self.architecture is not None
+
+    @property
+    def hardware(self) -> Hardware:
+        return "cpu" if self.hub is None else "gpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +132,8 @@ class Arm:
     policy: str | None
     command: tuple[str, ...] | None
     options: tuple[str, ...] = ()
+    kvcached: bool = False
+    kubernetes: Kubernetes = "balancer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +141,23 @@ class Topology:
     models: Mapping[str, Model]
     arms: Mapping[str, Arm]
     engine: EngineEntry
+    gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
 
-    def select_models(self, names: Iterable[str]) -> tuple[Model, ...]:
-        """The named models in the order given; all of them if `names` is empty."""
-        wanted = tuple(names) or tuple(self.models)
-        return tuple(_pick(self.models, name, "model") for name in wanted)
+    def select_models(self, names: Iterable[str], hardware: Hardware) -> tuple[Model, ...]:
+        """The named models in the order given; if `names` is empty, all for that hardware.
+
+        Raises UserError with one line for a name that is not known or needs other hardware.
+        """
+        fit = tuple(name for name, model in self.models.items() if model.hardware == hardware)
+        wanted = tuple(names) or fit
+        picked = tuple(_pick(self.models, name, "model") for name in wanted)
+        for model in picked:
+            if model.hardware != hardware:
+                raise UserError(
+                    f"model {model.name!r} is for a {model.hardware}, here engines run on a "
+                    f"{hardware}; for that: {', '.join(fit) or 'none'}"
+                )
+        return picked
 
     def arm(self, name: str) -> Arm:
         return _pick(self.arms, name, "arm")
@@ -122,24 +168,57 @@ def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
     written = load_yaml(path, TopologyFile)
     if not written.models:
         raise UserError(f"{path}: models: none are listed, list at least one")
-    for model, entry in written.models.items():
-        if (entry.architecture is None) == (entry.path is None):
-            raise UserError(f"{path}: models.{model}: give either architecture or path")
-    for arm, entry_ in written.arms.items():
-        if (entry_.policy is None) == (entry_.command is None):
-            raise UserError(f"{path}: arms.{arm}: give either policy or command")
-        if entry_.options and entry_.policy is None:
-            raise UserError(f"{path}: arms.{arm}: options belong to a policy, not to a command")
+    for name, model in written.models.items():
+        if mistake := _mistake_in_model(model):
+            raise UserError(f"{path}: models.{name}: {mistake}")
+    for name, arm in written.arms.items():
+        if mistake := _mistake_in_arm(arm):
+            raise UserError(f"{path}: arms.{name}: {mistake}")
     return Topology(
-        models={
-            name: Model(name, entry.architecture, entry.path, entry.counterpart, entry.replicas)
-            for name, entry in written.models.items()
-        },
-        arms={
-            name: Arm(name, entry.port, entry.policy, entry.command, entry.options)
-            for name, entry in written.arms.items()
-        },
+        models={name: _model(name, entry) for name, entry in written.models.items()},
+        arms={name: _arm(name, entry) for name, entry in written.arms.items()},
         engine=written.engine,
+        gpu_engine=written.gpu_engine,
+    )
+
+
+def _mistake_in_model(entry: ModelEntry) -> str | None:
+    if sum(one is not None for one in (entry.architecture, entry.path, entry.hub)) != 1:
+        return "give either architecture or path or hub"
+    if entry.gpus is not None and entry.hub is None:
+        return "gpus belong to a model of the hub, all others run on CPUs"
+    return None
+
+
+def _mistake_in_arm(entry: ArmEntry) -> str | None:
+    if (entry.policy is None) == (entry.command is None):
+        return "give either policy or command"
+    if entry.options and entry.policy is None:
+        return "options belong to a policy, not to a command"
+    return None
+
+
+def _model(name: str, entry: ModelEntry) -> Model:
+    return Model(
+        name=name,
+        architecture=entry.architecture,
+        path=entry.path,
+        counterpart=entry.counterpart,
+        replicas=entry.replicas,
+        hub=entry.hub,
+        gpus=0 if entry.hub is None else entry.gpus or 1,
+    )
+
+
+def _arm(name: str, entry: ArmEntry) -> Arm:
+    return Arm(
+        name=name,
+        port=entry.port,
+        policy=entry.policy,
+        command=entry.command,
+        options=entry.options,
+        kvcached=entry.kvcached,
+        kubernetes=entry.kubernetes,
     )
 
 

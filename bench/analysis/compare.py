@@ -38,7 +38,12 @@ class Block:
         if self.searched:
             return all(carried_rps(self.of(role)) is not None for role in ROLES)
         positions = tuple(trial.position for trial in self.trials)
-        return self.ran == order(self.index) and positions == (0, 1, 2, 3)
+        return self.ran == self.due and positions == (0, 1, 2, 3)
+
+    @property
+    def due(self) -> tuple[Role, ...]:
+        """The order that was due: one that was drawn before, or that of the block's index."""
+        return self.trials[0].due or order(self.index)
 
     def of(self, role: Role) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.trials if trial.role == role)

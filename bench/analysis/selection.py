@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.carried import attainment, carried_rps
-from bench.analysis.compare import ROLES, Block, order
+from bench.analysis.compare import ROLES, Block
 from bench.analysis.verdict import LOOKS, last_look
 
 
@@ -51,7 +51,7 @@ def _was_stopped(block: Block) -> bool:
 def _broken(block: Block) -> str:
     if block.searched:
         return f"block {block.index} found no load that separates: {_searched(block)}"
-    ran, due = (" ".join(roles) for roles in (block.ran, order(block.index)))
+    ran, due = (" ".join(roles) for roles in (block.ran, block.due))
     return f"block {block.index} is unbalanced: it ran {ran}; due was {due}"
 
 

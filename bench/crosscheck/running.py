@@ -30,14 +30,14 @@ def served(
 ) -> Iterator[tuple[LocalEnvironment, Calibration]]:
     """One engine of the model, up and warm with this work."""
     topology = load_topology()
-    models = [replace(one, replicas=1) for one in topology.select_models([work.model])]
+    models = [replace(one, replicas=1) for one in topology.select_models([work.model], "cpu")]
     environment = LocalEnvironment(cache, topology, progress)
     try:
         replicas = environment.start(models)
         yield (
             environment,
             Calibration(
-                replicas=replicas,
+                replicas=lambda: replicas,
                 tokenizers={work.model: environment.tokenizer_folder(work.model)},
                 slots=topology.engine.max_num_seqs,
                 window_s=1.0,
@@ -59,7 +59,7 @@ def run_rounds(
     progress: Progress,
 ) -> list[dict[str, Values]]:
     """Every tool in each round, each time another one first; the first round only warms up."""
-    (replica,) = calibration.replicas
+    (replica,) = calibration.replicas()
     names = list(tools)
     seen = []
     for index in range(-1, rounds):

@@ -14,11 +14,17 @@ from bench.topology import Arm, Model
 class Environment(Protocol):
     """A place that runs engines and balancers.
 
-    Life cycle: `start` once, `arm_urls` and `slowed` any number of times, `stop` once,
+    Life cycle: `start` once, `arm_routes` and `slowed` any number of times, `stop` once,
     also after an error in between. All waiting is reported to the progress it was made with.
+
+    Where `alternates` is true after `start`, only one arm is up at a time: the one that
+    `arm_routes` was asked about last. Coming up again, its replicas are others.
     """
 
     name: str
+
+    @property
+    def alternates(self) -> bool: ...
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up every replica of `models`; return when each has answered a completion.
@@ -27,11 +33,19 @@ class Environment(Protocol):
         """
         ...
 
-    def arm_urls(self, arm: Arm, balancers: int) -> tuple[str, ...]:
-        """Base URLs of the arm's balancers, each ready for all replicas.
+    def arm_routes(
+        self, arm: Arm, balancers: int, models: Sequence[str]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """For each of `models`, the base URLs that reach it through the arm, in turn.
 
-        Exactly so many run when it returns: it starts what is missing and ends the rest.
+        Behind each is a balancer that is ready for all replicas, and so many of them run when
+        it returns: it starts what is missing and ends the rest. An environment may keep more
+        than one balancer behind a URL.
         """
+        ...
+
+    def replicas(self, arm: Arm) -> tuple[Replica, ...]:
+        """The replicas that serve the arm, which has been asked for its routes before."""
         ...
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:

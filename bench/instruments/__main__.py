@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.command import Parser, exit_code, log_folder, whole_number
 from bench.cores import pinned
-from bench.environments.local.models import model_folder
+from bench.environments.cpu_engine.models import model_folder
 from bench.errors import UserError
 from bench.instruments.columns import METRICS, ONLY_INSTRUMENTS, remarks_of
 from bench.instruments.job import Job

@@ -33,17 +33,19 @@ def bypassing(schedule: Schedule, share: float) -> frozenset[int]:
 
 def routes(
     schedule: Schedule,
-    balancers: Sequence[str],
+    balancers: Mapping[str, Sequence[str]],
     past: Collection[int],
     replicas: Mapping[str, Replica],
 ) -> tuple[str, ...]:
     """The base URL for each request.
 
     Those whose index is in `past` go to their model's one of `replicas`, the others to
-    `balancers` (base URLs) in turn, as DNS or a balancer of connections would spread them.
+    the `balancers` (base URLs) of their model in turn, as DNS or a balancer of connections
+    would spread them. Models with the same balancers share the turns.
     """
-    turns = cycle(balancers)
+    turns = {tuple(urls): cycle(urls) for urls in balancers.values()}
+    by_model = {model: turns[tuple(urls)] for model, urls in balancers.items()}
     return tuple(
-        replicas[request.model].url if request.index in past else next(turns)
+        replicas[request.model].url if request.index in past else next(by_model[request.model])
         for request in schedule.requests
     )

@@ -13,10 +13,21 @@ from bench.topology import load_topology
 DEFAULTS = Options()
 
 
-def test_defaults_compare_managed_with_baseline_on_all_models(tmp_path: Path) -> None:
+def test_defaults_compare_managed_with_baseline_on_all_models_for_cpus(tmp_path: Path) -> None:
     config = resolve(DEFAULTS, tmp_path, "run")
     assert (config.control.name, config.treatment.name) == ("baseline", "managed")
-    assert config.model_names == tuple(config.topology.models)
+    assert config.model_names == ("tiny-llama", "tiny-qwen", "tiny-mistral")
+
+
+@pytest.mark.parametrize(
+    ("hardware", "first", "slots"), [(None, "llama-3.1-8b", 256), ("cpu", "tiny-llama", 4)]
+)
+def test_a_cluster_has_gpus_unless_told_otherwise(
+    tmp_path: Path, hardware: str | None, first: str, slots: int
+) -> None:
+    config = resolve(replace(DEFAULTS, env="k8s", hardware=hardware), tmp_path, "run")
+    assert config.model_names[0] == first
+    assert config.slots == slots
 
 
 def test_one_arm_twice_is_an_aa_run(tmp_path: Path) -> None:
@@ -40,7 +51,11 @@ def test_repeated_model_is_measured_once(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (replace(DEFAULTS, env="mars"), "unknown environment 'mars'; known: local"),
+        (replace(DEFAULTS, hardware="gpu"), "gpu with --env k8s, seen 'gpu' with --env local"),
+        (replace(DEFAULTS, env="k8s", hardware="tpu"), "--hardware takes cpu, and gpu .*'tpu'"),
+        (replace(DEFAULTS, env="k8s", models="tiny-qwen"), "'tiny-qwen' is for a cpu, here"),
         (replace(DEFAULTS, models="gpt"), "unknown model 'gpt'; known: tiny-llama"),
+        (replace(DEFAULTS, models="qwen2.5-7b"), "'qwen2.5-7b' is for a gpu, here .* a cpu"),
         (replace(DEFAULTS, arms="baseline"), r"two names\), seen 'baseline'"),
         (replace(DEFAULTS, arms="baseline,mangaed"), "unknown arm 'mangaed'.*'managed'"),
         (replace(DEFAULTS, profile="slow"), "unknown profile 'slow'; known: quick"),

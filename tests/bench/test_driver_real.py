@@ -41,7 +41,7 @@ class Served:
 
     def load(self, schedule: Schedule, salt: str) -> Load:
         prompts = self.calibration.prompts(schedule, salt)
-        return Load(schedule, prompts, [self.calibration.replicas[0].url] * len(prompts))
+        return Load(schedule, prompts, [self.calibration.replicas()[0].url] * len(prompts))
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (cache / "aiperf-venv").symlink_to(aiperf.folder)
     environment = LocalEnvironment(cache, TOPOLOGY, progress)
     try:
-        models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL])]
+        models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu")]
+        replicas = environment.start(models)
         calibration = Calibration(
-            replicas=environment.start(models),
+            replicas=lambda: replicas,
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
             slots=4,
             window_s=1.0,

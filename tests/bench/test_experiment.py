@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Capacity, delivered_tps
-from bench.course import MirroredCourse
+from bench.course import MirroredCourse, drawn_order
 from bench.experiment import time_left
 from bench.records import Replica, Role
 from bench.slots import BOTH, CONTROL, Slot
@@ -28,6 +30,21 @@ def test_every_block_runs_each_arm_twice_in_mirrored_order(blocks: int) -> None:
 def test_consecutive_blocks_begin_with_different_arms() -> None:
     first = [slot.role for slot in slots(4) if slot.position == 0]
     assert first == ["control", "treatment", "control", "treatment"]
+
+
+@given(st.integers(0, 2**31))
+def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int) -> None:
+    def ran(block: int) -> list[Role]:
+        order = partial(drawn_order, seed, "latency tiny-llama")
+        course = MirroredCourse(64, BOTH, order)
+        return [slot.role for slot in course if slot.block == block]
+
+    for block in range(4):
+        assert (
+            ran(block) == ran(block)[::-1] == list(drawn_order(seed, "latency tiny-llama", block))
+        )
+    first = [drawn_order(seed, "latency tiny-llama", block)[0] for block in range(64)]
+    assert 10 < first.count("control") < 54
 
 
 def test_control_alone_takes_one_trial_a_block() -> None:

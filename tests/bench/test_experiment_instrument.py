@@ -17,7 +17,7 @@ import pytest
 
 from bench.calibration import Calibration
 from bench.drivers.builtin import BuiltinDriver
-from bench.environments.local.models import model_folder
+from bench.environments.cpu_engine.models import model_folder
 from bench.experiment import Experiment, Plan, Question
 from bench.load.arrivals import Constant
 from bench.load.workload import Fixed, Workload
@@ -60,12 +60,18 @@ class Served:
     url: str
     serving: tuple[int, ...] | None
     name: str = "local"
+    alternates: bool = False
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
+        return self.replicas(ARM)
+
+    def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         return (Replica(MODEL.name, "tiny-llama-0", self.url),)
 
-    def arm_urls(self, arm: Arm, balancers: int) -> tuple[str, ...]:
-        return (self.url,) * balancers
+    def arm_routes(
+        self, arm: Arm, balancers: int, models: Sequence[str]
+    ) -> Mapping[str, tuple[str, ...]]:
+        return dict.fromkeys(models, (self.url,) * balancers)
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         return nullcontext()
@@ -104,7 +110,7 @@ def stored(environment: Served, folder: Path) -> Trial:
         expect=Expectation.NOT_WORSE,
     )
     calibration = Calibration(
-        replicas=environment.start(()),
+        replicas=lambda: environment.start(()),
         tokenizers={MODEL.name: model_folder(MODEL, folder)},
         slots=1,
         window_s=PROFILE.capacity_s,

@@ -65,8 +65,15 @@ def test_balancers_get_in_turn_what_does_not_bypass_them(
 ) -> None:
     schedule, balancers = plan(seed), [f"http://balancer-{index}" for index in range(count)]
     past = bypassing(schedule, share)
-    urls = routes(schedule, balancers, past, REPLICAS)
+    urls = routes(schedule, dict.fromkeys(REPLICAS, balancers), past, REPLICAS)
     for index in past:
         assert urls[index] == REPLICAS[schedule.requests[index].model].url
     served = [url for index, url in enumerate(urls) if index not in past]
     assert served == [balancers[place % count] for place in range(len(served))]
+
+
+@given(SEEDS)
+def test_a_model_that_has_an_address_of_its_own_is_asked_there(seed: int) -> None:
+    schedule = plan(seed)
+    urls = routes(schedule, {"a": ("http://a",), "b": ("http://b",)}, (), REPLICAS)
+    assert urls == tuple(f"http://{request.model}" for request in schedule.requests)

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 from tokenizers import Tokenizer
 
-from bench.environments.local.models import model_folder, weight_bytes
+from bench.environments.cpu_engine.models import model_folder, weight_bytes
 from bench.errors import UserError
 from bench.topology import Architecture, Model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.environments.cpu_engine.flags import engine_arguments
 from bench.environments.local.memory import available_memory, check_memory
-from bench.environments.local.planning import PlannedReplica, engine_arguments, plan_replicas
+from bench.environments.local.planning import PlannedReplica, plan_replicas
 from bench.environments.local.ports import free_ports, holder, is_free
 from bench.errors import UserError
 from bench.topology import EngineEntry, Model, Topology
@@ -31,7 +33,7 @@ def topology(*replicas: int, engine: EngineEntry | None = None) -> Topology:
 
 def plan(top: Topology, names: list[str], cores: list[int]) -> tuple[PlannedReplica, ...]:
     folders = {name: Path("/nowhere") / name for name in top.models}
-    return plan_replicas(top, top.select_models(names), folders, cores)
+    return plan_replicas(top, top.select_models(names, "cpu"), folders, cores)
 
 
 counts = st.lists(st.integers(1, 4), min_size=1, max_size=4)
@@ -59,6 +61,13 @@ def test_a_replica_keeps_its_core_whichever_models_are_picked(
     assert all(whole[one.name] == one for one in plan(top, picked, cores))
 
 
+def test_models_for_gpus_take_no_core() -> None:
+    top = topology(2)
+    hub = Model("big", None, None, None, 1, hub="a/b", gpus=1)
+    both = replace(top, models={"big": hub, **top.models})
+    assert plan(both, [], [0, 1, 2]) == plan(top, [], [0, 1, 2])
+
+
 def test_two_replicas_get_the_names_that_logs_and_reports_use() -> None:
     assert [one.name for one in plan(topology(2), [], [0, 1])] == ["m0-0", "m0-1"]
 
@@ -66,13 +75,15 @@ def test_two_replicas_get_the_names_that_logs_and_reports_use() -> None:
 def test_tiny_models_get_weights_made_up_and_real_ones_do_not(tmp_path: Path) -> None:
     tiny = Model("m", "llama", None, None, 1)
     real = Model("m", None, tmp_path, None, 1)
-    assert "dummy" in engine_arguments(tiny, tmp_path, EngineEntry())
-    assert "dummy" not in engine_arguments(real, tmp_path, EngineEntry())
+    assert "dummy" in engine_arguments(tiny, str(tmp_path), EngineEntry())
+    assert "dummy" not in engine_arguments(real, str(tmp_path), EngineEntry())
 
 
 def test_the_topology_sets_the_flags_of_the_engines(tmp_path: Path) -> None:
     engine = EngineEntry(max_model_len=512, max_num_seqs=3, kv_cache_mib=64)
-    arguments = " ".join(engine_arguments(Model("m", "llama", None, None, 1), tmp_path, engine))
+    arguments = " ".join(
+        engine_arguments(Model("m", "llama", None, None, 1), str(tmp_path), engine)
+    )
     assert "--max-model-len 512 " in arguments
     assert "--max-num-seqs 3 " in arguments
     assert f"--kv-cache-memory-bytes {64 * 1024**2} " in arguments

@@ -73,8 +73,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvir
 @pytest.fixture(scope="module")
 def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """One trial of the baseline, which is round robin, through the whole experiment."""
+    replicas = environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
     calibration = Calibration(
-        replicas=environment.start(TOPOLOGY.select_models([MODEL])),
+        replicas=lambda: replicas,
         tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
         slots=TOPOLOGY.engine.max_num_seqs,
         window_s=PROFILE.capacity_s,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.topology import load_topology
+from bench.topology import GpuEngineEntry, Hardware, load_topology
 from lb.policies import POLICIES
 
 ONE_MODEL = "models: {m: {architecture: llama}}\narms: {a: {policy: round-robin, port: 8080}}\n"
@@ -18,14 +18,29 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_shipped_file_serves_three_architectures_with_two_replicas_each() -> None:
-    models = load_topology().models.values()
+    models = load_topology().select_models([], "cpu")
     assert {model.architecture for model in models} == {"llama", "qwen2", "mistral"}
     assert {model.replicas for model in models} == {2}
 
 
+def test_each_tiny_model_stands_for_one_of_the_hub() -> None:
+    topology = load_topology()
+    real = topology.select_models([], "gpu")
+    tiny = topology.select_models([], "cpu")
+    assert [model.hub for model in real] == [model.counterpart for model in tiny]
+    assert {(model.replicas, model.gpus) for model in real} == {(2, 1)}
+
+
 def test_every_policy_of_the_balancer_is_an_arm_on_the_policys_port() -> None:
-    arms = {arm.policy: arm.port for arm in load_topology().arms.values() if not arm.options}
-    assert arms == {name: entry.default_port for name, entry in POLICIES.items()}
+    arms = [(arm.policy, arm.port) for arm in load_topology().arms.values()]
+    assert {(name, entry.default_port) for name, entry in POLICIES.items()} <= set(arms)
+    assert len({port for _, port in arms}) == len(arms)
+
+
+def test_only_managed_has_kvcached_and_only_the_baseline_has_no_balancer_on_kubernetes() -> None:
+    arms = load_topology().arms.values()
+    assert [arm.name for arm in arms if arm.kvcached] == ["managed"]
+    assert [arm.name for arm in arms if arm.kubernetes == "kube-proxy"] == ["baseline"]
 
 
 def test_adding_a_model_is_one_entry(tmp_path: Path) -> None:
@@ -36,18 +51,50 @@ def test_adding_a_model_is_one_entry(tmp_path: Path) -> None:
 
 def test_models_come_in_the_order_asked_for() -> None:
     topology = load_topology()
-    names = [model.name for model in topology.select_models(["tiny-qwen", "tiny-llama"])]
+    names = [model.name for model in topology.select_models(["tiny-qwen", "tiny-llama"], "cpu")]
     assert names == ["tiny-qwen", "tiny-llama"]
 
 
-def test_no_names_select_all_models() -> None:
+def test_no_names_select_all_models_for_the_hardware() -> None:
     topology = load_topology()
-    assert [model.name for model in topology.select_models([])] == list(topology.models)
+    cpu, gpu = topology.select_models([], "cpu"), topology.select_models([], "gpu")
+    assert cpu + gpu == tuple(topology.models.values())
+    assert {model.hardware for model in cpu} == {"cpu"}
+    assert {model.hardware for model in gpu} == {"gpu"}
+
+
+@pytest.mark.parametrize(
+    ("name", "hardware", "message"),
+    [
+        ("qwen2.5-7b", "cpu", "'qwen2.5-7b' is for a gpu, here .* on a cpu; .*: tiny-llama, tiny-"),
+        ("tiny-qwen", "gpu", "'tiny-qwen' is for a cpu, here .* on a gpu; .*: llama-3.1-8b, qwen"),
+    ],
+)
+def test_model_for_other_hardware_is_refused_with_those_that_fit(
+    name: str, hardware: Hardware, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_topology().select_models([name], hardware)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_the_hub_takes_one_gpu_unless_told_otherwise(tmp_path: Path) -> None:
+    text = ONE_MODEL.replace("architecture: llama", "hub: a/b")
+    assert load_topology(written(tmp_path, text)).models["m"].gpus == 1
+    text = text.replace("a/b", "a/b, gpus: 2")
+    assert load_topology(written(tmp_path, text)).models["m"].gpus == 2
+
+
+def test_flags_of_engines_on_gpus_are_in_the_file(tmp_path: Path) -> None:
+    text = ONE_MODEL + "gpu_engine: {max_model_len: 4096, max_num_seqs: 64}\n"
+    engine = load_topology(written(tmp_path, text)).gpu_engine
+    assert engine == GpuEngineEntry(4096, 0.9, 64)
+    assert load_topology().gpu_engine == GpuEngineEntry(8192, 0.9, None)
 
 
 def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
     with pytest.raises(UserError, match=r"unknown model 'tiny-lama'; known: .*mean 'tiny-llama'"):
-        load_topology().select_models(["tiny-lama"])
+        load_topology().select_models(["tiny-lama"], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +105,10 @@ def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
         ("models: {}\narms: {}\n", "models: none are listed"),
         (ONE_MODEL.replace("llama", "gpt9"), "models.m.architecture: .*seen 'gpt9'"),
         (ONE_MODEL.replace("architecture: llama", ""), "either architecture or path"),
-        (ONE_MODEL.replace("llama}", "llama, path: /x}"), "either architecture or path"),
+        (ONE_MODEL.replace("llama}", "llama, path: /x}"), "either architecture or path or hub"),
+        (ONE_MODEL.replace("llama}", "llama, hub: a/b}"), "either architecture or path or hub"),
+        (ONE_MODEL.replace("llama}", "llama, gpus: 1}"), "models.m: gpus belong to .* the hub"),
+        (ONE_MODEL.replace("architecture: llama", "hub: a/b, gpus: 0"), "models.m.gpus: .*seen 0"),
         (ONE_MODEL.replace("llama}", "llama, replicas: 0}"), "models.m.replicas: .*seen 0"),
         (ONE_MODEL.replace("8080", "99999"), "arms.a.port: .*seen 99999"),
         (ONE_MODEL.replace("policy: round-robin, ", ""), "either policy or command"),
@@ -66,6 +116,10 @@ def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
             ONE_MODEL.replace("policy: round-robin", "command: [x], options: [-v]"),
             "arms.a: options belong to a policy",
         ),
+        (ONE_MODEL.replace("8080", "8080, kvcached: maybe"), "arms.a.kvcached: .*seen 'maybe'"),
+        (ONE_MODEL.replace("8080", "8080, kubernetes: x"), "arms.a.kubernetes: .*seen 'x'"),
+        (ONE_MODEL + "gpu_engine: {gpu_memory_utilization: 1.5}\n", "utilization: .*seen 1.5"),
+        (ONE_MODEL + "gpu_engine: {max_model_len: 0}\n", "gpu_engine.max_model_len: .*seen 0"),
         (ONE_MODEL + "modles: {}\n", "modles: Unexpected keyword"),
     ],
 )

@@ -52,7 +52,7 @@ def replicas(cache: Path, worker_id: str) -> Iterator[tuple[Replica, ...]]:
         cache, replace(TOPOLOGY, engine=engine), make_progress(), keep=False
     )
     try:
-        yield environment.start(TOPOLOGY.select_models([MODEL]))
+        yield environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
     finally:
         environment.stop()
 

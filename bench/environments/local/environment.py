@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.facts import local_facts
@@ -16,7 +17,6 @@ from bench.environments.local.hosting import host_fingerprint
 from bench.environments.local.install import ensure_engine
 from bench.environments.local.kept import run_lock
 from bench.environments.local.memory import available_memory, check_memory
-from bench.environments.local.models import model_folder
 from bench.environments.local.planning import PlannedReplica, plan_replicas
 from bench.environments.local.ports import free_ports
 from bench.environments.local.slowing import slowed
@@ -34,6 +34,7 @@ class LocalEnvironment:
     """
 
     name = "local"
+    alternates = False
 
     def __init__(
         self, cache: Path, topology: Topology, progress: Progress, *, keep: bool = False
@@ -48,6 +49,7 @@ class LocalEnvironment:
         self._balancers = Balancers(self._logs, progress, reserved=self._arm_ports)
         self._folders: dict[str, Path] = {}
         self._facts: Mapping[str, Any] = {}
+        self._replicas: tuple[Replica, ...] = ()
         self._ready = False
         self._cleanup = ExitStack()
 
@@ -69,13 +71,21 @@ class LocalEnvironment:
             "engines": "found running" if found else "started",
             "start_s": round(time.monotonic() - started_s, 1),
         }
+        self._replicas = replicas
         self._balancers.serve(replicas)
         self._cleanup.callback(self._balancers.stop)
         return replicas
 
-    def arm_urls(self, arm: Arm, balancers: int) -> tuple[str, ...]:
-        """Base URLs of the arm's balancers; exactly so many run when it returns."""
-        return self._balancers.urls(arm, balancers)
+    def arm_routes(
+        self, arm: Arm, balancers: int, models: Sequence[str]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Base URLs of the arm's balancers, for all models the same; exactly so many run."""
+        return dict.fromkeys(models, self._balancers.urls(arm, balancers))
+
+    def replicas(self, arm: Arm) -> tuple[Replica, ...]:
+        """All arms are in front of the same ones."""
+        del arm
+        return self._replicas
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of its core's time."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.environments.cpu_engine import flags
+from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
 from bench.environments.local import enginehost
 from bench.environments.local.enginehost.leases import KEEP
 from bench.environments.local.enginehost.main import SOCKET
@@ -52,7 +54,8 @@ class Lease:
 def host_fingerprint(venv_fingerprint: str) -> str:
     """What engines must have been started with to be used again: packages and this code."""
     digest = hashlib.sha256(venv_fingerprint.encode())
-    for file in [Path(__file__), *sorted(Path(enginehost.__file__).parent.glob("*.py"))]:
+    code = [Path(__file__), Path(flags.__file__)]
+    for file in [*code, *sorted(Path(enginehost.__file__).parent.glob("*.py"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -66,23 +69,12 @@ def make_host_folder() -> Path:
 
 
 def engine_environment(cache: Path, folder: Path) -> Mapping[str, str]:
-    """The environment variables of the engines."""
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    """The environment variables of the engines, which the host pins to their cores."""
     return {
-        **one_thread,
-        "TOKENIZERS_PARALLELISM": "false",
+        **ENGINE_VARIABLES,
         "TMPDIR": str(folder),
         "HF_HOME": str(cache / "huggingface"),
-        "HF_HUB_OFFLINE": "1",
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the host pins the replicas
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the executor is never "uni"
-        # With eager execution only the sampler is compiled: seconds within a replica's
-        # first requests and again when a batch of another size comes, a C++ compiler
-        # needed, and with tiny vocabularies 6 % fewer tokens per second. (With 128k
-        # tokens it would save 20 ms of each step of 16 sequences.)
-        "TORCHDYNAMO_DISABLE": "1",
     }
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.environments.local.models import weight_bytes
-from bench.topology import EngineEntry, Model, Topology
-
-MIB = 1024**2
+from bench.environments.cpu_engine.flags import MIB, engine_arguments
+from bench.environments.cpu_engine.models import weight_bytes
+from bench.topology import Model, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +37,18 @@ def plan_replicas(
     core whichever models are picked, and those of one model never share one needlessly.
     """
     places = [
-        (model.name, index) for model in topology.models.values() for index in range(model.replicas)
+        (model.name, index)
+        for model in topology.select_models((), "cpu")
+        for index in range(model.replicas)
     ]
     return tuple(
         PlannedReplica(
             name=f"{model.name}-{index}",
             model=model.name,
             core=cores[places.index((model.name, index)) % len(cores)],
-            argv=engine_arguments(model, folders[model.name], topology.engine),
+            argv=engine_arguments(model, str(folders[model.name]), topology.engine),
             memory_bytes=topology.engine.kv_cache_mib * MIB + weight_bytes(folders[model.name]),
         )
         for model in models
         for index in range(model.replicas)
     )
-
-
-def engine_arguments(model: Model, folder: Path, engine: EngineEntry) -> tuple[str, ...]:
-    """Arguments of vLLM's server, apart from its address."""
-    arguments = [
-        *("--model", str(folder)),
-        *("--served-model-name", model.name),
-        *("--max-model-len", str(engine.max_model_len)),
-        *("--max-num-seqs", str(engine.max_num_seqs)),
-        *("--kv-cache-memory-bytes", str(engine.kv_cache_mib * MIB)),
-        # One process per engine, forked by its server; see `enginehost`.
-        *("--distributed-executor-backend", "uni"),
-        "--enforce-eager",
-        "--disable-uvicorn-access-log",
-    ]
-    if model.random_weights:
-        arguments += ["--load-format", "dummy"]
-    return tuple(arguments)

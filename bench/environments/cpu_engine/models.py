@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from bench.environments.local.families import FAMILIES, SIZES, Family
+from bench.environments.cpu_engine.families import FAMILIES, SIZES, Family
 from bench.errors import UserError
 from bench.topology import Architecture, Model
 
@@ -37,6 +37,11 @@ def model_folder(model: Model, cache: Path) -> Path:
     if not folder.is_dir():
         _write(folder, files)
     return folder
+
+
+def write_tiny_model(architecture: Architecture, folder: Path) -> None:
+    """Make the tiny model of an architecture in `folder`, which must not exist."""
+    _write(folder, _files(architecture))
 
 
 def weight_bytes(folder: Path) -> int:

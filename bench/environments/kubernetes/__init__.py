@@ -1,0 +1,1 @@
+"""Environment `k8s`: engines, balancers and load in a Kubernetes cluster."""

@@ -1,0 +1,91 @@
+"""What `kubectl kustomize` makes of `k8s/`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from bench.environments.kubernetes.manifests import K8S
+from bench.environments.kubernetes.versions import SUPPORTED_VERSIONS
+
+Object = dict[str, Any]
+
+OVERLAYS = sorted(
+    str(file.parent.relative_to(K8S)) for file in (K8S / "overlays").rglob("kustomization.yaml")
+)
+APPLIED = [*OVERLAYS, "load"]
+
+
+def build(folder: Path) -> list[Object]:
+    """The objects of a kustomization."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: see https://kubernetes.io/docs/tasks/tools/")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@cache
+def _text(path: str) -> str:
+    return yaml.safe_dump_all(build(K8S / path))
+
+
+def applied(path: str) -> list[Object]:
+    """The objects of a folder below `k8s/`, a copy of one's own."""
+    return list(yaml.safe_load_all(_text(path)))
+
+
+def schema_errors(objects: Sequence[Object]) -> list[str]:
+    """What the schemas of all supported versions have against `objects`."""
+    return [error for one in objects for error in _schema_errors(json.dumps(one))]
+
+
+@cache  # overlays have most objects in common
+def _schema_errors(text: str) -> tuple[str, ...]:
+    one = json.loads(text)
+    errors = []
+    for version in SUPPORTED_VERSIONS:
+        try:
+            kubernetes_validate.validate(one, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            errors.append(f"{version}: {kind(one)} {name(one)}: {error.message}")
+    return tuple(errors)
+
+
+def kind(one: Object) -> str:
+    return str(one["kind"])
+
+
+def name(one: Object) -> str:
+    return str(one["metadata"]["name"])
+
+
+def of_kind(objects: Sequence[Object], wanted: str) -> list[Object]:
+    return [one for one in objects if kind(one) == wanted]
+
+
+def find(objects: Sequence[Object], wanted: str, named: str) -> Object:
+    """The one object of a kind and a name."""
+    (found,) = [one for one in of_kind(objects, wanted) if name(one) == named]
+    return found
+
+
+def pods(objects: Sequence[Object]) -> list[tuple[str, Object]]:
+    """The pod template of each workload, with the workload's name."""
+    return [(name(one), one["spec"]["template"]) for one in of_kind(objects, "Deployment")]
+
+
+def containers(template: Object) -> list[Object]:
+    spec = template["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]

@@ -1,0 +1,86 @@
+"""With a cluster: what is applied comes up or is told, and is gone afterwards.
+
+Runs in a namespace of its own, with images that the cluster need not have.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bench.environments.kubernetes.cluster import Access, Api, connect
+from bench.environments.kubernetes.deploying import apply_one
+from bench.environments.kubernetes.ownership import OURS
+from bench.environments.kubernetes.teardown import teardown
+from bench.environments.kubernetes.waiting import Wait
+from bench.errors import UserError
+from bench.progress import PlainProgress
+
+pytestmark = pytest.mark.cluster
+TIMEOUT_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def api(request: pytest.FixtureRequest) -> Api:
+    kubeconfig = request.config.getoption("--kubeconfig")
+    context = request.config.getoption("--context")
+    if kubeconfig is None and context is None:
+        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
+    return connect(Access(kubeconfig, context))
+
+
+@pytest.fixture
+def progress() -> PlainProgress:
+    return PlainProgress(io.StringIO())
+
+
+@pytest.fixture
+def namespace(api: Api, progress: PlainProgress) -> Iterator[str]:
+    name = f"llm-bench-test-{secrets.token_hex(3)}"
+    apply_one(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        yield name
+    finally:
+        api.delete("Namespace", None, name)
+
+
+def deployment(namespace: str) -> dict[str, Any]:
+    """A Deployment of ours whose image no registry has."""
+    labels = {**OURS, "llm-bench/test": "engine"}
+    container = {"name": "vllm", "image": "registry.invalid/none:1"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "engine", "namespace": namespace, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"llm-bench/test": "engine"}},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+def test_what_does_not_come_up_is_told_and_taken_down_with_its_namespace(
+    api: Api, namespace: str, progress: PlainProgress
+) -> None:
+    apply_one(api, deployment(namespace))
+    with pytest.raises(UserError, match=r"engine-.*: image registry.invalid/none:1 cannot be pull"):
+        Wait(api, namespace, progress).until_ready(("engine",), TIMEOUT_S)
+    assert teardown(api, namespace, progress, TIMEOUT_S)
+    assert api.get("Namespace", None, namespace) is None
+    assert not teardown(api, namespace, progress, TIMEOUT_S)
+
+
+def test_what_others_have_put_there_stays(
+    api: Api, namespace: str, progress: PlainProgress
+) -> None:
+    secret = {"name": "hf-token", "namespace": namespace}
+    api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": secret})
+    apply_one(api, deployment(namespace))
+    assert teardown(api, namespace, progress, TIMEOUT_S)
+    assert api.get("Deployment", namespace, "engine") is None
+    assert api.get("Secret", namespace, "hf-token") is not None

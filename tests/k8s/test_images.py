@@ -1,0 +1,81 @@
+"""The Dockerfiles, and the lists of packages that they install."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+# Programs with lists of their own.
+PROGRAMS = ("bench", "lb")
+# What is in no list: vLLM is in the engine's environment, the rest is this project.
+ELSEWHERE = {"vllm", "bench", "lb", "reports"}
+
+
+def instructions(file: Path) -> list[tuple[str, str]]:
+    text = re.sub(r"\\\n", " ", file.read_text(encoding="utf-8"))
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def last_stage(file: Path) -> list[tuple[str, str]]:
+    found = instructions(file)
+    start = max(index for index, (word, _) in enumerate(found) if word == "FROM")
+    return found[start:]
+
+
+def pins(file: Path) -> dict[str, str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and line[0] != "#")
+
+
+def imported(folder: Path) -> Iterator[str]:
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (one.name.split(".")[0] for one in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                yield node.module.split(".")[0]
+
+
+def test_there_is_an_image_for_each_part() -> None:
+    assert [file.name.split(".")[0] for file in DOCKERFILES] == ["balancer", "engine-cpu", "suite"]
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_an_image_is_pinned_small_and_not_roots(file: Path) -> None:
+    stages = [value for word, value in instructions(file) if word == "FROM"]
+    assert stages == ["${PYTHON} AS packages", "${PYTHON}"]
+    assert ("ARG", "PYTHON=python:3.11-slim-bookworm") in instructions(file)
+    last = dict(last_stage(file))
+    assert last["USER"] == "65532:65532"
+    assert last["STOPSIGNAL"] == "SIGTERM"
+    assert re.fullmatch(r'\["python", "-m", "[a-z_.]+"\]', last["ENTRYPOINT"])
+    assert not [value for word, value in last_stage(file) if word == "ADD" or "pip" in value]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_version_of_an_image_is_that_of_the_suite(program: str) -> None:
+    assert (
+        pins(ROOT / program / "requirements.txt").items() <= pins(ROOT / "requirements.txt").items()
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_lists_all_that_it_imports(program: str) -> None:
+    known = packages_distributions()
+    foreign = set(imported(ROOT / program)) - set(sys.stdlib_module_names) - ELSEWHERE
+    pinned = {one.lower().replace("_", "-") for one in pins(ROOT / program / "requirements.txt")}
+    lacking = {
+        module
+        for module in foreign
+        if not {one.lower().replace("_", "-") for one in known.get(module, [module])} & pinned
+    }
+    assert not lacking
