@@ -346,7 +346,8 @@ def told(error: UserError | OSError) -> str:
     """One line for people."""
     if isinstance(error, UserError):
         return str(error)
-    return f"cannot write {error.filename or 'the reports'}: {error.strerror}; free some space or mend the folder"
+    where = error.filename or "the reports"
+    return f"cannot write {where}: {error.strerror}; free some space or mend the folder"
 
 
 @pytest.hookimpl(trylast=True)

@@ -30,11 +30,11 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 # torch asks for the user's name.
 RUN useradd --uid 65532 --user-group --no-create-home --shell /usr/sbin/nologin engine
-COPY --from=packages /opt/models /opt/models
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 # Shows that it works, and makes the byte code of what a server imports.
 RUN python -c "import vllm.entrypoints.openai.api_server"
+COPY --from=packages /opt/models /opt/models
 ENV PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 8000

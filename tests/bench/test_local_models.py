@@ -11,7 +11,7 @@ import jinja2
 import pytest
 from tokenizers import Tokenizer
 
-from bench.environments.cpu_engine.models import model_folder, weight_bytes
+from bench.environments.cpu_engine.models import model_folder, weight_bytes, write_tiny_model
 from bench.errors import UserError
 from bench.topology import Architecture, Model
 
@@ -56,6 +56,18 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 @pytest.fixture(scope="module")
 def folder(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model_folder(tiny(architecture), tmp_path_factory.mktemp("cache"))
+
+
+def test_a_tiny_model_in_an_image_is_the_same_and_may_be_read_by_any_user(
+    architecture: Architecture, folder: Path, tmp_path: Path
+) -> None:
+    write_tiny_model(architecture, tmp_path / "models" / architecture)
+    made = tmp_path / "models" / architecture
+    assert {file.name: file.read_text() for file in made.iterdir()} == {
+        file.name: file.read_text() for file in folder.iterdir()
+    }
+    assert made.stat().st_mode & 0o055 == 0o055
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in made.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,7 @@ def test_a_balancer_may_read_endpoint_slices_of_its_namespace_and_nothing_else(p
             {
                 "apiGroups": ["discovery.k8s.io"],
                 "resources": ["endpointslices"],
-                "verbs": ["get", "list", "watch"],
+                "verbs": ["list", "watch"],
             }
         ]
     assert [name(one) for one in of_kind(objects, "RoleBinding")] == [

@@ -137,6 +137,7 @@ def _json(value: Mapping[str, Any]) -> str:
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
+    draft.chmod(0o755)  # in an image it is not its user who makes it
     for name, text in files.items():
         (draft / name).write_text(text, encoding="utf-8")
     try:
