@@ -34,6 +34,7 @@ from bench.progress import Progress
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
 from bench.scraping import scraping
+from bench.sites.base import Site
 from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.topology import Arm
@@ -80,6 +81,7 @@ class Experiment:
     """Puts questions to an environment whose replicas are up."""
 
     environment: Environment
+    site: Site
     calibration: Calibration
     driver: Driver
     store: TrialStore
@@ -149,7 +151,7 @@ class Experiment:
         urls = routes(schedule, self._arm_urls(question, slot.role), past, odd)
         load = Load(schedule, prompts, urls)
         time.sleep(SETTLE_S)
-        with self._slowed(question, odd.values()), scraping(serving) as scraper:
+        with self._slowed(question, odd.values()), scraping(serving, self.site) as scraper:
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
             driven = self.driver.run(load, drain_timeout_s=self.plan.profile.drain_s)
             cpu = watch.stop()

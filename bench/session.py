@@ -100,13 +100,15 @@ class Session:
 
     def _start(self) -> Experiment:
         config = self.config
-        accuracy = check_client(self.progress)  # before engines make the machine busy
         self._environment = self.make_environment()
+        site = self._environment.site()
+        accuracy = check_client(self.progress, site)  # before engines make the machine busy
         driver = make_driver(
             config.driver,
             config.cache,
             self._environment.tokenizer_folder,
             self.progress,
+            site,
             config.load_processes,
         )
         replicas = self._environment.start(config.models)
@@ -115,6 +117,7 @@ class Session:
         for arm in used:
             self._environment.arm_urls(arm, balancers=1)
         calibration = Calibration(
+            site=site,
             replicas=replicas,
             tokenizers={
                 name: self._environment.tokenizer_folder(name) for name in config.model_names
@@ -130,9 +133,11 @@ class Session:
             **self.provenance,
             "environment": dict(self._environment.facts()),
             "load_generator": asdict(accuracy),
+            "site": dict(site.facts()),
         }
         return Experiment(
             environment=self._environment,
+            site=site,
             calibration=calibration,
             driver=driver,
             store=TrialStore(config.results),

@@ -76,19 +76,22 @@ def run_load(
     Raises UserError for a malformed URL, or a closed loop with more slots than this machine
     lets one process have connections; failures of a server are samples.
     """
-    _make_room(load.schedule)
+    _make_room([load])
     drive = _Drive(load, connect)
     _run(lambda: drive.run(start(), drain_timeout_s, on_progress or _silent))
     return drive.result
 
 
-def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[DriveResult, ...]:
+def run_together(
+    loads: Sequence[Load], *, drain_timeout_s: float, start: Callable[[], float] = monotonic
+) -> tuple[DriveResult, ...]:
     """`run_load` for several loads at once; results in their order.
 
     The instrument's own figures are those of the process and so alike in all of them.
     """
+    _make_room(loads)
     drives = [_Drive(load, Client) for load in loads]
-    _run(lambda: _all(drives, drain_timeout_s))
+    _run(lambda: _all(drives, start(), drain_timeout_s))
     return tuple(drive.result for drive in drives)
 
 
@@ -102,8 +105,7 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(main())
 
 
-async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> None:
-    start_s = monotonic()
+async def _all(drives: Sequence[_Drive], start_s: float, drain_timeout_s: float) -> None:
     tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s, _silent)) for drive in drives]
     try:
         await asyncio.wait(tasks)
@@ -119,13 +121,14 @@ def _silent(_: Tally) -> None:
     """Report nothing."""
 
 
-def _make_room(schedule: Schedule) -> None:
+def _make_room(loads: Sequence[Load]) -> None:
     """A connection for every stream that may be open at once."""
-    if schedule.concurrency is None:
-        # How many an open loop has at once is up to the server. Rarely all.
-        allow_connections_up_to(len(schedule.requests))
-    else:
-        allow_connections(schedule.concurrency)
+    schedules = [load.schedule for load in loads]
+    slots = sum(schedule.concurrency or 0 for schedule in schedules)
+    allow_connections(slots)
+    # How many an open loop has at once is up to the server. Rarely all.
+    at_most = [len(one.requests) for one in schedules if one.concurrency is None]
+    allow_connections_up_to(slots + sum(at_most))
 
 
 class _Drive:

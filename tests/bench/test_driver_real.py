@@ -54,6 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL])]
         calibration = Calibration(
+            site=environment.site(),
             replicas=environment.start(models),
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
             slots=4,
@@ -64,7 +65,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             progress=progress,
         )
         drivers = {
-            name: make_driver(name, cache, environment.tokenizer_folder, progress)
+            name: make_driver(
+                name, cache, environment.tokenizer_folder, progress, environment.site()
+            )
             for name in ("builtin", "openai", "aiperf")
         }
         yield Served(calibration, drivers)

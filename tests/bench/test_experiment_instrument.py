@@ -25,6 +25,7 @@ from bench.profile import Profile
 from bench.progress import PlainProgress
 from bench.records import Expectation, Replica, Slo, Trial
 from bench.scenario import Scenario
+from bench.sites.local import LocalSite
 from bench.slots import CONTROL
 from bench.store import TrialStore
 from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
@@ -60,6 +61,9 @@ class Served:
     url: str
     serving: tuple[int, ...] | None
     name: str = "local"
+
+    def site(self) -> LocalSite:
+        return LocalSite()
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         return (Replica(MODEL.name, "tiny-llama-0", self.url),)
@@ -104,6 +108,7 @@ def stored(environment: Served, folder: Path) -> Trial:
         expect=Expectation.NOT_WORSE,
     )
     calibration = Calibration(
+        site=LocalSite(),
         replicas=environment.start(()),
         tokenizers={MODEL.name: model_folder(MODEL, folder)},
         slots=1,
@@ -116,7 +121,10 @@ def stored(environment: Served, folder: Path) -> Trial:
     assert INSTRUMENT.accuracy is not None
     plan = Plan("run", 1, {"control": ARM}, PROFILE, {}, INSTRUMENT.accuracy)
     store = TrialStore(folder / "results")
-    experiment = Experiment(environment, calibration, BuiltinDriver(), store, progress, plan)
+    site = LocalSite()
+    experiment = Experiment(
+        environment, site, calibration, BuiltinDriver(site), store, progress, plan
+    )
     facts = scenario.facts({MODEL.name: Slo()})
     experiment.run(Question(scenario, facts, (MODEL.name,)), CONTROL)
     (trial,) = store.load_run("run")
