@@ -149,7 +149,8 @@ class Experiment:
         odd = singled_out(serving, slot.turn)
         past = bypassing(schedule, question.scenario.bypass)
         urls = routes(schedule, self._arm_urls(question, slot.role), past, odd)
-        load = Load(schedule, prompts, urls)
+        connections = self.plan.arms[slot.role].connections
+        load = Load(schedule, prompts, urls, connections)
         time.sleep(SETTLE_S)
         with self._slowed(question, odd.values()), scraping(serving, self.site) as scraper:
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
@@ -188,6 +189,7 @@ class Experiment:
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
             driver=driven.facts,
+            connections=connections,
             provenance={
                 **self.plan.provenance,
                 "capacity_rps": capacity.rps,

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import ConfigDict, Field, with_config
 
 from bench.errors import UserError
+from bench.records import Connections
 from bench.yamlfile import load_yaml
 
 DEFAULT_TOPOLOGY = Path(__file__).with_name("topology.yaml")
@@ -43,13 +44,15 @@ class ModelEntry:
 class ArmEntry:
     """An arm as written: a `policy` of this project's balancer, or a `command`.
 
-    `options` are further ones of the balancer with that policy.
+    `options` are further ones of the balancer with that policy. Where connections decide who
+    serves, as behind kube-proxy, `connections` tells whether the load keeps them.
     """
 
     port: Port
     policy: str | None = None
     command: tuple[str, ...] | None = None
     options: tuple[str, ...] = ()
+    connections: Connections = "kept"
 
 
 @_strict
@@ -100,6 +103,7 @@ class Arm:
     policy: str | None
     command: tuple[str, ...] | None
     options: tuple[str, ...] = ()
+    connections: Connections = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,14 @@ def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
             for name, entry in written.models.items()
         },
         arms={
-            name: Arm(name, entry.port, entry.policy, entry.command, entry.options)
+            name: Arm(
+                name,
+                entry.port,
+                entry.policy,
+                entry.command,
+                entry.options,
+                connections=entry.connections,
+            )
             for name, entry in written.arms.items()
         },
         engine=written.engine,
