@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.load.drive import Load, run_together
+from bench.load.drive import Load
 from bench.load.outcome import Ending
+from bench.load.processes import run_spread
 from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
 from bench.load.workload import Asks, Fixed, Workload
 from bench.progress import Progress
 from bench.records import Replica, Sample, Schedule
+from bench.sites.base import Site
 
 # Requests in flight on each replica while warming it and while measuring capacity, per
 # sequence that it runs at once: as many wait as run, so that no slot falls empty.
@@ -47,9 +49,10 @@ class Calibration:
 
     `slots` is the number of sequences that a replica runs at once, `window_s` how long
     capacity is measured. Requests go straight to the `replicas`, those that are up when it
-    is asked. Times in seconds.
+    is asked, from all places of `site`. Times in seconds.
     """
 
+    site: Site
     replicas: Callable[[], tuple[Replica, ...]]
     tokenizers: Mapping[str, Path]
     slots: int
@@ -154,7 +157,10 @@ class Calibration:
 
     def _answers(self, loads: Sequence[Load]) -> tuple[tuple[Sample, ...], ...]:
         """The samples of each load, in which every request must succeed."""
-        results = run_together(loads, drain_timeout_s=self.drain_s)
+        processes = self.site.shards or 1
+        results = run_spread(loads, self.site, processes=processes, drain_timeout_s=self.drain_s)
+        if lost := [line for result in results for line in result.lost]:
+            raise UserError(lost[0])
         if any(result.ending is Ending.INTERRUPTED for result in results):
             raise KeyboardInterrupt
         for load, result in zip(loads, results, strict=True):

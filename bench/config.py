@@ -96,6 +96,12 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     hardware = _hardware(options)
     topology = load_topology(options.topology)
     control, treatment = _two_arms(options.arms, topology)
+    for arm in (control, treatment):
+        if arm.connections == "per-request" and options.driver != "builtin":
+            raise UserError(
+                f"arm {arm.name} wants a connection for each request, which driver"
+                f" {options.driver} does not offer; use --driver builtin"
+            )
     return Config(
         run_id=run_id,
         env=options.env,

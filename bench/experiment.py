@@ -36,6 +36,7 @@ from bench.progress import Progress
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
 from bench.scraping import scraping
+from bench.sites.base import Site
 from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.topology import Arm
@@ -82,6 +83,7 @@ class Experiment:
     """Puts questions to an environment whose replicas are up."""
 
     environment: Environment
+    site: Site
     calibration: Calibration
     driver: Driver
     store: TrialStore
@@ -157,9 +159,10 @@ class Experiment:
         odd = singled_out(serving, slot.turn)
         past = bypassing(schedule, question.scenario.bypass)
         urls = routes(schedule, arm_routes, past, odd)
-        load = Load(schedule, prompts, urls)
+        connections = self.plan.arms[slot.role].connections
+        load = Load(schedule, prompts, urls, connections)
         time.sleep(SETTLE_S)
-        with self._slowed(question, odd.values()), scraping(serving) as scraper:
+        with self._slowed(question, odd.values()), scraping(serving, self.site) as scraper:
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
             driven = self.driver.run(load, drain_timeout_s=self.plan.profile.drain_s)
             cpu = watch.stop()
@@ -197,6 +200,7 @@ class Experiment:
             cut_short=result.cut_short,
             due=self._order(question)(slot.block) if self.environment.alternates else (),
             driver=driven.facts,
+            connections=connections,
             provenance={
                 **self.plan.provenance,
                 "capacity_rps": capacity.rps,

@@ -207,6 +207,10 @@ class ServerSeries:
     readings: tuple[ServerReading, ...]
 
 
+Connections = Literal["kept", "per-request"]
+"""Whether a connection serves one request after the other, or one only."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriverFacts:
     """What made the load of a trial.
@@ -310,6 +314,7 @@ class Trial:
     cut_short: bool = False
     due: tuple[Role, ...] = ()
     driver: DriverFacts = DriverFacts()
+    connections: Connections = "kept"
     provenance: dict[str, Any] = field(default_factory=dict)
 
 

@@ -100,13 +100,15 @@ class Session:
 
     def _start(self) -> Experiment:
         config = self.config
-        accuracy = check_client(self.progress)  # before engines make the machine busy
         environment = self._environment = self.make_environment()
+        site = environment.site()
+        accuracy = check_client(self.progress, site)  # before engines make the machine busy
         driver = make_driver(
             config.driver,
             config.cache,
             environment.tokenizer_folder,
             self.progress,
+            site,
             config.load_processes,
         )
         environment.start(config.models)
@@ -116,6 +118,7 @@ class Session:
         for arm in used:
             environment.arm_routes(arm, 1, config.model_names)
         calibration = Calibration(
+            site=site,
             replicas=lambda: environment.replicas(config.control),
             tokenizers={name: environment.tokenizer_folder(name) for name in config.model_names},
             slots=config.slots,
@@ -129,9 +132,11 @@ class Session:
             **self.provenance,
             "environment": dict(environment.facts()),
             "load_generator": asdict(accuracy),
+            "site": dict(site.facts()),
         }
         return Experiment(
             environment=environment,
+            site=site,
             calibration=calibration,
             driver=driver,
             store=TrialStore(config.results),

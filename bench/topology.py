@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import ConfigDict, Field, with_config
 
 from bench.errors import UserError
+from bench.records import Connections
 from bench.yamlfile import load_yaml
 
 DEFAULT_TOPOLOGY = Path(__file__).with_name("topology.yaml")
@@ -53,7 +54,8 @@ class ArmEntry:
 
     `options` are further ones of the balancer with that policy. `kvcached` gives the arm
     engines with KVCached where there are GPUs. `kubernetes` tells what chooses a replica
-    there: the balancer, or the Service itself.
+    there: the balancer, or the Service itself. Where connections decide who serves, as behind
+    kube-proxy, `connections` tells whether the load keeps them.
     """
 
     port: Port
@@ -62,6 +64,7 @@ class ArmEntry:
     options: tuple[str, ...] = ()
     kvcached: bool = False
     kubernetes: Kubernetes = "balancer"
+    connections: Connections = "kept"
 
 
 @_strict
@@ -134,6 +137,7 @@ class Arm:
     options: tuple[str, ...] = ()
     kvcached: bool = False
     kubernetes: Kubernetes = "balancer"
+    connections: Connections = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,7 @@ def _arm(name: str, entry: ArmEntry) -> Arm:
         options=entry.options,
         kvcached=entry.kvcached,
         kubernetes=entry.kubernetes,
+        connections=entry.connections,
     )
 
 

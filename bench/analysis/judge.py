@@ -77,7 +77,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         summaries=_summaries(names, effects, chosen.judged),
         servers=servers,
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *noted, *unknown_readings(trials), *_driver_notes(trials)),
+        notes=(*chosen.notes, *noted, *unknown_readings(trials), *_load_notes(trials)),
     )
 
 
@@ -97,10 +97,12 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
     return names
 
 
-def _driver_notes(trials: Sequence[Trial]) -> Iterator[str]:
-    """What the drivers in use do differently from the built-in one, each once."""
+def _load_notes(trials: Sequence[Trial]) -> Iterator[str]:
+    """What the load does differently from what is usual here, each once."""
     noted = {(trial.driver.name, note): None for trial in trials for note in trial.driver.notes}
-    return (f"driver {name}: {note}" for name, note in noted)
+    yield from (f"driver {name}: {note}" for name, note in noted)
+    opening = dict.fromkeys(one.arm for one in trials if one.connections == "per-request")
+    yield from (f"arm {arm}: each request opens a connection of its own" for arm in opening)
 
 
 def _comparisons(

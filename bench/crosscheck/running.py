@@ -37,6 +37,7 @@ def served(
         yield (
             environment,
             Calibration(
+                site=environment.site(),
                 replicas=lambda: replicas,
                 tokenizers={work.model: environment.tokenizer_folder(work.model)},
                 slots=topology.engine.max_num_seqs,
@@ -86,7 +87,7 @@ def tools_for(
     aiperf = AiperfDriver.installed(cache, folders, tokenizer_folder, progress)
     vllm = VllmBench(ensure_engine(cache, progress).python, tokenizer_folder)
     return {
-        "builtin": by_driver("builtin", BuiltinDriver()),
+        "builtin": by_driver("builtin", BuiltinDriver(environment.site())),
         "openai": by_driver("openai", OpenAiDriver()),
         "aiperf": by_aiperf(aiperf, folders),
         "vllm bench": by_vllm_bench(vllm, folders),

@@ -9,17 +9,24 @@ from bench.load.drive import Load
 from bench.load.processes import run_spread
 from bench.load.shards import processes_for
 from bench.records import DriverFacts
+from bench.sites.base import Site
 
 
 class BuiltinDriver:
-    """Shares each load among `processes`, as many as suffice if None."""
+    """Shares each load among `processes` of a site: if None, all its places, or enough."""
 
-    def __init__(self, processes: int | None = None) -> None:
+    def __init__(self, site: Site, processes: int | None = None) -> None:
+        self._site = site
         self._processes = processes
 
     def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
         """Send `load`; see `Driver`."""
         cores = len(os.sched_getaffinity(0))
-        processes = self._processes or processes_for(load.schedule, cores)
-        result = run_spread(load, processes=processes, drain_timeout_s=drain_timeout_s)
+        enough = self._site.shards or processes_for(load.schedule, cores)
+        (result,) = run_spread(
+            [load],
+            self._site,
+            processes=self._processes or enough,
+            drain_timeout_s=drain_timeout_s,
+        )
         return Driven(result, DriverFacts())

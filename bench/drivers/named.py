@@ -14,6 +14,7 @@ from bench.drivers.genai_perf import GenaiPerfDriver
 from bench.drivers.openai_sdk import OpenAiDriver
 from bench.errors import UserError
 from bench.progress import Progress
+from bench.sites.base import Site
 
 DRIVERS = ("builtin", "openai", "aiperf", "genai-perf")
 
@@ -23,18 +24,19 @@ def make_driver(
     cache: Path,
     tokenizer_folder: Callable[[str], Path],
     progress: Progress,
+    site: Site,
     processes: int | None = None,
 ) -> Driver:
     """The driver of that name, installed under `cache` where it is a program of its own.
 
     `tokenizer_folder` is asked for a model's tokenizer when a load is sent. The built-in one
-    shares a load among `processes`, as many as suffice if None. Raises UserError for an
+    shares a load among `processes` of `site`. Raises UserError for an
     unknown name, and where this machine cannot run the driver.
     """
     folders = _folders(cache / "logs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     match name:
         case "builtin":
-            return BuiltinDriver(processes)
+            return BuiltinDriver(site, processes)
         case "openai":
             return OpenAiDriver()
         case "aiperf":

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.records import Replica
+from bench.sites.base import Site
 from bench.topology import Arm, Model
 
 
 class Environment(Protocol):
     """A place that runs engines and balancers.
 
-    Life cycle: `start` once, `arm_routes` and `slowed` any number of times, `stop` once,
+    Life cycle: `site` and `start` once, `arm_routes` and `slowed` any number of times, `stop` once,
     also after an error in between. All waiting is reported to the progress it was made with.
 
     Where `alternates` is true after `start`, only one arm is up at a time: the one that
@@ -25,6 +26,13 @@ class Environment(Protocol):
 
     @property
     def alternates(self) -> bool: ...
+
+    def site(self) -> Site:
+        """Where loads are sent from and replicas are scraped; needs no engines.
+
+        Raises UserError with one line when its places do not come up.
+        """
+        ...
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up every replica of `models`; return when each has answered a completion.

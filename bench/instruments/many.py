@@ -29,6 +29,7 @@ from bench.sidebyside.asking import take_tally
 from bench.sidebyside.machine import machine_facts
 from bench.sidebyside.running import Servers
 from bench.sidebyside.tally import Tally
+from bench.sites.local import LocalSite
 from bench.store.files import strict_json, write_whole
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,9 @@ def hold_many(options: argparse.Namespace, output: Path) -> None:
             every_ms=CHUNK_EVERY_MS,
         )
         take_tally(source.port)
-        result = run_spread(load, processes=options.processes, drain_timeout_s=DRAIN_S)
+        (result,) = run_spread(
+            [load], LocalSite(), processes=options.processes, drain_timeout_s=DRAIN_S
+        )
         streamed = take_tally(source.port)
     reasons = tuple(trial_reasons([trial_of(load, result)], DEFAULT_BOUNDS))
     cores = {"source": [source_core], "load": others or [source_core]}

@@ -1,4 +1,4 @@
-"""Streamed chat completions over kept-alive connections to one base URL."""
+"""Streamed chat completions to one base URL, over connections that are kept, or each its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.load.connection import Connection
 from bench.load.dial import dial
 from bench.load.eventloop import DirectLoop, DirectSelector
 from bench.load.exchange import Exchange, Failure
-from bench.records import ErrorKind, PlannedRequest
+from bench.records import Connections, ErrorKind, PlannedRequest
 
 _PATH = "/v1/chat/completions"
 # What this machine has run out of, which says nothing of the server: open files, ports.
@@ -25,11 +25,12 @@ _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
 class Client:
     """Sends requests to the server at `base_url`; opens as many connections as it needs.
 
-    The connection used last is taken first, so that few are open for nothing.
+    The connection used last is taken first, so that few are open for nothing; or each is used
+    for one request only, which tells the server that it will be closed.
     Raises UserError when `base_url` is not an HTTP URL.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, connections: Connections = "kept") -> None:
         try:
             url = urlsplit(base_url)
             port = url.port
@@ -47,6 +48,9 @@ class Client:
             "Content-Type: application/json\r\n"
             "Accept: text/event-stream\r\n"
         )
+        self._kept = connections == "kept"
+        if not self._kept:
+            self._head += "Connection: close\r\n"
         self._idle: list[Connection] = []
 
     def encode(self, planned: PlannedRequest, prompt: str) -> bytes:
@@ -109,7 +113,9 @@ class Client:
 
     async def _carry(self, connection: Connection, request: bytes, exchange: Exchange) -> None:
         await connection.carry(request, exchange)
-        if connection.reusable:
+        if not self._kept:
+            connection.close()
+        elif connection.reusable:
             self._idle.append(connection)
 
 

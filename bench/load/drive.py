@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
 from bench.openfiles import allow_connections, allow_connections_up_to
-from bench.records import ErrorKind, PlannedRequest, Schedule
+from bench.records import Connections, ErrorKind, PlannedRequest, Schedule
 
 _REPORT_EVERY_S = 0.5
 
@@ -47,11 +48,15 @@ Connect = Callable[[str], Sender]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A schedule, and for each of its requests a prompt and the base URL that it goes to."""
+    """A schedule, and for each of its requests a prompt and the base URL that it goes to.
+
+    `connections` are kept for further requests, or each is opened for one request.
+    """
 
     schedule: Schedule
     prompts: Sequence[str]
     urls: Sequence[str]
+    connections: Connections = "kept"
 
 
 def run_load(
@@ -60,7 +65,7 @@ def run_load(
     drain_timeout_s: float,
     on_progress: Report | None = None,
     start: Callable[[], float] = monotonic,
-    connect: Connect = Client,
+    connect: Connect | None = None,
 ) -> DriveResult:
     """Send every request of `load`; return when all have ended.
 
@@ -71,25 +76,32 @@ def run_load(
     that no trial inherits another's. `on_progress` is called twice a second by
     the measuring loop and must return at once. `start` is called when everything is
     prepared, and gives the instant of time.monotonic() from which times count. `connect`
-    makes what sends to a base URL.
+    makes what sends to a base URL, a `Client` if None.
 
     Raises UserError for a malformed URL, or a closed loop with more slots than this machine
     lets one process have connections; failures of a server are samples.
     """
-    _make_room(load.schedule)
-    drive = _Drive(load, connect)
+    _make_room([load])
+    drive = _Drive(load, connect or _client_for(load))
     _run(lambda: drive.run(start(), drain_timeout_s, on_progress or _silent))
     return drive.result
 
 
-def run_together(loads: Sequence[Load], *, drain_timeout_s: float) -> tuple[DriveResult, ...]:
+def run_together(
+    loads: Sequence[Load], *, drain_timeout_s: float, start: Callable[[], float] = monotonic
+) -> tuple[DriveResult, ...]:
     """`run_load` for several loads at once; results in their order.
 
     The instrument's own figures are those of the process and so alike in all of them.
     """
-    drives = [_Drive(load, Client) for load in loads]
-    _run(lambda: _all(drives, drain_timeout_s))
+    _make_room(loads)
+    drives = [_Drive(load, _client_for(load)) for load in loads]
+    _run(lambda: _all(drives, start(), drain_timeout_s))
     return tuple(drive.result for drive in drives)
+
+
+def _client_for(load: Load) -> Connect:
+    return partial(Client, connections=load.connections)
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -102,8 +114,7 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(main())
 
 
-async def _all(drives: Sequence[_Drive], drain_timeout_s: float) -> None:
-    start_s = monotonic()
+async def _all(drives: Sequence[_Drive], start_s: float, drain_timeout_s: float) -> None:
     tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s, _silent)) for drive in drives]
     try:
         await asyncio.wait(tasks)
@@ -119,13 +130,14 @@ def _silent(_: Tally) -> None:
     """Report nothing."""
 
 
-def _make_room(schedule: Schedule) -> None:
+def _make_room(loads: Sequence[Load]) -> None:
     """A connection for every stream that may be open at once."""
-    if schedule.concurrency is None:
-        # How many an open loop has at once is up to the server. Rarely all.
-        allow_connections_up_to(len(schedule.requests))
-    else:
-        allow_connections(schedule.concurrency)
+    schedules = [load.schedule for load in loads]
+    slots = sum(schedule.concurrency or 0 for schedule in schedules)
+    allow_connections(slots)
+    # How many an open loop has at once is up to the server. Rarely all.
+    at_most = [len(one.requests) for one in schedules if one.concurrency is None]
+    allow_connections_up_to(slots + sum(at_most))
 
 
 class _Drive:

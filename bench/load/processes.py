@@ -1,119 +1,162 @@
-"""A load shared by several processes of this machine."""
+"""Loads shared by several programs, each in a place of a site."""
 
 from __future__ import annotations
 
-import sys
-import tempfile
+import json
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from time import monotonic
 
 from bench.errors import UserError
-from bench.load.drive import Load, run_load
-from bench.load.gate import Gate
+from bench.load.drive import Load, run_together
 from bench.load.outcome import DriveResult, Ending
-from bench.load.shard_files import load_bytes, result_of
+from bench.load.parcels import load_bytes, results_of
 from bench.load.shards import merge
-from bench.process import Guarded, last_lines
+from bench.sites.base import Program, Site
+from bench.sites.wire import END, block, read_block
 
-_ROOT = Path(__file__).parents[2]
-# After Ctrl-C: to read what the answers say, and to write it down.
+# Enough for every process to be told and to wake up.
+_AHEAD_S = 0.05
+# To come up, take in the loads and make the requests.
+_READY_S = 120.0
+# After the last answer, or Ctrl-C: to read what the answers say, and to send it back.
 _GRACE_S = 60.0
+_LOOK_EVERY_S = 0.2
 
 
-def run_spread(load: Load, *, processes: int, drain_timeout_s: float) -> DriveResult:
-    """`run_load` in so many processes, which start at one instant.
+def run_spread(
+    loads: Sequence[Load], site: Site, *, processes: int, drain_timeout_s: float
+) -> tuple[DriveResult, ...]:
+    """`run_together` in so many processes, which start at one instant; results in their order.
 
-    Ctrl-C reaches all of them and keeps what they measured. A process that is killed loses
-    its samples alone: the result is LOST and says whose.
+    Ctrl-C reaches all of them and keeps what they measured; repeating it changes nothing. A
+    process that is killed loses its samples alone: the results are LOST and say whose. On
+    this machine, one process is this one.
 
     The processes are started anew and not forked: this one has threads, and whatever else
-    the caller does; and a shard is then the same thing here and on another machine: a
-    program that is given a load, its index and a count, and leaves a file.
+    the caller does; and a shard is then the same thing here and on another machine.
 
     Raises UserError when a process does not come up, or all of them are lost.
     """
-    if processes == 1:
-        return run_load(load, drain_timeout_s=drain_timeout_s)
-    with tempfile.TemporaryDirectory(prefix="load-") as name:
-        folder = Path(name)
-        (folder / "load.json").write_bytes(load_bytes(load))
-        with (
-            closing(Gate(folder / "gate")) as gate,
-            _shards(folder, processes, drain_timeout_s) as shards,
-        ):
-            gate.wait_for(processes, lambda: _require_running(shards))
-            gate.open()
-            interrupted = _await_end(shards)
-        result = _collect(shards)
-    return replace(result, ending=Ending.INTERRUPTED) if interrupted else result
+    if site.shards is None and processes == 1:
+        return run_together(loads, drain_timeout_s=drain_timeout_s)
+    limit_s = max(load.schedule.duration_s for load in loads) + drain_timeout_s + _GRACE_S
+    # The shards are closed before the threads, which may be reading from them, are waited for.
+    with ThreadPoolExecutor(processes) as threads, _shards(site, processes) as shards:
+        _prepare(shards, threads, block(load_bytes(loads)), drain_timeout_s)
+        with _counting_ctrl_c() as pressed:
+            _start(site, shards)
+            measured = [threads.submit(_results, shard, limit_s) for shard in shards]
+            interrupted = _await_end(shards, measured, pressed)
+    return _collect(site, [future.result() for future in measured], interrupted)
 
 
 class _Shard:
-    """One process and where its result will be."""
+    """One process, by the name that errors give it."""
 
-    def __init__(self, folder: Path, index: int, count: int, drain_timeout_s: float) -> None:
+    def __init__(self, site: Site, index: int, count: int) -> None:
+        self.index = index
+        self.count = count
         self.name = f"load process {index + 1} of {count}"
-        self.result = folder / f"result-{index}.json"
-        files = (folder / "load.json", folder / "gate", self.result)
-        load, gate, result = map(str, files)
-        which = [load, str(index), str(count), str(drain_timeout_s), gate, result]
-        self.process = Guarded(
-            [sys.executable, "-m", "bench.load.shard_process", *which],
-            log=folder / f"shard-{index}.log",
-            folder=_ROOT,
-            grace_s=_GRACE_S,
-        )
-
-    @property
-    def last_words(self) -> str:
-        return last_lines(self.process.log) or "it said nothing"
+        self.program: Program = site.start("bench.load.shard_process", [], index)
 
 
 @contextmanager
-def _shards(folder: Path, count: int, drain_timeout_s: float) -> Iterator[Sequence[_Shard]]:
+def _shards(site: Site, count: int) -> Iterator[Sequence[_Shard]]:
     """So many shards; whatever happens, none outlives the block."""
     shards: list[_Shard] = []
     try:
-        shards.extend(_Shard(folder, index, count, drain_timeout_s) for index in range(count))
+        shards.extend(_Shard(site, index, count) for index in range(count))
         yield shards
     finally:
         for shard in shards:
-            shard.process.ask_to_end()
-        for shard in shards:
-            shard.process.terminate()
+            shard.program.close()
 
 
-def _require_running(shards: Sequence[_Shard]) -> None:
+def _prepare(
+    shards: Sequence[_Shard], threads: ThreadPoolExecutor, loads: bytes, drain_s: float
+) -> None:
+    """Give all their loads and wait until each is ready to start."""
+
+    def give(shard: _Shard) -> None:
+        order = {"index": shard.index, "count": shard.count, "drain_s": drain_s}
+        shard.program.send(json.dumps(order).encode() + b"\n" + loads)
+        try:
+            said = shard.program.line(_READY_S)
+        except UserError as error:
+            raise UserError(f"{shard.name} did not start: {error}") from None
+        if said != b"ready":
+            raise UserError(f"{shard.name} did not start: it said {said[:80]!r}")
+
+    for one in [threads.submit(give, shard) for shard in shards]:
+        one.result()
+
+
+def _start(site: Site, shards: Sequence[_Shard]) -> None:
+    """Tell all when to start: at one instant, or as soon after one another as telling takes."""
+    when = b"at %r" % (monotonic() + _AHEAD_S) if site.one_clock else b"in %r" % _AHEAD_S
     for shard in shards:
-        if shard.process.poll() is not None:
-            raise UserError(f"{shard.name} did not start: {shard.last_words}")
+        shard.program.send(b"start " + when + b"\n")
 
 
-def _await_end(shards: Sequence[_Shard]) -> bool:
-    """Wait until all have ended, asked to by Ctrl-C if it comes: whether it did."""
+@contextmanager
+def _counting_ctrl_c() -> Iterator[threading.Event]:
+    """Within the context Ctrl-C sets the event and raises nothing, however often it comes."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed  # Ctrl-C is told to the main thread only
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: pressed.set())
     try:
-        for shard in shards:
-            while shard.process.wait(1.0) is None:
-                pass
-    except KeyboardInterrupt:
-        for shard in shards:
-            shard.process.ask_to_end()
-        for shard in shards:
-            shard.process.terminate()
-        return True
-    return False
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _collect(shards: Sequence[_Shard]) -> DriveResult:
-    """The results that there are, as one."""
-    found = [result_of(shard.result.read_bytes()) for shard in shards if shard.result.exists()]
-    lost = [_loss(shard) for shard in shards if not shard.result.exists()]
+def _results(shard: _Shard, limit_s: float) -> tuple[DriveResult, ...] | str:
+    """What a shard measured, or one line that says why there is nothing."""
+    try:
+        return results_of(read_block(shard.program, limit_s))
+    except (UserError, ValueError) as error:
+        return f"{shard.name} left no samples: {error}"
+
+
+def _await_end(
+    shards: Sequence[_Shard],
+    measured: Sequence[Future[tuple[DriveResult, ...] | str]],
+    pressed: threading.Event,
+) -> bool:
+    """Wait until all have told what they have, asked to by Ctrl-C if it comes: whether it did."""
+    while wait(measured, _LOOK_EVERY_S).not_done:
+        if pressed.is_set():
+            for shard in shards:
+                shard.program.send(END)
+            wait(measured, _GRACE_S)
+            return True
+    return pressed.is_set()
+
+
+def _collect(
+    site: Site, told: Sequence[tuple[DriveResult, ...] | str], interrupted: bool
+) -> tuple[DriveResult, ...]:
+    """The results that there are, as one for each load."""
+    found = [one for one in told if not isinstance(one, str)]
+    lost = [one for one in told if isinstance(one, str)]
     if not found:
         raise UserError(f"all load processes were lost; {lost[0]}")
-    return merge(found, lost)
-
-
-def _loss(shard: _Shard) -> str:
-    return f"{shard.name} ended with {shard.process.poll()} and left no samples: {shard.last_words}"
+    merged = [merge(parts, lost) for parts in zip(*found, strict=True)]
+    if not site.one_clock:
+        # Replicas are scraped in place 0, on the clock of which nothing is known without it.
+        zero = [None if isinstance(told[0], str) else one.started_s for one in found[0]]
+        merged = [
+            replace(one, started_s=start_s) for one, start_s in zip(merged, zero, strict=True)
+        ]
+    if interrupted:
+        merged = [replace(one, ending=Ending.INTERRUPTED) for one in merged]
+    return tuple(merged)

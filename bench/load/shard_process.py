@@ -1,46 +1,67 @@
-"""One shard of a load in a process of its own:
+"""One shard of some loads in a process of its own: `python -m bench.load.shard_process`.
 
-`python -m bench.load.shard_process LOAD INDEX COUNT DRAIN_S GATE RESULT`
+    in:   {"index": 0, "count": 4, "drain_s": 30.0}    and a block: the loads, whole
+    out:  ready
+    in:   start at INSTANT     of this process's monotonic clock, or: start in SECONDS
+    out:  a block: the results, one for each load
+    in:   end                  at any time: what was measured so far is the result
 
-reads the load from a file, sends part INDEX of COUNT from the instant that the gate tells,
-and writes its result to a file. SIGTERM is what Ctrl-C is to one process: what was
-measured so far is the result.
+A program that is told to end before its start leaves no result; one whose input is closed
+exits at once.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import threading
+from time import monotonic
 
 from bench.errors import UserError
-from bench.load.drive import run_load
-from bench.load.gate import pass_gate
-from bench.load.shard_files import load_of, result_bytes
+from bench.load.drive import run_together
+from bench.load.parcels import loads_of, result_bytes
 from bench.load.shards import shard
+from bench.sites.inside import heed_input, standard_input
+from bench.sites.wire import block, take_block
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Measure; 2 after one line on stderr if that is not possible."""
-    load, index, count, drain_s, gate, result = arguments
     # Whoever starts programs in the background leaves SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    part = shard(load_of(Path(load).read_bytes()), int(index), int(count))
     try:
-        measured = run_load(
-            part, drain_timeout_s=float(drain_s), start=lambda: pass_gate(Path(gate))
-        )
-    except UserError as error:
-        print(error, file=sys.stderr)
+        order = json.loads(standard_input().readline())
+        loads = loads_of(take_block(standard_input()))
+        parts = [shard(load, order["index"], order["count"]) for load in loads]
+        results = run_together(parts, drain_timeout_s=order["drain_s"], start=_await_start)
+    except (UserError, EOFError, ValueError) as error:
+        print(error or "the input ended before the start", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    unfinished = Path(result).with_suffix(".part")
-    unfinished.write_bytes(result_bytes(measured))
-    unfinished.rename(result)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdout.buffer.write(block(result_bytes(results)))
+    sys.stdout.buffer.flush()
     return 0
 
 
+def _await_start() -> float:
+    """Say that everything is prepared; the instant at which to start."""
+    print("ready", flush=True)
+    match standard_input().readline().split():
+        case [b"start", b"at", instant]:
+            start_s = float(instant)
+        case [b"start", b"in", seconds]:
+            start_s = monotonic() + float(seconds)
+        case _:
+            raise EOFError
+    heed_input(_interrupt)
+    return start_s
+
+
+def _interrupt() -> None:
+    """What Ctrl-C is to a process; told to its main thread, which may be asleep."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

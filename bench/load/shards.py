@@ -44,7 +44,12 @@ def shard(load: Load, index: int, count: int) -> Load:
         offered_rps=offered_rps and offered_rps * (len(mine) / len(schedule.requests)),
         concurrency=None if slots is None else len(range(index, slots, count)),
     )
-    return Load(part, [load.prompts[place] for place in mine], [load.urls[place] for place in mine])
+    return replace(
+        load,
+        schedule=part,
+        prompts=[load.prompts[place] for place in mine],
+        urls=[load.urls[place] for place in mine],
+    )
 
 
 def merge(parts: Sequence[DriveResult], lost: Sequence[str] = ()) -> DriveResult:

@@ -1,10 +1,11 @@
 """The process that scrapes: one thread for each replica, on a fixed grid of times.
 
 Not imported: `scraper` runs this module in a process of its own, so that the loop which
-measures is not held up. The first line of its standard input says what to scrape; when that
-is closed, because the trial has ended or whoever started it is gone, every replica is
-scraped once more and all that was read is written to standard output. Its times are of
-time.monotonic(), which all processes of a machine share.
+measures is not held up. The first line of its standard input says what to scrape. When the
+trial has ended and the input says `end`, every replica is scraped once more and all that was
+read is written to standard output, as a block; when it is closed, because whoever started it
+is gone, the process exits. Its times are of time.monotonic(), which all processes of a machine
+share.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from time import monotonic
 from urllib.parse import urlencode, urlsplit
 
 from bench.scraping.exposition import SERIES, read_series
+from bench.sites.wire import block
 
 # At /metrics vLLM renders everything, which costs the replica some 4 ms of CPU. With the slash
 # another handler answers, which renders only what is named: 0.4 ms.
@@ -87,7 +89,7 @@ def next_due_s(due_s: float, period_s: float, now_s: float) -> float:
 
 
 def main() -> None:
-    """Scrape what the first line of standard input names, until there is no more of it."""
+    """Scrape what the first line of standard input names, until the next one comes."""
     order = json.loads(sys.stdin.readline())
     period_s, timeout_s = order["period_s"], order["timeout_s"]
     ended = threading.Event()
@@ -100,14 +102,16 @@ def main() -> None:
     for watch in watches.values():
         watch.begun.wait(timeout_s)
     print("ready", flush=True)
-    sys.stdin.read()
+    if not sys.stdin.readline():
+        return
     ended.set()
     # One scrape may be under way, and the last one follows.
     gives_up_s = monotonic() + 2 * timeout_s
     for watch in watches.values():
         watch.join(max(0.0, gives_up_s - monotonic()))
     never: Row = (monotonic(), monotonic(), {}, "no answer in time")
-    json.dump({name: list(watch.rows) or [never] for name, watch in watches.items()}, sys.stdout)
+    read = {name: list(watch.rows) or [never] for name, watch in watches.items()}
+    sys.stdout.buffer.write(block(json.dumps(read).encode()))
 
 
 if __name__ == "__main__":

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
+from bench.errors import UserError
 from bench.records import Replica, ServerReading, ServerSeries
+from bench.sites.base import Program, Site
+from bench.sites.wire import END, read_block
 
 PERIOD_S = 0.25
 TIMEOUT_S = 5.0
-ROOT = Path(__file__).parents[2]
-# -S: it needs the standard library only, and starts in a moment. -E: and no settings.
-COMMAND = (sys.executable, "-S", "-E", "-m", "bench.scraping.process")
+# For the last readings to come back, and before: for the program to come up.
+_PATIENCE_S = 30.0
 
 
 class Scraper:
@@ -44,12 +43,13 @@ class Scraper:
             for one in self._series
         )
 
-    def end(self, written: bytes, code: int) -> None:
-        """Take what the process has written before it ended with `code`."""
+    def end(self, program: Program, timeout_s: float) -> None:
+        """Let the program that scrapes end, and take what it has read."""
+        program.send(END)
         try:
-            rows = json.loads(written)
-        except ValueError:
-            now_s, why = time.monotonic(), f"the process that scrapes ended with code {code}"
+            rows = json.loads(read_block(program, timeout_s))
+        except (UserError, ValueError) as error:
+            now_s, why = time.monotonic(), f"the program that scrapes is lost: {error}"
             rows = {one.replica: [(now_s, now_s, {}, why)] for one in self._series}
         self._series = tuple(
             replace(
@@ -65,13 +65,16 @@ class Scraper:
 
 @contextmanager
 def scraping(
-    replicas: Sequence[Replica], period_s: float = PERIOD_S, timeout_s: float = TIMEOUT_S
+    replicas: Sequence[Replica],
+    site: Site,
+    period_s: float = PERIOD_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Scraper]:
     """Scrape /metrics of `replicas` every `period_s` seconds within the context.
 
-    A replica whose metrics cannot be read is no error. One that does not answer holds up
-    the beginning for `timeout_s` seconds and the end for twice as long at most, and its
-    neighbours not at all.
+    It is done in place 0 of `site`, on the clock of that place. A replica whose metrics
+    cannot be read is no error. One that does not answer holds up the beginning for
+    `timeout_s` seconds and the end for twice as long at most, and its neighbours not at all.
     """
     scraper = Scraper(replicas)
     order = {
@@ -79,21 +82,14 @@ def scraping(
         "timeout_s": timeout_s,
         "replicas": [(one.name, one.model, one.url) for one in replicas],
     }
-    with subprocess.Popen(
-        COMMAND,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        start_new_session=True,  # Ctrl-C reaches this process, which ends it in order
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    program = site.start("bench.scraping.process", [], 0)
+    try:
+        program.send(json.dumps(order).encode() + b"\n")
+        with contextlib.suppress(UserError):  # it could not start, which `end` tells
+            program.line(timeout_s + _PATIENCE_S)  # once every replica has been asked
         try:
-            with contextlib.suppress(BrokenPipeError):  # it could not start, which `end` tells
-                process.stdin.write(json.dumps(order).encode() + b"\n")
-                process.stdin.flush()
-            process.stdout.readline()  # once every replica has been asked
             yield scraper
         finally:
-            written, _ = process.communicate()
-            scraper.end(written, process.returncode)
+            scraper.end(program, 2 * timeout_s + _PATIENCE_S)
+    finally:
+        program.close()

@@ -13,6 +13,7 @@ from bench.accuracy.level import Level, Reading, measure
 from bench.accuracy.running import running_source
 from bench.errors import UserError
 from bench.progress import PlainProgress
+from bench.sites.local import LocalSite
 
 CORES = os.sched_getaffinity(0)
 LEVEL = Level(streams=8, first_ms=20, every_ms=20, chunks=6, turns=2)
@@ -74,7 +75,7 @@ def test_gaps_that_are_late_by_turns_show_as_error_of_itl_alone(url: str) -> Non
 
 def test_the_check_of_a_run_tells_what_it_found() -> None:
     said = io.StringIO()
-    accuracy = check_client(PlainProgress(said), LEVEL)
+    accuracy = check_client(PlainProgress(said), LocalSite(), LEVEL)
     assert accuracy.streams == LEVEL.streams
     assert "load generator at 8 open streams: TTFT" in said.getvalue()
 

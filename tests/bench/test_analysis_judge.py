@@ -301,3 +301,11 @@ def test_what_failed_is_noted_by_kind_also_where_it_is_too_little_to_matter() ->
         f"treatment managed: 3 of {total} requests failed: "
         "2 rate-limited (HTTP 429: queue full), 1 resolve (out of luck)",
     )
+
+
+def test_an_arm_whose_requests_open_connections_of_their_own_is_noted_once() -> None:
+    trials = [
+        replace(trial, connections="per-request") if trial.role == "treatment" else trial
+        for trial in paired(BASE, HALF)
+    ]
+    assert judge(trials).notes == ("arm managed: each request opens a connection of its own",)

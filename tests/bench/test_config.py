@@ -78,5 +78,18 @@ def test_arms_on_one_port_are_refused(tmp_path: Path) -> None:
         resolve(replace(DEFAULTS, topology=topology, arms="a,b"), tmp_path, "run")
 
 
+def test_only_the_own_driver_opens_a_connection_for_each_request(tmp_path: Path) -> None:
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(
+        "models: {m: {architecture: llama}}\n"
+        "arms: {a: {policy: x, port: 8080},"
+        " b: {policy: y, port: 8081, connections: per-request}}\n"
+    )
+    options = replace(DEFAULTS, topology=topology, arms="a,b")
+    assert resolve(options, tmp_path, "run").treatment.connections == "per-request"
+    with pytest.raises(UserError, match="arm b wants a connection for each request, which driver"):
+        resolve(replace(options, driver="aiperf"), tmp_path, "run")
+
+
 def test_run_ids_differ() -> None:
     assert new_run_id() != new_run_id()

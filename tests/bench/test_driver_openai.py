@@ -13,6 +13,7 @@ from bench.drivers.openai_sdk import OpenAiDriver
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult
 from bench.records import ErrorKind, Sample, Schedule
+from bench.sites.local import LocalSite
 from tests.bench.load_source import (
     ANSWER,
     CHUNKED,
@@ -55,7 +56,7 @@ def test_it_asks_for_exactly_what_the_built_in_client_asks_for() -> None:
     with source(answer) as served:
         load = Load(opened([0.0], 0.1), ["hello"], [served.url])
         OpenAiDriver().run(load, drain_timeout_s=20)
-        BuiltinDriver().run(load, drain_timeout_s=20)
+        BuiltinDriver(LocalSite()).run(load, drain_timeout_s=20)
     sdk, builtin = (json.loads(call.body) for call in served.calls)
     assert sdk == builtin
 

@@ -55,6 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu")]
         replicas = environment.start(models)
         calibration = Calibration(
+            site=environment.site(),
             replicas=lambda: replicas,
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
             slots=4,
@@ -65,7 +66,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             progress=progress,
         )
         drivers = {
-            name: make_driver(name, cache, environment.tokenizer_folder, progress)
+            name: make_driver(
+                name, cache, environment.tokenizer_folder, progress, environment.site()
+            )
             for name in ("builtin", "openai", "aiperf")
         }
         yield Served(calibration, drivers)

@@ -22,6 +22,7 @@ from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.progress import make_progress
 from bench.records import Schedule
+from bench.sites.local import LocalSite
 from tests.bench.artifacts import aiperf_line
 from tests.bench.load_source import closed, opened
 
@@ -185,4 +186,4 @@ def test_an_unknown_driver_is_one_line_before_anything_starts(tmp_path: Path) ->
     with pytest.raises(UserError, match=f"unknown driver 'locust'; {known}"):
         resolve(Options(driver="locust"), tmp_path, "run")
     with pytest.raises(UserError, match=known):
-        make_driver("locust", tmp_path, Path, make_progress())
+        make_driver("locust", tmp_path, Path, make_progress(), LocalSite())

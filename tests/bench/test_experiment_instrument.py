@@ -25,6 +25,7 @@ from bench.profile import Profile
 from bench.progress import PlainProgress
 from bench.records import Expectation, Replica, Slo, Trial
 from bench.scenario import Scenario
+from bench.sites.local import LocalSite
 from bench.slots import CONTROL
 from bench.store import TrialStore
 from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
@@ -61,6 +62,9 @@ class Served:
     serving: tuple[int, ...] | None
     name: str = "local"
     alternates: bool = False
+
+    def site(self) -> LocalSite:
+        return LocalSite()
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         return self.replicas(ARM)
@@ -110,6 +114,7 @@ def stored(environment: Served, folder: Path) -> Trial:
         expect=Expectation.NOT_WORSE,
     )
     calibration = Calibration(
+        site=LocalSite(),
         replicas=lambda: environment.start(()),
         tokenizers={MODEL.name: model_folder(MODEL, folder)},
         slots=1,
@@ -122,7 +127,10 @@ def stored(environment: Served, folder: Path) -> Trial:
     assert INSTRUMENT.accuracy is not None
     plan = Plan("run", 1, {"control": ARM}, PROFILE, {}, INSTRUMENT.accuracy)
     store = TrialStore(folder / "results")
-    experiment = Experiment(environment, calibration, BuiltinDriver(), store, progress, plan)
+    site = LocalSite()
+    experiment = Experiment(
+        environment, site, calibration, BuiltinDriver(site), store, progress, plan
+    )
     facts = scenario.facts({MODEL.name: Slo()})
     experiment.run(Question(scenario, facts, (MODEL.name,)), CONTROL)
     (trial,) = store.load_run("run")

@@ -24,6 +24,7 @@ from bench.load.processes import run_spread
 from bench.sidebyside.asking import take_tally
 from bench.sidebyside.figures import summarize
 from bench.sidebyside.running import Servers
+from bench.sites.local import LocalSite
 
 PLAIN = Measurement(
     chunk_cpu_s=10e-6,
@@ -130,7 +131,7 @@ def test_a_thousand_streams_are_open_at_once_and_every_chunk_is_read(
         url = f"http://127.0.0.1:{source.port}"
         load = ramp_load(url, streams=1000, seconds=4, every_ms=200)
         take_tally(source.port)
-        result = run_spread(load, processes=processes, drain_timeout_s=60)
+        (result,) = run_spread([load], LocalSite(), processes=processes, drain_timeout_s=60)
         streamed = take_tally(source.port)
     assert streamed.open_most == 1000
     assert sum(len(sample.chunk_s) for sample in result.samples) == streamed.chunks

@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.load.drive import Load, run_load
 from bench.load.exchange import Exchange, Failure
 from bench.load.outcome import Ending, Tally
-from bench.records import ErrorKind, PlannedRequest
+from bench.records import Connections, ErrorKind, PlannedRequest
 from tests.bench.load_source import (
     ANSWER,
     CHUNKED,
@@ -78,6 +78,21 @@ def test_every_request_goes_to_its_own_server() -> None:
     assert all(sample.ok for sample in result.samples)
     assert [call.prompt for call in first.calls] == ["prompt 0", "prompt 3"]
     assert [call.prompt for call in second.calls] == ["prompt 1", "prompt 2"]
+
+
+@pytest.mark.parametrize(("connections", "opened_for"), [("kept", 1), ("per-request", 3)])
+def test_connections_are_kept_or_opened_for_each_request(
+    connections: Connections, opened_for: int
+) -> None:
+    with source(answer) as served:
+        # One slot: each request follows the answer to the one before.
+        schedule = closed(3, concurrency=1, duration_s=10.0)
+        load = Load(schedule, prompts(3), [served.url] * 3, connections)
+        result = run_load(load, drain_timeout_s=20)
+    assert [sample.ok for sample in result.samples] == [True] * 3
+    assert served.connections == opened_for
+    told = [b"Connection: close\r\n" in call.head for call in served.calls]
+    assert told == [connections == "per-request"] * 3
 
 
 def test_a_prompt_for_every_request_is_required() -> None:

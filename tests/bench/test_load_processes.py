@@ -16,8 +16,10 @@ from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
 from bench.load.processes import run_spread
 from bench.records import ErrorKind, Schedule
+from bench.sites.local import LocalSite
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, closed, opened, source
 
+SHARD = ["-m", "bench.load.shard_process"]
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
 
 
@@ -31,18 +33,16 @@ def spread(
     seeded = replace(schedule, sha256="5eed")
     count = len(schedule.requests)
     load = Load(seeded, [f"prompt {index}" for index in range(count)], [url] * count)
-    return run_spread(load, processes=processes, drain_timeout_s=drain_timeout_s)
+    (result,) = run_spread(
+        [load], LocalSite(), processes=processes, drain_timeout_s=drain_timeout_s
+    )
+    return result
 
 
 def shard_processes() -> list[psutil.Process]:
     """The load processes of this process, in the order of their index."""
-    found = {}
-    for process in psutil.Process().children(recursive=True):
-        command = process.cmdline()
-        # Not its guard, whose command has the same words.
-        if command[1:3] == ["-m", "bench.load.shard_process"]:
-            found[int(command[4])] = process
-    return [found[index] for index in sorted(found)]
+    children = sorted(psutil.Process().children(), key=lambda child: child.create_time())
+    return [child for child in children if child.cmdline()[1:3] == SHARD]
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -115,7 +115,7 @@ def test_a_process_killed_with_9_loses_its_own_samples_and_is_told() -> None:
     assert len(result.samples) == 10
     assert all(sample.ok for sample in result.samples)
     (told,) = result.lost
-    assert told.startswith("load process 1 of 2 ended with 137 and left no samples")
+    assert told == "load process 1 of 2 left no samples: it ended with 137 and said nothing"
 
 
 def test_with_every_process_killed_there_is_no_result() -> None:
@@ -137,12 +137,15 @@ def ctrl_c_works() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c_works")
-def test_ctrl_c_keeps_what_every_process_has_measured_and_leaves_none_behind() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_keeps_what_every_process_has_measured_and_leaves_none_behind(times: int) -> None:
     async def ctrl_c_at_the_last(call: Call) -> None:
         if call.prompt in {"prompt 0", "prompt 1", "prompt 2", "prompt 3"}:
             await answer(call)
         else:
-            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(0.02)
             await call.hang()
 
     with source(ctrl_c_at_the_last) as served:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from bench.load.arrivals import Poisson
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
+from bench.load.parcels import load_bytes, loads_of, result_bytes, results_of
 from bench.load.schedule import plan_closed_loop, plan_open_loop
-from bench.load.shard_files import load_bytes, load_of, result_bytes, result_of
 from bench.load.shards import PROCESS_CHUNKS_PER_S, merge, processes_for, shard
 from bench.load.workload import Fixed, Workload
 from bench.records import ErrorKind, Instrument, Schedule
@@ -183,14 +183,14 @@ def test_a_lost_part_is_told_and_the_others_are_kept() -> None:
 
 
 @given(load=LOADS)
-def test_a_load_comes_back_from_its_file(load: Load) -> None:
-    again = load_of(load_bytes(load))
+def test_a_load_comes_back_from_its_bytes(load: Load) -> None:
+    (again,) = loads_of(load_bytes([load]))
     assert again.schedule == load.schedule
     assert (tuple(again.prompts), tuple(again.urls)) == (load.prompts, load.urls)
 
 
 @given(at_s=st.lists(st.floats(0, 1e4), max_size=20), detail=st.none() | st.text(max_size=20))
-def test_a_result_comes_back_from_its_file_to_the_last_bit(
+def test_a_result_comes_back_from_its_bytes_to_the_last_bit(
     at_s: list[float], detail: str | None
 ) -> None:
     samples = (
@@ -198,7 +198,7 @@ def test_a_result_comes_back_from_its_file_to_the_last_bit(
         failed(4, ErrorKind.DISCONNECT, detail=detail),
     )
     kept = result(samples=samples, ending=Ending.RAN_DRY, lost=("one",))
-    assert result_of(result_bytes(kept)) == kept
+    assert results_of(result_bytes([kept])) == (kept,)
 
 
 def test_a_load_that_one_process_can_carry_gets_one() -> None:

@@ -20,6 +20,7 @@ from bench.records import Replica, ServerReading
 from bench.scraping import scraping
 from bench.scraping.exposition import SERIES
 from bench.scraping.process import next_due_s
+from bench.sites.local import LocalSite
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 PERIOD_S = 0.05
@@ -65,7 +66,7 @@ def readings_of(
     replica: Replica, enough: Callable[[], bool], timeout_s: float = 5.0
 ) -> tuple[ServerReading, ...]:
     """Readings of a replica that is scraped until there are enough of them."""
-    with scraping([replica], PERIOD_S, timeout_s) as scraper:
+    with scraping([replica], LocalSite(), PERIOD_S, timeout_s) as scraper:
         start_s = time.monotonic()
         while not enough():
             time.sleep(0.01)
@@ -133,7 +134,7 @@ def test_a_replica_that_is_gone_is_missing_and_its_neighbour_is_read() -> None:
     with served(waiting, "m-1") as (gone, _):
         pass
     with served(waiting) as (replica, asked):
-        with scraping([gone, replica], PERIOD_S) as scraper:
+        with scraping([gone, replica], LocalSite(), PERIOD_S) as scraper:
             while len(asked) < 3:
                 time.sleep(0.01)
         lost, alive = scraper.since(0.0)
@@ -148,7 +149,7 @@ def test_a_replica_that_hangs_keeps_neither_its_neighbour_nor_the_trial() -> Non
         released.wait(30)
 
     with served(hang) as (stuck, _), served(waiting, "m-1") as (replica, asked):
-        with scraping([stuck, replica], PERIOD_S, timeout_s=0.2) as scraper:
+        with scraping([stuck, replica], LocalSite(), PERIOD_S, timeout_s=0.2) as scraper:
             while len(asked) < 8:
                 time.sleep(0.01)
         released.set()
@@ -158,7 +159,7 @@ def test_a_replica_that_hangs_keeps_neither_its_neighbour_nor_the_trial() -> Non
 
 
 def test_a_scraper_that_is_killed_leaves_every_replica_missing() -> None:
-    with served(waiting) as (replica, _), scraping([replica], PERIOD_S) as scraper:
+    with served(waiting) as (replica, _), scraping([replica], LocalSite(), PERIOD_S) as scraper:
         (process,) = (
             child
             for child in psutil.Process().children()
@@ -167,7 +168,7 @@ def test_a_scraper_that_is_killed_leaves_every_replica_missing() -> None:
         os.kill(process.pid, signal.SIGKILL)
     (series,) = scraper.since(0.0)
     (reading,) = series.readings
-    assert reading.error == "the process that scrapes ended with code -9"
+    assert reading.error == "the program that scrapes is lost: it ended with 137 and said nothing"
     assert reading.waiting is None
 
 
@@ -175,7 +176,7 @@ def test_an_error_within_ends_the_scraper_and_goes_on_up() -> None:
     with (
         served(waiting) as (replica, _),
         pytest.raises(KeyboardInterrupt),
-        scraping([replica], PERIOD_S) as scraper,
+        scraping([replica], LocalSite(), PERIOD_S) as scraper,
     ):
         raise KeyboardInterrupt
     assert scraper.since(0.0)[0].readings[-1].waiting == 3

@@ -22,6 +22,7 @@ from bench.progress import make_progress
 from bench.records import Expectation, Role, Slo, Trial
 from bench.scenario import Scenario
 from bench.scraping import scraping
+from bench.sites.local import LocalSite
 from bench.slots import CONTROL
 from bench.store import TrialStore
 from bench.topology import Arm, load_topology
@@ -75,6 +76,7 @@ def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFac
     """One trial of the baseline, which is round robin, through the whole experiment."""
     replicas = environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
     calibration = Calibration(
+        site=LocalSite(),
         replicas=lambda: replicas,
         tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
         slots=TOPOLOGY.engine.max_num_seqs,
@@ -87,7 +89,10 @@ def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFac
     store = TrialStore(tmp_path_factory.mktemp("results"))
     arms: dict[Role, Arm] = {"control": TOPOLOGY.arm("baseline")}
     plan = Plan(calibration.run_id, 1, arms, PROFILE, {}, ACCURACY)
-    experiment = Experiment(environment, calibration, BuiltinDriver(), store, make_progress(), plan)
+    site = LocalSite()
+    experiment = Experiment(
+        environment, site, calibration, BuiltinDriver(site), store, make_progress(), plan
+    )
     question = Question(SCENARIO, SCENARIO.facts({MODEL: Slo()}), (MODEL,))
     (trial,) = experiment.run(question, CONTROL)
     return Measured(trial, store)
@@ -150,7 +155,7 @@ def test_a_replica_without_metrics_is_missing_and_its_neighbour_is_not(
 ) -> None:
     one, other = measured.trial.replicas
     gone = replace(other, url="http://127.0.0.1:1")
-    with scraping((one, gone), PERIOD_S) as scraper:
+    with scraping((one, gone), environment.site(), PERIOD_S) as scraper:
         pass
     alive, lost = scraper.since(0.0)
     assert all(reading.error is None and reading.finished for reading in alive.readings)

@@ -22,6 +22,7 @@ from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
+from bench.sites.base import Site
 from bench.topology import Arm, Model
 
 ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
@@ -64,6 +65,13 @@ class KubernetesEnvironment:
         self._facts: Mapping[str, Any] = {}
         self._cleanup = ExitStack()
         self._connected: Api | None = None
+
+    def site(self) -> Site:
+        """Raises UserError: load would have to come from within the cluster."""
+        raise UserError(
+            "environment k8s cannot measure yet: load has to come from within the cluster, which "
+            "is not built; `python -m bench deploy`, `status` and `teardown` work"
+        )
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up the first arm, and all others if there is room for them."""

@@ -22,6 +22,7 @@ from bench.environments.local.ports import free_ports
 from bench.environments.local.slowing import slowed
 from bench.progress import Progress
 from bench.records import Replica
+from bench.sites.local import LocalSite
 from bench.topology import Arm, Model, Topology
 from bench.venv import Venv
 
@@ -52,6 +53,10 @@ class LocalEnvironment:
         self._replicas: tuple[Replica, ...] = ()
         self._ready = False
         self._cleanup = ExitStack()
+
+    def site(self) -> LocalSite:
+        """This machine."""
+        return LocalSite()
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up every replica of `models`, or find them where a run has kept them."""

@@ -1,0 +1,113 @@
+"""Programs on this machine: what they say, how they end, and that none is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.errors import UserError
+from bench.sites.local import LocalProgram, LocalSite
+from bench.sites.wire import block, read_block
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+ECHO = """
+import sys
+from bench.sites.inside import standard_input
+from bench.sites.wire import block, take_block
+sys.stdout.buffer.write(block(take_block(standard_input())))
+"""
+HEEDS = """
+import time
+from bench.sites.inside import heed_input
+heed_input(lambda: print("told", flush=True))
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def program(code: str) -> Iterator[LocalProgram]:
+    with closing(LocalProgram([sys.executable, "-c", code])) as started:
+        yield started
+
+
+def test_blocks_go_there_and_back_however_large_they_are() -> None:
+    data = os.urandom(20_000_000)
+    with program(ECHO) as echo:
+        echo.send(block(data))
+        assert read_block(echo, PATIENCE_S) == data
+
+
+def test_a_program_that_says_nothing_is_late_and_not_waited_for() -> None:
+    with program("import time; time.sleep(600)") as silent:
+        with pytest.raises(UserError, match=r"it said nothing for 0\.1 s"):
+            silent.line(0.1)
+        assert silent.ended() is None
+
+
+def test_one_that_has_ended_is_told_with_its_last_words_and_what_it_said_is_kept() -> None:
+    with program("import sys; print('first'); sys.exit('no such model')") as failed:
+        assert failed.line(PATIENCE_S) == b"first"
+        with pytest.raises(UserError, match=r"^it ended with 1: no such model$"):
+            failed.line(PATIENCE_S)
+        failed.send(b"to nobody\n")
+    assert failed.ended() == "it ended with 1: no such model"
+    with pytest.raises(UserError, match=r"^it ended with 1: no such model$"):
+        failed.line(PATIENCE_S)
+
+
+def test_what_is_no_block_is_told() -> None:
+    with (
+        program("print('Traceback')") as odd,
+        pytest.raises(UserError, match=r"b'Traceback' where"),
+    ):
+        read_block(odd, PATIENCE_S)
+
+
+def test_closing_ends_a_program_that_heeds_its_input_at_once() -> None:
+    with program(HEEDS) as heeding:
+        assert heeding.line(PATIENCE_S) == b"ready"
+        heeding.send(b"end\n")
+        assert heeding.line(PATIENCE_S) == b"told"
+        assert heeding.ended() is None
+    assert heeding.ended() == "it ended with 1 and said nothing"
+    heeding.close()
+
+
+def test_closing_ends_also_one_that_does_not() -> None:
+    with program("import time; print('ready', flush=True); time.sleep(600)") as deaf:
+        assert deaf.line(PATIENCE_S) == b"ready"
+    assert deaf.ended() == "it ended with 137 and said nothing"
+
+
+def test_a_module_that_is_not_there_is_told_by_python_itself() -> None:
+    with (
+        closing(LocalSite().start("bench.no_such_module", [], 0)) as missing,
+        pytest.raises(UserError, match=r"it ended with 1: .*No module named bench\.no_such_module"),
+    ):
+        missing.line(PATIENCE_S)
+
+
+def test_kill_9_of_the_parent_ends_the_program() -> None:
+    code = (
+        "import sys, time; from bench.sites.local import LocalProgram\n"
+        "one = LocalProgram([sys.executable, '-c', sys.argv[1]])\n"
+        "one.line(60); print(flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, HEEDS], cwd=ROOT, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        (orphan,) = psutil.Process(parent.pid).children()
+        parent.send_signal(signal.SIGKILL)
+    orphan.wait(PATIENCE_S)
