@@ -134,7 +134,8 @@ def _make_room(loads: Sequence[Load]) -> None:
     """A connection for every stream that may be open at once."""
     schedules = [load.schedule for load in loads]
     slots = sum(schedule.concurrency or 0 for schedule in schedules)
-    allow_connections(slots)
+    if slots:
+        allow_connections(slots)
     # How many an open loop has at once is up to the server. Rarely all.
     at_most = [len(one.requests) for one in schedules if one.concurrency is None]
     allow_connections_up_to(slots + sum(at_most))
