@@ -203,6 +203,7 @@ def test_names_become_those_of_kubernetes(written: str, made: str) -> None:
         ("a" * (LONGEST + 1), "at most 56 letters"),
         ("Engines", "'Engines' is taken on Kubernetes"),
         ("balancer", "'balancer' is taken on Kubernetes"),
+        ("kustomization", "'kustomization' is taken on Kubernetes"),
     ],
 )
 def test_a_name_that_kubernetes_cannot_have_is_one_line(written: str, message: str) -> None:

@@ -16,8 +16,9 @@ MODEL_LABEL = "llm-bench/model"
 # A Service's name has at most 63 characters, a label's value too, and before this one
 # stands `engine-`.
 LONGEST = 56
-# Services that every namespace has besides those of the models, and a folder of overlays.
-RESERVED = {"balancer", "cpu", "engines"}
+# Services that every namespace has besides those of the models, a folder of overlays, and the
+# file that lists those of the models.
+RESERVED = {"balancer", "cpu", "engines", "kustomization"}
 _WRITTEN = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
