@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bench.environments.kubernetes.kustomize import build, of_models
 from bench.environments.kubernetes.manifests import (
@@ -15,9 +14,9 @@ from bench.environments.kubernetes.manifests import (
     overlay_path,
 )
 from bench.environments.kubernetes.manifests.names import PORT
+from bench.environments.kubernetes.objects import Object
 from bench.topology import Arm, Hardware, Model
 
-Object = dict[str, Any]
 BALANCER = "balancer"
 BALANCER_PORT = 8080
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
-Object = dict[str, Any]
+from bench.environments.kubernetes.objects import Object
+
 Resources = dict[str, float]
 """By name: GPUs, cores, bytes."""
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from bench.environments.kubernetes.arm import DeployedArm
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.cluster.kinds import APPLIED
 from bench.environments.kubernetes.kustomize import model_of
+from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS, marked
 from bench.environments.kubernetes.waiting import Wait
 from bench.progress import Progress
-
-Object = dict[str, Any]
 
 
 def deploy(api: Api, arm: DeployedArm, progress: Progress, timeout_s: float) -> None:

@@ -15,6 +15,7 @@ from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import deploy
 from bench.environments.kubernetes.facts import cluster_facts
 from bench.environments.kubernetes.manifests.names import ENGINE
+from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.tokenizer import tokenizer_folder
@@ -204,7 +205,7 @@ class KubernetesEnvironment:
         self._up.pop(namespace, None)
         self._restarts.pop(namespace, None)
 
-    def _engines(self, namespace: str) -> list[pod_facts.Object]:
+    def _engines(self, namespace: str) -> list[Object]:
         return self._api.find("Pod", namespace, ENGINES)
 
     def _wait(self, namespace: str) -> Wait:

@@ -7,9 +7,9 @@ from typing import Any
 
 from bench.environments.kubernetes.capacity import amount
 from bench.environments.kubernetes.manifests.spec import VLLM_VERSION
+from bench.environments.kubernetes.objects import Object
 from bench.topology import Hardware, Model
 
-Object = dict[str, Any]
 GPU_PRODUCT = "nvidia.com/gpu.product"
 
 

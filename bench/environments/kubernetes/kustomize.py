@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from bench.environments.kubernetes.manifests.names import MODEL_LABEL
+from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
 
-Object = dict[str, Any]
 _TIMEOUT_S = 120.0
 
 

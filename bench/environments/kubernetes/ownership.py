@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bench.environments.kubernetes.manifests.names import PART_OF
-
-Object = dict[str, Any]
+from bench.environments.kubernetes.objects import Object
 
 # All that the suite applies has these labels.
 OURS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/managed-by": PART_OF}

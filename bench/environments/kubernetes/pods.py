@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bench.environments.kubernetes.manifests.names import MODEL_LABEL, PORT
+from bench.environments.kubernetes.objects import Object
 from bench.records import Replica
-
-Object = dict[str, Any]
 
 
 def name(one: Object) -> str:

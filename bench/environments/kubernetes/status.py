@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Api
+from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.environments.kubernetes.waiting import Wait
 from bench.progress import Progress
@@ -59,7 +60,7 @@ def status_table(statuses: Sequence[ReplicaStatus]) -> Iterable[Table]:
     yield table
 
 
-def _state(pod: pod_facts.Object) -> str:
+def _state(pod: Object) -> str:
     if pod_facts.leaving(pod):
         return "ending"
     return "" if pod_facts.is_ready(pod) else pod_facts.doing(pod)

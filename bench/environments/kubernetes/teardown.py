@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.cluster.kinds import APPLIED, KINDS
@@ -16,8 +15,6 @@ from bench.environments.kubernetes.ownership import (
 from bench.environments.kubernetes.waiting import INTERVAL_S, Wait
 from bench.errors import UserError
 from bench.progress import Progress
-
-Object = dict[str, Any]
 
 
 def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> bool:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.diagnosis import Reason, diagnose, diagnose_deployment
+from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.errors import UserError
 from bench.progress import Progress, Step
 
-Object = dict[str, Any]
 INTERVAL_S = 2.0
 LOG_LINES = 60
 SHOWN = 8

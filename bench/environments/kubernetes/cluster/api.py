@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kubernetes.client import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
 
 from bench.environments.kubernetes.cluster.errors import away, refusal
 from bench.environments.kubernetes.cluster.kinds import kind_named
+from bench.environments.kubernetes.objects import Object
 
-Object = dict[str, Any]
 FIELD_MANAGER = "llm-bench"
 # To connect, and between bytes of an answer, in seconds.
 TIMEOUT_S = (10.0, 60.0)

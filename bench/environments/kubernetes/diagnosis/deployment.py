@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.environments.kubernetes.diagnosis.reason import SOON, Object, Reason, one_line
+from bench.environments.kubernetes.diagnosis.reason import SOON, Reason, one_line
+from bench.environments.kubernetes.objects import Object
 
 
 def diagnose_deployment(deployment: Object) -> Reason | None:

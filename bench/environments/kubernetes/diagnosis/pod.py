@@ -10,10 +10,10 @@ from bench.environments.kubernetes.diagnosis.reason import (
     LATER,
     NEVER,
     SOON,
-    Object,
     Reason,
     one_line,
 )
+from bench.environments.kubernetes.objects import Object
 
 _NO_IMAGE = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
 _NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-Object = dict[str, Any]
 
 # What the cluster tries again by itself may still come right in so many seconds.
 AT_ONCE = 0.0

@@ -12,7 +12,8 @@ from bench.environments.kubernetes.manifests.names import (
     engine_selector,
     object_name,
 )
-from bench.environments.kubernetes.manifests.spec import VLLM_VERSION, EngineSpec, Object, Volume
+from bench.environments.kubernetes.manifests.spec import VLLM_VERSION, EngineSpec, Volume
+from bench.environments.kubernetes.objects import Object
 from bench.topology import Model
 
 # How an engine ends: its address is taken out, which takes others a while to learn; then it

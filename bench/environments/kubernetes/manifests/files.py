@@ -17,8 +17,9 @@ from bench.environments.kubernetes.manifests.overlay import (
     overlay,
     overlay_path,
 )
-from bench.environments.kubernetes.manifests.spec import EngineSpec, Object
+from bench.environments.kubernetes.manifests.spec import EngineSpec
 from bench.environments.kubernetes.manifests.text import documents
+from bench.environments.kubernetes.objects import Object
 from bench.topology import Hardware, Model, Topology
 
 HEADER = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"

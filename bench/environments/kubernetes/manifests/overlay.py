@@ -11,8 +11,8 @@ from bench.environments.kubernetes.manifests.gpu import (
     kvcached_variables,
 )
 from bench.environments.kubernetes.manifests.names import ENGINE, namespace, object_name
-from bench.environments.kubernetes.manifests.spec import Object
 from bench.environments.kubernetes.manifests.text import operations
+from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
 from bench.topology import Arm, GpuEngineEntry, Hardware
 

@@ -9,9 +9,6 @@ from typing import Any
 # The version of vLLM in all images of engines.
 VLLM_VERSION = "0.30.0"
 
-Object = dict[str, Any]
-"""A Kubernetes object, or a part of one, as JSON values."""
-
 
 @dataclass(frozen=True, slots=True)
 class Volume:

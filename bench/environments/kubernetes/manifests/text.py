@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from bench.environments.kubernetes.manifests.spec import Object
+from bench.environments.kubernetes.objects import Object
 
 WIDTH = 100
 
