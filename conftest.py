@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -247,7 +248,7 @@ def make_environment(config: Config, progress: Progress) -> Environment:
     """The environment that the options name; nothing is started yet."""
     if config.env == "k8s":
         return KubernetesEnvironment(
-            Access(config.kubeconfig, config.context),
+            Access.chosen(config.kubeconfig, config.context, os.environ),
             (config.control, config.treatment),
             config.cache,
             progress,

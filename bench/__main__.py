@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from bench.environments.kubernetes.manifests import (
     suite_version,
     write,
 )
+from bench.environments.kubernetes.waiting import TIMEOUT_S
 from bench.environments.local import kept_engines, stop_kept
 from bench.errors import UserError
 from bench.progress import make_progress
@@ -81,7 +83,7 @@ def _add_cluster_command(command: argparse.ArgumentParser, name: str) -> None:
     )
     command.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
     command.add_argument(
-        "--timeout", type=float, default=1800.0, metavar="S", help="default: %(default)g seconds"
+        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help="default: %(default)g seconds"
     )
     if name == "deploy":
         command.add_argument(
@@ -100,7 +102,7 @@ def in_cluster(options: argparse.Namespace) -> int:
     """Deploy an arm, say how its replicas do, or take it down."""
     topology, progress = load_topology(options.topology), make_progress()
     arm = topology.arm(options.arm)
-    access = Access(options.kubeconfig, options.context)
+    access = Access.chosen(options.kubeconfig, options.context, os.environ)
     try:
         if options.command == "deploy":
             names = tuple(filter(None, map(str.strip, options.models.split(","))))

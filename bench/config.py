@@ -19,8 +19,6 @@ from bench.topology import DEFAULT_TOPOLOGY, Arm, Hardware, Model, Topology, loa
 # What engines run on in each environment unless the user says so.
 HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}
 ENVIRONMENTS = tuple(HARDWARE)
-# vLLM's own default for a server, where the topology gives none.
-VLLM_MAX_NUM_SEQS = 256
 AUTO = "auto"
 
 
@@ -78,9 +76,8 @@ class Config:
     @property
     def slots(self) -> int:
         """Sequences that a replica runs at once."""
-        if self.hardware == "cpu":
-            return self.topology.engine.max_num_seqs
-        return self.topology.gpu_engine.max_num_seqs or VLLM_MAX_NUM_SEQS
+        cpu, gpu = self.topology.engine, self.topology.gpu_engine
+        return cpu.max_num_seqs if self.hardware == "cpu" else gpu.max_num_seqs
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -86,11 +86,11 @@ class EngineEntry:
 @_strict
 @dataclass(frozen=True, slots=True)
 class GpuEngineEntry:
-    """Flags of every engine on GPUs; `max_num_seqs` is vLLM's own default if not given."""
+    """Flags of every engine on GPUs."""
 
     max_model_len: Count = 8192
     gpu_memory_utilization: Share = 0.9
-    max_num_seqs: Count | None = None
+    max_num_seqs: Count = 256
 
 
 @_strict
@@ -147,13 +147,20 @@ class Topology:
     engine: EngineEntry
     gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
 
+    def models_for(self, hardware: Hardware) -> tuple[Model, ...]:
+        """All that run on that hardware, in the order of the file; there may be none."""
+        return tuple(model for model in self.models.values() if model.hardware == hardware)
+
     def select_models(self, names: Iterable[str], hardware: Hardware) -> tuple[Model, ...]:
         """The named models in the order given; if `names` is empty, all for that hardware.
 
-        Raises UserError with one line for a name that is not known or needs other hardware.
+        Raises UserError with one line for a name that is not known or needs other hardware,
+        and where none is left.
         """
-        fit = tuple(name for name, model in self.models.items() if model.hardware == hardware)
+        fit = tuple(model.name for model in self.models_for(hardware))
         wanted = tuple(names) or fit
+        if not wanted:
+            raise UserError(f"the topology has no model for a {hardware}")
         picked = tuple(_pick(self.models, name, "model") for name in wanted)
         for model in picked:
             if model.hardware != hardware:

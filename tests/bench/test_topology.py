@@ -89,7 +89,12 @@ def test_flags_of_engines_on_gpus_are_in_the_file(tmp_path: Path) -> None:
     text = ONE_MODEL + "gpu_engine: {max_model_len: 4096, max_num_seqs: 64}\n"
     engine = load_topology(written(tmp_path, text)).gpu_engine
     assert engine == GpuEngineEntry(4096, 0.9, 64)
-    assert load_topology().gpu_engine == GpuEngineEntry(8192, 0.9, None)
+    assert load_topology().gpu_engine == GpuEngineEntry(8192, 0.9, 256)
+
+
+def test_a_topology_without_a_model_for_the_hardware_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the topology has no model for a gpu"):
+        load_topology(written(tmp_path, ONE_MODEL)).select_models([], "gpu")
 
 
 def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:

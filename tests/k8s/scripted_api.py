@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import uvicorn
 import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 Answer = tuple[int, Mapping[str, Any]]
 
@@ -29,34 +33,23 @@ class Script:
 def scripted_api(answers: Mapping[tuple[str, str], Answer]) -> Iterator[Script]:
     script = Script(dict(answers))
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = (self.command, self.path.partition("?")[0])
-            script.asked.append(asked)
-            status, body = script.answers.get(asked, (404, {"message": "not found"}))
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    async def answer(request: Request) -> JSONResponse:
+        asked = (request.method, request.url.path)
+        script.asked.append(asked)
+        status, body = script.answers.get(asked, (404, {"message": "not found"}))
+        return JSONResponse(body, status)
 
-        do_GET = do_PATCH = do_DELETE = answer  # noqa: N815
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    script.server = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield script
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "PATCH", "DELETE"])])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=server.run, args=([listener],))
+        thread.start()
+        script.server = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            yield script
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def kubeconfig(folder: Path, servers: Mapping[str, str], current: str) -> Path:

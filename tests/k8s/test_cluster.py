@@ -18,21 +18,22 @@ PODS = "/api/v1/namespaces/baseline/pods"
 FORBIDDEN = 'pods is forbidden: User "me" cannot list resource "pods" in the namespace "baseline"'
 
 
-def test_what_is_not_given_is_what_kubectl_would_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_given_is_what_kubectl_would_take(tmp_path: Path) -> None:
     servers = {"lab": "http://lab:1", "other": "http://other:1"}
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, servers, "lab")))
-    assert connect(Access()).server == "http://lab:1"
-    assert connect(Access(context="other")).server == "http://other:1"
+    path = kubeconfig(tmp_path, servers, "lab")
+    environ = {"KUBECONFIG": str(path)}
+    assert connect(Access.chosen(None, None, environ)).server == "http://lab:1"
+    assert connect(Access.chosen(None, "other", environ)).server == "http://other:1"
+    assert connect(Access.chosen(path, None, {"KUBECONFIG": "/missing"})).server == "http://lab:1"
+    assert Access.chosen(None, None, {}).kubeconfig == "~/.kube/config"
 
 
 def test_a_context_that_is_not_there_and_a_file_that_is_not_are_one_line(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, {"lab": "http://lab:1"}, "lab")
     with pytest.raises(UserError, match=r"no context 'lap' in .*; known: lab"):
-        connect(Access(path, "lap"))
+        connect(Access(str(path), "lap"))
     with pytest.raises(UserError, match=r"cannot read the kubeconfig .*missing"):
-        connect(Access(tmp_path / "missing"))
+        connect(Access(str(tmp_path / "missing")))
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,8 @@ def test_words_that_say_production(context: str, server: str, word: str | None) 
 def test_production_is_refused_unless_it_is_named(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, {"prod-eu": "http://127.0.0.1:1"}, "prod-eu")
     with pytest.raises(UserError, match=r"looks like production .*--context prod-eu"):
-        connect(Access(path))
-    assert connect(Access(path, "prod-eu")).context == "prod-eu"
+        connect(Access(str(path)))
+    assert connect(Access(str(path), "prod-eu")).context == "prod-eu"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_refusal_is_one_line_that_says_what_was_asked(
     tmp_path: Path, status: int, message: str, told: str
 ) -> None:
     with scripted_api({("GET", PODS): (status, {"message": message})}) as script:
-        api = connect(Access(kubeconfig(tmp_path, {"lab": script.server}, "lab")))
+        api = connect(Access(str(kubeconfig(tmp_path, {"lab": script.server}, "lab"))))
         with pytest.raises(UserError) as raised:
             api.find("Pod", "baseline")
     assert str(raised.value).startswith(told)
@@ -79,7 +80,7 @@ def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
     with scripted_api({}) as script:
         path = kubeconfig(tmp_path, {"lab": script.server}, "lab")
     with pytest.raises(UserError, match=r"does not answer: .*[Cc]onnection refused") as raised:
-        connect(Access(path)).version()
+        connect(Access(str(path))).version()
     assert "\n" not in str(raised.value)
 
 
@@ -87,7 +88,7 @@ def test_a_namespace_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     space = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "baseline"}}
     path = "/api/v1/namespaces/baseline"
     with scripted_api({("GET", path): (200, space)}) as script:
-        api = connect(Access(kubeconfig(tmp_path, {"lab": script.server}, "lab")))
+        api = connect(Access(str(kubeconfig(tmp_path, {"lab": script.server}, "lab"))))
         apply_one(api, space)
         assert script.asked == [("GET", path)]
         script.answers = {("PATCH", path): (201, space)}

@@ -6,6 +6,7 @@ Runs in a namespace of its own, with images that the cluster need not have.
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,7 @@ def api(request: pytest.FixtureRequest) -> Api:
     context = request.config.getoption("--context")
     if kubeconfig is None and context is None:
         pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
-    return connect(Access(kubeconfig, context))
+    return connect(Access.chosen(kubeconfig, context, os.environ))
 
 
 @pytest.fixture

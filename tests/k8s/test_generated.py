@@ -231,7 +231,7 @@ def test_hardware_without_a_model_has_no_overlay() -> None:
 
 
 def test_an_engine_on_a_cpu_gets_the_arguments_of_environment_local(tmp_path: Path) -> None:
-    for model in TOPOLOGY.select_models((), "cpu"):
+    for model in TOPOLOGY.models_for("cpu"):
         here = engine_arguments(model, str(model_folder(model, tmp_path)), TOPOLOGY.engine)
         there = engine_spec(model, TOPOLOGY, "1").arguments
         assert there[2:] == here[2:]

@@ -82,7 +82,7 @@ def test_an_overlay_has_the_engines_of_the_topology(arm: Arm, hardware: Hardware
     objects = of_arm(arm, hardware)
     (space,) = of_kind(objects, "Namespace")
     assert name(space) == namespace(arm)
-    models = TOPOLOGY.select_models((), hardware)
+    models = TOPOLOGY.models_for(hardware)
     assert {name(one): one["spec"]["replicas"] for one in engines(objects)} == {
         deployment_name(model.name): model.replicas for model in models
     }

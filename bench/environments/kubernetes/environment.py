@@ -19,7 +19,7 @@ from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.tokenizer import tokenizer_folder
-from bench.environments.kubernetes.waiting import Wait
+from bench.environments.kubernetes.waiting import TIMEOUT_S, Wait
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
@@ -29,7 +29,6 @@ from bench.topology import Arm, Model
 ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
 # Balancers that an arm has behind its address, however few a scenario asks for.
 BALANCERS = 2
-TIMEOUT_S = 1800.0
 
 
 class KubernetesEnvironment:

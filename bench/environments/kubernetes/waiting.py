@@ -15,6 +15,8 @@ from bench.errors import UserError
 from bench.progress import Progress, Step
 
 INTERVAL_S = 2.0
+# For replicas to be ready and pods to be gone, unless the user says so.
+TIMEOUT_S = 1800.0
 LOG_LINES = 60
 SHOWN = 8
 

@@ -38,7 +38,7 @@ def plan_replicas(
     """
     places = [
         (model.name, index)
-        for model in topology.select_models((), "cpu")
+        for model in topology.models_for("cpu")
         for index in range(model.replicas)
     ]
     return tuple(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from kubernetes import config
@@ -19,10 +20,21 @@ _PRODUCTION = {"prod", "production", "live", "prd"}
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the user said of the cluster; what is None is what kubectl would take."""
+    """Which kubeconfig, several as kubectl separates them, and which of its contexts.
 
-    kubeconfig: Path | None = None
+    Without a `context` it is the current one.
+    """
+
+    kubeconfig: str
     context: str | None = None
+
+    @classmethod
+    def chosen(
+        cls, kubeconfig: Path | None, context: str | None, environ: Mapping[str, str]
+    ) -> Self:
+        """What the user said; where that is nothing, what kubectl would take."""
+        default = environ.get("KUBECONFIG") or "~/.kube/config"
+        return cls(default if kubeconfig is None else str(kubeconfig), context)
 
 
 def connect(access: Access) -> Api:
@@ -31,7 +43,7 @@ def connect(access: Access) -> Api:
     Raises UserError for a kubeconfig that cannot be read, a context that is not in it, and
     one that looks like production and was not named.
     """
-    files = str(access.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
+    files = access.kubeconfig
     try:
         contexts, current = config.list_kube_config_contexts(config_file=files)
         known = [str(one["name"]) for one in contexts]

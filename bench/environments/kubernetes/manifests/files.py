@@ -37,8 +37,7 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
     files: dict[PurePosixPath, str] = {}
     for hardware in HARDWARE:
         specs = {
-            model: engine_spec(model, topology, version)
-            for model in topology.select_models((), hardware)
+            model: engine_spec(model, topology, version) for model in topology.models_for(hardware)
         }
         if specs:
             files |= _engines(specs, PurePosixPath("engines") / hardware)

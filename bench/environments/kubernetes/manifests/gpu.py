@@ -64,9 +64,8 @@ def gpu_arguments(model: Model, engine: GpuEngineEntry) -> tuple[str, ...]:
         *("--served-model-name", model.name),
         *("--max-model-len", str(engine.max_model_len)),
         *("--gpu-memory-utilization", _share(engine)),
+        *("--max-num-seqs", str(engine.max_num_seqs)),
     ]
-    if engine.max_num_seqs is not None:
-        arguments += ["--max-num-seqs", str(engine.max_num_seqs)]
     if model.gpus > 1:
         arguments += ["--tensor-parallel-size", str(model.gpus)]
     return (*arguments, "--disable-uvicorn-access-log")
