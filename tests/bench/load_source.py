@@ -13,10 +13,14 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 
+from bench.load.client import Client
 from bench.load.drive import Load, Report, run_load
+from bench.load.eventloop import DirectLoop
+from bench.load.flight import Flight
 from bench.load.outcome import DriveResult
 from bench.records import PlannedRequest, Sample, Schedule
 
@@ -187,3 +191,35 @@ def fetch(url: str, deadline_s: float = 20.0) -> Sample:
     schedule = opened([0.0], 0.001)
     result = drive(schedule, url=url, prompts=["hello"], drain_timeout_s=deadline_s)
     return result.samples[0]
+
+
+def fetch_many(url: str, streams: int, rounds: int) -> list[Sample]:
+    """Samples whose times are of time.monotonic(), as the source's are.
+
+    The prompt of a request is its index.
+    """
+
+    async def main() -> list[Flight]:
+        client = Client(url)
+        flights = [
+            Flight(PlannedRequest(index, 0, "m", 7, 2, 0), 0.0) for index in range(streams * rounds)
+        ]
+        sends = (
+            client.fetch(client.encode(f.planned, str(f.planned.index)), f.exchange)
+            for f in flights
+        )
+        for _ in range(rounds):
+            await asyncio.gather(*islice(sends, streams))
+        await client.close()
+        return flights
+
+    with asyncio.Runner(loop_factory=DirectLoop) as runner:
+        return [flight.sample(start_s=0.0) for flight in runner.run(main())]
+
+
+def with_status(status: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+async def answer_at_once(call: Call) -> None:
+    await call.write(CHUNKED + chunk(ANSWER) + LAST_CHUNK)
