@@ -231,9 +231,10 @@ async def test_a_rolling_update_loses_no_request_while_watches_break(api: ApiSer
             await until_idle(running, old)
             await replica.die()
             api.delete(f"slice-of-{old}")
-        assert await served_by(running) == {"b-1", "b-2"}
         over.set()
         await asyncio.gather(*clients)
+        # Alone: in step with other clients, turns may fall on one replica time and again.
+        assert await served_by(running) == {"b-1", "b-2"}
     assert len(statuses) > 20
     assert set(statuses) == {200}
 
