@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.carried import is_carried
 from bench.analysis.compare import order
 from bench.analysis.judge import judge
+from bench.analysis.trial_checks import disturbances, place
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
 from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
@@ -45,6 +47,9 @@ from bench.topology import Arm
 TRIAL_PER_OBJECTIVE = 10.0
 # Between trials: what the last answers left to do in engines and balancers gets done.
 SETTLE_S = 0.2
+# Trials of a question that are measured again where something kept the client from its work:
+# enough for a passing disturbance. A machine that stays busy is for its user to free.
+REPEATS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Experiment:
         with self.progress.step(str(question)) as step:
             started_s = time.monotonic()
             course = _course(question.scenario, looks[-1], roles, self._order(question))
-            looked_at = 0
+            looked_at, repeats_left = 0, REPEATS
             for slot in course:
                 if course.blocks_done in looks and course.blocks_done > looked_at:
                     looked_at = course.blocks_done
@@ -120,7 +125,8 @@ class Experiment:
                 arm = self.plan.arms[slot.role].name
                 load = f" at {question.scenario.load_at(slot):.0%}" if question.searches else ""
                 step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{load}{left}")
-                trials.append(self._trial(question, slot, capacity))
+                trials.append(self._trial(question, slot, capacity, repeats_left))
+                repeats_left -= len(trials[-1].repeated)
                 if trials[-1].dead_replicas:
                     break
                 course.note(slot, carried=is_carried(trials[-1]))
@@ -149,11 +155,34 @@ class Experiment:
         if dead := self.environment.dead_replicas():
             raise UserError(f"dead replica: {dead[0]}")
 
-    def _trial(self, question: Question, slot: Slot, capacity: Capacity) -> Trial:
-        """Run one trial and store it; Ctrl-C stores what there is, then goes on up."""
+    def _trial(self, question: Question, slot: Slot, capacity: Capacity, repeats: int) -> Trial:
+        """Run one trial and store it, after at most so many attempts that were disturbed.
+
+        Whether an attempt counts is told by the client's own readings, not by those of the
+        arm. Ctrl-C stores what there is, then goes on up.
+        """
+        repeated: tuple[str, ...] = ()
+        while True:
+            trial, ending = self._attempt(question, slot, capacity, repeated)
+            stopped = ending is Ending.INTERRUPTED or trial.cut_short or trial.dead_replicas
+            why = () if stopped else disturbances(trial, DEFAULT_BOUNDS)
+            if not why or len(repeated) == repeats:
+                self.store.save(trial)
+                if ending is Ending.INTERRUPTED:
+                    raise KeyboardInterrupt
+                return trial
+            self.store.set_aside(trial)
+            repeated = (*repeated, "; ".join(why))
+            self.progress.note(f"{question}: {place(trial)} is measured again: {repeated[-1]}")
+
+    def _attempt(
+        self, question: Question, slot: Slot, capacity: Capacity, repeated: tuple[str, ...]
+    ) -> tuple[Trial, Ending]:
+        """One attempt at a trial, and how its load ended."""
         seed = slot.seed(self.plan.seed, str(question))
         schedule = self._schedule(question, slot, seed, capacity)
-        prompts = self.calibration.prompts(schedule, f"{question} {slot.block} {slot.position}")
+        salt = f"{question} {slot.block} {slot.position} {len(repeated)}"
+        prompts = self.calibration.prompts(schedule, salt)
         arm_routes = self._arm_routes(question, slot.role)
         serving = self._serving(question, slot.role)
         odd = singled_out(serving, slot.turn)
@@ -199,6 +228,7 @@ class Experiment:
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
             due=self._order(question)(slot.block) if self.environment.alternates else (),
+            repeated=repeated,
             driver=driven.facts,
             connections=connections,
             provenance={
@@ -207,10 +237,7 @@ class Experiment:
                 "slowed": [one.name for one in odd.values()] if question.scenario.slowed else [],
             },
         )
-        self.store.save(trial)
-        if result.ending is Ending.INTERRUPTED:
-            raise KeyboardInterrupt
-        return trial
+        return trial, result.ending
 
     def _arm_routes(self, question: Question, role: Role) -> Mapping[str, tuple[str, ...]]:
         return self.environment.arm_routes(

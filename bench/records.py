@@ -283,8 +283,8 @@ class Trial:
     window; `elapsed_s` includes the drain. `dead_replicas` names
     engines that were found dead after the trial. `server` is what the replicas said of
     themselves meanwhile. `due` is the order of the block's trials where it was drawn, empty
-    where it follows from the block's index. `provenance` is free-form JSON: versions, weights
-    kind, CPU, options, commit.
+    where it follows from the block's index. `repeated` tells of each earlier attempt why it was
+    set aside. `provenance` is free-form JSON: versions, weights kind, CPU, options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` went past it straight
     to a replica, as a condition under which the arm is measured: they must have been sent
@@ -313,6 +313,7 @@ class Trial:
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
     due: tuple[Role, ...] = ()
+    repeated: tuple[str, ...] = ()
     driver: DriverFacts = DriverFacts()
     connections: Connections = "kept"
     provenance: dict[str, Any] = field(default_factory=dict)

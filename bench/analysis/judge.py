@@ -19,7 +19,7 @@ from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import Selection, select
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
-from bench.analysis.trial_checks import unknown_readings
+from bench.analysis.trial_checks import repeats, unknown_readings
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
 from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
@@ -77,7 +77,13 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         summaries=_summaries(names, effects, chosen.judged),
         servers=servers,
         invalid_reasons=invalid,
-        notes=(*chosen.notes, *noted, *unknown_readings(trials), *_load_notes(trials)),
+        notes=(
+            *chosen.notes,
+            *repeats(trials),
+            *noted,
+            *unknown_readings(trials),
+            *_load_notes(trials),
+        ),
     )
 
 

@@ -24,6 +24,22 @@ def trial_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[s
         yield from _worst(check, trials)
 
 
+def disturbances(trial: Trial, bounds: ValidityBounds) -> tuple[str, ...]:
+    """What kept the client from its work in a trial, and may be over when it is run again."""
+    return tuple(
+        f"{check.what} {check.form(seen)}, bound {check.form(check.bound(trial))}"
+        for check in checks(bounds)
+        if check.passing and (seen := check.beyond(trial)) is not None
+    )
+
+
+def repeats(trials: Sequence[Trial]) -> Iterator[str]:
+    """A line for each attempt at a trial that was set aside. No reason against validity."""
+    for trial in trials:
+        for why in trial.repeated:
+            yield f"{place(trial)} was measured again: {why}"
+
+
 def unknown_readings(trials: Sequence[Trial]) -> Iterator[str]:
     """A line when nobody knows what else the machine did. No reason against validity."""
     unknown = [trial for trial in trials if trial.instrument.foreign_cpu_share is None]
@@ -35,9 +51,7 @@ def unknown_readings(trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def _worst(check: Check, trials: Sequence[Trial]) -> Iterator[str]:
-    readings = [(seen, trial) for trial in trials if (seen := check.seen(trial)) is not None]
-    # Not "seen > bound": a reading that is not a number is no proof of good work.
-    beyond = [(seen, trial) for seen, trial in readings if not seen <= check.bound(trial)]
+    beyond = [(seen, trial) for trial in trials if (seen := check.beyond(trial)) is not None]
     if beyond:
         seen, worst = max(beyond, key=lambda one: one[0])
         yield (

@@ -3,7 +3,8 @@
     <root>/<arm>/<environment>/<run>/<scenario>/<model+model>/block-00-0-control.json
 
 and beside it the samples as `.parquet` and what the servers said as `.server.parquet`. Both
-are written first, so that a JSON file on disk means a complete trial.
+are written first, so that a JSON file on disk means a complete trial. An attempt at a trial
+that was measured again is kept under another name, for whoever wants to look at it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,17 @@ class TrialStore:
         Raises UserError for a name that is no safe part of a path, for numbers of the
         trial that are not finite, and when the disk does not take it.
         """
-        path = self._folder(trial) / f"block-{trial.block:02}-{trial.position}-{trial.role}.json"
+        return self._write(trial, f"block-{_place(trial)}.json")
+
+    def set_aside(self, trial: Trial) -> Path:
+        """Write an attempt that is not to be judged, since the trial is measured again.
+
+        Raises UserError like `save`.
+        """
+        return self._write(trial, f"set-aside-{_place(trial)}-{len(trial.repeated) + 1}.json")
+
+    def _write(self, trial: Trial, name: str) -> Path:
+        path = self._folder(trial) / name
         try:
             table, server = codec.table_bytes(trial), codec.server_bytes(trial)
         except ValueError as error:
@@ -104,6 +115,10 @@ def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...]], li
     for trial in trials:
         groups.setdefault((trial.scenario.name, trial.models), []).append(trial)
     return groups
+
+
+def _place(trial: Trial) -> str:
+    return f"{trial.block:02}-{trial.position}-{trial.role}"
 
 
 def _table(path: Path, trial: Path, sha256: object) -> bytes:

@@ -83,6 +83,15 @@ def test_what_other_processes_did_may_be_unknown_and_that_is_noted() -> None:
     )
 
 
+def test_a_trial_that_was_measured_again_counts_and_is_noted() -> None:
+    why = "dispatch lag p99 86 ms, bound 65 ms"
+    trials = [at(2, 1, repeated=(why,))(one) for one in paired(TTFT_S, TTFT_S)]
+    assert judge(trials).invalid_reasons == ()
+    assert judge(trials).notes == (
+        f"block 2 trial 1 (treatment managed) was measured again: {why}",
+    )
+
+
 @pytest.mark.parametrize("metric", ["ttft", "itl", "e2e"])
 def test_a_client_whose_timing_is_off_by_much_of_the_latency_is_told(metric: str) -> None:
     off = {"ttft": OFF, "itl": OFF, "e2e": OFF, metric: replace(OFF, p50_s=0.02)}

@@ -1,0 +1,135 @@
+"""An experiment on one replica, for tests of how trials are run and stored.
+
+A scripted server stands in for the replica; nothing here says how one serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.calibration import Calibration
+from bench.drivers import Driver
+from bench.environments.cpu_engine.models import model_folder
+from bench.experiment import Experiment, Plan, Question
+from bench.load.arrivals import Constant
+from bench.load.workload import Fixed, Workload
+from bench.profile import Profile
+from bench.progress import PlainProgress
+from bench.records import Expectation, Replica, Slo
+from bench.scenario import Scenario
+from bench.sites.local import LocalSite
+from bench.store import TrialStore
+from bench.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
+from tests.bench.load_source import (
+    CHUNKED,
+    DONE,
+    LAST_CHUNK,
+    STOP,
+    Call,
+    chunk,
+    delta,
+    source,
+    usage,
+)
+from tests.bench.making import INSTRUMENT
+
+TOPOLOGY = load_topology(DEFAULT_TOPOLOGY)
+MODEL = TOPOLOGY.models["tiny-llama"]
+ARM = TOPOLOGY.arm("baseline")
+SITE = LocalSite()
+RUN_ID = "run"
+ANSWER = delta(content="one ") + delta(content="two") + STOP + usage(70, 2) + DONE
+
+
+async def answer(call: Call) -> None:
+    await asyncio.sleep(0.02)
+    await call.write(CHUNKED + chunk(ANSWER) + LAST_CHUNK)
+
+
+@dataclass
+class Served:
+    """An environment whose one replica is its balancer as well."""
+
+    url: str
+    serving: tuple[int, ...] | None
+    name: str = "local"
+    alternates: bool = False
+
+    def site(self) -> LocalSite:
+        return SITE
+
+    def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
+        return self.replicas(ARM)
+
+    def replicas(self, arm: Arm) -> tuple[Replica, ...]:
+        return (Replica(MODEL.name, "tiny-llama-0", self.url),)
+
+    def arm_routes(
+        self, arm: Arm, balancers: int, models: Sequence[str]
+    ) -> Mapping[str, tuple[str, ...]]:
+        return dict.fromkeys(models, (self.url,) * balancers)
+
+    def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def tokenizer_folder(self, model: str) -> Path:
+        raise NotImplementedError
+
+    def dead_replicas(self) -> tuple[str, ...]:
+        return ()
+
+    def processes(self) -> tuple[int, ...] | None:
+        return self.serving
+
+    def facts(self) -> Mapping[str, Any]:
+        return {}
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+
+@contextmanager
+def replica() -> Iterator[str]:
+    """The URL of a replica that answers within 20 ms."""
+    with source(answer) as served:
+        yield served.url
+
+
+def question() -> Question:
+    """What latency one model has at half the load that its replica carries."""
+    scenario = Scenario(
+        name="latency",
+        description="",
+        arrival=Constant(load=0.5),
+        workload=Workload(prompt=Fixed(32), output=Fixed(2)),
+        primary="scheduled_ttft_p50_s",
+        expect=Expectation.NOT_WORSE,
+    )
+    return Question(scenario, scenario.facts({MODEL.name: Slo()}), (MODEL.name,))
+
+
+def experiment(environment: Served, driver: Driver, folder: Path, blocks: int = 1) -> Experiment:
+    """One that stores under `folder`/results, and takes half a second for a trial."""
+    profile = Profile("short", looks=(blocks,), trial_s=0.5, capacity_s=0.2, drain_s=20.0)
+    progress = PlainProgress(io.StringIO())
+    calibration = Calibration(
+        site=SITE,
+        replicas=lambda: environment.start(()),
+        tokenizers={MODEL.name: model_folder(MODEL, folder)},
+        slots=1,
+        window_s=profile.capacity_s,
+        drain_s=profile.drain_s,
+        run_id=RUN_ID,
+        seed=1,
+        progress=progress,
+    )
+    assert INSTRUMENT.accuracy is not None
+    plan = Plan(RUN_ID, 1, {"control": ARM}, profile, {}, INSTRUMENT.accuracy)
+    store = TrialStore(folder / "results")
+    return Experiment(environment, SITE, calibration, driver, store, progress, plan)
