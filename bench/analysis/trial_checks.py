@@ -34,10 +34,12 @@ def disturbances(trial: Trial, bounds: ValidityBounds) -> tuple[str, ...]:
 
 
 def repeats(trials: Sequence[Trial]) -> Iterator[str]:
-    """A line for each attempt at a trial that was set aside. No reason against validity."""
+    """A line for each trial that was measured again. No reason against validity."""
     for trial in trials:
-        for why in trial.repeated:
-            yield f"{place(trial)} was measured again: {why}"
+        if trial.repeated:
+            times = len(trial.repeated)
+            often = f", {times} times" if times > 1 else ""
+            yield f"{place(trial)} was measured again{often}: {trial.repeated[0]}"
 
 
 def unknown_readings(trials: Sequence[Trial]) -> Iterator[str]:

@@ -83,12 +83,17 @@ def test_what_other_processes_did_may_be_unknown_and_that_is_noted() -> None:
     )
 
 
-def test_a_trial_that_was_measured_again_counts_and_is_noted() -> None:
+@pytest.mark.parametrize(
+    ("others", "often"), [((), ""), (("event loop lag p99 70 ms, bound 65 ms",), ", 2 times")]
+)
+def test_a_trial_that_was_measured_again_counts_and_is_noted(
+    others: tuple[str, ...], often: str
+) -> None:
     why = "dispatch lag p99 86 ms, bound 65 ms"
-    trials = [at(2, 1, repeated=(why,))(one) for one in paired(TTFT_S, TTFT_S)]
+    trials = [at(2, 1, repeated=(why, *others))(one) for one in paired(TTFT_S, TTFT_S)]
     assert judge(trials).invalid_reasons == ()
     assert judge(trials).notes == (
-        f"block 2 trial 1 (treatment managed) was measured again: {why}",
+        f"block 2 trial 1 (treatment managed) was measured again{often}: {why}",
     )
 
 
