@@ -9,7 +9,12 @@ from functools import partial
 
 from lb.endpoint import Endpoint
 from lb.upstream.connection import Connection
-from lb.upstream.errors import BadAnswerError, ConnectFailedError, UpstreamError
+from lb.upstream.errors import (
+    BadAnswerError,
+    ConnectFailedError,
+    ConnectionLostError,
+    UpstreamError,
+)
 
 _CONNECT_TIMEOUT_S = 5.0
 # Less than the 5 s after which vLLM (uvicorn) closes an idle connection, so that a
@@ -66,7 +71,7 @@ class Upstream:
         if kept is not None:
             try:
                 return await _Fetch(kept, path, limit_bytes).body(message)
-            except UpstreamError:
+            except ConnectionLostError:
                 # Closed without a byte on a connection that was idle before: the
                 # replica was closing it as we wrote. That is no failure of its own.
                 if kept.touched:
@@ -92,10 +97,14 @@ class Upstream:
 
 
 class _Fetch:
-    """Collects one answer for somebody who waits."""
+    """Collects one answer for somebody who waits.
+
+    It lets go of the connection once the answer is complete. Whoever waits wakes up only
+    later: by then the connection may carry somebody else's request.
+    """
 
     def __init__(self, connection: Connection, path: str, limit_bytes: int) -> None:
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._path = path
         self._limit_bytes = limit_bytes
         self._body = bytearray()
@@ -103,28 +112,34 @@ class _Fetch:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def body(self, message: bytes) -> bytes:
+        assert self._connection is not None
         self._connection.send(message, self)
         try:
             await self._done
         except asyncio.CancelledError:
-            self._connection.abort()
+            if self._connection is not None:
+                self._connection.abort()
             raise
         if self._status != 200:
             raise BadAnswerError(f"answered {self._path} with status {self._status}", self._status)
         return bytes(self._body)
 
     def on_data(self, data: bytes, complete: bool) -> None:
+        connection = self._connection
+        assert connection is not None
         self._body += data
-        # Noted here: once complete, the connection may be another answer's at once.
-        self._status = self._connection.status
+        self._status = connection.status
         if len(self._body) > self._limit_bytes:
-            self._connection.abort()
+            connection.abort()
             self.on_failure(
                 BadAnswerError(f"sent more than {self._limit_bytes} bytes for {self._path}")
             )
-        elif complete and not self._done.done():
-            self._done.set_result(None)
+        elif complete:
+            self._connection = None
+            if not self._done.done():
+                self._done.set_result(None)
 
     def on_failure(self, error: UpstreamError) -> None:
+        self._connection = None
         if not self._done.done():
             self._done.set_exception(error)

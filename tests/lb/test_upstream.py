@@ -1,0 +1,90 @@
+"""The client towards the replicas, where two want the same connection at almost one moment."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lb.endpoint import Endpoint
+from lb.upstream import BadAnswerError, Upstream
+from tests.lb.scripted import answer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.setblocking(False)
+        listener.bind(str(tmp_path / "replica"))
+        listener.listen()
+        yield listener
+
+
+@pytest.fixture
+def endpoint(listener: socket.socket) -> Endpoint:
+    return Endpoint("", 0, "replica", unix=listener.getsockname())
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
+
+
+async def asked(peer: socket.socket) -> str:
+    """The path of the next request on a connection."""
+    request = await asyncio.get_running_loop().sock_recv(peer, 4096)
+    return request.decode().split(" ")[1]
+
+
+@pytest.mark.parametrize("answered_first", [True, False])
+async def test_who_gives_up_on_an_answer_that_is_there_does_not_break_the_next_one(
+    upstream: Upstream, listener: socket.socket, endpoint: Endpoint, answered_first: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10):
+        first = asyncio.create_task(upstream.get(endpoint, "/first", 100))
+        peer, _ = await loop.sock_accept(listener)
+        with peer:
+            assert await asked(peer) == "/first"
+            # The balancer's end reads this when the step that is running now is over, and
+            # then the steps that are asked for here follow: all before the first one's next.
+            peer.send(answer(b"1"))
+            second = asyncio.create_task(upstream.get(endpoint, "/second", 100))
+            if answered_first:
+                loop.call_soon(first.cancel)
+            else:
+                first.cancel()
+            assert await asked(peer) == "/second"
+            peer.send(answer(b"2"))
+            assert await second == b"2"
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_an_answer_is_not_asked_for_again_because_another_one_is_waited_for(
+    upstream: Upstream, listener: socket.socket, endpoint: Endpoint
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10):
+        before = asyncio.create_task(upstream.get(endpoint, "/before", 100))
+        peer, _ = await loop.sock_accept(listener)
+        with peer:
+            assert await asked(peer) == "/before"
+            peer.send(answer(b"0"))
+            await before
+            first = asyncio.create_task(upstream.get(endpoint, "/first", 100))
+            assert await asked(peer) == "/first"
+            peer.send(answer(b"1", status="500 Internal Server Error"))
+            second = asyncio.create_task(upstream.get(endpoint, "/second", 100))
+            with pytest.raises(BadAnswerError):
+                await first
+            assert await asked(peer) == "/second"
+            peer.send(answer(b"2"))
+            assert await second == b"2"
