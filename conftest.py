@@ -106,8 +106,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--load-processes",
         default=default.load_processes,
         metavar="N",
-        help="processes that share the load of a trial (default: auto, one until its answers "
-        "are too many for one)",
+        help="processes that share the load of a trial, in environment k8s pods (default: auto, "
+        "one until its answers are too many for one; in k8s one)",
     )
     add(
         "--driver",
@@ -252,6 +252,7 @@ def make_environment(config: Config, progress: Progress) -> Environment:
             (config.control, config.treatment),
             config.cache,
             progress,
+            places=config.load_processes or 1,
             keep=config.keep_env,
         )
     return LocalEnvironment(config.cache, config.topology, progress, keep=config.keep_env)

@@ -90,6 +90,11 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         raise UserError(f"unknown environment {options.env!r}; known: {', '.join(ENVIRONMENTS)}")
     if options.driver not in DRIVERS:
         raise UserError(f"unknown driver {options.driver!r}; known: {', '.join(DRIVERS)}")
+    if options.env == "k8s" and options.driver != "builtin":
+        raise UserError(
+            f"driver {options.driver} sends from this machine, which does not reach pods; "
+            "use --driver builtin"
+        )
     hardware = _hardware(options)
     topology = load_topology(options.topology)
     control, treatment = _two_arms(options.arms, topology)

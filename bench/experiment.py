@@ -22,7 +22,7 @@ from bench.analysis.trial_checks import disturbances, place
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
 from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
-from bench.cpu import CpuWatch
+from bench.cpu import CpuShares, CpuWatch
 from bench.drivers import Driver
 from bench.environments.base import Environment
 from bench.errors import UserError
@@ -194,7 +194,8 @@ class Experiment:
         with self._slowed(question, odd.values()), scraping(serving, self.site) as scraper:
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
             driven = self.driver.run(load, drain_timeout_s=self.plan.profile.drain_s)
-            cpu = watch.stop()
+            # What else this machine does matters only where it sends the load.
+            cpu = watch.stop() if self.site.one_clock else CpuShares(None, None)
         result = driven.result
         for line in result.lost:
             self.progress.note(line)
@@ -217,7 +218,7 @@ class Experiment:
             replicas=serving,
             samples=own,
             bypassed=bypassed,
-            # Where a tool's clock is not ours, what replicas told cannot be put beside it.
+            # Where the start is not known on the clock of place 0, nothing can be put beside it.
             server=() if result.started_s is None else scraper.since(result.started_s),
             instrument=replace(
                 result.instrument,

@@ -158,7 +158,8 @@ class Instrument:
     machine's host; None where that cannot be known. `accuracy` is that of the run's start.
 
     `loop_lag_p99_s` and `cpu_share` are None where another program made the load, which
-    tells neither.
+    tells neither. `start_apart_s` is how far apart at most the processes began; None where they
+    share a clock, and began at one instant.
     """
 
     dispatch_lag_p99_s: float
@@ -169,6 +170,7 @@ class Instrument:
     accuracy: Accuracy | None = None
     processes: int = 1
     total_cpu_share: float | None = None
+    start_apart_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

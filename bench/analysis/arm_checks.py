@@ -56,6 +56,18 @@ def starved_replicas(trials: Sequence[Trial]) -> Iterator[str]:
             yield f"{arm_name(trials)}: replica {replica.name} answered no request"
 
 
+def unattributed(trials: Sequence[Trial]) -> Iterator[str]:
+    """A line where the answers of an arm do not tell which replica gave them."""
+    answered = [sample for trial in trials for sample in trial.samples if sample.ok]
+    unnamed = sum(sample.replica is None for sample in answered)
+    if unnamed:
+        yield (
+            f"{arm_name(trials)}: which replica gave an answer is not known for {unnamed} of"
+            f" {len(answered)} (connections: {trials[0].connections}); how many each gave is by"
+            " its own count"
+        )
+
+
 def arm_name(trials: Sequence[Trial]) -> str:
     return f"{trials[0].role} {trials[0].arm}"
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bench.analysis.arm_checks import failures, starved_replicas
+from bench.analysis.arm_checks import failures, starved_replicas, unattributed
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
@@ -51,7 +51,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         *(
             line
             for arm in arms(chosen.judged)
-            for lines in (failures(arm), starved_replicas(arm))
+            for lines in (failures(arm), starved_replicas(arm), unattributed(arm))
             for line in lines
         ),
         *(line for one in servers for line in server_notes(one)),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from time import monotonic
 
 from bench.errors import UserError
+from bench.load.clocks import Clock, apart_s, ask_clock
 from bench.load.drive import Load, run_together
 from bench.load.outcome import DriveResult, Ending
 from bench.load.parcels import load_bytes, results_of
@@ -49,10 +50,11 @@ def run_spread(
     with ThreadPoolExecutor(processes) as threads, _shards(site, processes) as shards:
         _prepare(shards, threads, block(load_bytes(loads)), drain_timeout_s)
         with _counting_ctrl_c() as pressed:
-            _start(site, shards)
+            apart = _start(site, shards, threads)
             measured = [threads.submit(_results, shard, limit_s) for shard in shards]
             interrupted = _await_end(shards, measured, pressed)
-    return _collect(site, [future.result() for future in measured], interrupted)
+    told = [future.result() for future in measured]
+    return _collect(site, told, apart, interrupted)
 
 
 class _Shard:
@@ -96,11 +98,24 @@ def _prepare(
         one.result()
 
 
-def _start(site: Site, shards: Sequence[_Shard]) -> None:
-    """Tell all when to start: at one instant, or as soon after one another as telling takes."""
-    when = b"at %r" % (monotonic() + _AHEAD_S) if site.one_clock else b"in %r" % _AHEAD_S
-    for shard in shards:
-        shard.program.send(b"start " + when + b"\n")
+def _start(site: Site, shards: Sequence[_Shard], threads: ThreadPoolExecutor) -> float | None:
+    """Tell all to start at one instant: how far apart they may be where clocks are compared."""
+    if site.one_clock:
+        clocks = [Clock(0.0, 0.0) for _ in shards]
+    else:
+        clocks = list(threads.map(_clock_of, shards))
+    # What is told arrives within the time that an answer to a question about the clock took.
+    start_s = monotonic() + _AHEAD_S + 4 * max(clock.bound_s for clock in clocks)
+    for shard, clock in zip(shards, clocks, strict=True):
+        shard.program.send(b"start %r\n" % (start_s + clock.ahead_s))
+    return None if site.one_clock else apart_s(clocks)
+
+
+def _clock_of(shard: _Shard) -> Clock:
+    try:
+        return ask_clock(shard.program, _READY_S)
+    except UserError as error:
+        raise UserError(f"{shard.name} did not start: {error}") from None
 
 
 @contextmanager
@@ -143,7 +158,10 @@ def _await_end(
 
 
 def _collect(
-    site: Site, told: Sequence[tuple[DriveResult, ...] | str], interrupted: bool
+    site: Site,
+    told: Sequence[tuple[DriveResult, ...] | str],
+    apart: float | None,
+    interrupted: bool,
 ) -> tuple[DriveResult, ...]:
     """The results that there are, as one for each load."""
     found = [one for one in told if not isinstance(one, str)]
@@ -155,7 +173,8 @@ def _collect(
         # Replicas are scraped in place 0, on the clock of which nothing is known without it.
         zero = [None if isinstance(told[0], str) else one.started_s for one in found[0]]
         merged = [
-            replace(one, started_s=start_s) for one, start_s in zip(merged, zero, strict=True)
+            replace(one, started_s=start_s, instrument=replace(one.instrument, start_apart_s=apart))
+            for one, start_s in zip(merged, zero, strict=True)
         ]
     if interrupted:
         merged = [replace(one, ending=Ending.INTERRUPTED) for one in merged]

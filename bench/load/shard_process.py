@@ -2,7 +2,9 @@
 
     in:   {"index": 0, "count": 4, "drain_s": 30.0}    and a block: the loads, whole
     out:  ready
-    in:   start at INSTANT     of this process's monotonic clock, or: start in SECONDS
+    in:   clock                any number of times
+    out:  its monotonic clock, as a line
+    in:   start INSTANT        of that clock
     out:  a block: the results, one for each load
     in:   end                  at any time: what was measured so far is the result
 
@@ -19,6 +21,7 @@ import threading
 from time import monotonic
 
 from bench.errors import UserError
+from bench.load.clocks import ASK
 from bench.load.drive import run_together
 from bench.load.parcels import loads_of, result_bytes
 from bench.load.shards import shard
@@ -47,11 +50,12 @@ def main() -> int:
 def _await_start() -> float:
     """Say that everything is prepared; the instant at which to start."""
     print("ready", flush=True)
-    match standard_input().readline().split():
-        case [b"start", b"at", instant]:
+    told = standard_input()
+    while (line := told.readline()) == ASK:
+        print(repr(monotonic()), flush=True)
+    match line.split():
+        case [b"start", instant]:
             start_s = float(instant)
-        case [b"start", b"in", seconds]:
-            start_s = monotonic() + float(seconds)
         case _:
             raise EOFError
     heed_input(_interrupt)

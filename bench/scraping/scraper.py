@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,13 +24,18 @@ class Scraper:
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._series = tuple(ServerSeries(replica.name, ()) for replica in replicas)
+        self._lost: str | None = None
 
     def since(self, start_s: float) -> tuple[ServerSeries, ...]:
-        """What was read; times are counted from `start_s` of time.monotonic().
+        """What was read; times are counted from `start_s` of the clock of place 0.
 
         There is at least one reading of each replica before the context was entered, and
-        one after it was left; those that failed say why.
+        one after it was left; those that failed say why. Where all is lost, there is one that
+        says so, at the start.
         """
+        if self._lost is not None:
+            none = ServerReading(due_s=0.0, at_s=0.0, error=self._lost)
+            return tuple(ServerSeries(one.replica, (none,)) for one in self._series)
         return tuple(
             replace(
                 one,
@@ -49,8 +53,8 @@ class Scraper:
         try:
             rows = json.loads(read_block(program, timeout_s))
         except (UserError, ValueError) as error:
-            now_s, why = time.monotonic(), f"the program that scrapes is lost: {error}"
-            rows = {one.replica: [(now_s, now_s, {}, why)] for one in self._series}
+            self._lost = f"the program that scrapes is lost: {error}"
+            return
         self._series = tuple(
             replace(
                 one,

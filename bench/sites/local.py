@@ -8,12 +8,13 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from bench.errors import UserError
+from bench.sites.heard import Heard
 
 _ROOT = Path(__file__).parents[2]
 _AT_ONCE = 1 << 20
@@ -57,7 +58,7 @@ class LocalProgram:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
-        self._heard = bytearray()
+        self._heard = Heard()
         self._over: str | None = None
         self._reading = threading.Lock()
         self._sending = threading.Lock()
@@ -71,19 +72,12 @@ class LocalProgram:
     def line(self, timeout_s: float) -> bytes:
         """The next line of its standard output; see `Program`."""
         with self._reading:
-            deadline_s, looked_at = monotonic() + timeout_s, 0
-            while (end := self._heard.find(b"\n", looked_at)) < 0:
-                looked_at = len(self._heard)
-                self._hear(deadline_s, timeout_s)
-            return self._take(end + 1)[:-1]
+            return self._heard.line(self._hearing(timeout_s))
 
     def read(self, size: int, timeout_s: float) -> bytes:
         """The next `size` bytes of its standard output; see `Program`."""
         with self._reading:
-            deadline_s = monotonic() + timeout_s
-            while len(self._heard) < size:
-                self._hear(deadline_s, timeout_s)
-            return self._take(size)
+            return self._heard.read(size, self._hearing(timeout_s))
 
     def ended(self) -> str | None:
         """Its exit code, 128 + n after signal n, and its last words; None while it runs."""
@@ -114,6 +108,10 @@ class LocalProgram:
                 self._over = self.ended()
                 os.close(self._words)
 
+    def _hearing(self, timeout_s: float) -> Callable[[], None]:
+        deadline_s = monotonic() + timeout_s
+        return lambda: self._hear(deadline_s, timeout_s)
+
     def _hear(self, deadline_s: float, timeout_s: float) -> None:
         """Take in what it writes. Raises UserError when that is not possible, or too late."""
         if self._output.closed:
@@ -127,12 +125,7 @@ class LocalProgram:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_S)
             raise UserError(self.ended() or "it closed its output")
-        self._heard += heard
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._heard[:size])
-        del self._heard[:size]
-        return taken
+        self._heard.add(heard)
 
     def _last_words(self) -> str:
         length = os.fstat(self._words).st_size

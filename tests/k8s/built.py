@@ -83,7 +83,12 @@ def find(objects: Sequence[Object], wanted: str, named: str) -> Object:
 
 def pods(objects: Sequence[Object]) -> list[tuple[str, Object]]:
     """The pod template of each workload, with the workload's name."""
-    return [(name(one), one["spec"]["template"]) for one in of_kind(objects, "Deployment")]
+    return [template for wanted in ("Deployment", "Job") for template in templates(objects, wanted)]
+
+
+def templates(objects: Sequence[Object], wanted: str) -> list[tuple[str, Object]]:
+    """The same of the workloads of a kind."""
+    return [(name(one), one["spec"]["template"]) for one in of_kind(objects, wanted)]
 
 
 def containers(template: Object) -> list[Object]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.k8s.built import Object, containers, kind, name, of_kind, pods
+from tests.k8s.built import Object, containers, kind, name, of_kind, pods, templates
 
 Policy = Callable[[Sequence[Object]], Iterator[str]]
 
@@ -135,7 +135,7 @@ def service_ports_are_open(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def probes_are_there(objects: Sequence[Object]) -> Iterator[str]:
-    for owner, template in pods(objects):
+    for owner, template in templates(objects, "Deployment"):
         for one in template["spec"]["containers"]:
             ports = {port["name"] for port in one.get("ports", [])}
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -143,9 +143,9 @@ def probes_are_there(objects: Sequence[Object]) -> Iterator[str]:
                     yield f"{owner}: {one['name']} has no {probe} of a port of its own"
 
 
-def each_workload_has_a_budget(objects: Sequence[Object]) -> Iterator[str]:
+def each_deployment_has_a_budget(objects: Sequence[Object]) -> Iterator[str]:
     budgets = of_kind(objects, "PodDisruptionBudget")
-    for owner, template in pods(objects):
+    for owner, template in templates(objects, "Deployment"):
         own = [one for one in budgets if _matches(_labels_of(one), template)]
         if [one["spec"].get("maxUnavailable") for one in own] != [1]:
             yield f"{owner}: {len(own)} budgets; one must let a single pod go at a time"
@@ -160,7 +160,7 @@ def pods_are_spread(objects: Sequence[Object]) -> Iterator[str]:
 
 def pods_end_in_peace(objects: Sequence[Object]) -> Iterator[str]:
     """Endpoints go first, then what is under way may end, and only then SIGKILL comes."""
-    for owner, template in pods(objects):
+    for owner, template in templates(objects, "Deployment"):
         for one in template["spec"]["containers"]:
             leaving = one.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
             leaving += _seconds(one, "--drain-delay")
@@ -214,7 +214,7 @@ def labels_are_complete(objects: Sequence[Object]) -> Iterator[str]:
     labelled += [(f"pods of {owner}", template["metadata"]) for owner, template in pods(objects)]
     for what, metadata in labelled:
         labels = metadata.get("labels", {})
-        wanted = [*RECOMMENDED, *(["version"] if "Deployment" in what or "pods" in what else [])]
+        wanted = [*RECOMMENDED, *(["version"] if re.match("Deployment|Job|pods", what) else [])]
         missing = [one for one in wanted if not labels.get(f"app.kubernetes.io/{one}")]
         if missing:
             yield f"{what} lacks {missing}"
@@ -284,7 +284,7 @@ POLICIES: Sequence[Policy] = (
     selectors_select,
     service_ports_are_open,
     probes_are_there,
-    each_workload_has_a_budget,
+    each_deployment_has_a_budget,
     pods_are_spread,
     pods_end_in_peace,
     networks_are_closed,

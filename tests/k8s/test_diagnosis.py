@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.environments.kubernetes.diagnosis import (
     diagnose,
-    diagnose_deployment,
+    diagnose_workload,
     log_reason,
     telling_line,
 )
@@ -67,7 +67,7 @@ def test_what_a_cluster_tells_of_a_pod_becomes_one_line(
 def test_pods_that_are_refused_are_told_from_their_deployment(
     name: str, begins: str, patience_s: float
 ) -> None:
-    reason = diagnose_deployment(captured(name)["deployment"])
+    reason = diagnose_workload(captured(name)["deployment"], ())
     assert reason is not None
     assert reason.text.startswith(begins)
     assert reason.patience_s == patience_s

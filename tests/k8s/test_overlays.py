@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
+from bench.environments.kubernetes.capacity import wanted
+from bench.environments.kubernetes.load.places import load_objects
 from bench.environments.kubernetes.manifests import (
     K8S,
     deployment_name,
@@ -55,7 +57,7 @@ def test_every_supported_version_knows_every_field(path: str) -> None:
     assert not schema_errors(applied(path))
 
 
-@pytest.mark.parametrize("path", OVERLAYS)
+@pytest.mark.parametrize("path", APPLIED)
 def test_the_policies_hold(path: str) -> None:
     assert not problems(applied(path))
 
@@ -202,7 +204,26 @@ def test_load_has_a_namespace_that_nothing_reaches() -> None:
     (space,) = of_kind(objects, "Namespace")
     assert name(space) == "llm-bench"
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    (policy,) = of_kind(objects, "NetworkPolicy")
-    assert policy["spec"]["podSelector"] == {}
-    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert "ingress" not in policy["spec"]
+    for policy in of_kind(objects, "NetworkPolicy"):
+        assert policy["spec"]["podSelector"] == {}
+        assert policy["spec"]["policyTypes"][-1] == "Egress"
+        assert "ingress" not in policy["spec"]
+
+
+def test_load_is_of_the_suites_version_and_what_is_lost_of_it_is_not_replaced() -> None:
+    job = find(applied("load"), "Job", "load")
+    (container,) = containers(job["spec"]["template"])
+    assert container["image"] == f"llm-bench:{VERSION}"
+    for one in (job, job["spec"]["template"]):
+        assert one["metadata"]["labels"]["app.kubernetes.io/version"] == VERSION
+    assert job["spec"]["backoffLimitPerIndex"] == 0
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    assert job["spec"]["activeDeadlineSeconds"] > 0 < job["spec"]["ttlSecondsAfterFinished"]
+
+
+def test_as_many_pods_send_load_as_are_asked_for() -> None:
+    objects = load_objects(3)
+    spec = find(objects, "Job", "load")["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert not schema_errors(objects)
+    assert len(wanted(objects)) == 3

@@ -112,9 +112,9 @@ BAD: Sequence[tuple[Policy, Spoil]] = [
         policies.probes_are_there,
         set_in_container("livenessProbe", {"httpGet": {"path": "/", "port": "admin"}}),
     ),
-    (policies.each_workload_has_a_budget, drop("PodDisruptionBudget", ENGINE)),
+    (policies.each_deployment_has_a_budget, drop("PodDisruptionBudget", ENGINE)),
     (
-        policies.each_workload_has_a_budget,
+        policies.each_deployment_has_a_budget,
         set_in("PodDisruptionBudget", "balancer", "spec.maxUnavailable", 0),
     ),
     (policies.pods_are_spread, set_in_pod("topologySpreadConstraints", [])),

@@ -19,6 +19,8 @@ _UNITS = {
 }
 _QUANTITY = re.compile(r"([0-9.]+(?:e[0-9]+)?)([a-zA-Z]*)")
 _OVER = ("Succeeded", "Failed")
+# By kind: the field that says how many pods there are at once.
+_COUNTS = {"Deployment": "replicas", "Job": "parallelism"}
 
 
 def amount(quantity: object) -> float:
@@ -59,12 +61,12 @@ def free(nodes: Iterable[Object], pods: Iterable[Object], ours: Collection[str])
 
 
 def wanted(objects: Iterable[Object]) -> list[Resources]:
-    """What the pods of all Deployments among `objects` reserve, one entry for each pod."""
+    """What the pods of all Deployments and Jobs among `objects` reserve, an entry for each pod."""
     return [
         requested(one["spec"]["template"]["spec"])
         for one in objects
-        if one["kind"] == "Deployment"
-        for _ in range(int(one["spec"].get("replicas", 1)))
+        if one["kind"] in _COUNTS
+        for _ in range(int(one["spec"].get(_COUNTS[one["kind"]], 1)))
     ]
 
 

@@ -11,6 +11,7 @@ from bench.environments.kubernetes.arm import DeployedArm
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import deploy
 from bench.environments.kubernetes.manifests import namespace
+from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
 from bench.environments.kubernetes.status import replica_statuses, status_table
 from bench.environments.kubernetes.teardown import teardown
 from bench.errors import UserError
@@ -58,8 +59,10 @@ def taken_down_on_failure(
 
 
 def take_down(access: Access, arm: Arm, progress: Progress, timeout_s: float) -> bool:
-    """Take an arm down, whoever has deployed it; False if nothing of it is there."""
-    return teardown(connect(access), namespace(arm), progress, timeout_s)
+    """Take an arm down and the load's pods, whoever has deployed them; False if none is there."""
+    api = connect(access)
+    arms = teardown(api, namespace(arm), progress, timeout_s)
+    return teardown(api, LOAD_NAMESPACE, progress, timeout_s) or arms
 
 
 def status_of(access: Access, arm: Arm, progress: Progress, *, width: int, colour: bool) -> str:

@@ -14,7 +14,8 @@ from bench.environments.kubernetes.capacity import fits, free, wanted
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import deploy
 from bench.environments.kubernetes.facts import cluster_facts
-from bench.environments.kubernetes.manifests.names import ENGINE
+from bench.environments.kubernetes.load import PodSite, bring_up
+from bench.environments.kubernetes.manifests.names import ENGINE, LOAD_NAMESPACE
 from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.environments.kubernetes.teardown import teardown
@@ -23,7 +24,6 @@ from bench.environments.kubernetes.waiting import TIMEOUT_S, Wait
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
-from bench.sites.base import Site
 from bench.topology import Arm, Model
 
 ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
@@ -36,7 +36,8 @@ class KubernetesEnvironment:
 
     Arms whose engines are alike share them; between two such arms only the balancer is
     exchanged. Where the cluster cannot hold the engines of all `arms` at once, one namespace
-    is up at a time: `alternates`. With `keep` what is up stays after `stop`.
+    is up at a time: `alternates`. Load is sent from `places` pods. With `keep` what is up stays
+    after `stop`.
     """
 
     name = "k8s"
@@ -48,9 +49,11 @@ class KubernetesEnvironment:
         cache: Path,
         progress: Progress,
         *,
+        places: int = 1,
         keep: bool = False,
     ) -> None:
         self._access = access
+        self._places = places
         self._wanted = tuple(dict.fromkeys(arms))
         self._cache = cache
         self._progress = progress
@@ -66,19 +69,16 @@ class KubernetesEnvironment:
         self._cleanup = ExitStack()
         self._connected: Api | None = None
 
-    def site(self) -> Site:
-        """Raises UserError: load would have to come from within the cluster."""
-        raise UserError(
-            "environment k8s cannot measure yet: load has to come from within the cluster, which "
-            "is not built; `python -m bench deploy`, `status` and `teardown` work"
-        )
+    def site(self) -> PodSite:
+        """Bring up the pods that load is sent from."""
+        api = self._api
+        self._cleanup.callback(self._release_load)
+        return PodSite(api, bring_up(api, self._places, self._progress, TIMEOUT_S))
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up the first arm, and all others if there is room for them."""
         started_s = time.monotonic()
-        api = self._connected = connect(self._access)
-        version = api.version()
-        self._progress.note(f"cluster {api.context} ({api.server}), Kubernetes {version}")
+        api = self._api
         hardware = models[0].hardware
         self._models = {model.name: model for model in models}
         self._arms = {arm.name: DeployedArm(arm, tuple(models), hardware) for arm in self._wanted}
@@ -91,7 +91,7 @@ class KubernetesEnvironment:
             self._bring_up(self._arms[arm.name])
         nodes, pods = api.find("Node"), api.find("Pod", None, OURS)
         self._facts = {
-            **cluster_facts(version, nodes, pods, models, hardware),
+            **cluster_facts(api.version(), nodes, pods, models, hardware),
             "alternates": self.alternates,
             "start_s": round(time.monotonic() - started_s, 1),
         }
@@ -158,7 +158,12 @@ class KubernetesEnvironment:
 
     @property
     def _api(self) -> Api:
-        assert self._connected is not None
+        """The cluster, connected to when it is first needed."""
+        if self._connected is None:
+            api = connect(self._access)
+            version = api.version()
+            self._progress.note(f"cluster {api.context} ({api.server}), Kubernetes {version}")
+            self._connected = api
         return self._connected
 
     @property
@@ -218,3 +223,9 @@ class KubernetesEnvironment:
             return
         for namespace in self._namespaces:
             teardown(self._api, namespace, self._progress, TIMEOUT_S)
+
+    def _release_load(self) -> None:
+        if self._keep:
+            self._progress.note(f"left running: namespace {LOAD_NAMESPACE}")
+        else:
+            teardown(self._api, LOAD_NAMESPACE, self._progress, TIMEOUT_S)

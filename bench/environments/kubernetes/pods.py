@@ -38,6 +38,11 @@ def doing(pod: Object) -> str:
     return str(status.get("phase") or "unknown").lower()
 
 
+def place(pod: Object) -> int:
+    """Which one of an Indexed Job a pod is, from 0."""
+    return int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])
+
+
 def replica(pod: Object) -> Replica:
     """An engine's pod as a replica of its model."""
     model, address = pod["metadata"]["labels"][MODEL_LABEL], pod["status"]["podIP"]

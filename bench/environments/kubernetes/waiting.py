@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Api
-from bench.environments.kubernetes.diagnosis import Reason, diagnose, diagnose_deployment
+from bench.environments.kubernetes.diagnosis import Reason, diagnose, diagnose_workload
 from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.errors import UserError
@@ -23,7 +23,7 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A pod or a Deployment that is not ready, why, and what the cluster said of it."""
+    """A pod or a workload that is not ready, why, and what the cluster said of it."""
 
     name: str
     reason: Reason
@@ -40,9 +40,19 @@ class Trouble:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How many pods are ready of those that are wanted, and the workloads that they are of."""
+
+    ready: int
+    wanted: int
+    done: bool
+    workloads: Mapping[str, Object]
+
+
 @dataclass(slots=True)
 class Wait:
-    """Waits for Deployments of one namespace. Each method raises UserError of the API."""
+    """Waits for the workloads of one namespace. Each method raises UserError of the API."""
 
     api: Api
     namespace: str
@@ -54,17 +64,39 @@ class Wait:
 
         Raises UserError with the reason as soon as one cannot come up, or after `timeout_s`.
         """
+
+        def look() -> Look:
+            found = self._of("Deployment", deployments)
+            done = all(map(_is_done, found.values())) and len(found) == len(deployments)
+            return Look(*_count(found), done, found)
+
+        self._until(look, "the replicas", timeout_s)
+
+    def until_placed(self, job: str, timeout_s: float) -> tuple[Object, ...]:
+        """Return the pods of an Indexed Job, in their order, when all of them are ready.
+
+        Raises UserError like `until_ready`.
+        """
+        ready: list[Object] = []
+
+        def look() -> Look:
+            found = self._of("Job", [job])
+            places = found[job]["spec"]["completions"] if found else 1
+            pods = self.api.find("Pod", self.namespace, OURS)
+            ready[:] = sorted(filter(pod_facts.is_ready, pods), key=pod_facts.place)
+            return Look(len(ready), places, len(ready) == places, found)
+
+        self._until(look, "the pods", timeout_s)
+        return tuple(ready)
+
+    def _until(self, look: Callable[[], Look], what: str, timeout_s: float) -> None:
         started_s = time.monotonic()
-        with self.progress.step(f"waiting for the replicas in namespace {self.namespace}") as step:
-            while True:
-                found = self._deployments(deployments)
-                ready, wanted = _count(found)
-                if all(map(_is_done, found.values())) and len(found) == len(deployments):
-                    return
+        with self.progress.step(f"waiting for {what} in namespace {self.namespace}") as step:
+            while not (seen := look()).done:
                 late = self.late_pods()
-                troubles = self.troubles(found, late)
+                troubles = self.troubles(seen.workloads, late)
                 waited_s = time.monotonic() - started_s
-                _tell(step, f"{ready} of {wanted} ready", troubles, late)
+                _tell(step, f"{seen.ready} of {seen.wanted} ready", troubles, late)
                 for trouble in troubles:
                     if self._lasted_s(trouble) >= trouble.reason.patience_s:
                         raise UserError(str(trouble))
@@ -74,8 +106,8 @@ class Wait:
                         f"{pod_facts.name(one)}: {pod_facts.doing(one)}" for one in late
                     ]
                     head = (
-                        f"the replicas in namespace {self.namespace} were not ready after "
-                        f"{waited_s:.0f} s: {ready} of {wanted} are; --timeout allows more"
+                        f"{what} in namespace {self.namespace} were not ready after {waited_s:.0f}"
+                        f" s: {seen.ready} of {seen.wanted} are; --timeout allows more"
                     )
                     raise UserError("\n".join([head, *told]))
                 time.sleep(INTERVAL_S)
@@ -102,14 +134,14 @@ class Wait:
             if not pod_facts.is_ready(pod) and not pod_facts.leaving(pod)
         ]
 
-    def troubles(self, deployments: Mapping[str, Object], late: Sequence[Object]) -> list[Trouble]:
-        """What is known of the pods that are late, and of Deployments without pods."""
+    def troubles(self, workloads: Mapping[str, Object], late: Sequence[Object]) -> list[Trouble]:
+        """What is known of the pods that are late, and of workloads without pods."""
+        events = self._events()
         refused = [
             Trouble(name, reason)
-            for name, one in deployments.items()
-            if (reason := diagnose_deployment(one))
+            for name, one in workloads.items()
+            if (reason := diagnose_workload(one, events.get(name, ())))
         ]
-        events = self._events() if late else {}
         return refused + [
             trouble for pod in late if (trouble := self.trouble(pod, events)) is not None
         ]
@@ -126,9 +158,9 @@ class Wait:
         reason = diagnose(pod, told, log)
         return None if reason is None else Trouble(name, reason, told, log)
 
-    def _deployments(self, names: Sequence[str]) -> dict[str, Object]:
-        every = self.api.find("Deployment", self.namespace, OURS)
-        by_name = {pod_facts.name(one): one for one in every}
+    def _of(self, kind: str, names: Sequence[str]) -> dict[str, Object]:
+        """Those of `names` that are there."""
+        by_name = {pod_facts.name(one): one for one in self.api.find(kind, self.namespace, OURS)}
         return {name: by_name[name] for name in names if name in by_name}
 
     def _events(self) -> dict[str, list[Object]]:

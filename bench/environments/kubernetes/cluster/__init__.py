@@ -2,5 +2,6 @@
 
 from bench.environments.kubernetes.cluster.access import Access, connect
 from bench.environments.kubernetes.cluster.api import Api
+from bench.environments.kubernetes.cluster.streams import Streams
 
-__all__ = ["Access", "Api", "connect"]
+__all__ = ["Access", "Api", "Streams", "connect"]

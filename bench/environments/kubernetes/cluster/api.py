@@ -10,6 +10,7 @@ from urllib3.exceptions import HTTPError
 
 from bench.environments.kubernetes.cluster.errors import away, refusal
 from bench.environments.kubernetes.cluster.kinds import kind_named
+from bench.environments.kubernetes.cluster.streams import Streams
 from bench.environments.kubernetes.objects import Object
 
 FIELD_MANAGER = "llm-bench"
@@ -78,6 +79,21 @@ class Api:
         what = f"read the log of {_what('Pod', namespace, pod)}"
         absent = (400, 404)  # no such container yet, or none before it
         return self._ask(what, "GET", path, query=query, accept="*/*", absent=absent) or ""
+
+    def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Streams:
+        """Start a command in a container, with its standard input, output and errors."""
+        what = f"start {' '.join(command)} in {_what('Pod', namespace, pod)}"
+        _, url, headers, *_ = self._client.param_serialize(
+            "GET",
+            f"{kind_named('Pod').path(namespace, pod)}/exec",
+            query_params=[
+                ("container", container),
+                *((stream, "true") for stream in ("stdin", "stdout", "stderr")),
+                *(("command", word) for word in command),
+            ],
+            auth_settings=["BearerToken"],
+        )
+        return Streams.opened(what, self._client.configuration, url, headers)
 
     def version(self) -> str:
         """The cluster's version, `v1.32.13`."""

@@ -12,6 +12,8 @@ PORT = 8000
 PART_OF = "llm-bench"
 ENGINE, BALANCER, LOAD = "engine", "balancer", "load"
 MODEL_LABEL = "llm-bench/model"
+# Where load comes from.
+LOAD_NAMESPACE = "llm-bench"
 
 # A Service's name has at most 63 characters, a label's value too, and before this one
 # stands `engine-`.

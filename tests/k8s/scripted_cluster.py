@@ -1,0 +1,248 @@
+"""A cluster in memory: objects as they are applied, pods of a Job, and programs in them.
+
+A pod runs nothing. What is started in one by exec is a process of this machine, whose streams
+go through a websocket as with a real API server (v5.channel.k8s.io): input and output in
+binary, the end of the input, the exit code, and an input that ends with the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from tests.k8s.built import Object
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = "v5.channel.k8s.io"
+STDIN, STDOUT, STDERR, STATUS, OVER = 0, 1, 2, 3, 255
+READY = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True"}],
+    "containerStatuses": [{"name": "load", "image": "llm-bench:1", "state": {"running": {}}}],
+}
+SUCCESS = {"status": "Success"}
+
+
+@dataclass
+class Cluster:
+    """What a test says of the cluster, and what became of it.
+
+    `pod_status` tells what the pod of a Job's index is at. `refusal` is what exec is answered
+    with, if not None: a status and a message.
+    """
+
+    cores: int = 4
+    protocols: tuple[str, ...] = (PROTOCOL,)
+    pod_status: Callable[[int], Mapping[str, Any]] = lambda _: READY
+    refusal: tuple[int, str] | None = None
+    objects: dict[str, Object] = field(default_factory=dict)
+    server: str = ""
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
+    _connections: list[asyncio.Transport] = field(default_factory=list)
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def names(self, plural: str) -> list[str]:
+        """The names of the objects of a kind."""
+        return sorted(path.rpartition("/")[2] for path in self.objects if f"/{plural}/" in path)
+
+    @property
+    def running(self) -> int:
+        """How many programs run."""
+        return sum(process.returncode is None for process in self.started)
+
+    def cut(self) -> None:
+        """Break all connections of programs, without a word."""
+        for transport in self._connections:
+            self._do(transport.abort)
+
+    def delete_pod(self, place: int) -> None:
+        """What `kubectl delete pod` does: its processes are killed."""
+        (path,) = [one for one in self.objects if f"/pods/load-{place}-" in one]
+        del self.objects[path]
+        for process in self.started[:]:
+            if process.returncode is None:
+                self._do(process.kill)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(work)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One request of the API."""
+        path = request.path
+        if path.endswith("/exec"):
+            return await self._execute(request)
+        if request.method == "PATCH":
+            return web.json_response(self._apply(path, json.loads(await request.read())))
+        if request.method == "DELETE":
+            self._delete(path)
+            return web.json_response(SUCCESS)
+        if path.endswith("/log"):
+            return web.Response(text="")
+        found = self._found(path, request.query)
+        if found is None:
+            return web.json_response({"message": f"{path} not found"}, status=404)
+        return web.json_response(found)
+
+    def _found(self, path: str, query: Mapping[str, str]) -> Object | None:
+        if path == "/version":
+            return {"gitVersion": "v1.32.13"}
+        if path in {"/api", "/apis"}:
+            return {"items": []}
+        if path.rpartition("/")[2] in PLURALS:
+            return {"items": self._listed(path, query)}
+        return self.objects.get(path)
+
+    def _listed(self, path: str, query: Mapping[str, str]) -> list[Object]:
+        prefix, _, plural = path.rpartition("/")
+        if plural == "nodes":
+            size = {"cpu": str(self.cores), "memory": "16Gi"}
+            return [{"metadata": {"name": "node1"}, "spec": {}, "status": {"allocatable": size}}]
+        wanted = dict(one.split("=") for one in query.get("labelSelector", "").split(",") if one)
+        return [
+            one
+            for at, one in self.objects.items()
+            if f"/{plural}/" in at
+            and at.startswith(prefix)
+            and wanted.items() <= one["metadata"].get("labels", {}).items()
+        ]
+
+    def _apply(self, path: str, wanted: Object) -> Object:
+        wanted["metadata"]["uid"] = path
+        self.objects[path] = wanted
+        if wanted["kind"] == "Job":
+            for place in range(wanted["spec"]["completions"]):
+                self._place(wanted, place)
+        return wanted
+
+    def _place(self, job: Object, place: int) -> None:
+        meta, template = job["metadata"], job["spec"]["template"]
+        name = f"{meta['name']}-{place}-x7k2p"
+        labels = {
+            **template["metadata"]["labels"],
+            "batch.kubernetes.io/job-completion-index": str(place),
+        }
+        self.objects[f"/api/v1/namespaces/{meta['namespace']}/pods/{name}"] = {
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": meta["namespace"], "labels": labels},
+            "spec": {**template["spec"], "nodeName": "node1"},
+            "status": dict(self.pod_status(place)),
+        }
+
+    def _delete(self, path: str) -> None:
+        gone = self.objects.pop(path, None)
+        if gone and gone["kind"] == "Job":
+            for one in [one for one in self.objects if f"/pods/{gone['metadata']['name']}-" in one]:
+                del self.objects[one]
+
+    async def _execute(self, request: web.Request) -> web.StreamResponse:
+        pod = request.path.removesuffix("/exec")
+        if self.refusal is not None:
+            status, message = self.refusal
+            return web.json_response({"message": message}, status=status)
+        if pod not in self.objects:
+            message = f'pods "{pod.rpartition("/")[2]}" not found'
+            return web.json_response({"message": message}, status=404)
+        socket = web.WebSocketResponse(protocols=self.protocols, autoping=True)
+        await socket.prepare(request)
+        assert isinstance(request.transport, asyncio.Transport)
+        self._connections.append(request.transport)
+        python, *arguments = request.query.getall("command")
+        assert python == "python"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        self.started.append(process)
+        feeding = asyncio.create_task(_feed(socket, process))
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await asyncio.gather(
+            _show(socket, STDOUT, process.stdout), _show(socket, STDERR, process.stderr)
+        )
+        told = bytes([STATUS]) + _status(await process.wait())
+        with suppress(ConnectionError):
+            await socket.send_bytes(told)
+            await socket.close()
+        await feeding
+        return socket
+
+
+PLURALS = {
+    *("namespaces", "priorityclasses", "serviceaccounts", "roles", "rolebindings"),
+    *("networkpolicies", "persistentvolumeclaims", "services", "poddisruptionbudgets"),
+    *("deployments", "jobs", "pods", "events", "nodes", "secrets", "configmaps"),
+}
+
+
+async def _feed(socket: web.WebSocketResponse, process: asyncio.subprocess.Process) -> None:
+    """Hand on what comes, and close the input when that is said, or the connection is gone."""
+    assert process.stdin is not None
+    async for message in socket:
+        if message.type != WSMsgType.BINARY or message.data == bytes([OVER, STDIN]):
+            break
+        assert message.data[0] == STDIN
+        try:
+            process.stdin.write(message.data[1:])
+            await process.stdin.drain()
+        except ConnectionError:
+            break  # the program does not listen any more
+    process.stdin.close()
+    async for _ in socket:
+        pass
+
+
+async def _show(socket: web.WebSocketResponse, stream: int, said: asyncio.StreamReader) -> None:
+    while data := await said.read(32 * 1024):
+        with suppress(ConnectionError):  # nobody listens any more
+            await socket.send_bytes(bytes([stream]) + data)
+
+
+def _status(code: int) -> bytes:
+    if not code:
+        return json.dumps(SUCCESS).encode()
+    told = str(code if code > 0 else 128 - code)
+    causes = [{"reason": "ExitCode", "message": told}]
+    failure = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": causes}}
+    return json.dumps(failure).encode()
+
+
+@contextmanager
+def scripted_cluster(cluster: Cluster) -> Iterator[Cluster]:
+    """The API server of `cluster`, while the context lasts."""
+    up, over = Event(), asyncio.Event()
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", cluster.answer)
+        runner = web.AppRunner(app, shutdown_timeout=1.0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        cluster.server = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        cluster._loop = asyncio.get_running_loop()
+        up.set()
+        await over.wait()
+        await runner.cleanup()
+
+    thread = Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    up.wait()
+    try:
+        yield cluster
+    finally:
+        cluster._do(over.set)
+        thread.join()
