@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.analysis.judgement import Judgement
-from bench.analysis.server import ReplicaLoad, ServerSummary
+from bench.analysis.server import ServerSummary
 from bench.records import Role
 from reports import wording
 from reports.case import arms_of
@@ -59,12 +59,10 @@ def server_rows(judgement: Judgement) -> tuple[ServerRow, ...]:
     if not arms:
         return ()
     figures = {**{long: figure for (_, long), figure in FIGURES.items()}, **_COUNTS}
-    first = next(iter(arms.values()))
+    # Arms need not have the same replicas.
+    replicas = dict.fromkeys(one.replica for arm in arms.values() for one in arm.replicas)
     return (
-        *(
-            _row(f"{one.replica}: requests, mean queue", arms, _of_replica(one))
-            for one in first.replicas
-        ),
+        *(_row(f"{one}: requests, mean queue", arms, _of_replica(one)) for one in replicas),
         *(_row(label, arms, figure) for label, figure in figures.items()),
         _row("Scrapes", arms, _scrapes),
     )
@@ -74,11 +72,12 @@ def _row(label: str, arms: Mapping[str, ServerSummary], figure: Figure) -> Serve
     return ServerRow(label, tuple((name, figure(one)) for name, one in arms.items()))
 
 
-def _of_replica(replica: ReplicaLoad) -> Figure:
+def _of_replica(name: str) -> Figure:
     def figure(summary: ServerSummary) -> str:
-        share = wording.percent(summary.share(replica.replica))
-        queue = wording.plain(summary.replica(replica.replica).waiting_mean)
-        return f"{share}, {queue}"
+        if name not in {one.replica for one in summary.replicas}:
+            return wording.NO_DATA
+        share = wording.percent(summary.share(name))
+        return f"{share}, {wording.plain(summary.replica(name).waiting_mean)}"
 
     return figure
 

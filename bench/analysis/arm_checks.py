@@ -50,17 +50,21 @@ def starved_replicas(trials: Sequence[Trial]) -> Iterator[str]:
     where answers do not name theirs. Balancers may name a replica by its URL.
     """
     answered_by = {s.replica for trial in trials for s in trial.samples if s.ok and s.replica}
-    for replica in trials[0].replicas if answered_by else ():
+    replicas = dict.fromkeys(one for trial in trials for one in trial.replicas)
+    for replica in replicas if answered_by else ():
         in_use = replica.model in trials[0].models
         if in_use and not answered_by & {replica.name, replica.url}:
             yield f"{arm_name(trials)}: replica {replica.name} answered no request"
 
 
 def unattributed(trials: Sequence[Trial]) -> Iterator[str]:
-    """A line where the answers of an arm do not tell which replica gave them."""
+    """A line where the answers of an arm do not tell which replica gave them.
+
+    Through kube-proxy none does: it spreads connections, and nothing of HTTP passes through it.
+    """
     answered = [sample for trial in trials for sample in trial.samples if sample.ok]
     unnamed = sum(sample.replica is None for sample in answered)
-    if unnamed:
+    if unnamed and trials[0].replicas:
         yield (
             f"{arm_name(trials)}: which replica gave an answer is not known for {unnamed} of"
             f" {len(answered)} (connections: {trials[0].connections}); how many each gave is by"

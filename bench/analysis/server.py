@@ -64,7 +64,8 @@ class ServerSummary:
     `imbalance` is the load imbalance factor: requests of the busiest replica / mean over the
     replicas of its model, the largest of any model, mean over trials. 1 is an even split;
     of two replicas it is 2 where one gets everything. `total` is of all replicas together:
-    the mean of their means, the highest of their maxima, the sum of their counts.
+    the mean of their means, the highest of their maxima, the sum of their counts. `replicas`
+    are all that have served in any of the trials.
     """
 
     role: Role

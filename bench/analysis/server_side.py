@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
 from bench.analysis.known import Values, largest, mean, total
@@ -16,19 +16,28 @@ from bench.records import Replica, ServerReading, Trial
 def server_summary(trials: Sequence[Trial]) -> ServerSummary:
     """The server's side of some trials of one arm, of which there is at least one."""
     first = trials[0]
-    serving = [one for one in first.replicas if one.model in first.models]
-    loads = [[_load(trial, one) for one in serving] for trial in trials]
+    # In a cluster where arms come by turns, an arm's replicas are others each time.
+    loads = [{one: _load(trial, one) for one in serving(trial)} for trial in trials]
     replicas = tuple(
-        _replica_load(trials, one, [of_trial[place] for of_trial in loads])
-        for place, one in enumerate(serving)
+        _replica_load(
+            [trial for trial, of_trial in zip(trials, loads, strict=True) if one in of_trial],
+            one,
+            [of_trial[one] for of_trial in loads if one in of_trial],
+        )
+        for one in dict.fromkeys(one for of_trial in loads for one in of_trial)
     )
     return ServerSummary(
         role=first.role,
         arm=first.arm,
-        imbalance=mean(_imbalance(serving, of_trial) for of_trial in loads),
+        imbalance=mean(map(_imbalance, loads)),
         total=_together([one.load for one in replicas]),
         replicas=replicas,
     )
+
+
+def serving(trial: Trial) -> tuple[Replica, ...]:
+    """The replicas of the models that a trial was about."""
+    return tuple(one for one in trial.replicas if one.model in trial.models)
 
 
 def server_notes(summary: ServerSummary) -> Iterator[str]:
@@ -72,10 +81,10 @@ def _requests(trial: Trial, replica: Replica, finished: float | None) -> float |
     return None if finished is None else max(0.0, finished - past)
 
 
-def _imbalance(serving: Sequence[Replica], loads: Sequence[ServerLoad]) -> float | None:
+def _imbalance(loads: Mapping[Replica, ServerLoad]) -> float | None:
     """The largest factor of any model that got requests."""
     of_model: dict[str, list[float | None]] = {}
-    for replica, load in zip(serving, loads, strict=True):
+    for replica, load in loads.items():
         of_model.setdefault(replica.model, []).append(load.requests)
     return largest(map(_peak_to_mean, (one for one in of_model.values() if total(one) != 0)))
 

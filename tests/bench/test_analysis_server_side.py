@@ -159,6 +159,17 @@ def test_an_arm_that_was_not_run_has_no_server_side() -> None:
         alone.server("treatment")
 
 
+def test_replicas_that_are_others_in_each_trial_are_all_told() -> None:
+    """As in a cluster where arms come by turns."""
+    swapped = [replace(one, name=f"{one.name}-x") for one in REPLICAS]
+    first = control(split(12, 4))
+    second = control([replace(one, replica=f"{one.replica}-x") for one in split(4, 4)], position=3)
+    summary = of(first, replace(second, replicas=tuple(swapped)))
+    assert [one.replica for one in summary.replicas] == [*NAMES, *(one.name for one in swapped)]
+    assert [one.load.requests for one in summary.replicas] == [12, 4, 4, 4]
+    assert summary.imbalance == (1.5 + 1.0) / 2
+
+
 def test_every_figure_is_described_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "server-side.md").read_text()
     table = text[text.index("| figure |") : text.index("- A gauge holds")]

@@ -78,6 +78,11 @@ def test_arms_on_one_port_are_refused(tmp_path: Path) -> None:
         resolve(replace(DEFAULTS, topology=topology, arms="a,b"), tmp_path, "run")
 
 
+def test_drivers_that_send_from_this_machine_are_refused_for_pods(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"driver aiperf sends from this machine, which does not"):
+        resolve(Options(env="k8s", driver="aiperf"), tmp_path, "run")
+
+
 def test_only_the_own_driver_opens_a_connection_for_each_request(tmp_path: Path) -> None:
     topology = tmp_path / "topology.yaml"
     topology.write_text(

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from bench.errors import UserError
+from bench.sites.idle import others_run
 from bench.sites.local import LocalProgram, LocalSite
 from bench.sites.wire import block, read_block
 
@@ -111,3 +112,60 @@ def test_kill_9_of_the_parent_ends_the_program() -> None:
         (orphan,) = psutil.Process(parent.pid).children()
         parent.send_signal(signal.SIGKILL)
     orphan.wait(PATIENCE_S)
+
+
+@contextmanager
+def attended(module: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A module that is attended to, as in a pod."""
+    environ = {**os.environ, "PYTHONPATH": f"{module.parent}:{ROOT}"}
+    command = [sys.executable, "-m", "bench.sites.attended", module.stem]
+    with subprocess.Popen(
+        command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process
+
+
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("import sys; print(sys.stdin.readline(), flush=True); sys.exit(3)", 3),
+        ("import os, sys; print(sys.stdin.readline(), flush=True); os.kill(os.getpid(), 9)", 137),
+    ],
+)
+def test_a_program_that_is_attended_to_gets_its_input_and_its_end_is_told(
+    tmp_path: Path, code: str, end: int
+) -> None:
+    (tmp_path / "own.py").write_text(code, encoding="utf-8")
+    with attended(tmp_path / "own.py") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"hear\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"hear\n"
+        assert process.wait(PATIENCE_S) == end
+
+
+def test_one_that_does_not_heed_the_end_of_its_input_is_killed(tmp_path: Path) -> None:
+    code = "import time; print('up', flush=True); time.sleep(600)"
+    (tmp_path / "own.py").write_text(code, encoding="utf-8")
+    with attended(tmp_path / "own.py") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.stdin.write(bytes(100_000))  # more than a pipe holds, and nobody reads it
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 137
+
+
+def test_what_keeps_a_place_ends_when_it_is_told_to() -> None:
+    with subprocess.Popen([sys.executable, "-m", "bench.sites.idle"], cwd=ROOT) as idle:
+        with pytest.raises(subprocess.TimeoutExpired):
+            idle.wait(1.0)
+        idle.terminate()
+        assert idle.wait(PATIENCE_S) == 0
+
+
+def test_a_place_is_in_use_while_something_else_runs_there() -> None:
+    assert others_run()

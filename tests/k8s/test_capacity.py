@@ -59,6 +59,12 @@ def test_two_arms_of_six_gpus_need_twelve(gpus: int, fit: bool) -> None:
     assert fits(room, pods) == fit
 
 
+def test_a_job_needs_room_for_as_many_pods_as_run_at_once() -> None:
+    template = {"spec": pod("", "")["spec"]}
+    job = {"kind": "Job", "spec": {"parallelism": 3, "completions": 4, "template": template}}
+    assert len(wanted([job])) == 3
+
+
 @given(st.integers(0, 8), st.integers(0, 8))
 def test_gpus_of_two_nodes_do_not_make_one_pod_with_more(first: int, second: int) -> None:
     room = free([node("a", first), node("b", second)], [], set())

@@ -73,6 +73,24 @@ def test_pods_that_are_refused_are_told_from_their_deployment(
     assert reason.patience_s == patience_s
 
 
+def test_a_job_whose_pods_are_refused_is_told_from_its_own_events() -> None:
+    message = 'Error creating: pods "load-0-" is forbidden: exceeded quota: small'
+    job = {"metadata": {"name": "load", "uid": "new"}}
+    event = {"reason": "FailedCreate", "message": message, "involvedObject": {"uid": "new"}}
+    reason = diagnose_workload(job, [event])
+    assert reason is not None
+    assert reason.text == f"load: its pods are refused by a quota: {message}"
+    assert diagnose_workload(job, [{**event, "involvedObject": {"uid": "old"}}]) is None
+
+
+def test_a_job_that_has_failed_says_why() -> None:
+    failed = {"type": "Failed", "status": "True", "message": "Job was active too long"}
+    job = {"metadata": {"name": "load"}, "status": {"conditions": [failed]}}
+    reason = diagnose_workload(job, [])
+    assert reason is not None
+    assert reason.text == "load: the Job has failed: Job was active too long"
+
+
 def container(**state: Any) -> dict[str, Any]:
     return {"status": {"containerStatuses": [{"image": "vllm:1", "restartCount": 1, **state}]}}
 
