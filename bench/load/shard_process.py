@@ -39,7 +39,7 @@ def main() -> int:
         parts = [shard(load, order["index"], order["count"]) for load in loads]
         results = run_together(parts, drain_timeout_s=order["drain_s"], start=_await_start)
     except (UserError, EOFError, ValueError) as error:
-        print(error or "the input ended before the start", file=sys.stderr)
+        print(str(error) or "the input ended before the start", file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout.buffer.write(block(result_bytes(results)))

@@ -220,11 +220,10 @@ def test_replicas_may_be_named_by_url() -> None:
 
 
 def test_where_answers_name_no_replica_that_is_said_and_none_is_missed() -> None:
-    unnamed = each_sample(lambda one: replace(one, replica=None))
-    trials = paired(TTFT_S, TTFT_S)
-    mixed = [unnamed(one) if one.role == "control" else one for one in trials]
+    unnamed = each_sample(lambda one: replace(one, replica=None), "control")
+    trials = [unnamed(one) for one in paired(TTFT_S, TTFT_S)]
     answers = sum(len(one.samples) for one in trials if one.role == "control")
-    assert judge(mixed).notes == (
+    assert judge(trials).notes == (
         f"control baseline: which replica gave an answer is not known for {answers} of {answers} "
         "(connections: kept); how many each gave is by its own count",
     )

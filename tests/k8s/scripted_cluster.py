@@ -203,6 +203,8 @@ async def _feed(socket: web.WebSocketResponse, process: asyncio.subprocess.Proce
     process.stdin.close()
     async for _ in socket:
         pass
+    with suppress(ConnectionError):
+        await process.stdin.wait_closed()
 
 
 async def _show(socket: web.WebSocketResponse, stream: int, said: asyncio.StreamReader) -> None:
@@ -228,7 +230,7 @@ def scripted_cluster(cluster: Cluster) -> Iterator[Cluster]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", cluster.answer)
-        runner = web.AppRunner(app, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, shutdown_timeout=10.0)  # programs end meanwhile
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

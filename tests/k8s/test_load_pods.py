@@ -129,22 +129,22 @@ def test_a_place_that_is_not_there_and_an_exec_that_is_refused_are_one_line(
 ) -> None:
     site = environment(1).site()
     with pytest.raises(UserError, match=r"there is no place 1: the load has 1 pods"):
-        site.start("bench.sites.idle", [], 1)
+        site.start("tests.k8s.echo", [], 1)
     told = 'pods "load-0-x7k2p" is forbidden: User "me" cannot create resource "pods/exec"'
     cluster.refusal = (403, told)
     with pytest.raises(UserError, match=r"^not allowed to start python -m .* in Pod load-0-.*exec"):
-        site.start("bench.sites.idle", [], 0)
+        site.start("tests.k8s.echo", [], 0)
     cluster.refusal = None
     cluster.protocols = ()
     with pytest.raises(UserError, match=r"does not speak v5\.channel\.k8s\.io"):
-        site.start("bench.sites.idle", [], 0)
+        site.start("tests.k8s.echo", [], 0)
 
 
 def test_a_pod_that_is_gone_is_told(cluster: Cluster, environment: Make) -> None:
     site = environment(1).site()
     cluster.delete_pod(0)
     with pytest.raises(UserError, match=r'cannot start .*: pods "load-0-x7k2p" not found \(404\)'):
-        site.start("bench.sites.idle", [], 0)
+        site.start("tests.k8s.echo", [], 0)
 
 
 def shard(site: PodSite, order: str) -> Program:

@@ -1,0 +1,134 @@
+"""With a cluster that has the suite's image: programs run in pods, and nothing is left of them.
+
+Uses the namespace of the load, so that no measurement may be under way.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from bench.accuracy.check import check_client
+from bench.environments.kubernetes.cluster import Access, Api, connect
+from bench.environments.kubernetes.cluster.streams import STDOUT
+from bench.environments.kubernetes.environment import KubernetesEnvironment
+from bench.environments.kubernetes.load import PodSite
+from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
+from bench.errors import UserError
+from bench.load.clocks import ask_clock
+from bench.progress import PlainProgress
+from bench.sites.wire import block
+from bench.topology import load_topology
+
+pytestmark = pytest.mark.cluster
+PATIENCE_S = 60.0
+# Of `python -m MODULE`, as the processes of a pod see each other.
+LOOK = """
+import pathlib
+for one in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    words = one.read_bytes().decode().split(chr(0))
+    if words[1:2] == ["-m"]:
+        print(words[2])
+"""
+ORDER = b'{"index": 0, "count": 1, "drain_s": 1.0}\n'
+
+
+@pytest.fixture(scope="module")
+def access(request: pytest.FixtureRequest) -> Access:
+    kubeconfig = request.config.getoption("--kubeconfig")
+    context = request.config.getoption("--context")
+    if kubeconfig is None and context is None:
+        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
+    return Access.chosen(kubeconfig, context, os.environ)
+
+
+@pytest.fixture(scope="module")
+def api(access: Access) -> Api:
+    return connect(access)
+
+
+@pytest.fixture(scope="module")
+def progress() -> PlainProgress:
+    return PlainProgress(io.StringIO())
+
+
+@pytest.fixture(scope="module")
+def site(
+    access: Access, api: Api, progress: PlainProgress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PodSite]:
+    """A site of two places, of which nothing is left."""
+    arm, cache = load_topology().arm("baseline"), tmp_path_factory.mktemp("cache")
+    environment = KubernetesEnvironment(access, (arm,), cache, progress, places=2)
+    try:
+        yield environment.site()
+    finally:
+        environment.stop()
+    assert api.get("Namespace", None, LOAD_NAMESPACE) is None
+
+
+def modules(api: Api, site: PodSite, place: int) -> set[str]:
+    """The modules that Python runs in a place, but for this question."""
+    pod = site.facts()["places"][place]["pod"]
+    streams = api.execute(LOAD_NAMESPACE, pod, "load", ["python", "-c", LOOK])
+    said = b""
+    while received := streams.receive():
+        stream, data = received
+        said += data if stream == STDOUT else b""
+    streams.close()
+    return set(said.decode().split())
+
+
+def test_the_client_is_checked_in_a_pod(site: PodSite, progress: PlainProgress) -> None:
+    assert check_client(progress, site).streams == 16
+
+
+def test_a_pods_clock_is_known_within_the_time_that_asking_takes(site: PodSite) -> None:
+    with closing(site.start("bench.load.shard_process", [], 1)) as shard:
+        shard.send(ORDER + block(b"[]"))
+        assert shard.line(PATIENCE_S) == b"ready"
+        assert 0 < ask_clock(shard, PATIENCE_S).bound_s < 1.0
+    assert shard.ended() == "it ended with 2: the input ended before the start"
+
+
+def test_a_mistake_is_told_in_pythons_words(site: PodSite) -> None:
+    with (
+        closing(site.start("bench.no_such_module", [], 0)) as missing,
+        pytest.raises(
+            UserError, match=r"^it ended with 1: .*No module named bench\.no_such_module"
+        ),
+    ):
+        missing.line(PATIENCE_S)
+
+
+def test_what_heeds_nothing_is_killed_and_so_is_what_nobody_is_connected_to(
+    api: Api, site: PodSite
+) -> None:
+    with closing(site.start("bench.sites.idle", [], 1)) as deaf:
+        time.sleep(1.0)
+        assert modules(api, site, 1) == {"bench.sites.idle", "bench.sites.attended"}
+    assert deaf.ended() == "it ended with 137 and said nothing"
+    lost = site.start("bench.load.shard_process", [], 1)
+    lost._streams.drop()
+    lost.close()
+    assert str(lost.ended()).startswith("the connection to it was lost")
+    deadline_s = time.monotonic() + PATIENCE_S
+    while modules(api, site, 1) != {"bench.sites.idle"} and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+    assert modules(api, site, 1) == {"bench.sites.idle"}
+
+
+def test_a_pod_that_is_deleted_is_told(api: Api, site: PodSite) -> None:
+    pod = site.facts()["places"][1]["pod"]
+    with closing(site.start("bench.sites.idle", [], 1)) as idle:
+        api.delete("Pod", LOAD_NAMESPACE, pod)
+        with pytest.raises(UserError, match=f"pod {pod} is (gone|being deleted)"):
+            idle.line(PATIENCE_S)
+    with pytest.raises(UserError, match=rf'pods "{pod}" not found|is being deleted|\(500\)'):
+        site.start("bench.sites.idle", [], 1)
+    with closing(site.start("bench.load.shard_process", [], 0)) as other:
+        assert other.ended() is None
