@@ -126,6 +126,18 @@ def test_what_could_not_be_read_is_no_data_and_told() -> None:
     assert "no data" in row
 
 
+def test_replicas_that_only_one_arm_has_stand_beside_no_data() -> None:
+    """As in a cluster, where each arm has pods of its own."""
+    case = scraped_case()
+    control, treatment = case.judgement.servers
+    others = tuple(replace(one, replica=f"{one.replica}-x") for one in treatment.replicas)
+    servers = (control, replace(treatment, replicas=others))
+    html = render_case(replace(case.judgement, servers=servers), ())
+    text = re.sub(r"\s+", " ", read(html.replace("</td>", " </td>")).text)
+    assert "tiny-llama-0: requests, mean queue 50.0 %, 3.00 no data" in text
+    assert "tiny-llama-0-x: requests, mean queue no data 50.0 %, 1.00" in text
+
+
 def test_without_readings_there_is_no_servers_side() -> None:
     page = read(render_page(run_with(better_case())))
     assert "h4" not in page.tags
