@@ -12,7 +12,7 @@ import orjson
 
 from bench.errors import UserError
 from bench.load.connection import Connection
-from bench.load.dial import dial
+from bench.load.dial import Destination, dial
 from bench.load.eventloop import DirectLoop, DirectSelector
 from bench.load.exchange import Exchange, Failure
 from bench.records import Connections, ErrorKind, PlannedRequest
@@ -40,8 +40,7 @@ class Client:
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise UserError(f"{base_url!r} is not an HTTP URL; write http://host:port")
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._host = url.hostname
-        self._port = port or (443 if self._tls else 80)
+        self._destination = Destination(url.hostname, port or (443 if self._tls else 80))
         self._head = (
             f"POST {url.path.rstrip('/')}{_PATH} HTTP/1.1\r\n"
             f"Host: {url.netloc.rpartition('@')[2]}\r\n"
@@ -88,9 +87,9 @@ class Client:
                 return
             exchange.failure = None
         try:
-            sock = await dial(self._host, self._port, self._tls)
+            sock = await dial(self._destination, self._tls)
         except socket.gaierror as error:
-            why = f"{self._host} has no address: {error.strerror}"
+            why = f"{self._destination.host} has no address: {error.strerror}"
             exchange.failure = Failure(ErrorKind.RESOLVE, why)
             return
         except OSError as error:

@@ -1,23 +1,49 @@
-"""Opens sockets."""
+"""Looks names up and opens sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+from collections.abc import Sequence
+from typing import Any
+
+Addresses = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]]
 
 
-async def dial(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
+class Destination:
+    """Where connections to `host` go. Its name is looked up once, when this is made.
+
+    Looked up for each connection, the resolver would be part of what is measured: in a pod
+    a lookup is ten questions to a server that shares the node. A name that has no address
+    then is looked up again for every connection.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self._port = port
+        self._addresses: Addresses = []
+        with contextlib.suppress(socket.gaierror):
+            self._addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+    async def addresses(self) -> Addresses:
+        """What socket.getaddrinfo tells. Raises socket.gaierror where there is none."""
+        if self._addresses:
+            return self._addresses
+        loop = asyncio.get_running_loop()
+        return await loop.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM)
+
+
+async def dial(destination: Destination, tls: ssl.SSLContext | None) -> socket.socket:
     """A connected, non-blocking socket, with the TLS handshake done if `tls` is given.
 
-    The addresses of `host` are tried in their order. Raises OSError of the last one;
-    socket.gaierror where there is none.
+    The addresses are tried in their order. Raises OSError of the last one; socket.gaierror
+    where there is none.
     """
-    loop = asyncio.get_running_loop()
+    host = destination.host
     failure = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
+    for family, kind, protocol, _, address in await destination.addresses():
         sock = socket.socket(family, kind, protocol)
         try:
             return await _connected(sock, address, host, tls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,9 @@ from tests.bench.load_source import (
     Script,
     chunk,
     delta,
+    drive,
     fetch,
+    opened,
     source,
     with_status,
 )
@@ -98,6 +101,26 @@ def test_an_unknown_host_is_told_from_one_that_refuses() -> None:
     assert sample.error is ErrorKind.RESOLVE
     assert sample.detail is not None
     assert sample.detail.startswith("no-such-host.invalid has no address: ")
+
+
+def test_a_name_is_looked_up_once_and_not_for_each_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def noted(host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        return real("127.0.0.1" if host == "engines.test" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    with source(say(UNTIL_CLOSE, ANSWER)) as served:
+        url = served.url.replace("127.0.0.1", "engines.test")
+        load = opened([0.0, 0.0, 0.1], 0.2)
+        samples = drive(load, url=url, prompts=["hello"] * 3, drain_timeout_s=20).samples
+        assert served.connections == 3
+    assert [sample.error for sample in samples] == [None] * 3
+    assert asked.count("engines.test") == 1
 
 
 def test_what_came_before_a_time_out_is_kept() -> None:
