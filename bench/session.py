@@ -113,9 +113,9 @@ class Session:
         )
         environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
-        # The control last: where only one arm is up at a time, it is the one to begin with.
-        used = (config.treatment, config.control) if self.comparisons else (config.control,)
-        for arm in used:
+        # Where only one arm is up at a time, the other one comes up when its turn has come.
+        both = self.comparisons and not environment.alternates
+        for arm in (config.control, config.treatment) if both else (config.control,):
             environment.arm_routes(arm, 1, config.model_names)
         calibration = Calibration(
             site=site,

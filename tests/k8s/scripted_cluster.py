@@ -1,4 +1,4 @@
-"""A cluster in memory: objects as they are applied, pods of a Job, and programs in them.
+"""A cluster in memory: objects as they are applied, pods of Jobs and Deployments, and programs.
 
 A pod runs nothing. What is started in one by exec is a process of this machine, whose streams
 go through a websocket as with a real API server (v5.channel.k8s.io): input and output in
@@ -27,8 +27,11 @@ STDIN, STDOUT, STDERR, STATUS, OVER = 0, 1, 2, 3, 255
 READY = {
     "phase": "Running",
     "conditions": [{"type": "Ready", "status": "True"}],
-    "containerStatuses": [{"name": "load", "image": "llm-bench:1", "state": {"running": {}}}],
+    "containerStatuses": [
+        {"name": "load", "image": "llm-bench:1", "imageID": "", "state": {"running": {}}}
+    ],
 }
+NODE_INFO = {"architecture": "amd64", "kubeletVersion": "v1.32.13", "kernelVersion": "6.1.0"}
 SUCCESS = {"status": "Success"}
 
 
@@ -36,17 +39,20 @@ SUCCESS = {"status": "Success"}
 class Cluster:
     """What a test says of the cluster, and what became of it.
 
-    `pod_status` tells what the pod of a Job's index is at. `refusal` is what exec is answered
+    `pod_status` tells what the pod of a Job's index is at, `come_up` whether the pods of
+    Deployments get ready. `refusal` is what exec is answered
     with, if not None: a status and a message.
     """
 
     cores: int = 4
     protocols: tuple[str, ...] = (PROTOCOL,)
     pod_status: Callable[[int], Mapping[str, Any]] = lambda _: READY
+    come_up: bool = True
     refusal: tuple[int, str] | None = None
     objects: dict[str, Object] = field(default_factory=dict)
     server: str = ""
     started: list[asyncio.subprocess.Process] = field(default_factory=list)
+    _made: int = 0
     _connections: list[asyncio.Transport] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -82,7 +88,7 @@ class Cluster:
         if path.endswith("/exec"):
             return await self._execute(request)
         if request.method == "PATCH":
-            return web.json_response(self._apply(path, json.loads(await request.read())))
+            return web.json_response(self._patch(path, json.loads(await request.read())))
         if request.method == "DELETE":
             self._delete(path)
             return web.json_response(SUCCESS)
@@ -106,7 +112,8 @@ class Cluster:
         prefix, _, plural = path.rpartition("/")
         if plural == "nodes":
             size = {"cpu": str(self.cores), "memory": "16Gi"}
-            return [{"metadata": {"name": "node1"}, "spec": {}, "status": {"allocatable": size}}]
+            status = {"allocatable": size, "nodeInfo": NODE_INFO}
+            return [{"metadata": {"name": "node1"}, "spec": {}, "status": status}]
         wanted = dict(one.split("=") for one in query.get("labelSelector", "").split(",") if one)
         return [
             one
@@ -116,13 +123,61 @@ class Cluster:
             and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
 
+    def _patch(self, path: str, said: Object) -> Object:
+        if path.endswith("/scale"):
+            return self._scale(path.removesuffix("/scale"), said)
+        return self._apply(path, said)
+
     def _apply(self, path: str, wanted: Object) -> Object:
         wanted["metadata"]["uid"] = path
         self.objects[path] = wanted
         if wanted["kind"] == "Job":
             for place in range(wanted["spec"]["completions"]):
                 self._place(wanted, place)
+        if wanted["kind"] == "Deployment":
+            self._roll_out(wanted)
         return wanted
+
+    def _scale(self, path: str, said: Object) -> Object:
+        deployment = self.objects[path]
+        deployment["spec"]["replicas"] = said["spec"]["replicas"]
+        self._roll_out(deployment)
+        return said
+
+    def _roll_out(self, deployment: Object) -> None:
+        """New pods in place of all that there were, under names that none has had."""
+        self._remove_pods(deployment)
+        meta, template = deployment["metadata"], deployment["spec"]["template"]
+        count = deployment["spec"].get("replicas", 1)
+        for _ in range(count):
+            self._made += 1
+            name = f"{meta['name']}-7d9-{self._made:05}"
+            self.objects[f"/api/v1/namespaces/{meta['namespace']}/pods/{name}"] = {
+                "kind": "Pod",
+                "metadata": {
+                    "name": name,
+                    "namespace": meta["namespace"],
+                    "labels": template["metadata"]["labels"],
+                },
+                "spec": {**template["spec"], "nodeName": "node1"},
+                "status": {
+                    **(READY if self.come_up else {"phase": "Pending"}),
+                    "podIP": "10.0.0.1",
+                },
+            }
+        ready = count if self.come_up else 0
+        meta["generation"] = 1
+        deployment["status"] = {
+            "observedGeneration": 1,
+            **dict.fromkeys(("replicas", "updatedReplicas"), count),
+            "readyReplicas": ready,
+        }
+
+    def _remove_pods(self, owner: Object) -> None:
+        meta = owner["metadata"]
+        pods = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}-"
+        for one in [one for one in self.objects if one.startswith(pods)]:
+            del self.objects[one]
 
     def _place(self, job: Object, place: int) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
@@ -140,9 +195,8 @@ class Cluster:
 
     def _delete(self, path: str) -> None:
         gone = self.objects.pop(path, None)
-        if gone and gone["kind"] == "Job":
-            for one in [one for one in self.objects if f"/pods/{gone['metadata']['name']}-" in one]:
-                del self.objects[one]
+        if gone and gone["kind"] in {"Job", "Deployment"}:
+            self._remove_pods(gone)
 
     async def _execute(self, request: web.Request) -> web.StreamResponse:
         pod = request.path.removesuffix("/exec")

@@ -31,6 +31,7 @@ from bench.sites.base import Program
 from bench.sites.wire import block, read_block
 from bench.topology import load_topology
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, opened, source
+from tests.k8s.built import need_kubectl
 from tests.k8s.scripted_api import kubeconfig
 from tests.k8s.scripted_cluster import READY, Cluster, scripted_cluster
 
@@ -64,6 +65,7 @@ def environment(
     cluster: Cluster, said: io.StringIO, tmp_path: Path
 ) -> Iterator[Callable[..., KubernetesEnvironment]]:
     """Makes environments for that cluster, which are stopped at the end."""
+    need_kubectl()
     access = Access(str(kubeconfig(tmp_path, {"lab": cluster.server}, "lab")))
     made = []
 

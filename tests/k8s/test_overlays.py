@@ -27,6 +27,7 @@ from tests.k8s.built import (
     containers,
     find,
     name,
+    need_kubectl,
     of_kind,
     pods,
     schema_errors,
@@ -222,6 +223,7 @@ def test_load_is_of_the_suites_version_and_what_is_lost_of_it_is_not_replaced() 
 
 
 def test_as_many_pods_send_load_as_are_asked_for() -> None:
+    need_kubectl()
     objects = load_objects(3)
     spec = find(objects, "Job", "load")["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)

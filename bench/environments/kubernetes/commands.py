@@ -12,6 +12,7 @@ from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import deploy
 from bench.environments.kubernetes.manifests import namespace
 from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
+from bench.environments.kubernetes.ownership import OURS
 from bench.environments.kubernetes.status import replica_statuses, status_table
 from bench.environments.kubernetes.teardown import teardown
 from bench.errors import UserError
@@ -32,10 +33,16 @@ class Wanted:
 def deploy_arm(
     access: Access, wanted: Wanted, progress: Progress, timeout_s: float, *, keep: bool
 ) -> None:
-    """Bring an arm up. What does not come up is taken down again unless `keep`."""
+    """Bring an arm up. What does not come up is taken down again unless `keep`.
+
+    Where an arm was up in its namespace before, what is there stays: it may serve somebody.
+    """
     api = connect(access)
     progress.note(f"cluster {api.context} ({api.server}), Kubernetes {api.version()}")
     arm = DeployedArm(wanted.arm, wanted.models, wanted.models[0].hardware)
+    if not keep and api.find("Deployment", arm.namespace, OURS):
+        progress.note(f"namespace {arm.namespace} has replicas: they stay, whatever comes of this")
+        keep = True
     with taken_down_on_failure(api, arm.namespace, progress, timeout_s, keep=keep):
         deploy(api, arm, progress, timeout_s)
 

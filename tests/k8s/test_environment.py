@@ -1,0 +1,143 @@
+"""Arms in a cluster: all at once where there is room, by turns where there is not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.commands import Wanted, deploy_arm
+from bench.environments.kubernetes.environment import KubernetesEnvironment
+from bench.errors import UserError
+from bench.progress import PlainProgress
+from bench.topology import Arm, load_topology
+from tests.k8s.built import need_kubectl
+from tests.k8s.scripted_api import kubeconfig
+from tests.k8s.scripted_cluster import Cluster, scripted_cluster
+
+TOPOLOGY = load_topology()
+MODEL = TOPOLOGY.models["tiny-llama"]
+BASELINE, SIMPLE, MANAGED = (TOPOLOGY.arm(name) for name in ("baseline", "simple", "managed"))
+WANTED = Wanted(BASELINE, (MODEL,))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    need_kubectl()
+    with scripted_cluster(Cluster()) as up:
+        yield up
+
+
+@pytest.fixture
+def access(cluster: Cluster, tmp_path: Path) -> Access:
+    return Access(str(kubeconfig(tmp_path, {"lab": cluster.server}, "lab")))
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def environment(
+    access: Access, said: io.StringIO, tmp_path: Path
+) -> Iterator[Callable[..., KubernetesEnvironment]]:
+    """Makes an environment for some arms, which is stopped at the end."""
+    made = []
+
+    def make(*arms: Arm) -> KubernetesEnvironment:
+        made.append(KubernetesEnvironment(access, arms, tmp_path, PlainProgress(said)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+Make = Callable[..., KubernetesEnvironment]
+
+
+def engines(cluster: Cluster, namespace: str) -> set[str]:
+    return {
+        path.rpartition("/")[2]
+        for path in cluster.objects
+        if path.startswith(f"/api/v1/namespaces/{namespace}/pods/engine-")
+    }
+
+
+def test_where_there_is_room_both_arms_are_up_and_nothing_is_left(
+    cluster: Cluster, environment: Make
+) -> None:
+    one = environment(BASELINE, MANAGED)
+    one.start((MODEL,))
+    assert not one.alternates
+    for arm in (BASELINE, MANAGED):
+        one.arm_routes(arm, 1, [MODEL.name])
+    assert {len(engines(cluster, name)) for name in ("baseline", "managed")} == {2}
+    one.stop()
+    assert not cluster.objects
+
+
+def test_where_there_is_not_one_is_up_at_a_time(cluster: Cluster, environment: Make) -> None:
+    cluster.cores = 1
+    one = environment(BASELINE, MANAGED)
+    one.start((MODEL,))
+    assert one.alternates
+    seen = []
+    for arm, namespace, other in (
+        (BASELINE, "baseline", "managed"),
+        (MANAGED, "managed", "baseline"),
+        (MANAGED, "managed", "baseline"),
+        (BASELINE, "baseline", "managed"),
+    ):
+        one.arm_routes(arm, 1, [MODEL.name])
+        assert not engines(cluster, other)
+        seen.append({replica.name for replica in one.replicas(arm)})
+        assert seen[-1] == engines(cluster, namespace)
+        assert not one.dead_replicas()
+    first, second, third, fourth = seen
+    assert second == third, "engines that are up are left alone"
+    assert not first & fourth
+
+
+def test_arms_with_alike_engines_share_them(cluster: Cluster, environment: Make) -> None:
+    cluster.cores = 1
+    one = environment(BASELINE, SIMPLE)
+    one.start((MODEL,))
+    assert not one.alternates
+    before = engines(cluster, "baseline")
+    assert one.arm_routes(BASELINE, 1, [MODEL.name]) != one.arm_routes(SIMPLE, 1, [MODEL.name])
+    assert one.replicas(BASELINE) == one.replicas(SIMPLE)
+    assert {replica.name for replica in one.replicas(SIMPLE)} == engines(cluster, "baseline")
+    assert len(before) == 2
+
+
+def test_a_replica_that_is_gone_is_dead(cluster: Cluster, environment: Make) -> None:
+    one = environment(BASELINE)
+    one.start((MODEL,))
+    gone = min(engines(cluster, "baseline"))
+    del cluster.objects[f"/api/v1/namespaces/baseline/pods/{gone}"]
+    assert one.dead_replicas() == (f"{gone} in namespace baseline is gone",)
+
+
+def test_what_does_not_come_up_is_taken_down_again(
+    cluster: Cluster, access: Access, said: io.StringIO
+) -> None:
+    cluster.come_up = False
+    with pytest.raises(UserError, match="0 of 2 are"):
+        deploy_arm(access, WANTED, PlainProgress(said), 0.1, keep=False)
+    assert not cluster.objects
+
+
+def test_what_was_up_before_stays_when_another_arm_does_not_come_up(
+    cluster: Cluster, access: Access, said: io.StringIO
+) -> None:
+    deploy_arm(access, WANTED, PlainProgress(said), 10.0, keep=False)
+    cluster.come_up = False
+    with pytest.raises(UserError, match="are; --timeout allows more"):
+        deploy_arm(access, Wanted(SIMPLE, (MODEL,)), PlainProgress(said), 0.1, keep=False)
+    assert len(engines(cluster, "baseline")) == 2
+    assert "namespace baseline has replicas: they stay" in said.getvalue()
