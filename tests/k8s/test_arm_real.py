@@ -164,7 +164,7 @@ def test_engines_that_come_and_go_under_load_lose_no_request(cluster: Cluster) -
 def test_a_rolling_update_under_load_loses_no_request(cluster: Cluster, deployment: str) -> None:
     labels = BALANCERS if deployment == "balancer" else dict(ENGINES)
     before = set(cluster.pods(labels))
-    command = ["kubectl", "--kubeconfig", str(cluster.access.kubeconfig), "-n", NAMESPACE]
+    command = ["kubectl", "--kubeconfig", cluster.access.kubeconfig, "-n", NAMESPACE]
 
     def roll() -> None:
         restart = [*command, "rollout", "restart", f"deployment/{deployment}"]

@@ -1,0 +1,53 @@
+"""With a cluster that has the suite's images: a comparison as a user asks for it.
+
+Uses the namespaces `baseline` and that of the load, so that no measurement may be under way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.analysis.compare import group_blocks
+from bench.environments.kubernetes.cluster import Access, connect
+from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
+from bench.store import TrialStore
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+# A verdict either way, and no usage error: how good a cluster is for measuring is not asked.
+ANSWERED = {0, 1}
+
+
+def test_two_arms_are_deployed_compared_and_taken_down(request: pytest.FixtureRequest) -> None:
+    kubeconfig = request.config.getoption("--kubeconfig")
+    context = request.config.getoption("--context")
+    if kubeconfig is None and context is None:
+        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
+    access = Access.chosen(kubeconfig, context, os.environ)
+    chosen = ["--kubeconfig", access.kubeconfig]
+    if context is not None:
+        chosen += ["--context", context]
+    asked = ["-m", "managed", "-k", "latency", "--models", "tiny-llama"]
+    where = ["--env", "k8s", "--hardware", "cpu", "--arms", "baseline,simple"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *asked, *where, *chosen],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in ANSWERED, done.stdout
+    assert "simple against baseline" in done.stdout
+    trials = TrialStore(ROOT / "results").load_run()
+    assert {trial.environment for trial in trials} == {"k8s"}
+    assert all(block.complete for block in group_blocks(trials)[:4])
+    assert all(sample.ok for trial in trials for sample in trial.samples)
+    by_balancer = [one for trial in trials if trial.arm == "simple" for one in trial.samples]
+    assert {one.replica for one in by_balancer} == {one.name for one in trials[0].replicas}
+    for namespace in ("baseline", LOAD_NAMESPACE):
+        assert connect(access).get("Namespace", None, namespace) is None
