@@ -1,4 +1,4 @@
-# `make bench` and `make test` need nothing but Python 3.11+, make and a compiler.
+# `make bench` and `make test` need Python 3.11+, make, a compiler and libnuma, and nothing else.
 
 PYTHON ?= python3
 VENV := .venv

@@ -11,6 +11,7 @@ from bench.environments.local.install import (
     NEEDED_BYTES,
     REQUIREMENTS,
     check_disk,
+    check_library,
     check_platform,
 )
 from bench.environments.local.pip import TORCH_INDEX, install
@@ -133,7 +134,16 @@ def test_a_machine_that_cannot_run_the_engine_is_told(
 
 def test_a_fit_machine_passes() -> None:
     check_platform("Linux", "x86_64", (3, 11))
+    check_library("libc.so.6")
     check_disk(Path("/cache"), NEEDED_BYTES)
+
+
+def test_a_library_that_is_missing_is_told_with_its_package() -> None:
+    with pytest.raises(
+        UserError, match=r"needs a system library: libnuma\.so\.0: .*apt install libnuma1"
+    ) as caught:
+        check_library("libnuma.so.0")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_full_disk_is_told_with_the_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import shutil
 import sys
@@ -19,6 +20,8 @@ from bench.venv import Venv
 
 REQUIREMENTS = Path(__file__).with_name("requirements-engine.txt")
 NEEDED_BYTES = 4 * 10**9  # 2.2 GB installed, the rest while unpacking
+# vLLM's kernels are linked to it. Without it vLLM only warns, and dies when it needs them.
+NUMA_LIBRARY = "libnuma.so.1"
 _PIP_NEWS = ("Collecting", "Downloading", "Processing", "Installing", "Successfully")
 LOCK_TIMEOUT_S = 900.0
 
@@ -28,13 +31,14 @@ def ensure_engine(cache: Path, progress: Progress) -> Venv:
 
     Raises UserError with one line when this machine cannot have one.
     """
+    check_platform(platform.system(), platform.machine(), sys.version_info[:2])
+    check_library(NUMA_LIBRARY)
     venv = Venv(cache / "engine-venv", REQUIREMENTS)
     if venv.is_complete():
         return venv
     lock = cache / "engine-venv.lock"
     with exclusive(lock, "the engine's packages", progress, LOCK_TIMEOUT_S):
         if not venv.is_complete():
-            check_platform(platform.system(), platform.machine(), sys.version_info[:2])
             check_disk(cache, shutil.disk_usage(cache).free)
             with progress.step("installing the engine (vLLM for CPU, once)") as step:
                 _install(venv, cache / "logs" / "install.log", step)
@@ -51,6 +55,17 @@ def check_platform(system: str, machine: str, python: Sequence[int]) -> None:
     if tuple(python) < (3, 11):
         seen = ".".join(map(str, python))
         raise UserError(f"environment local needs Python 3.11 or newer, this is {seen}")
+
+
+def check_library(name: str) -> None:
+    """Raise UserError where the library `name`, which no package brings, cannot be loaded."""
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        raise UserError(
+            f"vLLM for CPU needs a system library: {error}; install it:"
+            " apt install libnuma1 on Debian and Ubuntu, numactl-libs on Fedora"
+        ) from None
 
 
 def check_disk(folder: Path, free_bytes: int) -> None:
