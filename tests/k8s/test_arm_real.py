@@ -6,7 +6,6 @@ Uses the namespaces `managed` and that of the load, so that no measurement may b
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -70,26 +69,19 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    kubeconfig = request.config.getoption("--kubeconfig")
-    context = request.config.getoption("--context")
-    if kubeconfig is None and context is None:
-        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
-    access = Access.chosen(kubeconfig, context, os.environ)
+def cluster(real_cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     progress, cache = PlainProgress(io.StringIO()), tmp_path_factory.mktemp("cache")
     arm = TOPOLOGY.arm("managed")
-    environment = KubernetesEnvironment(access, (arm,), cache, progress)
+    environment = KubernetesEnvironment(real_cluster, (arm,), cache, progress)
     try:
         site = environment.site()
         environment.start((TOPOLOGY.models[MODEL],))
-        api = connect(access)
-        yield Cluster(access, api, environment, site, Wait(api, NAMESPACE, progress))
+        api = connect(real_cluster)
+        yield Cluster(real_cluster, api, environment, site, Wait(api, NAMESPACE, progress))
     finally:
         environment.stop()
     for namespace in (NAMESPACE, "llm-bench"):
-        assert connect(access).get("Namespace", None, namespace) is None
+        assert connect(real_cluster).get("Namespace", None, namespace) is None
 
 
 def answers(cluster: Cluster, seconds: float) -> tuple[Sample, ...]:

@@ -6,7 +6,6 @@ Runs in a namespace of its own, with images that the cluster need not have.
 from __future__ import annotations
 
 import io
-import os
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -26,12 +25,8 @@ TIMEOUT_S = 300.0
 
 
 @pytest.fixture(scope="module")
-def api(request: pytest.FixtureRequest) -> Api:
-    kubeconfig = request.config.getoption("--kubeconfig")
-    context = request.config.getoption("--context")
-    if kubeconfig is None and context is None:
-        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
-    return connect(Access.chosen(kubeconfig, context, os.environ))
+def api(real_cluster: Access) -> Api:
+    return connect(real_cluster)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Uses the namespaces `baseline` and that of the load, so that no measurement may 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,15 +22,10 @@ ROOT = Path(__file__).parents[2]
 ANSWERED = {0, 1}
 
 
-def test_two_arms_are_deployed_compared_and_taken_down(request: pytest.FixtureRequest) -> None:
-    kubeconfig = request.config.getoption("--kubeconfig")
-    context = request.config.getoption("--context")
-    if kubeconfig is None and context is None:
-        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
-    access = Access.chosen(kubeconfig, context, os.environ)
-    chosen = ["--kubeconfig", access.kubeconfig]
-    if context is not None:
-        chosen += ["--context", context]
+def test_two_arms_are_deployed_compared_and_taken_down(real_cluster: Access) -> None:
+    chosen = ["--kubeconfig", real_cluster.kubeconfig]
+    if real_cluster.context is not None:
+        chosen += ["--context", real_cluster.context]
     asked = ["-m", "managed", "-k", "latency", "--models", "tiny-llama"]
     where = ["--env", "k8s", "--hardware", "cpu", "--arms", "baseline,simple"]
     done = subprocess.run(
@@ -50,4 +44,4 @@ def test_two_arms_are_deployed_compared_and_taken_down(request: pytest.FixtureRe
     by_balancer = [one for trial in trials if trial.arm == "simple" for one in trial.samples]
     assert {one.replica for one in by_balancer} == {one.name for one in trials[0].replicas}
     for namespace in ("baseline", LOAD_NAMESPACE):
-        assert connect(access).get("Namespace", None, namespace) is None
+        assert connect(real_cluster).get("Namespace", None, namespace) is None

@@ -6,7 +6,6 @@ Uses the namespace of the load, so that no measurement may be under way.
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -39,17 +38,8 @@ ORDER = b'{"index": 0, "count": 1, "drain_s": 1.0}\n'
 
 
 @pytest.fixture(scope="module")
-def access(request: pytest.FixtureRequest) -> Access:
-    kubeconfig = request.config.getoption("--kubeconfig")
-    context = request.config.getoption("--context")
-    if kubeconfig is None and context is None:
-        pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
-    return Access.chosen(kubeconfig, context, os.environ)
-
-
-@pytest.fixture(scope="module")
-def api(access: Access) -> Api:
-    return connect(access)
+def api(real_cluster: Access) -> Api:
+    return connect(real_cluster)
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +49,14 @@ def progress() -> PlainProgress:
 
 @pytest.fixture(scope="module")
 def site(
-    access: Access, api: Api, progress: PlainProgress, tmp_path_factory: pytest.TempPathFactory
+    real_cluster: Access,
+    api: Api,
+    progress: PlainProgress,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PodSite]:
     """A site of two places, of which nothing is left."""
     arm, cache = load_topology().arm("baseline"), tmp_path_factory.mktemp("cache")
-    environment = KubernetesEnvironment(access, (arm,), cache, progress, places=2)
+    environment = KubernetesEnvironment(real_cluster, (arm,), cache, progress, places=2)
     try:
         yield environment.site()
     finally:
