@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import select
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,14 +28,6 @@ PATIENCE_S = 30.0
 # Holds the FIFO open in itself and in a child, and heeds no SIGTERM.
 HANGING = "#!/bin/sh\ntrap '' TERM\nexec 3>{fifo}\nsleep 600 &\necho ready >&3\nwait\n"
 TELLING = "#!/bin/sh\nprintf '%s\\n' \"$@\" >told\nenv >environment\necho 'Reason: told enough'\n"
-
-
-@pytest.fixture
-def ctrl_c_works() -> Iterator[None]:
-    """Python leaves SIGINT alone where it was started in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def load(schedule: Schedule, *urls: str) -> Load:

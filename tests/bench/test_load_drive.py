@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
@@ -202,14 +201,6 @@ def test_the_samples_of_a_healthy_half_survive_a_hanging_half() -> None:
             drain_timeout_s=0.5,
         )
     assert [sample.ok for sample in result.samples] == [True, False] * 5
-
-
-@pytest.fixture
-def ctrl_c_works() -> Iterator[None]:
-    """Python leaves SIGINT alone where it was started in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c_works")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 
 import psutil
@@ -126,14 +125,6 @@ def test_with_every_process_killed_there_is_no_result() -> None:
 
     with source(kill_all) as served, pytest.raises(UserError, match="all load processes were lost"):
         spread(opened([0.0, 20.0], 21.0), served.url, processes=2)
-
-
-@pytest.fixture
-def ctrl_c_works() -> Iterator[None]:
-    """Python leaves SIGINT alone where it was started in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c_works")

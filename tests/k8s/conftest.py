@@ -1,19 +1,44 @@
-"""The cluster that tests marked `cluster` need, as pytest's options name it."""
+"""Clusters: one in memory, and the real one that tests marked `cluster` need."""
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench.environments.kubernetes.cluster import Access
+from tests.k8s.built import need_kubectl
+from tests.k8s.scripted_api import kubeconfig
+from tests.k8s.scripted_cluster import Cluster, scripted_cluster
 
 
 @pytest.fixture(scope="session")
 def real_cluster(request: pytest.FixtureRequest) -> Access:
     """The cluster of --kubeconfig or --context; nothing is tried on one that nobody named."""
-    kubeconfig = request.config.getoption("--kubeconfig")
+    file = request.config.getoption("--kubeconfig")
     context = request.config.getoption("--context")
-    if kubeconfig is None and context is None:
+    if file is None and context is None:
         pytest.skip("needs a cluster: pytest tests/k8s -m cluster --kubeconfig FILE")
-    return Access.chosen(kubeconfig, context, os.environ)
+    return Access.chosen(file, context, os.environ)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """One in memory, for what builds manifests."""
+    need_kubectl()
+    with scripted_cluster(Cluster()) as up:
+        yield up
+
+
+@pytest.fixture
+def access(cluster: Cluster, tmp_path: Path) -> Access:
+    return Access(str(kubeconfig(tmp_path, {"lab": cluster.server}, "lab")))
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    """What progress says, where it is told so."""
+    return io.StringIO()

@@ -14,31 +14,12 @@ from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from bench.topology import Arm, load_topology
-from tests.k8s.built import need_kubectl
-from tests.k8s.scripted_api import kubeconfig
-from tests.k8s.scripted_cluster import Cluster, scripted_cluster
+from tests.k8s.scripted_cluster import Cluster
 
 TOPOLOGY = load_topology()
 MODEL = TOPOLOGY.models["tiny-llama"]
 BASELINE, SIMPLE, MANAGED = (TOPOLOGY.arm(name) for name in ("baseline", "simple", "managed"))
 WANTED = Wanted(BASELINE, (MODEL,))
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    need_kubectl()
-    with scripted_cluster(Cluster()) as up:
-        yield up
-
-
-@pytest.fixture
-def access(cluster: Cluster, tmp_path: Path) -> Access:
-    return Access(str(kubeconfig(tmp_path, {"lab": cluster.server}, "lab")))
-
-
-@pytest.fixture
-def said() -> io.StringIO:
-    return io.StringIO()
 
 
 @pytest.fixture

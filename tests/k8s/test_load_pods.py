@@ -31,9 +31,7 @@ from bench.sites.base import Program
 from bench.sites.wire import block, read_block
 from bench.topology import load_topology
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, opened, source
-from tests.k8s.built import need_kubectl
-from tests.k8s.scripted_api import kubeconfig
-from tests.k8s.scripted_cluster import READY, Cluster, scripted_cluster
+from tests.k8s.scripted_cluster import READY, Cluster
 
 PATIENCE_S = 60.0
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
@@ -50,23 +48,10 @@ WAITS = {
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with scripted_cluster(Cluster()) as up:
-        yield up
-
-
-@pytest.fixture
-def said() -> io.StringIO:
-    return io.StringIO()
-
-
-@pytest.fixture
 def environment(
-    cluster: Cluster, said: io.StringIO, tmp_path: Path
+    access: Access, said: io.StringIO, tmp_path: Path
 ) -> Iterator[Callable[..., KubernetesEnvironment]]:
     """Makes environments for that cluster, which are stopped at the end."""
-    need_kubectl()
-    access = Access(str(kubeconfig(tmp_path, {"lab": cluster.server}, "lab")))
     made = []
 
     def make(places: int, *, keep: bool = False) -> KubernetesEnvironment:
@@ -269,14 +254,6 @@ def test_a_pod_that_is_deleted_loses_its_samples_and_is_told(
         ),
     ):
         spread(opened([0.0, 20.0], 21.0), served.url, site, 20.0)
-
-
-@pytest.fixture
-def ctrl_c_works() -> Iterator[None]:
-    """Python leaves SIGINT alone where it was started in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c_works")
