@@ -18,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
+from bench.analysis.outcome import Outcome, outcome_line, outcome_of, outcome_of_gates
 from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
 from bench.drivers import DRIVERS
 from bench.environments.base import Environment
@@ -44,6 +45,7 @@ from reports.terminal import summary_text
 ROOT = Path(__file__).parent
 ALLURE_RESULTS = ROOT / "allure-results"
 CONFIG = pytest.StashKey[Config]()
+OUTCOME = pytest.StashKey[str]()
 OPERATORS = {"and", "or", "not"}
 
 
@@ -141,6 +143,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=default.context,
         metavar="NAME",
         help="context of the kubeconfig (default: its current one)",
+    )
+    add(
+        "--undecided",
+        default=default.undecided,
+        metavar="fail|pass",
+        help="what becomes of a test whose comparison noise leaves undecided (default: "
+        f"{default.undecided})",
     )
     add(
         "--traffic-cut",
@@ -280,12 +289,24 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
         config = request.config.stash[CONFIG]
         label(scenario.name, models, {"profile": config.profile.name, "seed": config.seed})
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
-            outcome = bench_session.outcome(scenario, models)
+            rounds = bench_session.rounds(scenario, models)
         with step("judge"):
-            attach_case(Case(outcome.judgement, outcome.trials), setup_of(outcome.trials[0]))
-        return outcome.judgement
+            for one in rounds:
+                attach_case(Case(one.judgement, one.trials), setup_of(one.trials[0]))
+        judgement = rounds[-1].judgement
+        request.node.user_properties.extend(properties(judgement))
+        return judgement
 
     return measure_once
+
+
+def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
+    """What JUnit's XML says of a comparison."""
+    yield "outcome", str(outcome_of(judgement))
+    if (primary := judgement.primary) is not None:
+        yield "verdict", str(primary.verdict)
+        for name in ("metric", "ratio", "low", "high", "blocks"):
+            yield name, getattr(primary, name)
 
 
 @contextmanager
@@ -301,7 +322,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """A mistake of the user and a gate that does not hold are told without a traceback."""
     try:
         yield
-    except (UserError, GateFailedError) as error:
+    except GateFailedError as error:
+        outcome = outcome_of_gates(failure.gate for failure in error.failures)
+        if outcome is Outcome.UNDECIDED and item.config.stash[CONFIG].undecided == "pass":
+            return
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except UserError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     except KeyboardInterrupt:
         if listener := item.config.pluginmanager.get_plugin("allure_listener"):
@@ -332,6 +358,7 @@ def pytest_terminal_summary(
         terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
     else:
         terminalreporter.write_line(f"results: {latest}, {page}")
+        config.stash[OUTCOME] = outcome_line(run.judgements)
 
 
 def write_reports(checked: Config, run: Run, allure: Path) -> tuple[Path, Path]:
@@ -360,6 +387,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line is for programs: pytest's exit code tells less."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None and (line := config.stash.get(OUTCOME, None)) is not None:
+        reporter.write_line(line)
 
 
 def scope(nodeid: str) -> str:

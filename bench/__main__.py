@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.config import new_run_id
+from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
+from bench.config import UNDECIDED, new_run_id
 from bench.conversion import convert
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access
@@ -52,9 +53,20 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    again = commands.add_parser("compare", help="judge a stored run again")
+    again = commands.add_parser(
+        "compare",
+        help="judge a stored run again",
+        epilog="exit codes: 0 held, 1 failed (SLO missed, or worse), 2 usage error, 3 undecided, "
+        "4 invalid (the instrument failed)",
+    )
     again.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
     again.add_argument("--run", dest="run_id", metavar="ID", help="default: the latest run")
+    again.add_argument(
+        "--undecided",
+        choices=UNDECIDED,
+        default=UNDECIDED[0],
+        help="exit with 3 where noise decides nothing, or with 0 (default: %(default)s)",
+    )
     again.set_defaults(run=compare)
     foreign = commands.add_parser("convert", help="take over artifacts of aiperf or genai-perf")
     foreign.add_argument("folder", type=Path, metavar="FOLDER")
@@ -122,11 +134,14 @@ def in_cluster(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Print the verdict table of a stored run, judged again from its samples."""
+    """Print the verdict table of a stored run, judged again; its outcome is the exit code."""
     judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run_id)]
     width = shutil.get_terminal_size((120, 24)).columns
     print(summary_text(judgements, width=width, colour=sys.stdout.isatty()))
-    return 0
+    print(outcome_line(judgements))
+    outcome = overall(judgements)
+    undecided_passes = outcome is Outcome.UNDECIDED and options.undecided == "pass"
+    return 0 if undecided_passes else EXIT_CODES[outcome]
 
 
 def take_over(options: argparse.Namespace) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import UserError
@@ -13,8 +15,9 @@ from bench.load.outcome import Ending
 from bench.load.processes import run_spread
 from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
+from bench.load.strata import RUN
 from bench.load.workload import Asks, Fixed, Workload
-from bench.progress import Progress
+from bench.progress import Progress, Step
 from bench.records import Replica, Sample, Schedule
 from bench.sites.base import Site
 
@@ -24,6 +27,12 @@ IN_FLIGHT_PER_SLOT = 2
 WARM_REQUESTS = 32
 # The share of a capacity run that is left out while the replicas fill up.
 RAMP_SHARE = 0.25
+# Capacity is known when two runs in a row come so close, or after so many runs: a machine may
+# change its speed for as long as one looks.
+WITHIN = 0.03
+MOST_RUNS = 5
+# Runs before single blocks take this part of the time.
+PROBE_SHARE = 0.5
 # A closed loop's list of requests must not run dry when the replicas turn out faster
 # than they were when the list was made.
 SPARE = 3.0
@@ -33,10 +42,13 @@ _PROBE = Workload(prompt=Fixed(64), output=Fixed(2))
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The requests per second that all replicas of some models complete together."""
+    """The requests per second that all replicas of some models complete together.
+
+    `slots` is the number of requests that they run at once.
+    """
 
     rps: float
-    replicas: int
+    slots: int
 
     def requests_for(self, duration_s: float, in_flight: int) -> int:
         """A number of requests that a closed loop does not use up in `duration_s`."""
@@ -47,9 +59,9 @@ class Capacity:
 class Calibration:
     """Measures what both arms share, once for every workload and set of models.
 
-    `slots` is the number of sequences that a replica runs at once, `window_s` how long
-    capacity is measured. Requests go straight to the `replicas`, those that are up when it
-    is asked, from all places of `site`. Times in seconds.
+    `slots` is the number of sequences that a replica runs at once, `window_s` how long one
+    run of the measurement of capacity takes. Requests go straight to the `replicas`, those that
+    are up when it is asked, from all places of `site`. Times in seconds.
     """
 
     site: Site
@@ -62,6 +74,8 @@ class Calibration:
     seed: int
     progress: Progress
     _makers: dict[str, PromptMaker] = field(default_factory=dict)
+    # No two runs may send the same prompts: the later one would find them in the cache.
+    _runs: Iterator[int] = field(default_factory=itertools.count)
     _capacities: dict[tuple[Asks, tuple[str, ...]], Capacity] = field(default_factory=dict)
 
     def capacity(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
@@ -75,7 +89,7 @@ class Calibration:
                 step.update("warming every replica with this workload")
                 warm = self._warm(workload, models)
                 step.update("saturating every replica in a closed loop")
-                self._capacities[key] = self._saturate(workload, models, warm)
+                self._capacities[key] = self._saturate(workload, models, warm, step)
             self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
         return self._capacities[key]
 
@@ -114,7 +128,7 @@ class Calibration:
             schedule = self._list_of(WARM_REQUESTS, replica.model, workload, self._in_flight)
             loads.append(self._load(schedule, replica, "warm"))
         ends_s = (max(one.last_token_s or 0.0 for one in each) for each in self._answers(loads))
-        return Capacity(sum(WARM_REQUESTS / end_s for end_s in ends_s), len(replicas))
+        return Capacity(sum(WARM_REQUESTS / end_s for end_s in ends_s), self.slots * len(replicas))
 
     def _list_of(self, count: int, model: str, workload: Asks, in_flight: int) -> Schedule:
         """A fixed list of requests, worked off as fast as it goes."""
@@ -127,8 +141,27 @@ class Calibration:
             count=count,
         )
 
-    def _saturate(self, workload: Asks, models: tuple[str, ...], warm: Capacity) -> Capacity:
-        """Keep every replica full by itself: no balancer has a part in the result."""
+    def probe(self, workload: Asks, models: tuple[str, ...], about: Capacity) -> Capacity:
+        """Capacity at this moment, for a block that is about to begin: one short run."""
+        return self._run(workload, models, about, self.window_s * PROBE_SHARE)
+
+    def _saturate(
+        self, workload: Asks, models: tuple[str, ...], warm: Capacity, step: Step
+    ) -> Capacity:
+        runs = [self._run(workload, models, warm, self.window_s)]
+        while not settled([one.rps for one in runs]) and len(runs) < MOST_RUNS:
+            step.update(f"saturating every replica until that repeats, run {len(runs) + 1}")
+            runs.append(self._run(workload, models, warm, self.window_s))
+        return replace(warm, rps=statistics.fmean(one.rps for one in runs[-2:]))
+
+    def _run(
+        self, workload: Asks, models: tuple[str, ...], about: Capacity, window_s: float
+    ) -> Capacity:
+        """Keep every replica full by itself for a time: no balancer has a part in the result.
+
+        All runs send the same schedule, so that they differ in nothing but the engines' speed.
+        """
+        run = next(self._runs)
         loads = []
         for replica in self.serving(models):
             schedule = plan_closed_loop(
@@ -136,15 +169,19 @@ class Calibration:
                 models=(replica.model,),
                 workload=workload,
                 concurrency=self._in_flight,
-                duration_s=self.window_s,
-                count=warm.requests_for(self.window_s, self._in_flight),
+                duration_s=window_s,
+                count=about.requests_for(window_s, self._in_flight),
             )
-            loads.append(self._load(schedule, replica, "capacity"))
-        start_s = self.window_s * RAMP_SHARE
-        answers = self._answers(loads)
-        tps = sum(delivered_tps(samples, start_s, self.window_s) for samples in answers)
-        # By tokens: how many long answers happen to end in the window is mostly chance.
-        return Capacity(tps / workload.mean_output(), warm.replicas)
+            loads.append(self._load(schedule, replica, f"capacity {run}"))
+        paces = [
+            pace_rps(
+                sorted(sample.sent_s for sample in samples if sample.sent_s is not None),
+                window_s * RAMP_SHARE,
+                window_s,
+            )
+            for samples in self._answers(loads)
+        ]
+        return replace(about, rps=sum(paces))
 
     @property
     def _in_flight(self) -> int:
@@ -173,14 +210,23 @@ class Calibration:
         return tuple(result.samples for result in results)
 
 
-def delivered_tps(samples: Sequence[Sample], start_s: float, end_s: float) -> float:
-    """Output tokens per second that arrived in [start_s, end_s), by the server's counts."""
-    return sum(_delivered(sample, start_s, end_s) for sample in samples) / (end_s - start_s)
+def pace_rps(begun_s: Sequence[float], start_s: float, end_s: float) -> float:
+    """Requests per second of a replica that is always full, in [start_s, end_s).
+
+    `begun_s` are the times at which it began one, ascending. Only every 20th is looked at
+    where there are enough: so many in a row have the workload's own mix of lengths.
+    """
+    inside_s = [at_s for at_s in begun_s if start_s <= at_s < end_s]
+    if len(inside_s) < 2:
+        return len(inside_s) / (end_s - start_s)
+    step = RUN if len(inside_s) > RUN else len(inside_s) - 1
+    marks_s = inside_s[::step]
+    return step * (len(marks_s) - 1) / (marks_s[-1] - marks_s[0])
 
 
-def _delivered(sample: Sample, start_s: float, end_s: float) -> float:
-    """The part of a request's tokens that its content chunks brought in the window."""
-    if not sample.chunk_s or sample.output_tokens is None:
-        return 0.0
-    inside = sum(start_s <= at_s < end_s for at_s in sample.chunk_s)
-    return sample.output_tokens * inside / len(sample.chunk_s)
+def settled(rates_rps: Sequence[float]) -> bool:
+    """Whether the last two runs came out alike."""
+    if len(rates_rps) < 2:
+        return False
+    low, high = sorted(rates_rps[-2:])
+    return low >= (1 - WITHIN) * high

@@ -20,6 +20,7 @@ from bench.topology import DEFAULT_TOPOLOGY, Arm, Hardware, Model, Topology, loa
 HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}
 ENVIRONMENTS = tuple(HARDWARE)
 AUTO = "auto"
+UNDECIDED = ("fail", "pass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Options:
     env: str = "local"
     models: str = ""
     arms: str = "baseline,managed"
-    profile: str = "quick"
+    profile: str = "auto"
     slo: Path = DEFAULT_SLO
     topology: Path = DEFAULT_TOPOLOGY
     seed: int = 1
@@ -38,6 +39,7 @@ class Options:
     driver: str = "builtin"
     traffic: Path | None = None
     traffic_cut: str = ":"
+    undecided: str = "fail"
     hardware: str | None = None
     kubeconfig: Path | None = None
     context: str | None = None
@@ -50,8 +52,9 @@ class Config:
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
     `hardware` is what engines run on; `kubeconfig` and `context` tell the cluster of environment
     k8s. `driver` sends the load. `load_processes` is how many share it, None for as many as that
-    takes. `traffic` is recorded traffic, fitted to the engine. `cache` holds engines, models
-    and logs, `results` what was measured.
+    takes. `undecided` is what becomes of a test that noise leaves undecided. `traffic` is
+    recorded traffic, fitted to the engine. `cache` holds engines, models and logs, `results` what
+    was measured.
     """
 
     run_id: str
@@ -69,6 +72,7 @@ class Config:
     traffic: Fit | None
     cache: Path
     results: Path
+    undecided: str = "fail"
     hardware: Hardware = "cpu"
     kubeconfig: Path | None = None
     context: str | None = None
@@ -90,6 +94,8 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         raise UserError(f"unknown environment {options.env!r}; known: {', '.join(ENVIRONMENTS)}")
     if options.driver not in DRIVERS:
         raise UserError(f"unknown driver {options.driver!r}; known: {', '.join(DRIVERS)}")
+    if options.undecided not in UNDECIDED:
+        raise UserError(f"--undecided takes {' or '.join(UNDECIDED)}, seen {options.undecided!r}")
     if options.env == "k8s" and options.driver != "builtin":
         raise UserError(
             f"driver {options.driver} sends from this machine, which does not reach pods; "
@@ -120,6 +126,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         traffic=_traffic(options, topology, hardware),
         cache=root / ".cache",
         results=root / "results",
+        undecided=options.undecided,
         hardware=hardware,
         kubeconfig=options.kubeconfig,
         context=options.context,

@@ -17,19 +17,21 @@ _USUAL_TRIALS = 3
 
 
 class Course(Protocol):
-    """Hands out trials one by one, the next when what came of the last one is noted."""
+    """Hands out the trials of one block after the other, whose number is not fixed ahead."""
 
-    @property
-    def blocks_done(self) -> int:
-        """Blocks that were complete before the trial that was handed out last."""
+    def block(self, index: int) -> Iterator[Slot]:
+        """The trials of a block, the next when what came of the last one is noted."""
         ...
 
     @property
     def trials(self) -> int:
-        """How many there are going to be, or an estimate."""
+        """How many a block has, or an estimate."""
         ...
 
-    def __iter__(self) -> Iterator[Slot]: ...
+    @property
+    def stuck(self) -> bool:
+        """Whether the last block shows that no other one will say more."""
+        ...
 
     def note(self, slot: Slot, *, carried: bool) -> None:
         """Whether the arm met its objectives in that trial."""
@@ -51,21 +53,19 @@ class MirroredCourse:
     `order` tells which: by default they take turns.
     """
 
-    def __init__(self, blocks: int, roles: tuple[Role, ...], order: Order = order) -> None:
-        self.blocks_done = 0
+    stuck = False
+
+    def __init__(self, roles: tuple[Role, ...], order: Order = order) -> None:
         self._both = order
-        self._blocks = blocks
         self._roles = roles
 
     @property
     def trials(self) -> int:
-        return sum(len(self._order(block)) for block in range(self._blocks))
+        return len(self._order(0))
 
-    def __iter__(self) -> Iterator[Slot]:
-        for block in range(self._blocks):
-            for position, role in enumerate(self._order(block)):
-                yield Slot(block, position, role)
-            self.blocks_done = block + 1
+    def block(self, index: int) -> Iterator[Slot]:
+        for position, role in enumerate(self._order(index)):
+            yield Slot(index, position, role)
 
     def note(self, slot: Slot, *, carried: bool) -> None:
         """Nothing follows from it."""
@@ -77,20 +77,17 @@ class MirroredCourse:
 class SearchCourse:
     """In each block, the arms by turns, at whatever load each has to try next.
 
-    A search that finds no load that separates ends the course: there would be no ratio.
+    It is stuck where a block found no load that separates: there would be no ratio.
     """
 
     def __init__(
         self,
-        blocks: int,
         roles: tuple[Role, ...],
         grid: Grid,
         load: float,
         order: Order = order,
     ) -> None:
-        self.blocks_done = 0
         self._both = order
-        self._blocks = blocks
         self._roles = roles
         self._grid = grid
         self._start = dict.fromkeys(roles, grid.level(load))
@@ -99,18 +96,18 @@ class SearchCourse:
 
     @property
     def trials(self) -> int:
-        return self._blocks * len(self._roles) * _USUAL_TRIALS
+        return len(self._roles) * _USUAL_TRIALS
 
-    def __iter__(self) -> Iterator[Slot]:
-        for block in range(self._blocks):
-            self._carried = {role: {} for role in self._roles}
-            for position, (role, level) in enumerate(self._turns(block)):
-                yield Slot(block, position, role, level)
-            if any(len(set(levels.values())) < 2 for levels in self._carried.values()):
-                return
-            self.blocks_done = block + 1
-            for role, levels in self._carried.items():
-                self._start[role] = next_start(levels, block)
+    @property
+    def stuck(self) -> bool:
+        return any(len(set(levels.values())) < 2 for levels in self._carried.values())
+
+    def block(self, index: int) -> Iterator[Slot]:
+        self._carried = {role: {} for role in self._roles}
+        for position, (role, level) in enumerate(self._turns(index)):
+            yield Slot(index, position, role, level)
+        for role, levels in self._carried.items():
+            self._start[role] = next_start(levels, index)
 
     def note(self, slot: Slot, *, carried: bool) -> None:
         assert slot.level is not None

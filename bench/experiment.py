@@ -2,14 +2,15 @@
 
 warm every replica -> measure capacity once for both arms -> blocks of trials, the
 arms interleaved on the same schedule -> judge at the agreed looks, stop when decided.
+A block that something disturbed is set aside, and another one measured in its place.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.carried import is_carried
 from bench.analysis.compare import order
 from bench.analysis.judge import judge
-from bench.analysis.trial_checks import disturbances, place
+from bench.analysis.trial_checks import disturbances
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
 from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
@@ -34,7 +35,8 @@ from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.profile import Profile
-from bench.progress import Progress
+from bench.progress import Progress, Step
+from bench.quiet import await_quiet
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
 from bench.scraping import scraping
@@ -47,9 +49,11 @@ from bench.topology import Arm
 TRIAL_PER_OBJECTIVE = 10.0
 # Between trials: what the last answers left to do in engines and balancers gets done.
 SETTLE_S = 0.2
-# Trials of a question that are measured again where something kept the client from its work:
-# enough for a passing disturbance. A machine that stays busy is for its user to free.
-REPEATS = 4
+
+
+def spare_blocks(looks: Sequence[int]) -> int:
+    """Blocks that may be set aside in a comparison which ends at the last look at most."""
+    return max(looks[0], looks[-1] // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,23 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One scenario for some models, with everything that judging it needs."""
+    """One scenario for some models, with everything that judging it needs.
+
+    In `round` 2 it is asked once more, with other schedules.
+    """
 
     scenario: Scenario
     facts: ScenarioFacts
     models: tuple[str, ...]
+    round: int = 1
 
     @property
     def searches(self) -> bool:
         return self.scenario.search is not None
 
     def __str__(self) -> str:
-        return f"{self.scenario.name} {'+'.join(self.models)}"
+        again = " again" if self.round > 1 else ""
+        return f"{self.scenario.name} {'+'.join(self.models)}{again}"
 
 
 @dataclass(slots=True)
@@ -110,27 +119,70 @@ class Experiment:
         capacity = self.calibration.capacity(question.scenario.workload, question.models)
         question = replace(question, facts=_with_pace(question, capacity))
         looks = self.plan.profile.looks if roles == BOTH else self.plan.profile.looks[:1]
-        trials: list[Trial] = []
+        course = _course(question.scenario, roles, self._order(question))
         with self.progress.step(str(question)) as step:
-            started_s = time.monotonic()
-            course = _course(question.scenario, looks[-1], roles, self._order(question))
-            looked_at, repeats_left = 0, REPEATS
-            for slot in course:
-                if course.blocks_done in looks and course.blocks_done > looked_at:
-                    looked_at = course.blocks_done
-                    if _decided(trials):
-                        break
-                elapsed_s = time.monotonic() - started_s
-                left = time_left(elapsed_s, len(trials), max(course.trials, len(trials) + 1))
+            trials = self._blocks(question, course, looks, capacity, step)
+            return self._checked(question, trials, capacity, step)
+
+    def _blocks(
+        self,
+        question: Question,
+        course: Course,
+        looks: Sequence[int],
+        capacity: Capacity,
+        step: Step,
+    ) -> list[Trial]:
+        """Measure block after block until a look decides, or there are enough."""
+        trials: list[Trial] = []
+        good, began_s = 0, time.monotonic()
+        for index in range(looks[-1] + spare_blocks(looks)):
+            left = time_left(time.monotonic() - began_s, index, index + looks[-1] - good)
+            if not isinstance(question.scenario.arrival, ClosedLoop):
+                # Its load is a share of what the engines can do now.
+                step.update(f"block {good + 1}/{looks[-1]}, how fast the engines are{left}")
+                capacity = self._probe(question, capacity)
+            block: list[Trial] = []
+            for slot in course.block(index):
                 arm = self.plan.arms[slot.role].name
                 load = f" at {question.scenario.load_at(slot):.0%}" if question.searches else ""
-                step.update(f"block {slot.block + 1}/{looks[-1]}, trial of {arm}{load}{left}")
-                trials.append(self._trial(question, slot, capacity, repeats_left))
-                repeats_left -= len(trials[-1].repeated)
-                if trials[-1].dead_replicas:
-                    break
-                course.note(slot, carried=is_carried(trials[-1]))
+                step.update(f"block {good + 1}/{looks[-1]}, trial of {arm}{load}{left}")
+                block.append(self._trial(question, slot, capacity))
+                if block[-1].dead_replicas:
+                    return [*trials, *block]
+                course.note(slot, carried=is_carried(block[-1]))
+            trials += block
+            if why := disturbances(block, DEFAULT_BOUNDS):
+                self.progress.note(f"{question}: block {index} is set aside: {'; '.join(why)}")
+                self._await_quiet(step)
+                continue
+            good += 1
+            if course.stuck or good == looks[-1] or (good in looks and _decided(trials)):
+                break
+        return trials
+
+    def _await_quiet(self, step: Step) -> None:
+        # What this machine does matters only where it sends the load.
+        if self.site.one_clock:
+            cores = os.sched_getaffinity(0)
+            await_quiet(self.environment.processes(), cores, DEFAULT_BOUNDS, step)
+
+    def _checked(
+        self, question: Question, trials: list[Trial], capacity: Capacity, step: Step
+    ) -> tuple[Trial, ...]:
+        """The trials, the last one with what the engines can do after it."""
+        last = trials[-1]
+        # Where arms are up by turns, the replicas that were calibrated may be down now.
+        if not last.dead_replicas and not self.environment.alternates:
+            step.update("checking whether the engines are as fast as before")
+            after = self._probe(question, capacity)
+            trials[-1] = replace(last, capacity_after_rps=after.rps)
+            self.store.save(trials[-1])
         return tuple(trials)
+
+    def _probe(self, question: Question, about: Capacity) -> Capacity:
+        if self.environment.alternates:
+            return about
+        return self.calibration.probe(question.scenario.workload, question.models, about)
 
     def _require_long_trials(self, question: Question) -> None:
         """A queue that grows without end has to be seen to grow within a trial."""
@@ -155,33 +207,19 @@ class Experiment:
         if dead := self.environment.dead_replicas():
             raise UserError(f"dead replica: {dead[0]}")
 
-    def _trial(self, question: Question, slot: Slot, capacity: Capacity, repeats: int) -> Trial:
-        """Run one trial and store it, after at most so many attempts that were disturbed.
+    def _trial(self, question: Question, slot: Slot, capacity: Capacity) -> Trial:
+        """Run one trial and store it. Ctrl-C stores what there is, then goes on up."""
+        trial, ending = self._measured(question, slot, capacity)
+        self.store.save(trial)
+        if ending is Ending.INTERRUPTED:
+            raise KeyboardInterrupt
+        return trial
 
-        Whether an attempt counts is told by the client's own readings, not by those of the
-        arm. Ctrl-C stores what there is, then goes on up.
-        """
-        repeated: tuple[str, ...] = ()
-        while True:
-            trial, ending = self._attempt(question, slot, capacity, repeated)
-            stopped = ending is Ending.INTERRUPTED or trial.cut_short or trial.dead_replicas
-            why = () if stopped else disturbances(trial, DEFAULT_BOUNDS)
-            if not why or len(repeated) == repeats:
-                self.store.save(trial)
-                if ending is Ending.INTERRUPTED:
-                    raise KeyboardInterrupt
-                return trial
-            self.store.set_aside(trial)
-            repeated = (*repeated, "; ".join(why))
-            self.progress.note(f"{question}: {place(trial)} is measured again: {repeated[-1]}")
-
-    def _attempt(
-        self, question: Question, slot: Slot, capacity: Capacity, repeated: tuple[str, ...]
-    ) -> tuple[Trial, Ending]:
-        """One attempt at a trial, and how its load ended."""
+    def _measured(self, question: Question, slot: Slot, capacity: Capacity) -> tuple[Trial, Ending]:
+        """One trial, and how its load ended."""
         seed = slot.seed(self.plan.seed, str(question))
         schedule = self._schedule(question, slot, seed, capacity)
-        salt = f"{question} {slot.block} {slot.position} {len(repeated)}"
+        salt = f"{question} {slot.block} {slot.position}"
         prompts = self.calibration.prompts(schedule, salt)
         arm_routes = self._arm_routes(question, slot.role)
         serving = self._serving(question, slot.role)
@@ -191,7 +229,10 @@ class Experiment:
         connections = self.plan.arms[slot.role].connections
         load = Load(schedule, prompts, urls, connections)
         time.sleep(SETTLE_S)
-        with self._slowed(question, odd.values()), scraping(serving, self.site) as scraper:
+        with ExitStack() as conditions:
+            for replicas, share in self._slowed(question, slot.role, serving, odd.values()):
+                conditions.enter_context(self.environment.slowed(replicas, share))
+            scraper = conditions.enter_context(scraping(serving, self.site))
             watch = CpuWatch(self.environment.processes(), os.sched_getaffinity(0))
             driven = self.driver.run(load, drain_timeout_s=self.plan.profile.drain_s)
             # What else this machine does matters only where it sends the load.
@@ -229,12 +270,12 @@ class Experiment:
             dead_replicas=self.environment.dead_replicas(),
             cut_short=result.cut_short,
             due=self._order(question)(slot.block) if self.environment.alternates else (),
-            repeated=repeated,
+            round=question.round,
+            capacity_rps=capacity.rps,
             driver=driven.facts,
             connections=connections,
             provenance={
                 **self.plan.provenance,
-                "capacity_rps": capacity.rps,
                 "slowed": [one.name for one in odd.values()] if question.scenario.slowed else [],
             },
         )
@@ -251,16 +292,23 @@ class Experiment:
         return tuple(replica for replica in replicas if replica.model in question.models)
 
     def _slowed(
-        self, question: Question, replicas: Iterable[Replica]
-    ) -> AbstractContextManager[None]:
-        share = question.scenario.slowed
-        return nullcontext() if share is None else self.environment.slowed(tuple(replicas), share)
+        self,
+        question: Question,
+        role: Role,
+        serving: tuple[Replica, ...],
+        odd: Iterable[Replica],
+    ) -> Iterator[tuple[tuple[Replica, ...], float]]:
+        """Which replicas get only which share of a core: the arm's, or the scenario's odd one."""
+        if (share := self.plan.arms[role].slowed) is not None:
+            yield serving, share
+        if (share := question.scenario.slowed) is not None:
+            yield tuple(odd), share
 
     def _schedule(self, question: Question, slot: Slot, seed: int, capacity: Capacity) -> Schedule:
         arrival, workload = question.scenario.arrival, question.scenario.workload
         duration_s = self.plan.profile.trial_s
         if isinstance(arrival, ClosedLoop):
-            in_flight = arrival.concurrency(capacity.replicas)
+            in_flight = arrival.concurrency(capacity.slots)
             return plan_closed_loop(
                 seed=seed,
                 models=question.models,
@@ -294,10 +342,10 @@ def _with_pace(question: Question, capacity: Capacity) -> ScenarioFacts:
     return replace(facts, description=f"{facts.description} {pace}")
 
 
-def _course(scenario: Scenario, blocks: int, roles: tuple[Role, ...], order: Order) -> Course:
+def _course(scenario: Scenario, roles: tuple[Role, ...], order: Order) -> Course:
     if scenario.search is None or isinstance(scenario.arrival, ClosedLoop):
-        return MirroredCourse(blocks, roles, order)
-    return SearchCourse(blocks, roles, scenario.search, scenario.arrival.load, order)
+        return MirroredCourse(roles, order)
+    return SearchCourse(roles, scenario.search, scenario.arrival.load, order)
 
 
 def _decided(trials: Sequence[Trial]) -> bool:

@@ -12,8 +12,8 @@ class Profile:
     """The budget of one comparison.
 
     `looks` are the numbers of blocks after which a verdict is sought; the last one
-    is the most that is ever measured. A block is four trials of `trial_s`. Capacity
-    is measured for `capacity_s`. A trial's requests may finish for `drain_s` after
+    is the most that is ever measured. A block is four trials of `trial_s`. One run of the
+    measurement of capacity takes `capacity_s`. A trial's requests may finish for `drain_s` after
     its window.
     """
 
@@ -27,9 +27,10 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quick", looks=(4, 6, 8), trial_s=3.5, capacity_s=6.0, drain_s=20.0),
-        Profile("standard", looks=(4, 6, 8, 10), trial_s=20.0, capacity_s=15.0, drain_s=40.0),
-        Profile("thorough", looks=(4, 6, 8, 10), trial_s=60.0, capacity_s=30.0, drain_s=60.0),
+        Profile("auto", looks=(4, 6, 8, 12, 16), trial_s=3.5, capacity_s=4.0, drain_s=20.0),
+        Profile("quick", looks=(4, 6, 8), trial_s=3.5, capacity_s=4.0, drain_s=20.0),
+        Profile("standard", looks=(4, 6, 8, 12), trial_s=20.0, capacity_s=15.0, drain_s=40.0),
+        Profile("thorough", looks=(4, 6, 8, 12), trial_s=60.0, capacity_s=30.0, drain_s=60.0),
     )
 }
 

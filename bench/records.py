@@ -285,8 +285,11 @@ class Trial:
     window; `elapsed_s` includes the drain. `dead_replicas` names
     engines that were found dead after the trial. `server` is what the replicas said of
     themselves meanwhile. `due` is the order of the block's trials where it was drawn, empty
-    where it follows from the block's index. `repeated` tells of each earlier attempt why it was
-    set aside. `provenance` is free-form JSON: versions, weights kind, CPU, options, commit.
+    where it follows from the block's index. `round` is 1, and 2 where a comparison that failed
+    is measured once more. `capacity_rps` is what the replicas could serve per second
+    before the block, to which loads relate; `capacity_after_rps` the same after the last trial.
+    `provenance` is free-form JSON: versions, weights kind, CPU, options,
+    commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` went past it straight
     to a replica, as a condition under which the arm is measured: they must have been sent
@@ -315,7 +318,9 @@ class Trial:
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
     due: tuple[Role, ...] = ()
-    repeated: tuple[str, ...] = ()
+    round: int = 1
+    capacity_rps: float | None = None
+    capacity_after_rps: float | None = None
     driver: DriverFacts = DriverFacts()
     connections: Connections = "kept"
     provenance: dict[str, Any] = field(default_factory=dict)

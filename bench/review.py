@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
 from bench.analysis.judge import Judgement, judge
-from bench.records import Trial
+from bench.analysis.sensitivity import blocks_to_decide
+from bench.profile import PROFILES, profile_named
+from bench.records import Trial, Verdict
 from bench.store import TrialStore, by_scenario
+
+# Options that the advice gives itself, each with a value.
+_GIVEN = ("-k", "--profile")
 
 
 def review(store: TrialStore, run_id: str | None = None) -> list[tuple[Judgement, list[Trial]]]:
@@ -13,4 +22,44 @@ def review(store: TrialStore, run_id: str | None = None) -> list[tuple[Judgement
     Raises UserError when nothing is stored, or a file of the run is damaged.
     """
     groups = by_scenario(store.load_run(run_id)).values()
-    return [(judge(trials), trials) for trials in groups]
+    return [(_advised(judge(trials), trials[0]), trials) for trials in groups]
+
+
+def _advised(judgement: Judgement, trial: Trial) -> Judgement:
+    """The judgement, with a note on what would decide it where it is undecided."""
+    primary = judgement.primary
+    if primary is None or primary.verdict is not Verdict.INCONCLUSIVE:
+        return judgement
+    blocks = blocks_to_decide(judgement.effects, primary.alpha)
+    if blocks is None or blocks <= judgement.blocks or trial.provenance.get("profile") is None:
+        return judgement
+    profile = profile_longer(str(trial.provenance["profile"]), blocks)
+    arguments = without(trial.provenance.get("arguments", ()), _GIVEN)
+    only = " and ".join((trial.scenario.name.replace("-", "_"), *trial.models[:1]))
+    if len(trial.models) > 1:
+        only = trial.scenario.name.replace("-", "_")
+    command = shlex.join(("pytest", *arguments, "-k", only, "--profile", profile))
+    note = (
+        f"undecided after {judgement.blocks} blocks: if it goes on alike, about"
+        f" {blocks - judgement.blocks} more would decide; {command}"
+    )
+    return replace(judgement, notes=(*judgement.notes, note))
+
+
+def profile_longer(name: str, blocks: int) -> str:
+    """The first profile that measures as long as so many blocks of profile `name`, or the last."""
+    needed_s = blocks * profile_named(name).trial_s
+    for profile in PROFILES.values():
+        if profile.looks[-1] * profile.trial_s >= needed_s:
+            return profile.name
+    return list(PROFILES)[-1]
+
+
+def without(arguments: Sequence[str], options: Sequence[str]) -> Iterator[str]:
+    """Arguments of a command line without some options and the values that follow them."""
+    rest = iter(arguments)
+    for one in rest:
+        if one in options:
+            next(rest, None)
+        elif not one.startswith(tuple(f"{option}=" for option in options)):
+            yield one

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from bench.accuracy.check import check_client
+from bench.analysis.gates import describe, wants_confirmation
 from bench.analysis.judge import Judgement, judge
+from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
 from bench.analysis.verdict import ALPHA
 from bench.calibration import Calibration
 from bench.config import Config
@@ -19,7 +22,7 @@ from bench.progress import Progress
 from bench.records import Role, Trial, slo_key
 from bench.scenario import Scenario
 from bench.slots import BOTH, CONTROL
-from bench.store import TrialStore
+from bench.store import NoiseStore, TrialStore
 from bench.topology import Arm
 
 
@@ -30,8 +33,8 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The answer to a question: what was measured, and what that says."""
+class Round:
+    """What was measured, and what that says."""
 
     trials: tuple[Trial, ...]
     judgement: Judgement
@@ -54,19 +57,68 @@ class Session:
     _environment: Environment | None = None
     _experiment: Experiment | None = None
     _broken: UserError | None = None
-    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _rounds: dict[str, tuple[Round, ...]] = field(default_factory=dict)
 
-    def outcome(self, scenario: Scenario, models: tuple[str, ...]) -> Outcome:
-        """Measure and judge a scenario, at most once per run.
+    def rounds(self, scenario: Scenario, models: tuple[str, ...]) -> tuple[Round, ...]:
+        """Measure and judge a scenario, at most once per run; the last round counts.
 
-        Raises UserError when the environment does not come up, the same one for every
-        later question.
+        A verdict that fails the scenario's gate is measured once more, with other schedules:
+        what fails twice is seldom chance. Raises UserError when the environment does not come
+        up, the same one for every later question.
         """
         question = self._question(scenario, models)
-        if str(question) not in self._outcomes:
-            trials = self._started().run(question, BOTH if self.comparisons else CONTROL)
-            self._outcomes[str(question)] = Outcome(trials, judge(trials))
-        return self._outcomes[str(question)]
+        if str(question) not in self._rounds:
+            first = self._ask(question)
+            rounds = (first,)
+            if wants_confirmation(first.judgement):
+                assert first.judgement.primary is not None
+                told = describe(first.judgement.primary)
+                self.progress.note(f"{question}: measured once more before it counts: {told}")
+                rounds = (first, self._ask(replace(question, round=2)))
+            self._rounds[str(question)] = rounds
+        return self._rounds[str(question)]
+
+    def _ask(self, question: Question) -> Round:
+        experiment = self._started()
+        if self.comparisons:
+            self.progress.note(f"{question}: {self._finds(question)}")
+        trials = experiment.run(question, BOTH if self.comparisons else CONTROL)
+        judgement = judge(trials)
+        spread = spread_of(judgement.effects)
+        if spread is not None and not judgement.invalid_reasons:
+            self._noise.remember(self._kind(question), spread, len(judgement.effects))
+        return Round(trials, judgement)
+
+    def _finds(self, question: Question) -> str:
+        """What the profile can find here, from the noise of earlier runs."""
+        spreads = self._noise.known(self._kind(question))
+        blocks = self.config.profile.looks[-1]
+        spread = pooled_spread(spreads)
+        if spread is None:
+            return (
+                f"up to {blocks} blocks; what they can find is not known yet, for this is the "
+                "first such comparison here"
+            )
+        factor = smallest_factor(spread, blocks, question.facts.alpha)
+        return (
+            f"up to {blocks} blocks find a difference of {factor - 1:.0%} in 90 % of runs, by the "
+            f"noise of {len(spreads)} earlier here"
+        )
+
+    def _kind(self, question: Question) -> str:
+        """What runs must have in common to be as noisy as each other."""
+        config = self.config
+        return " ".join(
+            (
+                *(platform.node(), config.env, config.profile.name, question.scenario.name),
+                *("+".join(question.models), question.facts.primary),
+                *(config.control.name, config.treatment.name),
+            )
+        )
+
+    @property
+    def _noise(self) -> NoiseStore:
+        return NoiseStore(self.config.results / "noise.json")
 
     def close(self) -> None:
         """Stop what was started, also when starting failed half way."""

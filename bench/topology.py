@@ -55,7 +55,8 @@ class ArmEntry:
     `options` are further ones of the balancer with that policy. `kvcached` gives the arm
     engines with KVCached where there are GPUs. `kubernetes` tells what chooses a replica
     there: the balancer, or the Service itself. Where connections decide who serves, as behind
-    kube-proxy, `connections` tells whether the load keeps them.
+    kube-proxy, `connections` tells whether the load keeps them. `slowed` is the share of its
+    core's time that each replica gets while the arm is measured: a known difference.
     """
 
     port: Port
@@ -65,6 +66,7 @@ class ArmEntry:
     kvcached: bool = False
     kubernetes: Kubernetes = "balancer"
     connections: Connections = "kept"
+    slowed: Share | None = None
 
 
 @_strict
@@ -138,6 +140,7 @@ class Arm:
     kvcached: bool = False
     kubernetes: Kubernetes = "balancer"
     connections: Connections = "kept"
+    slowed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,7 @@ def _arm(name: str, entry: ArmEntry) -> Arm:
         kvcached=entry.kvcached,
         kubernetes=entry.kubernetes,
         connections=entry.connections,
+        slowed=entry.slowed,
     )
 
 

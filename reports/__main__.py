@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.progress import make_progress
 from reports.generate import generate
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        page = generate(options.results, options.output, options.history, _say)
+        page = generate(options.results, options.output, options.history, make_progress())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -34,10 +35,6 @@ def _parser() -> argparse.ArgumentParser:
         text = f"{what} (default: %(default)s)"
         make.add_argument(option, type=Path, metavar=kind, default=Path(default), help=text)
     return parser
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

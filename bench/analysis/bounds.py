@@ -9,14 +9,18 @@ from dataclasses import dataclass
 class ValidityBounds:
     """Bounds of the validity checks.
 
+    Each holds for a block as a whole, and so for both arms alike.
+
     `lag_floor_s`, `lag_share`: the client may be late (dispatch, event loop; p99) by
-    the larger of the floor and this share of the trial's own scheduled TTFT p95, so
+    the larger of the floor and this share of the block's scheduled TTFT p95, so
     that its lateness stays small beside what is measured.
     `client_cpu_share`: of one core; beyond it the client measures itself.
     `slip_share`: of the trial's window, by which the client may come to send later and
     later, but at least `lag_floor_s`. `error_floor_s`, `error_share`: the client's median
-    timing may be off by the larger of the floor and this share of the trial's own TTFT p50.
-    `foreign_cpu_share`, `stolen_cpu_share`: of all cores' time, which others had.
+    timing may be off by the larger of the floor and this share of the block's TTFT p50.
+    `foreign_cpu_share`, `stolen_cpu_share`: of all cores' time, which others had through the
+    block: a neighbour that is always there is a condition, and a moment's work is noise, which
+    the interval has in it.
     `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests;
     beyond it the arms no longer did the same work. `token_match`: share of an arm's
     answers with exactly the prompt and output tokens that were asked for.

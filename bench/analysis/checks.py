@@ -1,8 +1,11 @@
-"""What is read off each trial to tell whether the client kept up, and how far it may go."""
+"""What is read off a block's trials to tell whether the client kept up, and its bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.bounds import ValidityBounds
@@ -16,39 +19,47 @@ LATE = "give the client a core of its own or offer less"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A reading of a trial with its bound, and what to do when it is beyond.
+    """A reading of each trial with the bound of its block, and what to do when it is beyond.
 
-    A reading is None where there is none; that is neither good nor bad. Where it is `passing`,
-    the same trial measured again may well be within the bound.
+    A reading is None where there is none; that is neither good nor bad. The worst trial of a
+    block must be within the bound, or only their `mean`. Where it is `passing`, another block
+    may well be within. A bound is one for all trials of a block: it must not be laxer for the
+    slower arm.
     """
 
     what: str
     form: Callable[[float], str]
     seen: Callable[[Trial], float | None]
-    bound: Callable[[Trial], float]
+    bound: Callable[[Sequence[Trial]], float]
     remedy: str
     passing: bool = True
+    mean: bool = False
 
-    def beyond(self, trial: Trial) -> float | None:
-        """The reading where it is beyond its bound."""
-        seen = self.seen(trial)
+    def beyond(self, block: Sequence[Trial]) -> tuple[float, Trial] | None:
+        """The reading where it is beyond its bound, and the worst trial."""
+        read = [(seen, trial) for trial in block if (seen := self.seen(trial)) is not None]
+        if not read:
+            return None
+        seen, worst = max(read, key=worst_last)
+        if self.mean:
+            seen = statistics.fmean(value for value, _ in read)
         # Not "seen > bound": a reading that is not a number is no proof of good work.
-        return None if seen is None or seen <= self.bound(trial) else seen
+        return None if seen <= self.bound(block) else (seen, worst)
 
 
 def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
     """Every check, in the order in which reasons are told."""
 
-    def lag_bound_s(trial: Trial) -> float:
-        answered = [scheduled_ttft_s(sample) for sample in trial.samples if sample.ok]
-        return max(bounds.lag_floor_s, bounds.lag_share * (percentile(answered, 95) or 0.0))
+    def lag_bound_s(block: Sequence[Trial]) -> float:
+        waits_s = [scheduled_ttft_s(sample) for sample in _answered(block)]
+        return max(bounds.lag_floor_s, bounds.lag_share * (percentile(waits_s, 95) or 0.0))
 
-    def slip_bound_s(trial: Trial) -> float:
-        return max(bounds.lag_floor_s, bounds.slip_share * trial.duration_s)
+    def slip_bound_s(block: Sequence[Trial]) -> float:
+        return max(bounds.lag_floor_s, bounds.slip_share * block[0].duration_s)
 
-    def error_bound_s(trial: Trial) -> float:
-        answered = [ttft_s(sample) for sample in trial.samples if sample.ok]
-        return max(bounds.error_floor_s, bounds.error_share * (percentile(answered, 50) or 0.0))
+    def error_bound_s(block: Sequence[Trial]) -> float:
+        waits_s = [ttft_s(sample) for sample in _answered(block)]
+        return max(bounds.error_floor_s, bounds.error_share * (percentile(waits_s, 50) or 0.0))
 
     return (
         Check(
@@ -86,6 +97,7 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
             lambda trial: trial.instrument.foreign_cpu_share,
             lambda _: bounds.foreign_cpu_share,
             "end them and measure again, or give the run cores of its own with taskset",
+            mean=True,
         ),
         Check(
             "CPU time taken by the machine's host",
@@ -93,6 +105,7 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
             lambda trial: trial.instrument.stolen_cpu_share,
             lambda _: bounds.stolen_cpu_share,
             "measure again, or on a machine with cores of its own",
+            mean=True,
         ),
         Check(
             "median error of the client's timing",
@@ -103,6 +116,17 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
             passing=False,  # it was measured once, at the run's start
         ),
     )
+
+
+def worst_last(read: tuple[float, *tuple[object, ...]]) -> float:
+    """Sorts readings: what is not a number is the worst of all."""
+    return math.inf if math.isnan(read[0]) else read[0]
+
+
+def _answered(block: Sequence[Trial]) -> list[Sample]:
+    """The answers of all trials, both arms alike."""
+    samples = itertools.chain.from_iterable(trial.samples for trial in block)
+    return [sample for sample in samples if sample.ok]
 
 
 def _slip_s(trial: Trial) -> float | None:

@@ -45,20 +45,31 @@ class GateFailedError(AssertionError):
         self.failures = failures
 
 
+def gate_failures(judgement: Judgement) -> tuple[Failure, ...]:
+    """What does not hold, of the treatment or, where none was run, of the control.
+
+    An invalid measurement is judged no further: its numbers mean nothing.
+    """
+    if found := _validity_failures(judgement):
+        return found
+    role: Role = "treatment" if judgement.treatment is not None else "control"
+    return (*_verdict_failures(judgement), *_slo_failures(judgement, role))
+
+
+def wants_confirmation(judgement: Judgement) -> bool:
+    """Whether the verdict fails a gate, which counts only when it does so twice."""
+    return not judgement.invalid_reasons and any(_verdict_failures(judgement))
+
+
 def require_gates(judgement: Judgement) -> None:
     """Raise GateFailedError unless treatment is valid, as expected, and meets its SLOs."""
-    _require(judgement, "treatment", tuple(_verdict_failures(judgement)))
+    if found := gate_failures(judgement):
+        raise GateFailedError(found)
 
 
 def require_slo(judgement: Judgement) -> None:
     """Raise GateFailedError unless the control is valid and meets its SLOs."""
-    _require(judgement, "control", ())
-
-
-def _require(judgement: Judgement, role: Role, verdict: tuple[Failure, ...]) -> None:
-    """An invalid measurement is judged no further: its numbers mean nothing."""
-    found = _validity_failures(judgement) or (*verdict, *_slo_failures(judgement, role))
-    if found:
+    if found := _validity_failures(judgement) or tuple(_slo_failures(judgement, "control")):
         raise GateFailedError(found)
 
 

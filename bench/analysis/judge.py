@@ -16,10 +16,10 @@ from bench.analysis.conclude import conclude, median
 from bench.analysis.interval import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
-from bench.analysis.selection import Selection, select
+from bench.analysis.selection import select
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
-from bench.analysis.trial_checks import repeats, unknown_readings
+from bench.analysis.trial_checks import changed_speed, disturbances, unknown_readings
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
 from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
@@ -39,7 +39,8 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
     first, facts = trials[0], trials[0].scenario
     metrics = [metric(name) for name in dict.fromkeys((facts.primary, *facts.metrics))]
     blocks = group_blocks(trials)
-    chosen = select(blocks) if len(names) == 2 else Selection(blocks, (), ())
+    disturbed = {one.index: why for one in blocks if (why := disturbances(one.trials, bounds))}
+    chosen = select(blocks, disturbed)
     effects = {one: block_effects(one, chosen.judged) for one in metrics}
     invalid = (
         *dead_replicas(blocks),
@@ -59,6 +60,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
     return Judgement(
         scenario=facts,
         models=first.models,
+        round=first.round,
         environment=first.environment,
         control=names.get("control"),
         treatment=names.get("treatment"),
@@ -79,8 +81,8 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         invalid_reasons=invalid,
         notes=(
             *chosen.notes,
-            *repeats(trials),
             *noted,
+            *changed_speed(trials),
             *unknown_readings(trials),
             *_load_notes(trials),
         ),
@@ -91,14 +93,14 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
     """The arm in each role, control first. Raises UserError unless all belong together."""
     if not trials:
         raise UserError("there are no trials to judge; measure first")
-    alike = [(one.run_id, one.environment, one.scenario, one.models) for one in trials]
+    alike = [(one.run_id, one.environment, one.scenario, one.models, one.round) for one in trials]
     arms_seen = dict.fromkeys((one.role, one.arm) for one in trials)
     names = dict(sorted(arms_seen))
     if any(one != alike[0] for one in alike) or len(names) < len(arms_seen):
         one = trials[0]
         raise UserError(
             f"trials of {one.scenario.name} in run {one.run_id} do not belong together: they"
-            " differ in run, environment, scenario, models or arms; judge each set on its own"
+            " differ in run, environment, scenario, models, round or arms; judge each set apart"
         )
     return names
 

@@ -35,7 +35,8 @@ class Judgement:
     together, then, of several, each on its own. `effects` are the primary metric's ratios
     treatment / control, one for each judged block that has one. `slos`,
     `summaries` and `servers` have the control first. Any of `invalid_reasons` means that the
-    measurement cannot be trusted; `notes` is what else to know.
+    measurement cannot be trusted; `notes` is what else to know. In `round` 2 a failing first
+    one was measured once more.
     """
 
     scenario: ScenarioFacts
@@ -51,6 +52,7 @@ class Judgement:
     servers: tuple[ServerSummary, ...]
     invalid_reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    round: int = 1
 
     @property
     def primary(self) -> Comparison | None:

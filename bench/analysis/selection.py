@@ -1,8 +1,8 @@
-"""Which blocks of a comparison count: complete ones, up to the last planned look."""
+"""Which blocks of a comparison count: complete, undisturbed ones, up to the last planned look."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.carried import attainment, carried_rps
@@ -19,18 +19,28 @@ class Selection:
     notes: tuple[str, ...]
 
 
-def select(blocks: Sequence[Block]) -> Selection:
+def select(blocks: Sequence[Block], disturbed: Mapping[int, Sequence[str]]) -> Selection:
     """Choose from blocks in order of their index.
+
+    Blocks that were `disturbed`, by index with what disturbed them, are set aside: others were
+    measured in their place. With a single arm every other block counts.
+
+    Where too few are left for a verdict, all count, which makes the comparison invalid: its
+    numbers are shown, and what disturbed them.
 
     A run that stops in the middle of a block leaves it out. A block that is not whole
     although later ones are, or that ran out of order, breaks the pairing. So does one
     whose search has found no load that an arm carries, or none that it does not.
     """
-    complete = [block for block in blocks if block.complete]
-    rest = [block for block in blocks if not block.complete]
+    compared = len({trial.role for block in blocks for trial in block.trials}) == len(ROLES)
+    quiet = [block for block in blocks if block.index not in disturbed]
+    complete = [block for block in quiet if block.complete or not compared]
+    if disturbed and len(complete) < (LOOKS[0] if compared else 1):
+        return select(blocks, {})
+    rest = [block for block in quiet if block not in complete] if compared else []
     ended = complete[-1].index if complete else -1
     stopped = [block for block in rest if block.index > ended and _was_stopped(block)]
-    look = last_look(len(complete)) or len(complete)
+    look = (last_look(len(complete)) if compared else 0) or len(complete)
     present = {block.index for block in blocks}
     return Selection(
         judged=tuple(complete[:look]),
@@ -38,7 +48,11 @@ def select(blocks: Sequence[Block]) -> Selection:
             *(f"block {index} is missing" for index in range(ended) if index not in present),
             *(_broken(block) for block in rest if block not in stopped),
         ),
-        notes=(*map(_stopped, stopped), *_unjudged(complete[look:])),
+        notes=(
+            *(f"block {index} is set aside: {'; '.join(why)}" for index, why in disturbed.items()),
+            *map(_stopped, stopped),
+            *_unjudged(complete[look:]),
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from bench.analysis.arm_checks import arm_reasons
 from bench.analysis.bounds import ValidityBounds
 from bench.analysis.compare import ROLES, Block
 from bench.analysis.metrics import Metric
-from bench.analysis.trial_checks import place, trial_reasons
+from bench.analysis.trial_checks import check_reasons, place, trial_reasons
 from bench.records import Trial
 
 
@@ -21,7 +21,8 @@ def invalid_reasons(
 ) -> tuple[str, ...]:
     """Why what `blocks` show must not be judged; empty when it may."""
     return (
-        *trial_reasons([trial for block in blocks for trial in block.trials], bounds),
+        *trial_reasons([trial for block in blocks for trial in block.trials]),
+        *check_reasons([block.trials for block in blocks], bounds),
         *_unlike_schedules(blocks),
         *(reason for arm in arms(blocks) for reason in arm_reasons(arm, bounds)),
         *too_few(primary, blocks),

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.analysis.bounds import DEFAULT_BOUNDS
-from bench.analysis.trial_checks import trial_reasons
+from bench.analysis.trial_checks import check_reasons, trial_reasons
 from bench.command import Parser, exit_code, log_folder, whole_number
 from bench.cores import pinned
 from bench.instruments.children import rss_at_most
@@ -78,7 +78,8 @@ def hold_many(options: argparse.Namespace, output: Path) -> None:
             [load], LocalSite(), processes=options.processes, drain_timeout_s=DRAIN_S
         )
         streamed = take_tally(source.port)
-    reasons = tuple(trial_reasons([trial_of(load, result)], DEFAULT_BOUNDS))
+    trials = [trial_of(load, result)]
+    reasons = (*trial_reasons(trials), *check_reasons([trials], DEFAULT_BOUNDS))
     cores = {"source": [source_core], "load": others or [source_core]}
     record = {
         "note": ONLY_INSTRUMENTS,

@@ -148,16 +148,24 @@ class OnOff:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """A fixed number of requests in flight; finds capacity, hides queueing delay."""
+    """Users who send their next request as soon as they have an answer: `per_slot` of them for
+    each request that the replicas run at once.
 
-    per_replica: int
+    With one for each place a balancer that shares evenly lets nobody wait, and whoever waits
+    does so behind an idle place elsewhere. With several, all places are taken all the time and
+    there is nothing to share better. The load follows the engines' speed of the moment, so
+    that a machine which slows down is not overloaded by it. A slow arm is sent less, which
+    makes its tail look better than an open loop would: a difference that shows is there.
+    """
+
+    per_slot: float
 
     def __post_init__(self) -> None:
-        _require_positive(per_replica=self.per_replica)
+        _require_positive(per_slot=self.per_slot)
 
-    def concurrency(self, replicas: int) -> int:
-        """Requests in flight for so many replicas."""
-        return self.per_replica * replicas
+    def concurrency(self, slots: int) -> int:
+        """Requests in flight for replicas that run `slots` at once, all together."""
+        return max(1, round(self.per_slot * slots))
 
 
 def _within(times_s: Times, duration_s: float) -> Times:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A twentieth is also as fine as the shares of requests are usually given.
-_RUN = 20
+RUN = 20
 
 
 def stratified(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """One uniform value from each `count`-th of [0, 1), stratified in every run as well."""
     strata = np.arange(count)
-    parts = strata * _RUN // max(count, 1)
+    parts = strata * RUN // max(count, 1)
     by_part = np.lexsort((rng.random(count), parts))
     # The n-th of each part belongs to the n-th run; the last run may lack some parts.
     run = strata - np.searchsorted(parts, parts)

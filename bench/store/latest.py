@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.judgement import Judgement
+from bench.analysis.outcome import outcome_of, overall
 from bench.store.files import strict_json, write_whole
 
 VERSION = 1
@@ -23,6 +24,7 @@ def write_latest(path: Path, judgements: Sequence[Judgement], run: Mapping[str, 
     written = {
         "version": VERSION,
         "run": dict(run),
+        "outcome": overall(judgements),
         "scenarios": [_judgement(judgement) for judgement in judgements],
     }
     write_whole(path, strict_json(path, written))
@@ -38,6 +40,8 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "control": judgement.control,
         "treatment": judgement.treatment,
         "expect": facts.expect,
+        "round": judgement.round,
+        "outcome": outcome_of(judgement),
         "blocks": judgement.blocks,
         "valid": not judgement.invalid_reasons,
         "invalid_reasons": judgement.invalid_reasons,

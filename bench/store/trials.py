@@ -3,8 +3,8 @@
     <root>/<arm>/<environment>/<run>/<scenario>/<model+model>/block-00-0-control.json
 
 and beside it the samples as `.parquet` and what the servers said as `.server.parquet`. Both
-are written first, so that a JSON file on disk means a complete trial. An attempt at a trial
-that was measured again is kept under another name, for whoever wants to look at it.
+are written first, so that a JSON file on disk means a complete trial. Where a comparison was
+measured once more, the second round's files begin with `again-`.
 """
 
 from __future__ import annotations
@@ -37,17 +37,7 @@ class TrialStore:
         Raises UserError for a name that is no safe part of a path, for numbers of the
         trial that are not finite, and when the disk does not take it.
         """
-        return self._write(trial, f"block-{_place(trial)}.json")
-
-    def set_aside(self, trial: Trial) -> Path:
-        """Write an attempt that is not to be judged, since the trial is measured again.
-
-        Raises UserError like `save`.
-        """
-        return self._write(trial, f"set-aside-{_place(trial)}-{len(trial.repeated) + 1}.json")
-
-    def _write(self, trial: Trial, name: str) -> Path:
-        path = self._folder(trial) / name
+        path = self._folder(trial) / _name(trial)
         try:
             table, server = codec.table_bytes(trial), codec.server_bytes(trial)
         except ValueError as error:
@@ -84,7 +74,8 @@ class TrialStore:
             raise UserError(f"no run {wanted!r} under {self._root}; the closest is {close[0]!r}")
         trials = [self.load(path) for path in sorted(runs[wanted])]
         return sorted(
-            trials, key=lambda one: (one.scenario.name, one.models, one.block, one.position)
+            trials,
+            key=lambda one: (one.scenario.name, one.models, one.round, one.block, one.position),
         )
 
     def has_run(self, run_id: str) -> bool:
@@ -94,7 +85,7 @@ class TrialStore:
     def _runs(self) -> dict[str, list[Path]]:
         """JSON files by run. Run ids sort by time."""
         runs: dict[str, list[Path]] = {}
-        for path in self._root.glob("*/*/*/*/*/block-*.json"):
+        for path in self._root.glob("*/*/*/*/*/*block-*.json"):
             runs.setdefault(path.parts[-4], []).append(path)
         return runs
 
@@ -109,16 +100,17 @@ class TrialStore:
         return self._root.joinpath(*parts, "+".join(trial.models))
 
 
-def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...]], list[Trial]]:
-    """Trials that are judged together: those of one scenario for the same models."""
-    groups: dict[tuple[str, tuple[str, ...]], list[Trial]] = {}
+def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...], int], list[Trial]]:
+    """Trials that are judged together: those of a round of one scenario for the same models."""
+    groups: dict[tuple[str, tuple[str, ...], int], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault((trial.scenario.name, trial.models), []).append(trial)
+        groups.setdefault((trial.scenario.name, trial.models, trial.round), []).append(trial)
     return groups
 
 
-def _place(trial: Trial) -> str:
-    return f"{trial.block:02}-{trial.position}-{trial.role}"
+def _name(trial: Trial) -> str:
+    again = "again-" if trial.round > 1 else ""
+    return f"{again}block-{trial.block:02}-{trial.position}-{trial.role}.json"
 
 
 def _table(path: Path, trial: Path, sha256: object) -> bytes:

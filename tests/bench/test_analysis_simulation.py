@@ -9,9 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from bench.analysis.compare import order
 from bench.analysis.interval import t_interval
+from bench.analysis.sensitivity import (
+    blocks_to_decide,
+    pooled_spread,
+    smallest_factor,
+    spread_of,
+)
 from bench.analysis.verdict import ALPHA, LOOKS, decide
 from bench.records import Role, Verdict
 
@@ -82,12 +91,96 @@ def _first_decided(run: list[float]) -> Verdict:
     return next((one for one in verdicts if one is not Verdict.INCONCLUSIVE), verdicts[-1])
 
 
-@pytest.mark.parametrize("verdict", [Verdict.BETTER, Verdict.WORSE])
 @pytest.mark.parametrize("load", ["calm", "noisy"])
-def test_an_arm_against_itself_is_rarely_better_and_rarely_worse(
-    load: str, verdict: Verdict, request: pytest.FixtureRequest
+def test_an_arm_against_itself_is_rarely_told_apart(
+    load: str, request: pytest.FixtureRequest
 ) -> None:
-    assert share(request.getfixturevalue(load), verdict) <= 0.04
+    """In at most 5 % of runs, and neither way round in more than 3.5 %."""
+    seen = request.getfixturevalue(load)
+    better, worse = share(seen, Verdict.BETTER), share(seen, Verdict.WORSE)
+    assert better + worse <= 0.05
+    assert max(better, worse) <= 0.035
+
+
+@pytest.mark.parametrize("tails", [3, 30])
+def test_so_it_is_whatever_the_shape_of_the_noise(tails: int) -> None:
+    """Blocks that now and then are far off, as on a machine which others use as well."""
+    random = np.random.default_rng(20260201)
+    seen = 0.2 * random.standard_t(tails, (RUNS, LOOKS[-1]))
+    assert share(seen, Verdict.BETTER) + share(seen, Verdict.WORSE) <= 0.05
+
+
+def test_to_measure_once_more_what_fails_makes_a_false_alarm_rare(noisy: Array) -> None:
+    """`worse` fails only when it is found twice, and `not better` likewise."""
+    half = len(noisy) // 2
+    first, second = (
+        [_first_decided(run) for run in runs.tolist()] for runs in (noisy[:half], noisy[half:])
+    )
+    pairs = list(zip(first, second, strict=True))
+    alarms = sum(one is other is Verdict.WORSE for one, other in pairs)
+    assert alarms / half <= 0.005
+    # Where `better` was expected of an arm that is the same, the second chance may pass it.
+    passed = sum(Verdict.BETTER in pair for pair in pairs)
+    assert passed / half <= 0.06
+
+
+def test_to_set_disturbed_blocks_aside_bends_nothing() -> None:
+    """A disturbance slows both arms, is seen in half of the cases, and costs the block then."""
+    random = np.random.default_rng(20260202)
+    measured = 3 * LOOKS[-1]
+    disturbed = random.random((RUNS, measured)) < 0.3
+    spread = np.where(disturbed, 0.5, 0.15)
+    effects_seen = random.normal(0.0, spread)
+    noticed = disturbed & (random.random((RUNS, measured)) < 0.5)
+    kept = np.array(
+        [run[~gone][: LOOKS[-1]] for run, gone in zip(effects_seen, noticed, strict=True)]
+    )
+    better, worse = share(kept, Verdict.BETTER), share(kept, Verdict.WORSE)
+    assert better + worse <= 0.05
+    assert abs(better - worse) <= 0.02
+    real = share(kept + np.log(0.6), Verdict.BETTER)
+    assert real >= 0.97
+
+
+@pytest.mark.parametrize("blocks", [8, 16])
+def test_what_a_run_can_find_is_found_as_often_as_it_says(blocks: int) -> None:
+    random = np.random.default_rng(20260203)
+    spread = 0.2
+    effect = np.log(smallest_factor(spread, blocks, ALPHA))
+    seen = random.normal(effect, spread, (RUNS, blocks))
+    # Earlier looks add a little.
+    assert 0.88 <= share(seen, Verdict.WORSE) <= 0.97
+
+
+def test_so_many_blocks_as_are_said_to_decide_do_decide() -> None:
+    ratios = np.exp(np.array([-0.3, 0.1, -0.2, 0.0, -0.25, 0.05, -0.1, -0.1])).tolist()
+    blocks = blocks_to_decide(ratios, ALPHA)
+    assert blocks is not None
+    mean, spread = float(np.mean(np.log(ratios))), spread_of(ratios)
+    assert spread is not None
+
+    def excludes_one(count: int) -> bool:
+        """Of so many blocks with exactly this mean and spread."""
+        half = float(stdtrit(count - 1, 1 - ALPHA / 2)) * spread / np.sqrt(count)
+        return bool(mean + half < 0)
+
+    assert excludes_one(blocks)
+    assert not excludes_one(blocks - 1)
+
+
+def test_arms_that_are_alike_are_decided_as_well() -> None:
+    alike = np.exp(np.array([0.02, -0.02, 0.03, -0.03])).tolist()
+    assert blocks_to_decide(alike, ALPHA) is not None
+    assert blocks_to_decide([1.3], ALPHA) is None
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 2), st.integers(2, 30)), min_size=1, max_size=10))
+def test_the_noise_of_several_runs_lies_between_theirs(runs: list[tuple[float, int]]) -> None:
+    pooled = pooled_spread(runs)
+    assert pooled is not None
+    lowest, highest = min(runs)[0], max(runs)[0]
+    assert lowest * 0.999 <= pooled <= highest * 1.001
+    assert pooled_spread([]) is None
 
 
 def test_a_gain_of_a_fifth_is_nearly_always_found(calm: Array) -> None:
@@ -109,8 +202,8 @@ def test_the_interval_of_one_look_holds_the_truth_as_often_as_it_says(
     truth = float(np.log(0.9))
     intervals = [t_interval(run, ALPHA) for run in (noisy[:, :blocks] + truth).tolist()]
     held = [one is not None and one.low <= truth <= one.high for one in intervals]
-    # Three standard errors of so many runs are 0.011.
-    assert sum(held) / len(held) == pytest.approx(1 - ALPHA, abs=0.011)
+    # Three standard errors of so many runs are 0.008.
+    assert sum(held) / len(held) == pytest.approx(1 - ALPHA, abs=0.01)
 
 
 def test_interleaving_cancels_a_drift_that_would_otherwise_be_the_effect() -> None:
@@ -122,7 +215,7 @@ def test_interleaving_cancels_a_drift_that_would_otherwise_be_the_effect() -> No
     drifting = effects(CALM, INTERLEAVED[:4], drift=-0.3)
     assert share(drifting, Verdict.BETTER) <= 0.04
     assert share(drifting, Verdict.WORSE) <= 0.04
-    assert share(effects(CALM, in_turn, drift=-0.3), Verdict.BETTER) >= 0.2
+    assert share(effects(CALM, in_turn, drift=-0.3), Verdict.BETTER) >= 0.15
 
 
 @pytest.mark.parametrize("block", range(4))

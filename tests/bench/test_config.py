@@ -58,7 +58,7 @@ def test_repeated_model_is_measured_once(tmp_path: Path) -> None:
         (replace(DEFAULTS, models="qwen2.5-7b"), "'qwen2.5-7b' is for a gpu, here .* a cpu"),
         (replace(DEFAULTS, arms="baseline"), r"two names\), seen 'baseline'"),
         (replace(DEFAULTS, arms="baseline,mangaed"), "unknown arm 'mangaed'.*'managed'"),
-        (replace(DEFAULTS, profile="slow"), "unknown profile 'slow'; known: quick"),
+        (replace(DEFAULTS, profile="slow"), "unknown profile 'slow'; known: auto, quick"),
         (replace(DEFAULTS, slo=Path("none.yaml")), "cannot read none.yaml"),
     ],
 )

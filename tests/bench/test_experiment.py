@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 from functools import partial
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.attribution import apart, named, singled_out
-from bench.calibration import Capacity, delivered_tps
+from bench.calibration import Capacity, pace_rps, settled
 from bench.course import MirroredCourse, drawn_order
 from bench.experiment import time_left
 from bench.records import Replica, Role
@@ -16,7 +18,8 @@ from tests.bench.making import answered
 
 
 def slots(blocks: int, roles: tuple[Role, ...] = BOTH) -> list[Slot]:
-    return list(MirroredCourse(blocks, roles))
+    course = MirroredCourse(roles)
+    return [slot for block in range(blocks) for slot in course.block(block)]
 
 
 @given(st.integers(1, 12))
@@ -36,8 +39,7 @@ def test_consecutive_blocks_begin_with_different_arms() -> None:
 def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int) -> None:
     def ran(block: int) -> list[Role]:
         order = partial(drawn_order, seed, "latency tiny-llama")
-        course = MirroredCourse(64, BOTH, order)
-        return [slot.role for slot in course if slot.block == block]
+        return [slot.role for slot in MirroredCourse(BOTH, order).block(block)]
 
     for block in range(4):
         assert (
@@ -49,7 +51,7 @@ def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int)
 
 def test_control_alone_takes_one_trial_a_block() -> None:
     assert [slot.role for slot in slots(4, CONTROL)] == ["control"] * 4
-    assert MirroredCourse(4, CONTROL).trials == 4
+    assert MirroredCourse(CONTROL).trials == 1
 
 
 @given(st.integers(0, 2**31))
@@ -77,19 +79,35 @@ def test_time_left_is_told_from_the_pace_so_far(elapsed_s: float, done: int, tex
     assert time_left(elapsed_s, done, 8) == text
 
 
-def test_capacity_counts_the_tokens_that_arrived_in_the_window() -> None:
-    # five chunks each, 10 ms apart, the first one after 0.3 s
-    sample = answered(0, 0.3)
-    assert delivered_tps([sample], 0.0, 1.0) == pytest.approx(5.0)
-    assert delivered_tps([sample], 0.315, 0.515) == pytest.approx(3 / 0.2)
-    assert delivered_tps([sample, sample], 0.5, 1.0) == 0.0
+@given(st.floats(0.3, 200), st.floats(0, 1), st.floats(4, 12))
+def test_capacity_is_the_pace_at_which_a_full_replica_begins_requests(
+    rps: float, first: float, until_s: float
+) -> None:
+    begun_s = [(first + index) / rps for index in range(math.ceil(rps * until_s))]
+    # Of slow replicas a few requests, and then their number is all that is known.
+    assert pace_rps(begun_s, 1.0, until_s) == pytest.approx(rps, rel=0.001 if rps > 2 else 1.0)
+
+
+def test_capacity_does_not_depend_on_where_in_the_mix_the_time_was_up() -> None:
+    """Every 20 requests take two seconds, however that is shared out among them."""
+    costs_s = [1.81, *[0.01] * 19]
+    begun_s = list(itertools.accumulate(costs_s * 5))
+    for end_s in (5.0, 6.0, 7.9, 8.1):
+        assert pace_rps(begun_s, 0.0, end_s) == pytest.approx(10.0)
+
+
+def test_capacity_is_known_when_two_runs_in_a_row_are_alike() -> None:
+    assert not settled([100.0])
+    assert not settled([100.0, 90.0])
+    assert not settled([100.0, 99.0, 90.0])
+    assert settled([80.0, 100.0, 98.0])
 
 
 @given(st.floats(0.1, 1000), st.floats(1, 100), st.integers(1, 64))
 def test_closed_loop_has_requests_for_twice_the_capacity(
     rps: float, duration_s: float, in_flight: int
 ) -> None:
-    count = Capacity(rps, replicas=2).requests_for(duration_s, in_flight)
+    count = Capacity(rps, slots=8).requests_for(duration_s, in_flight)
     assert count >= in_flight + 2 * rps * duration_s
 
 

@@ -68,7 +68,7 @@ def test_markers_and_models_combine() -> None:
         ),
         (["--arms", "baseline,mangaed"], "unknown arm 'mangaed'; .* 'managed'"),
         (["--arms", "baseline"], "two names"),
-        (["--profile", "fast"], "unknown profile 'fast'; known: quick, standard, thorough"),
+        (["--profile", "fast"], "unknown profile 'fast'; known: auto, quick, standard, thorough"),
         (["--load-processes", "0"], "auto or a whole number from 1, seen '0'"),
         (["--env", "mars"], "unknown environment 'mars'; known: local"),
         (["--slo", "none.yaml"], "cannot read none.yaml"),

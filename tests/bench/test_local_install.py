@@ -19,6 +19,30 @@ from bench.errors import UserError
 from bench.venv import Venv
 
 TORCH = "torch==2.13.0+cpu"
+LOG = Path("install.log")
+# What pip 23.2 says where its configuration has constraints, and what it adds where the
+# index is out of reach.
+CONSTRAINED = """\
+ERROR: Cannot install torch==2.13.0+cpu because these package versions have conflicting \
+dependencies.
+
+The conflict is caused by:
+    The user requested torch==2.13.0+cpu
+    The user requested (constraint) torch==2.9.0
+
+To fix this you could try to:
+1. loosen the range of package versions you've specified
+2. remove package versions to allow pip attempt to solve the dependency conflict
+
+ERROR: ResolutionImpossible: for help visit https://pip.example.invalid/dependency-conflicts
+"""
+UNREACHED = """\
+Looking in indexes: https://index.example.invalid/whl/cpu
+WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) after \
+connection broken by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object \
+at 0x7f8c40a47b10>: Failed to establish a new connection: [Errno -2] Name or service not known')'\
+: /whl/cpu/torch/
+"""
 
 
 class Pip:
@@ -39,32 +63,59 @@ class Pip:
 
 def test_the_torch_index_is_not_asked_when_pip_already_knows_a_source() -> None:
     pip = Pip(index=False)
-    install(pip, REQUIREMENTS, TORCH)
+    install(pip, REQUIREMENTS, TORCH, LOG)
     assert pip.asked == ["configured", "rest"]
 
 
 def test_the_torch_index_is_asked_when_pip_knows_no_source() -> None:
     pip = Pip(configured=False)
-    install(pip, REQUIREMENTS, TORCH)
+    install(pip, REQUIREMENTS, TORCH, LOG)
     assert pip.asked == ["configured", "index", "rest"]
 
 
 def test_when_no_source_has_torch_both_are_named_with_the_remedy() -> None:
     pip = Pip(configured=False, index=False)
     with pytest.raises(UserError) as caught:
-        install(pip, REQUIREMENTS, TORCH)
+        install(pip, REQUIREMENTS, TORCH, LOG)
     message = str(caught.value)
     assert "configured has nothing" in message
     assert "index has nothing" in message
     assert TORCH_INDEX in message
     assert "PIP_FIND_LINKS" in message
+    assert message.endswith("; see install.log")
     assert "\n" not in message
     assert pip.asked == ["configured", "index"]
 
 
+def test_the_causes_in_pips_log_are_told_in_place_of_a_resolvers_complaint() -> None:
+    def pip(arguments: Sequence[str]) -> str:
+        return UNREACHED + CONSTRAINED if TORCH_INDEX in arguments else CONSTRAINED
+
+    with pytest.raises(UserError) as caught:
+        install(pip, REQUIREMENTS, TORCH, LOG)
+    told = str(caught.value)
+    assert f"pip with {TORCH_INDEX}: the name of index.example.invalid could not be res" in told
+    assert "; both times: nothing found fits torch==2.9.0, which a constraint file in" in told
+    assert "check the network" in told
+    assert told.count("PIP_CONSTRAINT=/dev/null") == 1
+    assert "ResolutionImpossible" not in told
+
+
+def test_a_cause_that_pip_has_with_and_without_the_torch_index_is_told_once() -> None:
+    with pytest.raises(UserError) as caught:
+        install(lambda arguments: "[Errno 28] No space left on device", REQUIREMENTS, TORCH, LOG)
+    told = str(caught.value)
+    assert f"pip both as configured and with {TORCH_INDEX}: the disk is full; make room" in told
+
+
+def test_pip_that_fails_without_a_word_has_failed() -> None:
+    with pytest.raises(UserError, match="its log tells no error"):
+        install(lambda arguments: "", REQUIREMENTS, TORCH, LOG)
+
+
 def test_a_failure_of_the_other_packages_is_told() -> None:
     with pytest.raises(UserError, match="rest has nothing"):
-        install(Pip(rest=False), REQUIREMENTS, TORCH)
+        install(Pip(rest=False), REQUIREMENTS, TORCH, LOG)
 
 
 def test_an_unreachable_torch_index_gives_up_soon() -> None:
@@ -75,7 +126,7 @@ def test_an_unreachable_torch_index_gives_up_soon() -> None:
         return "ERROR: no"
 
     with pytest.raises(UserError):
-        install(pip, REQUIREMENTS, TORCH)
+        install(pip, REQUIREMENTS, TORCH, LOG)
     joined = " ".join(seen[1])
     assert "--retries 1" in joined
     assert "--timeout 15" in joined

@@ -27,7 +27,7 @@ from bench.records import (
     Trial,
     Verdict,
 )
-from bench.store import TrialStore, by_scenario, write_latest
+from bench.store import NoiseStore, TrialStore, by_scenario, write_latest
 from bench.store.codec import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
 
@@ -207,13 +207,40 @@ def test_an_empty_store_is_refused(store: TrialStore) -> None:
         store.load_run()
 
 
-def test_trials_are_grouped_by_scenario_and_models(one: Trial) -> None:
+def test_trials_are_grouped_by_scenario_models_and_round(one: Trial) -> None:
     other = replace(one, models=("tiny-qwen",))
-    groups = by_scenario([one, other, replace(one, block=1)])
+    groups = by_scenario([one, other, replace(one, block=1), replace(one, round=2)])
     assert {key: len(members) for key, members in groups.items()} == {
-        ("heavy-tail", ("tiny-llama",)): 2,
-        ("heavy-tail", ("tiny-qwen",)): 1,
+        ("heavy-tail", ("tiny-llama",), 1): 2,
+        ("heavy-tail", ("tiny-llama",), 2): 1,
+        ("heavy-tail", ("tiny-qwen",), 1): 1,
     }
+
+
+def test_a_second_round_does_not_overwrite_the_first(store: TrialStore, one: Trial) -> None:
+    again = replace(one, round=2)
+    store.save(one)
+    store.save(again)
+    assert store.load_run() == [one, again]
+
+
+def test_the_noise_of_runs_is_kept_by_kind_and_the_oldest_forgotten(tmp_path: Path) -> None:
+    noise = NoiseStore(tmp_path / "noise.json")
+    assert noise.known("a") == []
+    for run in range(12):
+        noise.remember("a", 0.1 * run + 0.1, 4)
+    noise.remember("b", 0.5, 8)
+    assert noise.known("b") == [(0.5, 8)]
+    assert [round(spread, 1) for spread, _ in noise.known("a")] == [
+        round(0.1 * run + 0.1, 1) for run in range(2, 12)
+    ]
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", '{"a": [[0.1]]}', '{"a": 3}', "\udcff"])
+def test_a_damaged_file_of_noise_tells_nothing(tmp_path: Path, damaged: str) -> None:
+    path = tmp_path / "noise.json"
+    path.write_bytes(damaged.encode(errors="surrogateescape"))
+    assert NoiseStore(path).known("a") == []
 
 
 def test_samples_without_facts_are_no_trial(store: TrialStore, one: Trial) -> None:

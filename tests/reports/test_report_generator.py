@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +15,10 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
+from bench.progress import PlainProgress
 from reports.__main__ import main
 from reports.generate import generate
-from reports.node import NodeError, allure, gist, run_node
+from reports.node import NodeError, allure
 
 ANALYTICS = (
     '<script async src="https://www.googletagmanager.com/gtag/js?id=G-X"></script>\n'
@@ -78,9 +81,11 @@ def started(folder: Path, at_ms: int) -> None:
 def make(results: Path, packages: Path, run: Stub) -> Path:
     folder = results.parent
     history = folder / "kept" / "history.jsonl"
-    return generate(
-        results, folder / "report", history, lambda text: None, packages=packages, run=run
-    )
+    return generate(results, folder / "report", history, quiet(), packages=packages, run=run)
+
+
+def quiet() -> PlainProgress:
+    return PlainProgress(io.StringIO())
 
 
 def runs_in(results: Path) -> list[int]:
@@ -99,9 +104,9 @@ def test_packages_are_installed_before_the_first_report_and_not_before_the_secon
 
 def test_packages_are_installed_again_when_their_versions_change(packages: Path) -> None:
     stub = Stub()
-    allure(lambda text: None, packages, stub)
+    allure(quiet(), packages, stub)
     (packages / "package-lock.json").write_text('{"changed": true}')
-    allure(lambda text: None, packages, stub)
+    allure(quiet(), packages, stub)
     assert stub.calls == ["npm-cli.js ci"] * 2
 
 
@@ -117,17 +122,36 @@ def test_packages_are_installed_once_for_processes_that_come_at_the_same_time(
         stub(arguments, folder)
 
     with ThreadPoolExecutor(3) as pool:
-        programs = list(pool.map(lambda _: allure(lambda text: None, packages, run), range(3)))
+        programs = list(pool.map(lambda _: allure(quiet(), packages, run), range(3)))
     assert stub.calls == ["npm-cli.js ci"]
     assert len(set(programs)) == 1
 
 
 def test_the_user_is_told_why_it_takes_long_the_first_time(packages: Path) -> None:
-    said: list[str] = []
-    allure(said.append, packages, Stub())
-    allure(said.append, packages, Stub())
-    assert len(said) == 1
-    assert "installing" in said[0]
+    said = io.StringIO()
+    allure(PlainProgress(said), packages, Stub())
+    allure(PlainProgress(said), packages, Stub())
+    first, second = said.getvalue().splitlines()
+    assert first.startswith("installing the report generator, once (")
+    assert re.search(r"^installing the .*: done in \d+\.\d s$", second)
+
+
+def test_the_user_is_told_how_long_making_the_report_took(results: Path, packages: Path) -> None:
+    said = io.StringIO()
+    folder = results.parent
+    generate(
+        *(results, folder / "report", folder / "history.jsonl", PlainProgress(said)),
+        packages=packages,
+        run=Stub(),
+    )
+    assert re.search(r"^making the report: done in \d+\.\d s$", said.getvalue(), re.MULTILINE)
+
+
+def test_a_generator_that_cannot_be_installed_is_not_told_as_done(packages: Path) -> None:
+    said = io.StringIO()
+    with pytest.raises(UserError):
+        allure(PlainProgress(said), packages, Stub(fail="npm-cli.js"))
+    assert "done in" not in said.getvalue()
 
 
 def test_without_a_network_there_is_one_line_and_the_next_attempt_installs(
@@ -225,20 +249,3 @@ def test_the_command_line_tells_a_mistake_in_one_line(
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1
-
-
-def test_a_node_program_that_fails_is_told_by_its_own_words(tmp_path: Path) -> None:
-    program = "console.error('\\u001b[31mnpm error code E500\\u001b[39m'); process.exit(3)"
-    with pytest.raises(NodeError, match=r"^code E500$"):
-        run_node(["--eval", program], tmp_path)
-
-
-def test_a_node_program_that_succeeds_runs_in_its_folder(tmp_path: Path) -> None:
-    run_node(["--eval", "require('fs').writeFileSync('here', '')"], tmp_path)
-    assert (tmp_path / "here").is_file()
-
-
-def test_of_a_long_error_the_line_with_the_reason_is_told() -> None:
-    told = "npm error code ENOTFOUND\nnpm error network request to x failed, reason: no such host\n"
-    assert gist(told) == "network request to x failed, reason: no such host"
-    assert gist("") == ""

@@ -10,20 +10,24 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import require_gates, require_slo
-from bench.load.arrivals import Poisson
-from bench.load.workload import Bimodal, Fixed, Workload
 from bench.records import Expectation
 from bench.scenario import Scenario
 from bench.session import Measure
+from tests.scenarios.common import (
+    ALL_PLACES_TAKEN,
+    ALL_PLACES_TAKEN_WORDS,
+    HEAVY_TAIL,
+    HEAVY_TAIL_WORDS,
+)
 
 SCENARIO = Scenario(
     name="bypass",
     description=(
-        "20 % of the requests go straight to one replica, and are not judged; all together "
-        "are Poisson arrivals at 80 % of capacity, 15 % of answers have 160 tokens, the rest 8."
+        "20 % of the requests go straight to one replica, and are not judged; "
+        f"{ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}."
     ),
-    arrival=Poisson(load=0.8),
-    workload=Workload(prompt=Fixed(64), output=Bimodal(short=8, long=160, long_share=0.15)),
+    arrival=ALL_PLACES_TAKEN,
+    workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,
     bypass=0.2,

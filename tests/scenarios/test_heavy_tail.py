@@ -1,7 +1,8 @@
-"""Heavy tail near saturation: a few answers are twenty times as long as the rest.
+"""Heavy tail with every place taken: a few answers are ten times as long as the rest.
 
-Round robin gives a replica its turn however many long answers it still generates, so
-short requests queue behind them. This is where routing by load has to pay off.
+There are as many users as the replicas have places. Round robin gives a replica its turn
+however many long answers it still generates, so short requests queue behind them while
+another replica has a place to spare. This is where routing by load has to pay off.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import require_gates, require_slo
-from bench.load.arrivals import Poisson
-from bench.load.workload import Bimodal, Fixed, Workload
 from bench.records import Expectation
 from bench.scenario import Scenario
 from bench.session import Measure
+from tests.scenarios.common import (
+    ALL_PLACES_TAKEN,
+    ALL_PLACES_TAKEN_WORDS,
+    HEAVY_TAIL,
+    HEAVY_TAIL_WORDS,
+)
 
 SCENARIO = Scenario(
     name="heavy-tail",
-    description=(
-        "Near saturation: Poisson arrivals at 85 % of capacity; "
-        "15 % of answers have 160 tokens, the rest 8."
-    ),
-    arrival=Poisson(load=0.85),
-    workload=Workload(prompt=Fixed(64), output=Bimodal(short=8, long=160, long_share=0.15)),
+    description=f"Every place taken: {ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}.",
+    arrival=ALL_PLACES_TAKEN,
+    workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.BETTER,
 )

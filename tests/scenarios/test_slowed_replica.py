@@ -1,7 +1,7 @@
 """One replica gets half of its core's time, as a noisy neighbour or a quota makes it.
 
-With two replicas a quarter of the capacity is gone. The load is four fifths of what is
-left; an even share of it is more than the slowed replica can serve.
+With two replicas a quarter of the capacity is gone. An even share of the requests is more
+than the slowed replica can serve, and users pile up there.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import require_gates, require_slo
-from bench.load.arrivals import Poisson
-from bench.load.workload import Bimodal, Fixed, Workload
 from bench.records import Expectation
 from bench.scenario import Scenario
 from bench.session import Measure
+from tests.scenarios.common import (
+    ALL_PLACES_TAKEN,
+    ALL_PLACES_TAKEN_WORDS,
+    HEAVY_TAIL,
+    HEAVY_TAIL_WORDS,
+)
 
 SCENARIO = Scenario(
     name="slowed-replica",
     description=(
-        "One replica may use half of a core; Poisson arrivals at 60 % of the capacity before, "
-        "15 % of answers have 160 tokens, the rest 8."
+        f"One replica may use half of a core; {ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}."
     ),
-    arrival=Poisson(load=0.6),
-    workload=Workload(prompt=Fixed(64), output=Bimodal(short=8, long=160, long_share=0.15)),
+    arrival=ALL_PLACES_TAKEN,
+    workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,
     slowed=0.5,

@@ -17,8 +17,11 @@ from bench.session import Measure
 
 SCENARIO = Scenario(
     name="throughput",
-    description="Saturation: a closed loop keeps 16 requests per replica in flight.",
-    arrival=ClosedLoop(per_replica=16),
+    description=(
+        "Saturation: a closed loop keeps four times as many requests in flight as the replicas "
+        "run at once."
+    ),
+    arrival=ClosedLoop(per_slot=4),
     workload=Workload(prompt=Uniform(32, 96), output=Fixed(32)),
     primary="output_tps",
     expect=Expectation.NOT_WORSE,

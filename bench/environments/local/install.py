@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.environments.local import pip
 from bench.environments.local.host_command import check_command
-from bench.environments.local.reasons import reason
+from bench.environments.local.reasons import reason_in
 from bench.errors import UserError
 from bench.lock import exclusive
 from bench.process import Guarded, last_lines
@@ -81,29 +81,36 @@ def _install(venv: Venv, log: Path, step: Step) -> None:
     log.unlink(missing_ok=True)
     step.update("making the virtual environment")
     shutil.rmtree(venv.folder, ignore_errors=True)
-    if failure := _run([sys.executable, "-m", "venv", str(venv.folder)], log, step):
-        raise UserError(f"cannot make a virtual environment: {failure}; see {log}")
+    said = _run([sys.executable, "-m", "venv", str(venv.folder)], log, step)
+    if said is not None:
+        raise UserError(f"cannot make a virtual environment: {reason_in(said)}; see {log}")
 
     pip.install(
         lambda arguments: _run([str(venv.python), *arguments], log, step),
         venv.requirements,
         f"torch=={venv.version('torch')}",
+        log,
     )
     step.update("importing vLLM for the first time")
-    if failure := _run(check_command(venv.python), log, step):
-        raise UserError(f"the installed engine does not work: {failure}; see {log}")
+    said = _run(check_command(venv.python), log, step)
+    if said is not None:
+        raise UserError(f"the installed engine does not work: {reason_in(said)}; see {log}")
     venv.mark_complete()
 
 
 def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
-    """Run a command to its end; None, or why it failed."""
+    """Run a command to its end; None, or what it said if it failed."""
+    begin = log.stat().st_size if log.exists() else 0
     process = Guarded(command, log=log)
     try:
         while (code := process.wait(1.0)) is None:
             step.update(_doing(log))
     finally:
         process.terminate()
-    return None if code == 0 else reason(log)
+    if code == 0:
+        return None
+    # The log has what earlier commands said as well.
+    return log.read_bytes()[begin:].decode("utf-8", errors="replace")
 
 
 def _doing(log: Path) -> str:

@@ -9,8 +9,8 @@ from bench.process import last_lines
 
 # vLLM writes "(EngineCore pid=7) ERROR 01-31 23:59:59 [core.py:42] text".
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ \d\d-\d\d [\d:]{8} \[[^\]]+\] )?")
-# "ValueError: text" of Python, "ERROR: text" of pip.
-_ERROR = re.compile(r"^(?:ERROR|[\w.]*(?:Error|Exception)): \S")
+# "ValueError: text" of Python, "ERROR: text" and "× text" of pip.
+_ERROR = re.compile(r"^(?:(?:ERROR|[\w.]*(?:Error|Exception)):|×) \S")
 # What is no error: "INFO: text", with or without the process in front, and torch's
 # "[W0131 23:59:59.123 utils.cpp:68] text".
 _CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:(?:DEBUG|INFO|WARNING)\b|\[?[IW]\d{4} [\d:]{8}\.)")
@@ -23,7 +23,12 @@ LIMIT = 300
 
 def reason(log: Path) -> str:
     """The last primary error in a log, else its last line that is no mere information."""
-    lines = _telling_lines(log)
+    return reason_in(last_lines(log, LOOK_BACK_LINES))
+
+
+def reason_in(said: str) -> str:
+    """Like `reason`, of what a process said."""
+    lines = _telling_lines(said)
     errors = _errors(lines)
     if not lines:
         return "its log tells no error"
@@ -32,16 +37,16 @@ def reason(log: Path) -> str:
 
 def death(log: Path) -> str:
     """Why something that ran well is gone: its last primary error, if it had any."""
-    lines = _telling_lines(log)
+    lines = _telling_lines(last_lines(log, LOOK_BACK_LINES))
     errors = _errors(lines)
     if not errors:
         return "no error in its log, so it was killed from outside"
     return _shortened(_message(lines, errors[-1]))
 
 
-def _telling_lines(log: Path) -> list[str]:
-    said = last_lines(log, LOOK_BACK_LINES).splitlines()
-    return [_PREFIX.sub("", line) for line in said if not _CHATTER.match(line)]
+def _telling_lines(said: str) -> list[str]:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return [_PREFIX.sub("", line) for line in lines if not _CHATTER.match(line)]
 
 
 def _errors(lines: list[str]) -> list[int]:

@@ -1,0 +1,150 @@
+"""A block in which something kept the client from its work is replaced by another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.analysis.bounds import DEFAULT_BOUNDS
+from bench.analysis.judge import judge
+from bench.cpu import CpuShares
+from bench.drivers.builtin import BuiltinDriver
+from bench.drivers.driver import Driven
+from bench.experiment import spare_blocks
+from bench.load.drive import Load
+from bench.load.outcome import Ending
+from bench.quiet import await_quiet
+from bench.records import Trial
+from bench.slots import CONTROL
+from tests.bench.experimenting import SITE, Served, experiment, question, replica
+
+LATE = {"dispatch_lag_p99_s": 9.0}
+IN_TIME = {
+    "dispatch_lag_p99_s": 0.001,
+    "loop_lag_p99_s": 0.001,
+    "cpu_share": 0.1,
+}
+
+
+@dataclass
+class DisturbedDriver:
+    """The built-in driver, whose first loads are `disturbed`, and no others, come what may."""
+
+    disturbed: int
+    ending: Ending = Ending.COMPLETE
+    loads: list[Load] = field(default_factory=list)
+
+    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+        self.loads.append(load)
+        driven = BuiltinDriver(SITE, 1).run(load, drain_timeout_s=drain_timeout_s)
+        read: dict[str, Any] = IN_TIME
+        if len(self.loads) <= self.disturbed:
+            read = IN_TIME | LATE
+        instrument = replace(driven.result.instrument, **read)
+        samples = tuple(replace(one, sent_s=one.scheduled_s) for one in driven.result.samples)
+        result = replace(driven.result, samples=samples, instrument=instrument, ending=self.ending)
+        return replace(driven, result=result)
+
+
+class QuietWatch:
+    """Finds that nobody else did anything."""
+
+    def __init__(self, roots: object, cores: object) -> None:
+        pass
+
+    def stop(self) -> CpuShares:
+        return CpuShares(foreign=0.0, stolen=0.0)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else the machine of these tests does must not count as a disturbance."""
+    monkeypatch.setattr("bench.experiment.CpuWatch", QuietWatch)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with replica() as served:
+        yield served
+
+
+def measured(url: str, driver: DisturbedDriver, folder: Path, blocks: int = 1) -> list[Trial]:
+    """The trials of one arm, a trial a block, as they are read back from disk."""
+    made = experiment(Served(url, serving=()), driver, folder, blocks)
+    made.run(question(), CONTROL)
+    return made.store.load_run()
+
+
+def lags_s(trials: list[Trial]) -> list[float]:
+    return [trial.instrument.dispatch_lag_p99_s for trial in trials]
+
+
+def test_a_disturbed_block_is_kept_and_another_one_measured(url: str, tmp_path: Path) -> None:
+    driver = DisturbedDriver(disturbed=1)
+    first, second = measured(url, driver, tmp_path)
+    assert (first.block, second.block) == (0, 1)
+    assert lags_s([first, second]) == [LATE["dispatch_lag_p99_s"], IN_TIME["dispatch_lag_p99_s"]]
+    judgement = judge([first, second])
+    assert judgement.blocks == 1
+    assert "dispatch lag" not in "".join(judgement.invalid_reasons)
+    assert judgement.notes[0].startswith("block 0 is set aside: dispatch lag p99 9000 ms, bound ")
+
+
+def test_a_machine_that_stays_busy_makes_no_run_without_end(url: str, tmp_path: Path) -> None:
+    trials = measured(url, DisturbedDriver(disturbed=100), tmp_path, blocks=2)
+    assert len(trials) == 2 + spare_blocks((2,))
+    assert "dispatch lag p99 9000 ms" in "".join(judge(trials).invalid_reasons)
+
+
+def test_as_many_good_blocks_are_measured_as_were_wanted(url: str, tmp_path: Path) -> None:
+    trials = measured(url, DisturbedDriver(disturbed=2), tmp_path, blocks=2)
+    assert lags_s(trials).count(IN_TIME["dispatch_lag_p99_s"]) == 2
+    assert len(trials) == 4
+
+
+def test_an_interrupted_trial_ends_the_run(url: str, tmp_path: Path) -> None:
+    driver = DisturbedDriver(disturbed=1, ending=Ending.INTERRUPTED)
+    made = experiment(Served(url, serving=()), driver, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(question(), CONTROL)
+    (trial,) = made.store.load_run()
+    assert trial.cut_short
+
+
+def test_the_capacity_at_the_end_is_stored_with_the_last_trial(url: str, tmp_path: Path) -> None:
+    first, last = measured(url, DisturbedDriver(disturbed=0), tmp_path, blocks=2)
+    assert first.capacity_after_rps is None
+    assert last.capacity_rps is not None
+    # A server that answers at once is as fast at the end, as far as so short a look can tell.
+    assert last.capacity_after_rps == pytest.approx(last.capacity_rps, rel=0.5)
+
+
+class Shown:
+    """A step whose texts are kept."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def update(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_a_busy_machine_is_waited_for_until_it_is_quiet() -> None:
+    seen = iter([CpuShares(0.31, 0.0), CpuShares(0.0, 0.3), CpuShares(0.1, 0.05)])
+    shown = Shown()
+    assert await_quiet((), (0,), DEFAULT_BOUNDS, shown, look=lambda *_: next(seen))
+    assert ["take 31% of the machine" in text for text in shown.texts] == [True, False]
+
+
+def test_a_machine_that_stays_busy_is_not_waited_for_without_end() -> None:
+    busy = CpuShares(0.5, 0.0)
+    assert not await_quiet((), (0,), DEFAULT_BOUNDS, Shown(), limit_s=0.0, look=lambda *_: busy)
+
+
+def test_where_nobody_knows_whose_time_it_was_nothing_is_waited_for() -> None:
+    unknown = CpuShares(None, None)
+    assert await_quiet(None, (0,), DEFAULT_BOUNDS, Shown(), look=lambda *_: unknown)
