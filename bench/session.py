@@ -69,7 +69,7 @@ class Session:
         question = self._question(scenario, models)
         if str(question) not in self._rounds:
             first = self._ask(question)
-            rounds = (first,)
+            rounds: tuple[Round, ...] = (first,)
             if wants_confirmation(first.judgement):
                 assert first.judgement.primary is not None
                 told = describe(first.judgement.primary)
@@ -77,6 +77,10 @@ class Session:
                 rounds = (first, self._ask(replace(question, round=2)))
             self._rounds[str(question)] = rounds
         return self._rounds[str(question)]
+
+    def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Round:
+        """Measure and judge a scenario, and leave it at that whatever comes out."""
+        return self._ask(self._question(scenario, models))
 
     def _ask(self, question: Question) -> Round:
         experiment = self._started()
