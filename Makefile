@@ -6,14 +6,22 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-lb bench-load calibrate cross-check test check report stop lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check evidence test check report stop lock manifests clean
+
+# The exit code is that of the measurement, whatever becomes of the report.
+define measure
+@$(BIN)/pytest -m managed $(1) $(ARGS); status=$$?; \
+[ $$status -gt 2 ] || $(BIN)/python -m reports generate; exit $$status
+endef
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-bench: $(VENV)/.stamp ## The main job: engines, balancers, comparison, verdict table, report
-	@$(BIN)/pytest -m managed $(ARGS); status=$$?; \
-	$(BIN)/python -m reports generate || exit 1; exit $$status
+bench: $(VENV)/.stamp ## The main job in a quarter of an hour: engines, balancers, verdicts, report
+	$(call measure,-k "heavy_tail or multi_tenant" --profile quick)
+
+bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
+	$(call measure)
 
 bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per chunk, latency, memory
 	$(BIN)/python -m bench.proxies $(ARGS)
@@ -26,6 +34,9 @@ bench-load: $(VENV)/.stamp ## Load generators alone, side by side: CPU per strea
 
 cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real engine, side by side
 	$(BIN)/python -m bench.crosscheck $(ARGS)
+
+evidence: $(VENV)/.stamp ## How often the rule is right, in six hours of comparisons with known answers
+	$(BIN)/python -m bench.evidence $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
@@ -59,6 +70,7 @@ clean: ## Remove what the suite made, except results
 	rm -rf $(VENV) .cache allure-results allure-report reports/node_modules
 
 $(VENV)/.stamp: requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -r requirements.txt
+	@echo "installing the suite's packages into $(VENV), once ..."
+	@began=$$(date +%s); $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -r requirements.txt && \
+	echo "installing the suite's packages: done in $$(($$(date +%s) - began)) s"
 	@touch $@

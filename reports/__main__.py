@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"report: {page}")
+    print(f"report: {page} (open it in a browser; README.md tells how to read a verdict)")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import shutil
 import subprocess
@@ -117,7 +116,7 @@ def _entry(
         rule=RULE,
         commit=commit,
         machine=f"{environment.get('cpu', 'unknown CPU')}, {environment['usable_cores']} cores",
-        day=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        day=f"{trials[0].run_id[:4]}-{trials[0].run_id[4:6]}-{trials[0].run_id[6:8]}",
         took_s=round(took_s, 1),
         verdict=str(primary.verdict),
         ratio=primary.ratio,

@@ -100,7 +100,8 @@ def _runs(entries: Sequence[LedgerEntry]) -> Iterator[str]:
     yield ""
     yield (
         "The interval is that of the look that decided, or of the last one. *Spread* is the"
-        " standard deviation of a block's ln(ratio), *capacity* what the engines could serve meanwhile."
+        " standard deviation of a block's ln(ratio), *capacity* what the engines could serve"
+        " meanwhile."
     )
     yield ""
     yield (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.pip import causes
+from bench.environments.local.pip_causes import causes
 from bench.environments.local.reasons import LIMIT, death, reason
 
 ENGINE_LOG = """\

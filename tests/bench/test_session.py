@@ -1,0 +1,110 @@
+"""What a run asks for, given what its trials come out as. No engine is started."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench.config import Options, resolve
+from bench.experiment import Experiment, Question
+from bench.load.arrivals import ClosedLoop
+from bench.load.workload import Fixed, Workload
+from bench.progress import PlainProgress
+from bench.records import Expectation, Role, Trial, Verdict
+from bench.scenario import Scenario
+from bench.session import Session
+from tests.bench.making import paired
+
+SCENARIO = Scenario(
+    name="heavy-tail",
+    description="",
+    arrival=ClosedLoop(per_slot=1),
+    workload=Workload(prompt=Fixed(32), output=Fixed(2)),
+    primary="scheduled_ttft_p95_s",
+    expect=Expectation.BETTER,
+    metrics=("scheduled_ttft_p95_s",),
+)
+SLOW = (1.0, 1.1, 0.9, 1.0)
+FAST = (0.3, 0.31, 0.3, 0.32)
+NOISY = (0.3, 2.0, 1.0, 0.5)
+
+
+@dataclass
+class Scripted:
+    """An experiment in which the treatment takes so long, round for round."""
+
+    treatment_s: Sequence[Sequence[float]]
+    asked: list[Question] = field(default_factory=list)
+
+    def run(self, question: Question, roles: tuple[Role, ...]) -> tuple[Trial, ...]:
+        made = paired(SLOW, self.treatment_s[len(self.asked)])
+        self.asked.append(question)
+        return tuple(replace(one, scenario=question.facts, round=question.round) for one in made)
+
+
+def session(
+    tmp_path: Path, *treatment_s: Sequence[float], said: io.StringIO | None = None
+) -> tuple[Session, Scripted]:
+    scripted = Scripted(treatment_s)
+
+    def no_environment() -> Any:
+        raise NotImplementedError
+
+    made = Session(
+        config=resolve(Options(models="tiny-llama"), tmp_path, "run"),
+        comparisons=1,
+        progress=PlainProgress(said or io.StringIO()),
+        provenance={},
+        make_environment=no_environment,
+        _experiment=cast(Experiment, scripted),
+    )
+    return made, scripted
+
+
+def verdicts(made: Session) -> list[Verdict]:
+    rounds = made.rounds(SCENARIO, ("tiny-llama",))
+    return [one.judgement.primary.verdict for one in rounds if one.judgement.primary]
+
+
+@pytest.mark.parametrize(
+    ("treatment_s", "seen"),
+    [
+        ([FAST], [Verdict.BETTER]),
+        ([NOISY, FAST], [Verdict.INCONCLUSIVE, Verdict.BETTER]),
+        ([NOISY, NOISY], [Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]),
+        ([[3 * one for one in SLOW], FAST], [Verdict.WORSE, Verdict.BETTER]),
+        ([SLOW, FAST], [Verdict.EQUIVALENT, Verdict.BETTER]),
+    ],
+)
+def test_what_fails_is_measured_once_more_and_no_more_than_that(
+    tmp_path: Path, treatment_s: list[Sequence[float]], seen: list[Verdict]
+) -> None:
+    made, scripted = session(tmp_path, *treatment_s)
+    assert verdicts(made) == seen
+    assert [question.round for question in scripted.asked] == [1, 2][: len(seen)]
+    assert verdicts(made) == seen
+    assert len(scripted.asked) == len(seen), "a question is asked once in a run"
+
+
+def test_the_second_round_sends_other_requests(tmp_path: Path) -> None:
+    made, scripted = session(tmp_path, NOISY, FAST)
+    made.rounds(SCENARIO, ("tiny-llama",))
+    first, second = map(str, scripted.asked)
+    assert first != second, "seeds of schedules follow from it"
+
+
+def test_a_run_says_what_it_can_find_once_there_is_noise_to_go_by(tmp_path: Path) -> None:
+    said = io.StringIO()
+    made, _ = session(tmp_path, FAST, said=said)
+    made.rounds(SCENARIO, ("tiny-llama",))
+    assert "what they can find is not known yet" in said.getvalue()
+    said = io.StringIO()
+    made, _ = session(tmp_path, FAST, said=said)
+    made.rounds(SCENARIO, ("tiny-llama",))
+    assert "up to 16 blocks find a difference of " in said.getvalue()
+    assert "by the noise of 1 earlier here" in said.getvalue()
