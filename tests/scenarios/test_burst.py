@@ -19,9 +19,9 @@ SCENARIO = Scenario(
     name="burst",
     description=(
         "Bursts: on/off arrivals, 1 s at twice the mean rate and 1 s silent, "
-        "60 % of capacity on average; log-normal answer lengths."
+        "50 % of capacity on average; log-normal answer lengths."
     ),
-    arrival=OnOff(load=0.6, on_s=1.0, off_s=1.0, ratio=2.0),
+    arrival=OnOff(load=0.5, on_s=1.0, off_s=1.0, ratio=2.0),
     workload=Workload(prompt=Fixed(64), output=LogNormal(median=16, sigma=1.0, low=4, high=160)),
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,

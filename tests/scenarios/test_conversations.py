@@ -21,9 +21,9 @@ SCENARIO = Scenario(
     description=(
         "24 conversations at once of 2 to 8 turns, which send their history again after a "
         "system prompt of 256 tokens; 48 tokens a message, log-normal answers; Poisson "
-        "arrivals at 60 % of capacity."
+        "arrivals at 45 % of capacity."
     ),
-    arrival=Poisson(load=0.6),
+    arrival=Poisson(load=0.45),
     workload=Conversations(
         turns=Uniform(2, 8),
         user=Fixed(48),

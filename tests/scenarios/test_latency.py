@@ -1,6 +1,6 @@
 """Latency at moderate load, where most requests find an idle slot.
 
-Requests of similar size at 60 % of capacity leave a balancer little to improve; the
+Requests of similar size at 45 % of capacity leave a balancer little to improve; the
 scenario guards against one that makes the common case worse.
 """
 
@@ -17,8 +17,8 @@ from bench.session import Measure
 
 SCENARIO = Scenario(
     name="latency",
-    description="Moderate load: Poisson arrivals at 60 % of capacity, similar sizes.",
-    arrival=Poisson(load=0.6),
+    description="Moderate load: Poisson arrivals at 45 % of capacity, similar sizes.",
+    arrival=Poisson(load=0.45),
     workload=Workload(prompt=Uniform(32, 96), output=Uniform(16, 48)),
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,

@@ -18,10 +18,10 @@ from bench.session import Measure
 SCENARIO = Scenario(
     name="multi-tenant",
     description=(
-        "All models at once: Poisson arrivals at 70 % of the capacity that they share; "
+        "All models at once: Poisson arrivals at 50 % of the capacity that they share; "
         "log-normal answer lengths."
     ),
-    arrival=Poisson(load=0.7),
+    arrival=Poisson(load=0.5),
     workload=Workload(prompt=Fixed(64), output=LogNormal(median=16, sigma=1.0, low=4, high=160)),
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,

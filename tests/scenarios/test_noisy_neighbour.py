@@ -19,10 +19,10 @@ from bench.session import Measure
 
 TENANTS = Mixture(
     (
-        Tenant("quiet", Poisson(load=0.4), Workload(prompt=Fixed(64), output=Fixed(8))),
+        Tenant("quiet", Poisson(load=0.3), Workload(prompt=Fixed(64), output=Fixed(8))),
         Tenant(
             "noisy",
-            OnOff(load=0.4, on_s=0.5, off_s=1.25, ratio=3.5),
+            OnOff(load=0.3, on_s=0.5, off_s=1.25, ratio=3.5),
             Workload(prompt=Fixed(96), output=Uniform(16, 48)),
         ),
     )
@@ -31,7 +31,7 @@ TENANTS = Mixture(
 SCENARIO = Scenario(
     name="noisy-neighbour",
     description=(
-        "Two tenants with as many requests, together at 80 % of capacity: a quiet one, and a "
+        "Two tenants with as many requests, together at 60 % of capacity: a quiet one, and a "
         "noisy one whose answers are four times as long and come in bursts."
     ),
     arrival=TENANTS,

@@ -14,7 +14,7 @@ from bench.records import Expectation
 from bench.scenario import Scenario
 from bench.session import Measure
 
-LOAD = 0.7
+LOAD = 0.5
 
 pytestmark = pytest.mark.recorded_traffic
 

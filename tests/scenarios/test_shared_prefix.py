@@ -20,9 +20,9 @@ SCENARIO = Scenario(
     name="shared-prefix",
     description=(
         "Eight prefixes of 768 tokens, popular by Zipf's law, each followed by 64 of the "
-        "request's own; answers of 8 tokens; Poisson arrivals at 60 % of capacity."
+        "request's own; answers of 8 tokens; Poisson arrivals at 45 % of capacity."
     ),
-    arrival=Poisson(load=0.6),
+    arrival=Poisson(load=0.45),
     workload=Workload(
         prompt=Fixed(64), output=Fixed(8), prefixes=SharedPrefixes(count=8, tokens=768)
     ),
