@@ -270,8 +270,8 @@ class ScenarioFacts:
     metrics: tuple[str, ...]
     expect: Expectation
     slos: Mapping[str, Slo]
-    alpha: float = 0.02
-    alpha_worse: float = 0.02
+    alpha: float = 0.01
+    alpha_worse: float = 0.01
     description: str = ""
     search_step: float | None = None
     tenants: tuple[str, ...] = ()

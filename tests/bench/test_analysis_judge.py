@@ -251,7 +251,7 @@ def test_without_objectives_the_slo_is_unset() -> None:
 
 
 def test_the_levels_come_from_the_scenario() -> None:
-    slower = [1.30 * 0.5, 1.12 * 0.5, 1.40 * 0.5, 1.20 * 0.5]
+    slower = [1.30 * 0.5, 1.20 * 0.5, 1.40 * 0.5, 1.25 * 0.5]
     trials = paired((0.5,) * 4, slower)
     plain = judge(trials).primary
     strict = judge(with_facts(trials, alpha_worse=0.002)).primary

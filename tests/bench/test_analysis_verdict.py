@@ -87,7 +87,7 @@ def test_a_stricter_level_for_worse_only_ever_withholds_worse(effects: list[floa
 
 
 def test_worse_at_one_comparison_may_be_chance_among_many() -> None:
-    effects = [math.log(ratio) for ratio in (1.30, 1.12, 1.40, 1.20)]
+    effects = [math.log(ratio) for ratio in (1.30, 1.20, 1.40, 1.25)]
     assert decide(effects, "lower", ALPHA, ALPHA).verdict is Verdict.WORSE
     assert decide(effects, "lower", ALPHA, ALPHA / 10).verdict is Verdict.INCONCLUSIVE
 

@@ -32,6 +32,11 @@ class Gate:
         self.open -= 1
         await call.send(answer(call.body))
 
+    async def fill(self, count: int) -> None:
+        """Wait until so many are waiting at once."""
+        while self.open < count:
+            await asyncio.sleep(0.01)
+
     async def let_one_through(self) -> None:
         (await self.waiting.get()).set()
 
@@ -48,6 +53,7 @@ async def test_no_replica_gets_more_than_its_bound_and_all_are_answered() -> Non
         asyncio.timeout(20),
     ):
         requests = [asyncio.create_task(lb.post(n=n)) for n in range(7)]
+        await gate.fill(2)
         for _ in requests:
             await gate.let_one_through()
         statuses = [(await request).status_code for request in requests]
@@ -64,8 +70,7 @@ async def test_all_replicas_together_get_no_more_than_the_bound_in_all() -> None
         asyncio.timeout(20),
     ):
         requests = [asyncio.create_task(lb.post(n=n)) for n in range(9)]
-        while gate.open < 3:
-            await asyncio.sleep(0.01)
+        await gate.fill(3)
         for _ in requests:
             await gate.let_one_through()
         statuses = [(await request).status_code for request in requests]

@@ -64,7 +64,7 @@ def test_details_are_shown_but_do_not_part_a_test_from_its_history(result: dict[
 
 
 def test_the_description_shows_table_and_charts(result: dict[str, Any]) -> None:
-    assert "0.41 [0.37, 0.45]" in result["descriptionHtml"]
+    assert "0.41 [0.36, 0.46]" in result["descriptionHtml"]
     assert result["descriptionHtml"].count("<img ") == 5
 
 

@@ -90,7 +90,7 @@ def test_it_tells_what_was_compared_when_on_what_and_the_numbers() -> None:
         "heavy-tail · tiny-llama",
         "burst · tiny-llama",
         "What burst asks.",
-        "0.41 [0.37, 0.45]",
+        "0.41 [0.36, 0.46]",
         "Expected: managed better than baseline.",
         "TTFT ≤ 1 s",
         "suite.commit",
@@ -185,7 +185,7 @@ def test_a_case_alone_keeps_its_style_in_its_elements() -> None:
     reader = read(render_case(better_case().judgement, ()))
     # The Allure report's sanitiser drops style sheets from descriptions.
     assert "style" not in reader.tags
-    assert "0.41 [0.37, 0.45]" in reader.text
+    assert "0.41 [0.36, 0.46]" in reader.text
 
 
 def test_bars_stay_in_their_picture_and_show_on_which_side_of_1_they_are() -> None:

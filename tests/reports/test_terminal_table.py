@@ -34,7 +34,7 @@ def test_a_metric_has_one_line_with_both_values_the_ratio_its_interval_and_the_v
     line = line_with(plain(better_case().judgement), "Scheduled TTFT p95")
     assert "505 ms" in line
     assert "205 ms" in line
-    assert "0.41 [0.37, 0.45]" in line
+    assert "0.41 [0.36, 0.46]" in line
     assert line.rstrip().endswith("better")
 
 
@@ -50,7 +50,7 @@ def test_columns_are_headed_by_the_names_of_the_arms_and_the_level_of_the_interv
     heading = line_with(plain(better_case().judgement), "verdict")
     assert heading.split() == [
         *("scenario", "/", "metric"),
-        *("baseline", "managed", "ratio", "[98", "%", "CI]", "verdict"),
+        *("baseline", "managed", "ratio", "[99", "%", "CI]", "verdict"),
     ]
 
 
