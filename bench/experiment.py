@@ -47,6 +47,8 @@ from bench.topology import Arm
 
 # In a search for the load, a trial lasts so many times as long as a request may take.
 TRIAL_PER_OBJECTIVE = 10.0
+# So often the machine may stay busy for as long as that is waited for.
+PATIENCE = 2
 # Between trials: what the last answers left to do in engines and balancers gets done.
 SETTLE_S = 0.2
 
@@ -134,7 +136,7 @@ class Experiment:
     ) -> list[Trial]:
         """Measure block after block until a look decides, or there are enough."""
         trials: list[Trial] = []
-        good, began_s = 0, time.monotonic()
+        good, given_up, began_s = 0, 0, time.monotonic()
         for index in range(looks[-1] + spare_blocks(looks)):
             left = time_left(time.monotonic() - began_s, index, index + looks[-1] - good)
             if not isinstance(question.scenario.arrival, ClosedLoop):
@@ -153,36 +155,43 @@ class Experiment:
             trials += block
             if why := disturbances(block, DEFAULT_BOUNDS):
                 self.progress.note(f"{question}: block {index} is set aside: {'; '.join(why)}")
-                self._await_quiet(step)
+                given_up += not self._is_quiet(step)
+                if given_up == PATIENCE:
+                    break
                 continue
             good += 1
             if course.stuck or good == looks[-1] or (good in looks and _decided(trials)):
                 break
         return trials
 
-    def _await_quiet(self, step: Step) -> None:
-        # What this machine does matters only where it sends the load.
-        if self.site.one_clock:
-            cores = os.sched_getaffinity(0)
-            await_quiet(self.environment.processes(), cores, DEFAULT_BOUNDS, step)
+    def _is_quiet(self, step: Step) -> bool:
+        """Whether others let go of the machine within the time that is waited for it."""
+        if not self.site.one_clock:  # what this machine does matters only where it sends the load
+            return True
+        cores = os.sched_getaffinity(0)
+        return await_quiet(self.environment.processes(), cores, DEFAULT_BOUNDS, step)
 
     def _checked(
         self, question: Question, trials: list[Trial], capacity: Capacity, step: Step
     ) -> tuple[Trial, ...]:
         """The trials, the last one with what the engines can do after it."""
-        last = trials[-1]
-        # Where arms are up by turns, the replicas that were calibrated may be down now.
-        if not last.dead_replicas and not self.environment.alternates:
-            step.update("checking whether the engines are as fast as before")
-            after = self._probe(question, capacity)
-            trials[-1] = replace(last, capacity_after_rps=after.rps)
+        step.update("checking whether the engines are as fast as before")
+        after = self._probe(question, capacity)
+        if after is not capacity:
+            trials[-1] = replace(trials[-1], capacity_after_rps=after.rps)
             self.store.save(trials[-1])
         return tuple(trials)
 
     def _probe(self, question: Question, about: Capacity) -> Capacity:
-        if self.environment.alternates:
+        """What the replicas can do now, or `about` where that cannot be told."""
+        # Where arms are up by turns, the replicas that were calibrated may be down now.
+        if self.environment.alternates or self.environment.dead_replicas():
             return about
-        return self.calibration.probe(question.scenario.workload, question.models, about)
+        try:
+            return self.calibration.probe(question.scenario.workload, question.models, about)
+        except UserError as error:  # what was measured until now is worth more
+            self.progress.note(f"{question}: the engines' speed is not known: {error}")
+            return about
 
     def _require_long_trials(self, question: Question) -> None:
         """A queue that grows without end has to be seen to grow within a trial."""

@@ -11,10 +11,12 @@ import pytest
 
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.judge import judge
+from bench.calibration import Capacity
 from bench.cpu import CpuShares
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Driven
-from bench.experiment import spare_blocks
+from bench.errors import UserError
+from bench.experiment import PATIENCE, spare_blocks
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.quiet import await_quiet
@@ -100,6 +102,14 @@ def test_a_machine_that_stays_busy_makes_no_run_without_end(url: str, tmp_path: 
     assert "dispatch lag p99 9000 ms" in "".join(judge(trials).invalid_reasons)
 
 
+def test_a_machine_that_is_not_given_free_is_not_waited_for_again_and_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.experiment.await_quiet", lambda *_: False)
+    trials = measured(url, DisturbedDriver(disturbed=100), tmp_path, blocks=8)
+    assert len(trials) == PATIENCE
+
+
 def test_as_many_good_blocks_are_measured_as_were_wanted(url: str, tmp_path: Path) -> None:
     trials = measured(url, DisturbedDriver(disturbed=2), tmp_path, blocks=2)
     assert lags_s(trials).count(IN_TIME["dispatch_lag_p99_s"]) == 2
@@ -121,6 +131,18 @@ def test_the_capacity_at_the_end_is_stored_with_the_last_trial(url: str, tmp_pat
     assert last.capacity_rps is not None
     # A server that answers at once is as fast at the end, as far as so short a look can tell.
     assert last.capacity_after_rps == pytest.approx(last.capacity_rps, rel=0.5)
+
+
+def test_engines_whose_speed_cannot_be_told_cost_no_trial(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> Capacity:
+        raise UserError("1 of 8 calibration requests failed")
+
+    monkeypatch.setattr("bench.calibration.Calibration.probe", failing)
+    (only,) = measured(url, DisturbedDriver(disturbed=0), tmp_path)
+    assert only.capacity_rps is not None
+    assert only.capacity_after_rps is None
 
 
 class Shown:
