@@ -12,8 +12,6 @@ from bench.search import FIRST_STRIDE, Grid, next_level, next_start
 from bench.slots import BOTH, Slot
 
 Order = Callable[[int], tuple[Role, ...]]
-# Trials of one arm in a block of a search, for an idea of how long it takes.
-_USUAL_TRIALS = 3
 
 
 class Course(Protocol):
@@ -21,11 +19,6 @@ class Course(Protocol):
 
     def block(self, index: int) -> Iterator[Slot]:
         """The trials of a block, the next when what came of the last one is noted."""
-        ...
-
-    @property
-    def trials(self) -> int:
-        """How many a block has, or an estimate."""
         ...
 
     @property
@@ -59,10 +52,6 @@ class MirroredCourse:
         self._both = order
         self._roles = roles
 
-    @property
-    def trials(self) -> int:
-        return len(self._order(0))
-
     def block(self, index: int) -> Iterator[Slot]:
         for position, role in enumerate(self._order(index)):
             yield Slot(index, position, role)
@@ -93,10 +82,6 @@ class SearchCourse:
         self._start = dict.fromkeys(roles, grid.level(load))
         # By role and level: whether it was carried in this block.
         self._carried: dict[Role, dict[int, bool]] = {}
-
-    @property
-    def trials(self) -> int:
-        return len(self._roles) * _USUAL_TRIALS
 
     @property
     def stuck(self) -> bool:

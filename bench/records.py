@@ -257,9 +257,7 @@ class ScenarioFacts:
 
     `metrics` are all that are reported, the primary one first. `slos` holds the
     objectives of a request by the model it is sent to and, where there are `tenants`,
-    theirs by `slo_key`. `alpha` is the two-sided error
-    rate of one look; `alpha_worse` the stricter one for "worse" when several comparisons
-    of a run are gated for any of them being worse.
+    theirs by `slo_key`. `alpha` is the two-sided error rate of one look.
 
     Where the load itself is searched for, trials of a block differ in it: by the factor
     `search_step` or more. None where all trials offer the same.
@@ -271,7 +269,6 @@ class ScenarioFacts:
     expect: Expectation
     slos: Mapping[str, Slo]
     alpha: float = 0.01
-    alpha_worse: float = 0.01
     description: str = ""
     search_step: float | None = None
     tenants: tuple[str, ...] = ()

@@ -44,13 +44,12 @@ class Round:
 class Session:
     """Brings the environment up at the first question and answers each one once.
 
-    `comparisons` is the number of comparisons that the run gates: the more there are,
-    the stricter each is about "worse". Where there are any, a question about the
-    control alone is answered from paired trials, which are measured anyway.
+    Where the run `compares` the arms in any test, a question about the control alone is
+    answered from paired trials, which are measured anyway.
     """
 
     config: Config
-    comparisons: int
+    compares: bool
     progress: Progress
     provenance: Mapping[str, Any]
     make_environment: Callable[[], Environment]
@@ -84,9 +83,9 @@ class Session:
 
     def _ask(self, question: Question) -> Round:
         experiment = self._started()
-        if self.comparisons:
+        if self.compares:
             self.progress.note(f"{question}: {self._finds(question)}")
-        trials = experiment.run(question, BOTH if self.comparisons else CONTROL)
+        trials = experiment.run(question, BOTH if self.compares else CONTROL)
         judgement = judge(trials)
         spread = spread_of(judgement.effects)
         if spread is not None and not judgement.invalid_reasons:
@@ -136,12 +135,7 @@ class Session:
             for model in models
             for tenant in ("", *scenario.tenants)
         }
-        facts = replace(
-            scenario.facts(slos),
-            alpha=ALPHA,
-            alpha_worse=ALPHA / max(1, self.comparisons),
-        )
-        return Question(scenario, facts, models)
+        return Question(scenario, replace(scenario.facts(slos), alpha=ALPHA), models)
 
     def _started(self) -> Experiment:
         if self._broken is not None:
@@ -170,7 +164,7 @@ class Session:
         environment.start(config.models)
         arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
         # Where only one arm is up at a time, the other one comes up when its turn has come.
-        both = self.comparisons and not environment.alternates
+        both = self.compares and not environment.alternates
         for arm in (config.control, config.treatment) if both else (config.control,):
             environment.arm_routes(arm, 1, config.model_names)
         calibration = Calibration(

@@ -27,9 +27,7 @@ def conclude(
     The numbers are given whatever they are worth: `invalid` are reasons why none of
     them may be judged, `unsure` why this metric cannot be.
     """
-    decision = decide(
-        [one.effect for one in effects], metric.direction, facts.alpha, facts.alpha_worse
-    )
+    decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
     verdict = decision.verdict
     if unsure:
         verdict = Verdict.INCONCLUSIVE

@@ -47,13 +47,10 @@ def last_look(blocks: int) -> int:
     return max((look for look in LOOKS if look <= blocks), default=0)
 
 
-def decide(
-    effects: Sequence[float | None], direction: Direction, alpha: float, alpha_worse: float
-) -> Decision:
-    """Judge ln(treatment / control) of each block.
+def decide(effects: Sequence[float | None], direction: Direction, alpha: float) -> Decision:
+    """Judge ln(treatment / control) of each block; `alpha` is the interval's two-sided error rate.
 
-    `alpha` is the two-sided error rate of the interval; "worse" needs an interval at
-    `alpha_worse`, which is stricter when several comparisons are gated.
+    However many comparisons a run has, each is judged alike: what fails is measured once more.
     """
     blocks = len(effects)
     known = [effect for effect in effects if effect is not None and math.isfinite(effect)]
@@ -62,20 +59,19 @@ def decide(
         return Decision(Verdict.INCONCLUSIVE, None, None, None, (lacking,))
     planned = ", ".join(map(str, LOOKS))
     unplanned = f"{blocks} complete blocks; a verdict is given at {planned}"
-    seen, strict = t_interval(known, alpha), t_interval(known, alpha_worse)
-    if seen is None or strict is None:
+    seen = t_interval(known, alpha)
+    if seen is None:
         return Decision(Verdict.INCONCLUSIVE, None, None, None, (unplanned,))
     ratio, low, high = map(ratio_of, (seen.mean, seen.low, seen.high))
     if blocks not in LOOKS:
         return Decision(Verdict.INCONCLUSIVE, ratio, low, high, (unplanned,))
-    verdict = _judge(_costs(seen, direction), _costs(strict, direction))
-    return Decision(verdict, ratio, low, high)
+    return Decision(_judge(_costs(seen, direction)), ratio, low, high)
 
 
-def _judge(seen: Interval, strict: Interval) -> Verdict:
+def _judge(seen: Interval) -> Verdict:
     if seen.high < 0 and seen.mean <= -MATERIAL:
         return Verdict.BETTER
-    if strict.low > 0 and strict.mean >= MATERIAL:
+    if seen.low > 0 and seen.mean >= MATERIAL:
         return Verdict.WORSE
     if seen.low >= -ALIKE and seen.high <= ALIKE:
         return Verdict.EQUIVALENT

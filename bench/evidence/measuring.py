@@ -41,7 +41,7 @@ class Bench:
         config = self._config(run)
         session = Session(
             config=config,
-            comparisons=1,
+            compares=True,
             progress=self.progress,
             provenance={"seed": run.seed, "profile": run.profile},
             make_environment=lambda: LocalEnvironment(

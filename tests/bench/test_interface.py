@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from bench.store import TrialStore
+from tests.bench.making import INSTRUMENT, paired
 
 ROOT = Path(__file__).parents[2]
 EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
@@ -120,7 +124,35 @@ def test_judging_without_results_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == f"error: no stored trials under {tmp_path}; measure first\n"
 
 
-@pytest.mark.parametrize("module", ["bench", "bench.calibrate", "lb", "reports"])
+@pytest.mark.parametrize(
+    ("treatment_s", "options", "code", "last"),
+    [
+        ((0.3, 0.3, 0.31, 0.32), [], 0, "outcome: held (1 held)"),
+        ((2.0, 2.1, 2.0, 1.9), [], 1, "outcome: failed (1 failed)"),
+        ((0.7, 1.1, 0.8, 0.9), [], 3, "outcome: undecided (1 undecided)"),
+        ((0.7, 1.1, 0.8, 0.9), ["--undecided", "pass"], 0, "outcome: undecided (1 undecided)"),
+    ],
+)
+def test_the_outcome_of_a_stored_run_is_the_exit_code(
+    tmp_path: Path, treatment_s: tuple[float, ...], options: list[str], code: int, last: str
+) -> None:
+    for one in paired((1.0,) * len(treatment_s), treatment_s):
+        TrialStore(tmp_path).save(one)
+    done = command("bench", "compare", "--results", str(tmp_path), *options)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.splitlines()[-1] == last
+
+
+def test_a_failed_instrument_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    late = replace(INSTRUMENT, dispatch_lag_p99_s=9.0)
+    for one in paired((1.0,) * 4, (0.3,) * 4):
+        TrialStore(tmp_path).save(replace(one, instrument=late))
+    done = command("bench", "compare", "--results", str(tmp_path))
+    assert done.returncode == 4
+    assert "dispatch lag p99 9000 ms" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["bench", "bench.calibrate", "bench.evidence", "lb", "reports"])
 def test_every_program_explains_itself(module: str) -> None:
     done = command(module, "--help")
     assert done.returncode == 0

@@ -57,7 +57,7 @@ def session(
 
     made = Session(
         config=resolve(Options(models="tiny-llama"), tmp_path, "run"),
-        comparisons=1,
+        compares=True,
         progress=PlainProgress(said or io.StringIO()),
         provenance={},
         make_environment=no_environment,

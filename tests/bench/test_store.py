@@ -92,7 +92,7 @@ trials = st.builds(
             st.text(), st.builds(Slo, ttft_s=objective, tpot_s=objective, e2e_s=objective)
         ),
         description=st.text(),
-        alpha_worse=number,
+        alpha=number,
     ),
     instrument=st.builds(
         Instrument,
