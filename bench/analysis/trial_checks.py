@@ -61,10 +61,9 @@ def changed_speed(trials: Trials) -> Iterator[str]:
     known = [rps for both in told for rps in both if rps is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     if high - low > SPEED_CHANGED * high:
-        yield (
-            f"the engines changed speed: they could serve {low:.1f} to {high:.1f} req/s; loads"
-            " that are shares of capacity followed it from block to block"
-        )
+        closed = all(trial.concurrency is not None for trial in trials)
+        load = "the users followed it" if closed else "each block's load is a share of it"
+        yield f"the engines changed speed: they could serve {low:.1f} to {high:.1f} req/s; {load}"
 
 
 def _worst(check: Check, blocks: Sequence[Trials]) -> Iterator[str]:
