@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 import httpx
 import psutil
@@ -130,13 +130,14 @@ async def test_under_three_times_the_load_accepted_requests_keep_their_latency(
     replicas: tuple[Replica, ...],
 ) -> None:
     places = SEQUENCES * len(replicas)
+    refused: list[int] = []
 
-    async def durations(clients: int, refused: list[int]) -> list[float]:
+    async def durations(running: Running, clients: int) -> list[float]:
         """Of answers to so many clients that ask again and again for a while."""
         took: list[float] = []
 
         async def ask(client: httpx.AsyncClient) -> None:
-            end_s = time.monotonic() + 4.0
+            end_s = time.monotonic() + 1.0
             while (began_s := time.monotonic()) < end_s:
                 response = await client.post(
                     f"{running.url}/v1/completions", json=body(SHORT, stream=False)
@@ -154,18 +155,22 @@ async def test_under_three_times_the_load_accepted_requests_keep_their_latency(
         return took
 
     bounds = ("--max-in-flight", str(SEQUENCES), "--max-queued", "1", "--queue-timeout", "1")
-    async with in_front(replicas, *bounds) as running:
-        refused: list[int] = []
-        await durations(places, refused)  # warm
-        alone = await durations(places, refused)
-        assert not refused
-        crowded = await durations(3 * places, refused)
-    assert set(refused) == {429}
+    alone, crowded, unbounded = [], [], []
+    async with in_front(replicas, *bounds) as bounded, in_front(replicas) as open_to_all:
+        await durations(bounded, places)  # warm
+        # In turn, since the engines' own speed changes within seconds.
+        for _ in range(5):
+            alone += await durations(bounded, places)
+            assert not refused
+            crowded += await durations(bounded, 3 * places)
+            assert set(refused) == {429}
+            refused.clear()
+            unbounded += await durations(open_to_all, 3 * places)
+    assert not refused
     assert len(crowded) > len(alone) / 2  # and it serves as much as before
-    # Without bounds both are three times as long. Who waits for a place waits for one answer
-    # at most, which makes it up to two times for a few.
-    assert median(crowded) < 1.8 * median(alone)
-    assert quantiles(crowded, n=20)[-1] < 2.7 * quantiles(alone, n=20)[-1]
+    # Who waits for a place waits for one answer at most, where without bounds all wait for two.
+    assert median(crowded) < 2 * median(alone)
+    assert median(crowded) < 0.8 * median(unbounded)
 
 
 async def test_an_engine_that_stops_running_loses_its_requests_to_another_until_it_runs_again(
