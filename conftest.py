@@ -123,7 +123,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=default.traffic,
         metavar="FILE",
         help="a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), "
-        "Mooncake (JSON lines)",
+        "Mooncake or Qwen-Bailian (JSON lines)",
     )
     add(
         "--hardware",

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import METRICS
+from bench.completeness import fail_incomplete
 from bench.drivers.artifacts.entry import Entry, elapsed_s, instrument
 from bench.drivers.artifacts.folder import Artifacts, read_artifacts
 from bench.drivers.artifacts.summary import ToolSummary
@@ -68,7 +69,7 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
     """The requests that were recorded, as one trial of `arm`, the control."""
     summary, entries = artifacts.summary, artifacts.entries
     zero_ns = min(entry.issued_ns for entry in entries)
-    samples = tuple(_samples(summary, entries, zero_ns))
+    samples = fail_incomplete(tuple(_samples(summary, entries, zero_ns)))
     duration_s = elapsed_s(samples)
     answered = sum(sample.ok for sample in samples)
     expected = round(summary.statistic("request_count", "avg") or 0)

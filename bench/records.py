@@ -83,7 +83,9 @@ class ErrorKind(StrEnum):
     STATUS = "status"  # any other HTTP status than 200
     PROTOCOL = "protocol"  # not HTTP, not server-sent events, not JSON
     SERVER = "server"  # an error event inside the stream
-    TRUNCATED = "truncated"  # the stream ended without a finish reason or [DONE]
+    ABORTED = "aborted"  # the server's finish reason says that it did not finish
+    SHORT = "short"  # fewer tokens than were asked for
+    TRUNCATED = "truncated"  # the stream ended without a finish reason, [DONE] or token usage
     EMPTY = "empty"  # a complete answer without any content
 
 

@@ -32,7 +32,7 @@ def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str
 
 def failures(trials: Sequence[Trial]) -> Iterator[str]:
     """A line on what failed, by kind with the first one's words; none where nothing did."""
-    samples = [sample for trial in trials for sample in trial.samples]
+    samples = _samples(trials)
     failed = [sample for sample in samples if sample.error is not None]
     kinds = Counter(sample.error for sample in failed).most_common()
     if kinds:
@@ -41,6 +41,19 @@ def failures(trials: Sequence[Trial]) -> Iterator[str]:
             f"{arm_name(trials)}: {len(failed)} of {len(samples)} requests failed: "
             f"{', '.join(told)}"
         )
+
+
+def unlike_failures(arms: Sequence[Sequence[Trial]]) -> Iterator[str]:
+    """A line where the arms failed different shares of their requests, however small."""
+    counts = [(sum(not one.ok for one in own), len(own)) for own in map(_samples, arms)]
+    shares = {failed / attempted for failed, attempted in counts if attempted}
+    if len(shares) > 1:
+        told = (
+            f"{arm_name(arm)} {100 * failed / attempted if attempted else 0:.2f} %"
+            f" ({failed} of {attempted})"
+            for arm, (failed, attempted) in zip(arms, counts, strict=True)
+        )
+        yield f"the arms failed different shares of their requests: {', '.join(told)}"
 
 
 def starved_replicas(trials: Sequence[Trial]) -> Iterator[str]:
@@ -74,6 +87,10 @@ def unattributed(trials: Sequence[Trial]) -> Iterator[str]:
 
 def arm_name(trials: Sequence[Trial]) -> str:
     return f"{trials[0].role} {trials[0].arm}"
+
+
+def _samples(trials: Sequence[Trial]) -> list[Sample]:
+    return [sample for trial in trials for sample in trial.samples]
 
 
 def _as_asked(sample: Sample) -> bool:

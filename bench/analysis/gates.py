@@ -119,7 +119,8 @@ def describe(comparison: Comparison) -> str:
     if comparison.ratio is None or comparison.low is None or comparison.high is None:
         return f"{pair} has no ratio ({'; '.join(comparison.reasons)})"
     interval = f"{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
-    return f"{pair} is {interval} over {comparison.blocks} blocks ({comparison.verdict})"
+    remarks = "".join(f"; {reason}" for reason in comparison.reasons)
+    return f"{pair} is {interval} over {comparison.blocks} blocks ({comparison.verdict}){remarks}"
 
 
 def describe_slo(result: SloResult) -> str:

@@ -9,7 +9,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bench.analysis.arm_checks import failures, starved_replicas, unattributed
+from bench.analysis.arm_checks import (
+    failures,
+    starved_replicas,
+    unattributed,
+    unlike_failures,
+)
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
@@ -21,6 +26,7 @@ from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
 from bench.analysis.trial_checks import changed_speed, disturbances, unknown_readings
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
+from bench.completeness import fail_incomplete
 from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
 
@@ -36,6 +42,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
     Raises UserError when the trials do not belong together or name an unknown metric.
     """
     names = _arm_names(trials)
+    trials = list(map(_with_incomplete_failed, trials))
     first, facts = trials[0], trials[0].scenario
     metrics = [metric(name) for name in dict.fromkeys((facts.primary, *facts.metrics))]
     blocks = group_blocks(trials)
@@ -89,6 +96,15 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
     )
 
 
+def _with_incomplete_failed(trial: Trial) -> Trial:
+    """Trials that were stored before incomplete answers counted as failed are judged alike."""
+    return replace(
+        trial,
+        samples=fail_incomplete(trial.samples),
+        bypassed=fail_incomplete(trial.bypassed),
+    )
+
+
 def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
     """The arm in each role, control first. Raises UserError unless all belong together."""
     if not trials:
@@ -124,9 +140,11 @@ def _comparisons(
     if len(names) < 2:
         return
     facts, models = first.scenario, first.models
+    unlike = tuple(unlike_failures(tuple(arms(blocks))))
     for one, of_one in effects.items():
         unsure = too_few(one, blocks)
-        yield conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
+        found = conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
+        yield replace(found, reasons=(*found.reasons, *unlike)) if found.primary else found
         if one.name == facts.primary and len(models) > 1:
             for model in models:
                 sent = [block.to(model) for block in blocks]

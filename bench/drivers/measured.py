@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.completeness import fail_incomplete
 from bench.drivers.artifacts.entry import Entry, elapsed_s, instrument
 from bench.load.outcome import DriveResult, Ending
 from bench.records import ErrorKind, PlannedRequest, Sample, Schedule
@@ -26,6 +27,7 @@ def drive_result(
         samples = _on_time(schedule, by_index, complete=ending is Ending.COMPLETE)
     else:
         samples = _as_issued(schedule, by_index)
+    samples = fail_incomplete(samples)
     last_s = elapsed_s(samples)
     if ending is Ending.COMPLETE and schedule.concurrency is not None:
         dry = len(samples) == len(schedule.requests) and last_s < schedule.duration_s

@@ -18,6 +18,9 @@ _DETAIL_CHARACTERS = 200
 # Engines stream the reasoning of a model beside its answer; both are output.
 _CONTENT_KEYS = ("content", "reasoning_content", "reasoning")
 _HTTP_OK = 200
+# What a complete answer may end with. vLLM also knows abort, error and repetition; whatever
+# else a server says is no end that was asked for.
+_COMPLETE = ("stop", "length")
 _STATUS_KINDS = {429: ErrorKind.RATE_LIMITED, 503: ErrorKind.UNAVAILABLE}
 
 
@@ -29,7 +32,7 @@ class Answer:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     failure: Failure | None = None
-    finished: bool = False
+    finish_reason: str | None = None
     done: bool = False
 
 
@@ -98,8 +101,9 @@ def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
         delta = choice.get("delta") or {}
         if any(delta.get(key) for key in _CONTENT_KEYS):
             answer.chunk_s.append(at_s)
-        if choice.get("finish_reason"):
-            answer.finished = True
+        reason = choice.get("finish_reason")
+        if reason and answer.finish_reason in (None, *_COMPLETE):
+            answer.finish_reason = str(reason)
 
 
 def _count(usage: dict[str, Any], key: str) -> int | None:
@@ -110,8 +114,11 @@ def _count(usage: dict[str, Any], key: str) -> int | None:
 
 
 def _incompleteness(answer: Answer) -> Failure | None:
-    if not answer.finished:
+    if answer.finish_reason is None:
         return Failure(ErrorKind.TRUNCATED, "the stream ended without a finish reason")
+    if answer.finish_reason not in _COMPLETE:
+        reason = _shorten(answer.finish_reason)
+        return Failure(ErrorKind.ABORTED, f"the server ended the answer with {reason!r}")
     if not answer.done:
         return Failure(ErrorKind.TRUNCATED, "the stream ended without [DONE]")
     if not answer.chunk_s:

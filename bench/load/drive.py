@@ -12,6 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
+from bench.completeness import fail_incomplete
 from bench.load.client import Client
 from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange, Failure
@@ -189,7 +190,7 @@ class _Drive:
         for client in self._clients.values():
             await client.close()
         # Only now, when nothing is timed any more, is read what the answers say.
-        samples = tuple([flight.sample(self._start_s) for flight in self._flights])
+        samples = fail_incomplete([flight.sample(self._start_s) for flight in self._flights])
         try:
             await asyncio.sleep(0)  # a Ctrl-C that came meanwhile is told only here
         except asyncio.CancelledError:

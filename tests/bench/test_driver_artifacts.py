@@ -71,14 +71,6 @@ def test_errors_of_aiperf_have_their_kind(
     assert (entry.failure.kind, entry.status) == (kind, status)
 
 
-def test_an_answer_without_usage_broke_off_where_others_have_it(tmp_path: Path) -> None:
-    path = lines(tmp_path, aiperf_line("0"), aiperf_line("1", issued_ms=1, tokens=None))
-    whole, broken = aiperf.read_records(path)
-    assert whole.failure is None
-    assert broken.failure is not None
-    assert broken.failure.kind is ErrorKind.TRUNCATED
-
-
 def test_a_server_that_never_tells_usage_is_no_failure(tmp_path: Path) -> None:
     (entry,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", tokens=None)))
     assert entry.failure is None

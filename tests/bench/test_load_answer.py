@@ -80,6 +80,16 @@ def test_the_reading_does_not_depend_on_how_the_bytes_are_cut(data: st.DataObjec
     assert (answer.output_tokens, answer.failure) == (2, None)
 
 
+# Of vLLM, of OpenAI for other requests, and of nobody yet.
+UNFINISHED = ("abort", "error", "repetition", "content_filter", "tool_calls", "cancelled")
+
+
+def answer_ended(reason: str) -> tuple[bytes, ...]:
+    """An answer of one token, complete but for what the server says of its end."""
+    end = event(choices=[{"delta": {"content": ""}, "finish_reason": reason}])
+    return ROLE, TOKEN, end, usage(7, 1), DONE
+
+
 ERROR = event(error={"message": "out of memory", "type": "InternalServerError", "code": 500})
 
 
@@ -98,6 +108,9 @@ ERROR = event(error={"message": "out of memory", "type": "InternalServerError", 
         ((ROLE, TOKEN, DONE), ErrorKind.TRUNCATED, "finish reason"),
         ((), ErrorKind.TRUNCATED, "finish reason"),
         ((ROLE, STOP, DONE), ErrorKind.EMPTY, "no content"),
+        *((answer_ended(reason), ErrorKind.ABORTED, repr(reason)) for reason in UNFINISHED),
+        ((ROLE, event(choices=[{"finish_reason": "abort"}])), ErrorKind.ABORTED, "abort"),
+        ((TOKEN, *answer_ended("abort"), STOP, DONE), ErrorKind.ABORTED, "abort"),
     ],
 )
 def test_a_stream_that_is_no_complete_answer_is_classified(

@@ -63,7 +63,7 @@ def test_what_fits_tells_one_text_and_nothing_else(first: bytes, second: bytes) 
     fits = pattern_of(first)
     if fits is not None and fits(second):
         found = read_slowly([second])
-        assert (found.chunk_s, found.finished, found.output_tokens) == ([0.0], False, None)
+        assert (found.chunk_s, found.finish_reason, found.output_tokens) == ([0.0], None, None)
 
 
 def test_a_chunk_with_another_text_fits() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -83,8 +82,7 @@ def read_records(path: Path) -> tuple[Entry, ...]:
 
     Those of a warm-up are left out. Raises UserError for a file of another kind.
     """
-    entries = sorted(_entries(path), key=lambda entry: entry.sent_ns)
-    return tuple(_truncated(entries))
+    return tuple(sorted(_entries(path), key=lambda entry: entry.sent_ns))
 
 
 def _entries(path: Path) -> Iterator[Entry]:
@@ -142,17 +140,3 @@ def _status(line: _Line, failure: Failure | None) -> int | None:
     if failure is None:
         return 200
     return line.error.code if line.error and failure.kind in _OF_STATUS else None
-
-
-def _truncated(entries: Sequence[Entry]) -> Iterator[Entry]:
-    """Usage comes last: where a server tells it, an answer without it broke off before.
-
-    aiperf takes such an answer for a success, error events inside the stream included.
-    """
-    told = any(entry.output_tokens is not None for entry in entries)
-    for entry in entries:
-        if told and entry.failure is None and entry.output_tokens is None:
-            why = Failure(ErrorKind.TRUNCATED, "the stream ended without token usage")
-            yield replace(entry, failure=why)
-        else:
-            yield entry

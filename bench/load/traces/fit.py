@@ -37,16 +37,21 @@ class Fit:
         """What was done to it, for people."""
         count, span_s = len(self.asks), self.trace.span_s
         shared = sum(bool(ask.prefixes) for ask in self.asks)
+        source = f"{self.trace.name} ({self.trace.rows:,} rows)"
         parts = [
-            f"{count:,} requests in {span_s:,.0f} s of {self.trace.name}",
+            f"{count:,} requests in {span_s:,.0f} s of {source}",
             f"lengths x {self.factor:.3g}",
             f"{self.lengthened / count:.1%} of prompts lengthened to {LEAST_PROMPT_TOKENS} tokens",
             f"{self.shortened / count:.1%} of requests shortened to {self.limit_tokens}",
         ]
         if shared:
             parts.append("prefixes shared as in the trace")
-        if self.trace.left_out:
-            parts.append(f"{self.trace.left_out:,} rows without prompt or answer left out")
+        if self.trace.empty:
+            parts.append(f"{self.trace.empty:,} rows without prompt or answer left out")
+        if self.trace.outside:
+            parts.append(f"{self.trace.outside:,} rows outside the cut left out")
+        if self.trace.unordered:
+            parts.append(f"{self.trace.unordered:,} rows put in the order of time")
         return ", ".join(parts)
 
 

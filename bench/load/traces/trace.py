@@ -24,13 +24,22 @@ class Trace:
     """Requests in the order in which they came, the first one at 0.
 
     Each of a request's blocks has `block_tokens`, but for the last, which has what is
-    left of the prompt. `left_out` counts rows that are no requests: without prompt or answer.
+    left of the prompt. Of the file's `rows` those that are `empty`, without prompt or answer, and
+    those `outside` the part that was asked for are left out. `unordered` rows stood below a
+    later one.
     """
 
     name: str
     requests: tuple[TraceRequest, ...]
     block_tokens: int = 0
-    left_out: int = 0
+    empty: int = 0
+    outside: int = 0
+    unordered: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return len(self.requests) + self.empty + self.outside
 
     @property
     def span_s(self) -> float:
