@@ -74,6 +74,8 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
     answered = sum(sample.ok for sample in samples)
     expected = round(summary.statistic("request_count", "avg") or 0)
     notes = list(CONVERTED_RECORDS[summary.tool])
+    if all(entry.issued_ns == entry.sent_ns for entry in entries):
+        notes.append("when requests were due is not recorded: they count from when they were sent")
     if answered < expected:
         notes.append(f"the records hold {answered} of the {expected} answers it reports")
     return Trial(

@@ -16,8 +16,8 @@ from bench.yamlfile import load_yaml
 
 DEFAULT_SLO = Path(__file__).with_name("slo.yaml")
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 
 _strict = with_config(ConfigDict(extra="forbid"))
 # Of a scenario's entry, what is no objective of its own.

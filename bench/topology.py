@@ -23,9 +23,9 @@ DEFAULT_TOPOLOGY = Path(__file__).with_name("topology.yaml")
 Architecture = Literal["llama", "qwen2", "mistral"]
 Hardware = Literal["cpu", "gpu"]
 Kubernetes = Literal["balancer", "kube-proxy"]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Entry = TypeVar("Entry")
 
 _strict = with_config(ConfigDict(extra="forbid"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -16,10 +18,10 @@ T = TypeVar("T")
 def load_yaml(path: Path, shape: type[T]) -> T:
     """Read `path` and check it against `shape`, a (nested) dataclass.
 
-    Raises UserError with one line that names the file, the place and the mistake.
+    Raises UserError with one line that names the file, the line and the mistake.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        node, data = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -28,23 +30,96 @@ def load_yaml(path: Path, shape: type[T]) -> T:
         ) from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {_one_line(error)}") from error
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply; write it without so many levels") from None
     try:
         return TypeAdapter(shape).validate_python(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
+        raise UserError(f"{path}{_first_problem(error, node)}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema, in which `yes`, `1:30` and `010` are text.
+
+    A key that is given twice is an error: the second would silently win.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """The mapping that begins here. Raises yaml.YAMLError for a key that is given twice."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys: dict[tuple[str, str], yaml.Node] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            first = keys.setdefault((key.tag, key.value), key)
+            if first is not key:
+                raise yaml.YAMLError(
+                    f"line {_line(key)}: {key.value} is given twice, first in line {_line(first)};"
+                    " remove one of them"
+                )
+        return node
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?",
+        list("-+.0123456789"),
+    ),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+    )
+
+
+def _parse(text: str) -> tuple[yaml.Node | None, object]:
+    """The document's nodes, which know their lines, and its value."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _one_line(error: yaml.YAMLError) -> str:
     return " ".join(str(error).split())
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, node: yaml.Node | None) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     place = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     message = first["msg"].replace("a valid tuple", "a list")  # YAML knows no tuples
-    return f"{place}: {message}, seen {_shorten(first['input'])}{more}"
+    line = "" if node is None else f", line {_line(_found(node, first['loc']))}"
+    return f"{line}: {place}: {message}, seen {_shorten(first['input'])}{more}"
+
+
+def _found(node: yaml.Node, place: Sequence[int | str]) -> yaml.Node:
+    """The node at a place, or the innermost around it that is written down."""
+    for part in place:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            inside = node.value[part : part + 1]
+        elif isinstance(node, yaml.MappingNode):
+            inside = [value for key, value in node.value if key.value == str(part)]
+        else:
+            inside = []
+        if not inside:
+            break
+        node = inside[0]
+    return node
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def _shorten(value: object, limit: int = 60) -> str:

@@ -25,6 +25,9 @@ NOTES = (
     "requests count as sent when the SDK is called, and chunks as arrived when it hands them"
     " out: its own work, and making a connection, are in TTFT, E2E and ITL",
     "a stream without [DONE] looks complete to it when a finish reason came",
+    "compressed answers are asked for, and decoded",
+    "server-sent events are read by the SDK's rules: one without data is an error, and what"
+    " follows a byte order mark at the start is lost",
 )
 
 
@@ -106,6 +109,8 @@ def _kind(error: Exception) -> ErrorKind:
 def _note_head(exchange: Exchange, response: httpx2.Response) -> None:
     exchange.status = response.status_code
     exchange.headers.update(response.headers)
+    # It has been decoded.
+    exchange.headers.pop("content-encoding", None)
 
 
 def _event(chunk: ChatCompletionChunk) -> bytes:

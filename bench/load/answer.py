@@ -11,7 +11,7 @@ import orjson
 
 from bench.load.exchange import Exchange, Failure
 from bench.load.pattern import pattern_of
-from bench.load.sse import Event, EventReader
+from bench.load.sse import UNNAMED, Event, EventReader
 from bench.records import ErrorKind
 
 _DETAIL_CHARACTERS = 200
@@ -21,6 +21,7 @@ _HTTP_OK = 200
 # What a complete answer may end with. vLLM also knows abort, error and repetition; whatever
 # else a server says is no end that was asked for.
 _COMPLETE = ("stop", "length")
+_ERROR = "error"
 _STATUS_KINDS = {429: ErrorKind.RATE_LIMITED, 503: ErrorKind.UNAVAILABLE}
 
 
@@ -42,6 +43,8 @@ def read_answer(exchange: Exchange) -> Answer:
         return Answer(failure=exchange.failure)
     if exchange.status != _HTTP_OK:
         return Answer(failure=_status_failure(exchange))
+    if coding := _coding(exchange):
+        return Answer(failure=Failure(ErrorKind.PROTOCOL, coding))
     content_type = exchange.headers.get("content-type", "none")
     if not content_type.lower().startswith("text/event-stream"):
         seen = f"not server-sent events but content type {content_type}: {_text(exchange)}"
@@ -73,14 +76,18 @@ def _read_event(event: Event, at_s: float, answer: Answer) -> None:
     if event.data == "[DONE]":
         answer.done = True
         return
+    if not event.data and event.name != _ERROR:
+        return
     try:
         content = orjson.loads(event.data)
     except orjson.JSONDecodeError:
         content = None
-    if event.name == "error" or (isinstance(content, dict) and content.get("error")):
+    if event.name == _ERROR or (isinstance(content, dict) and content.get("error")):
         answer.failure = Failure(ErrorKind.SERVER, _shorten(_message(content) or event.data))
     elif not isinstance(content, dict):
-        answer.failure = _unreadable("not a JSON object", event)
+        # Chunks have no name: another name is of an event beside them, like a ping.
+        if event.name == UNNAMED:
+            answer.failure = _unreadable("not a JSON object", event)
     else:
         try:
             _read_chunk(content, at_s, answer)
@@ -146,7 +153,20 @@ def _message(content: object) -> str | None:
     return str(content) if content else None
 
 
+def _coding(exchange: Exchange) -> str | None:
+    """What is wrong with an encoded body: identity was asked for; None where it is not encoded."""
+    coding = exchange.headers.get("content-encoding", "").strip().lower()
+    if coding in {"", "identity"}:
+        return None
+    return (
+        f"the answer has content encoding {coding} though identity was asked for;"
+        " switch compression off at the server or what is before it"
+    )
+
+
 def _text(exchange: Exchange) -> str:
+    if coding := _coding(exchange):
+        return coding
     return b"".join(exchange.body).decode(errors="replace")
 
 

@@ -46,6 +46,7 @@ class Client:
             f"Host: {url.netloc.rpartition('@')[2]}\r\n"
             "Content-Type: application/json\r\n"
             "Accept: text/event-stream\r\n"
+            "Accept-Encoding: identity\r\n"
         )
         self._kept = connections == "kept"
         if not self._kept:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from codecs import BOM_UTF8
 from typing import NamedTuple
+
+UNNAMED = "message"
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 class Event(NamedTuple):
@@ -15,14 +20,17 @@ class Event(NamedTuple):
 class EventReader:
     """Reads a stream piece by piece, however the bytes are cut.
 
-    Lines end with LF or CRLF. Comments and fields other than `event` and `data` are
-    skipped; an event that no blank line has ended is dropped, as the standard says.
+    Lines end with CR, LF or CRLF, and a byte order mark at the start is no part of the first.
+    Comments and fields other than `event` and `data` are skipped; an event that no blank line
+    has ended is dropped, as the standard says.
     """
 
     def __init__(self) -> None:
         self._rest = b""
         self._name = ""
         self._data: list[str] = []
+        self._first = True
+        self._after_cr = False
 
     @property
     def between_events(self) -> bool:
@@ -31,14 +39,22 @@ class EventReader:
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that `piece` completes."""
+        after_cr = self._after_cr
+        if piece:
+            self._after_cr = piece.endswith(b"\r")
+        if after_cr:
+            # A CR has ended its line already; an LF behind it belongs to it.
+            piece = piece.removeprefix(b"\n")
         completed = []
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, self._rest = _LINE_END.split(self._rest + piece)
+        if lines and self._first:
+            lines[0], self._first = lines[0].removeprefix(BOM_UTF8), False
         for line in lines:
-            if text := line.removesuffix(b"\r").decode(errors="replace"):
-                self._take_field(text)
+            if line:
+                self._take_field(line.decode(errors="replace"))
                 continue
             if self._data:
-                completed.append(Event(self._name or "message", "\n".join(self._data)))
+                completed.append(Event(self._name or UNNAMED, "\n".join(self._data)))
             self._name, self._data = "", []
         return completed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 
@@ -151,6 +152,35 @@ def test_failures_have_the_kinds_that_the_built_in_client_gives_them(
     sample = fetch(script)
     assert sample.error is kind
     assert detail in (sample.detail or "")
+
+
+def stream(body: bytes, *, head: bytes = CHUNKED) -> Callable[[Call], Awaitable[None]]:
+    async def write(call: Call) -> None:
+        await call.write(head + chunk(body) + LAST_CHUNK)
+
+    return write
+
+
+ENCODED = CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer")
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "chunks"),
+    [
+        (stream(ANSWER.replace(b"\n", b"\r")), None, 2),
+        (stream(gzip.compress(ANSWER), head=ENCODED), None, 2),
+        (stream(b": ping\n\nid: 7\n\n" + ANSWER), None, 2),
+        # These are what its notes say.
+        (stream(b"\xef\xbb\xbf" + ANSWER.removeprefix(ROLE)), None, 1),
+        (stream(ROLE + b"data: \n\n" + ANSWER), ErrorKind.PROTOCOL, 0),
+    ],
+    ids=["cr", "gzip", "comment", "mark", "empty"],
+)
+def test_the_sdk_reads_streams_by_its_own_rules(
+    script: Callable[[Call], Awaitable[None]], error: ErrorKind | None, chunks: int
+) -> None:
+    sample = fetch(script)
+    assert (sample.error, len(sample.chunk_s)) == (error, chunks), sample.detail
 
 
 def test_a_server_that_is_gone_refuses_the_connection() -> None:

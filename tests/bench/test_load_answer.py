@@ -68,6 +68,42 @@ def test_usage_in_every_chunk_is_read_to_the_last() -> None:
     assert read_answer(exchange(counted(1), counted(2), STOP, DONE)).output_tokens == 2
 
 
+@pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        b"data: \n\n",
+        b"data\n\n",
+        b": ping - now\n\n",
+        b"event: ping\ndata: ping\n\n",
+        b'event: ping\ndata: {"type": "ping"}\n\n',
+        b"id: 7\nretry: 5\n\n",
+    ],
+)
+def test_whatever_the_standard_allows_beside_the_chunks_is_no_fault(
+    beside: bytes, newline: bytes
+) -> None:
+    parts = (ROLE, beside, TOKEN, beside, TOKEN, STOP, usage(7, 2), beside, DONE)
+    first, *rest = (part.replace(b"\n", newline) for part in parts)
+    answer = read_answer(exchange(b"\xef\xbb\xbf" + first, *rest))
+    assert answer.chunk_s == [3.0, 5.0]
+    assert (answer.output_tokens, answer.failure) == (2, None)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("coding", ["gzip", "br", "ZSTD"])
+def test_an_encoded_answer_names_its_coding(coding: str, status: int) -> None:
+    headers = {"content-type": "text/event-stream", "content-encoding": coding}
+    failure = read_answer(exchange(b"\x1f\x8b\x08", status=status, headers=headers)).failure
+    assert failure is not None
+    assert f"content encoding {coding.lower()} though identity was asked for" in failure.detail
+
+
+def test_identity_is_no_encoding() -> None:
+    headers = {"content-type": "text/event-stream", "content-encoding": "identity"}
+    assert read_answer(exchange(TOKEN, STOP, DONE, headers=headers)).failure is None
+
+
 @given(st.data())
 def test_the_reading_does_not_depend_on_how_the_bytes_are_cut(data: st.DataObject) -> None:
     stream = ROLE + TOKEN + delta(content="grüße") + STOP + usage(7, 2) + DONE

@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 
 from bench.load.sse import Event, EventReader
 
-VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1)
-NEWLINES = st.sampled_from(["\n", "\r\n"])
+VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
+NEWLINES = st.sampled_from(["\n", "\r\n", "\r"])
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[list[tuple[str, str]], bytes]:
-    """Events as (name, data), and a stream of them with comments in between."""
+    """Events as (name, data), and a stream of them with comments in between.
+
+    Events may be without data, and a byte order mark may come before all.
+    """
     wanted, lines = [], []
     for lines_of_data in draw(st.lists(st.lists(VALUES, min_size=1, max_size=3), max_size=8)):
         name = draw(st.sampled_from(["message", "error"]))
@@ -26,7 +29,8 @@ def streams(draw: st.DrawFn) -> tuple[list[tuple[str, str]], bytes]:
             fields.insert(draw(st.integers(0, len(fields))), ": a comment")
         lines += [field + newline for field in [*fields, ""]]
         wanted.append((name, "\n".join(lines_of_data)))
-    return wanted, "".join(lines).encode()
+    mark = draw(st.sampled_from(["", "\ufeff"]))
+    return wanted, (mark + "".join(lines)).encode()
 
 
 @st.composite
@@ -76,6 +80,16 @@ def test_between_events_nothing_is_left_of_the_one_before(
 
 def test_an_event_that_no_blank_line_ended_is_dropped() -> None:
     assert read(b"data: a\n\ndata: b\n") == [Event("message", "a")]
+
+
+def test_only_one_byte_order_mark_is_no_part_of_the_stream() -> None:
+    assert read(b"\xef\xbb\xbfdata: a\n\n") == [Event("message", "a")]
+    assert read(b"\xef", b"\xbb\xbf", b"data: a\r\rdata: b\r", b"\r") == [
+        Event("message", "a"),
+        Event("message", "b"),
+    ]
+    assert read(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n") == [Event("message", "b")]
+    assert read(b"data: a\n\n\xef\xbb\xbfdata: b\n\n") == [Event("message", "a")]
 
 
 @pytest.mark.parametrize(

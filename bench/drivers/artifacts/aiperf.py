@@ -34,7 +34,7 @@ _KINDS = {
 _OF_STATUS = {ErrorKind.STATUS, ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE}
 
 
-class _Durations(BaseModel):
+class _Durations(BaseModel, allow_inf_nan=False):
     value: float | list[float]
     unit: Literal["ns", "us", "ms", "sec"]
 
@@ -53,14 +53,15 @@ class _Metrics(BaseModel):
 
     time_to_first_token: _Durations | None = None
     inter_chunk_latency: _Durations | None = None
+    request_latency: _Durations | None = None
     usage_prompt_tokens: _Count | None = None
     usage_completion_tokens: _Count | None = None
 
 
 class _Metadata(BaseModel):
-    conversation_id: str
-    benchmark_phase: str
-    credit_issued_ns: int
+    conversation_id: str = ""
+    benchmark_phase: str = "profiling"
+    credit_issued_ns: int | None = None
     request_start_ns: int
     was_cancelled: bool = False
 
@@ -73,25 +74,30 @@ class _Error(BaseModel):
 
 class _Line(BaseModel):
     metadata: _Metadata
-    metrics: _Metrics
+    metrics: _Metrics | None = None
     error: _Error | None = None
 
 
 def read_records(path: Path) -> tuple[Entry, ...]:
     """The requests that were measured, in the order in which they were sent.
 
-    Those of a warm-up are left out. Raises UserError for a file of another kind.
+    Those of a warm-up are left out. Where the file does not tell when a request was due, that is
+    when it was sent. Raises UserError for a file of another kind.
     """
     return tuple(sorted(_entries(path), key=lambda entry: entry.sent_ns))
 
 
 def _entries(path: Path) -> Iterator[Entry]:
-    # What follows the last newline was being written when aiperf was ended.
-    for number, text in enumerate(read_text(path).split("\n")[:-1], start=1):
+    texts = read_text(path).split("\n")
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
         try:
             line = _Line.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
+            if number == len(texts) and first["type"] == "json_invalid":
+                return  # it was being written when aiperf was ended
             place = ".".join(map(str, first["loc"]))
             raise damaged(path, f"line {number}: {place} {first['msg']}") from error
         if line.metadata.benchmark_phase == "profiling":
@@ -99,22 +105,35 @@ def _entries(path: Path) -> Iterator[Entry]:
 
 
 def _entry(path: Path, number: int, line: _Line) -> Entry:
-    failure, metrics = _failure(line), line.metrics
-    # The first piece with content, then the gaps between those that followed.
-    spans = (metrics.time_to_first_token, metrics.inter_chunk_latency)
-    chunk_s = tuple(itertools.accumulate(s for span in spans if span for s in span.seconds))
+    failure, metrics = _failure(line), line.metrics or _Metrics()
     if not failure and not metrics.time_to_first_token:
         raise damaged(path, f"line {number} has no time_to_first_token; record with --streaming")
+    issued_ns, sent_ns = line.metadata.credit_issued_ns, line.metadata.request_start_ns
     return Entry(
         name=line.metadata.conversation_id,
-        issued_ns=line.metadata.credit_issued_ns,
-        sent_ns=line.metadata.request_start_ns,
-        chunk_s=chunk_s,
+        issued_ns=sent_ns if issued_ns is None else issued_ns,
+        sent_ns=sent_ns,
+        chunk_s=_chunk_s(metrics),
         prompt_tokens=_count(metrics.usage_prompt_tokens),
         output_tokens=_count(metrics.usage_completion_tokens),
         status=_status(line, failure),
         failure=failure,
     )
+
+
+def _chunk_s(metrics: _Metrics) -> tuple[float, ...]:
+    """When chunks came, after sending: the first with content, then the gaps that followed."""
+    first, gaps, whole = (
+        metrics.time_to_first_token,
+        metrics.inter_chunk_latency,
+        metrics.request_latency,
+    )
+    if first is None:
+        return ()
+    if gaps is None and whole is not None and (_count(metrics.usage_completion_tokens) or 0) > 1:
+        # Older versions keep only the end.
+        return (*first.seconds, *whole.seconds)
+    return tuple(itertools.accumulate((*first.seconds, *(gaps.seconds if gaps else ()))))
 
 
 def _count(metric: _Count | None) -> int | None:

@@ -23,17 +23,22 @@ def read_artifacts(folder: Path) -> Artifacts:
     """Read a folder, or the only one of a run below it. Raises UserError with one line."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give an artifact folder")
-    found = sorted(path for name in (AIPERF, GENAI_PERF) for path in folder.rglob(name))
+    found = sorted(path for end in (AIPERF, GENAI_PERF) for path in folder.rglob(f"*{end}"))
     if not found:
         raise UserError(
-            f"{folder} holds neither {AIPERF} nor {GENAI_PERF};"
-            " give the artifact folder of a finished run"
+            f"{folder} holds neither profile_export{AIPERF} nor profile_export{GENAI_PERF}"
+            " (or another name with that end); give the artifact folder of a finished run"
         )
     if len(found) > 1:
+        shown = ", ".join(str(path.relative_to(folder)) for path in found[:3])
         raise UserError(
-            f"{folder} holds {len(found)} runs; give one of them, such as {found[0].parent}"
+            f"{folder} holds {len(found)} runs ({shown}{', ...' if len(found) > 3 else ''}); give"
+            " a folder with one of them"
         )
-    summary = read_summary(found[0])
-    tool = aiperf if summary.tool == "aiperf" else genai_perf
-    records = found[0].with_name(tool.RECORDS)
+    (report,) = found
+    summary = read_summary(report)
+    tool, end = (aiperf, AIPERF) if summary.tool == "aiperf" else (genai_perf, GENAI_PERF)
+    # The records are named like the report.
+    named = report.name.removesuffix(end) + Path(tool.RECORDS).suffix
+    records = report.with_name(named)
     return Artifacts(summary, tool.read_records(records) if records.exists() else ())

@@ -13,9 +13,12 @@ import orjson
 from bench.drivers.artifacts.reading import damaged, read_text
 from bench.records import Slo
 
-AIPERF = "profile_export_aiperf.json"
-GENAI_PERF = "profile_export_genai_perf.json"
-_TO_BASE = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "sec": 1.0, "%": 0.01}
+# How the names of reports end; what is before is up to whoever ran the tool.
+AIPERF = "_aiperf.json"
+GENAI_PERF = "_genai_perf.json"
+KNOWN = "aiperf 0.8 to 0.13, genai-perf 0.0.8 to 0.0.16"
+_TO_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "sec": 1.0, "s": 1.0}
+_TO_BASE = {**_TO_S, "%": 0.01}
 # Objectives by the names of the tools' metrics; both give them in milliseconds.
 _OBJECTIVES = {
     "time_to_first_token": "ttft_s",
@@ -49,26 +52,32 @@ class ToolSummary:
 
 
 def read_summary(path: Path) -> ToolSummary:
-    """Read a report. Raises UserError for a file of another kind."""
+    """Read a report. Raises UserError for a file of another kind or an unknown version."""
     try:
         report = orjson.loads(read_text(path))
-        config = report["input_config"]
-        read = _aiperf if path.name == AIPERF else _genai_perf
-        summary: ToolSummary = read(report, config)
     except ValueError as error:
         raise damaged(path, str(error)) from error
-    except (LookupError, TypeError, AttributeError) as error:
-        raise damaged(path, f"it lacks {error}") from error
+    version = report.get("aiperf_version") if isinstance(report, dict) else None
+    try:
+        read = _aiperf if path.name.endswith(AIPERF) else _genai_perf
+        summary: ToolSummary = read(report, report["input_config"], version)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        written_by = f"aiperf {version} wrote it; " if version else ""
+        raise damaged(path, f"{lacks} ({written_by}known are {KNOWN})") from error
     if not summary.statistics:
         raise damaged(path, "it has no metrics")
     return summary
 
 
-def _aiperf(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
+def _aiperf(report: dict[str, Any], config: dict[str, Any], version: str | None) -> ToolSummary:
+    """`config` has had its present form since some version after 0.8."""
+    if "loadgen" in config:
+        return _aiperf_loadgen(report, config, version)
     (phase,) = (one for one in config["phases"] if one["kind"] == "profiling")
     return ToolSummary(
         tool="aiperf",
-        version=str(report["aiperf_version"]),
+        version=version,
         models=tuple(_name(one["name"]) for one in config["models"]["items"]),
         concurrency=phase.get("concurrency"),
         rate_rps=phase.get("rate"),
@@ -79,7 +88,26 @@ def _aiperf(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
     )
 
 
-def _genai_perf(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
+def _aiperf_loadgen(
+    report: dict[str, Any], config: dict[str, Any], version: str | None
+) -> ToolSummary:
+    loadgen, inputs = config["loadgen"], config.get("input") or {}
+    return ToolSummary(
+        tool="aiperf",
+        version=version,
+        models=tuple(map(_name, config["endpoint"]["model_names"])),
+        concurrency=loadgen.get("concurrency"),
+        rate_rps=loadgen.get("request_rate"),
+        output_tokens=_fixed((inputs.get("prompt") or {}).get("output_tokens") or {}),
+        slo=_slo(inputs.get("goodput") or {}),
+        cancelled=bool(report.get("was_cancelled")),
+        statistics=_statistics(report),
+    )
+
+
+def _genai_perf(report: dict[str, Any], config: dict[str, Any], _version: None) -> ToolSummary:
+    if "perf_analyzer" not in config:
+        return _genai_perf_flat(report, config)
     stimulus = config["perf_analyzer"]["stimulus"]
     return ToolSummary(
         tool="genai-perf",
@@ -94,17 +122,42 @@ def _genai_perf(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
     )
 
 
+def _genai_perf_flat(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
+    """Up to 0.0.13 the configuration was the command line's options."""
+    length = {
+        "mean": config.get("output_tokens_mean"),
+        "stddev": config.get("output_tokens_stddev"),
+    }
+    return ToolSummary(
+        tool="genai-perf",
+        version=None,
+        models=tuple(map(_name, config["model"])),
+        concurrency=config.get("concurrency"),
+        rate_rps=config.get("request_rate"),
+        output_tokens=_fixed(length),
+        slo=_slo(config.get("goodput") or {}),
+        cancelled=False,
+        statistics=_statistics(report),
+    )
+
+
 def _statistics(report: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Everything that has a unit, in base units."""
+    """Everything that has a unit, in base units. Raises ValueError for an unknown one of time."""
     return {
         name: {
-            statistic: value * _TO_BASE.get(metric["unit"], 1.0)
+            statistic: value * _factor(name, str(metric["unit"]))
             for statistic, value in metric.items()
             if isinstance(value, int | float)
         }
         for name, metric in report.items()
         if isinstance(metric, dict) and "unit" in metric
     }
+
+
+def _factor(metric: str, unit: str) -> float:
+    if metric in _OBJECTIVES and unit not in _TO_S:
+        raise ValueError(f"{metric} is in {unit!r}, which is no unit of time")
+    return _TO_BASE.get(unit, 1.0)
 
 
 def _name(model: str) -> str:
