@@ -16,7 +16,7 @@ AIPERF = (
     " a connection is new",
     "times are due to the millisecond, and counted from the earliest instant at which no"
     " request was early",
-    "answers that broke off are told from whole ones by the missing token usage only;"
+    "answers that broke off are told from whole ones by their token usage only;"
     " requests that hang are not recorded at all and count as not sent",
     _NO_REPLICA,
     _ELSEWHERE,

@@ -73,6 +73,32 @@ def aiperf_report(requests: int, *, model: str = "tiny", **changes: Any) -> dict
     return report | changes
 
 
+def aiperf_loadgen_report(requests: int) -> dict[str, Any]:
+    """The same as aiperf 0.8.0 writes it."""
+    config = {
+        "endpoint": {"model_names": ["tiny"], "type": "chat", "streaming": True},
+        "input": {
+            "prompt": {"output_tokens": {"mean": 3.0}},
+            "goodput": {"time_to_first_token": 500.0},
+        },
+        "loadgen": {"concurrency": 4, "request_count": requests},
+    }
+    return aiperf_report(requests, aiperf_version="0.8.0", input_config=config)
+
+
+def genai_perf_flat_report() -> dict[str, Any]:
+    """profile_export_genai_perf.json as versions up to 0.0.13 write it."""
+    config = {
+        "model": ["tiny"],
+        "concurrency": 4,
+        "request_rate": None,
+        "output_tokens_mean": 16,
+        "output_tokens_stddev": 0,
+        "goodput": {"time_to_first_token": 500.0},
+    }
+    return genai_perf_report() | {"input_config": config}
+
+
 def genai_perf_report() -> dict[str, Any]:
     """profile_export_genai_perf.json, with the parts that are read."""
     return {

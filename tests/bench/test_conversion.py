@@ -16,8 +16,10 @@ from bench.records import Trial
 from bench.store import TrialStore
 from tests.bench.artifacts import (
     aiperf_line,
+    aiperf_loadgen_report,
     aiperf_report,
     genai_perf_export,
+    genai_perf_flat_report,
     genai_perf_report,
     genai_perf_request,
     write_lines,
@@ -121,10 +123,73 @@ def test_a_folder_above_the_only_run_will_do(tmp_path: Path) -> None:
     assert len(stored(tmp_path / "results").samples) == 3
 
 
+def test_an_older_aiperf_is_read_like_the_present_one(tmp_path: Path) -> None:
+    lines = [aiperf_line(f"s{i}", issued_ms=50.0 * i) for i in range(3)]
+    write_lines(tmp_path / "old" / "profile_export.jsonl", lines)
+    judgement, _ = convert(
+        report(tmp_path / "old", aiperf_loadgen_report(3)), "theirs", RUN, tmp_path / "results"
+    )
+    trial = stored(tmp_path / "results")
+    assert (trial.models, trial.concurrency, trial.driver.version) == (("tiny",), 4, "0.8.0")
+    assert [one.slo.ttft_s for one in judgement.slos] == [0.5]
+    assert {sample.wanted_output_tokens for sample in trial.samples} == {3}
+
+
+def test_an_older_genai_perf_is_read_like_the_present_one(tmp_path: Path) -> None:
+    old = report(tmp_path / "old", genai_perf_flat_report(), "genai_perf")
+    new = report(tmp_path / "new", genai_perf_report(), "genai_perf")
+    values, same = (
+        convert(folder, "theirs", RUN, tmp_path / "results")[0].summaries for folder in (old, new)
+    )
+    assert values == same
+
+
+@pytest.mark.parametrize("tool", ["aiperf", "genai_perf"])
+def test_a_run_under_another_name_is_a_run(tmp_path: Path, tool: str) -> None:
+    if tool == "aiperf":
+        folder = aiperf_folder(tmp_path, 3, 3)
+        (folder / "profile_export.jsonl").rename(folder / "mine.jsonl")
+    else:
+        content = genai_perf_report() | {"request_count": {"unit": "count", "avg": 3.0}}
+        folder = report(tmp_path, content, tool)
+        requests = [genai_perf_request(f"p{i}", answers=[(100.0, ANSWER)]) for i in range(3)]
+        (folder / "mine.json").write_text(json.dumps(genai_perf_export(requests)))
+    (folder / f"profile_export_{tool}.json").rename(folder / f"mine_{tool}.json")
+    convert(folder, "theirs", RUN, tmp_path / "results")
+    assert len(stored(tmp_path / "results").samples) == 3
+
+
+def test_when_requests_were_due_may_be_unknown(tmp_path: Path) -> None:
+    folder = aiperf_folder(tmp_path / "run", 0, 2)
+    lines = [aiperf_line(f"s{i}", issued_ms=50.0 * i, late_ms=7.0) for i in range(2)]
+    for line in lines:
+        del line["metadata"]["credit_issued_ns"]
+    write_lines(folder / "profile_export.jsonl", lines)
+    judgement, _ = convert(folder, "theirs", RUN, tmp_path / "results")
+    samples = stored(tmp_path / "results").samples
+    assert [sample.scheduled_s for sample in samples] == [sample.sent_s for sample in samples]
+    assert any("when requests were due is not recorded" in note for note in judgement.notes)
+
+
+def test_an_unknown_version_is_named_with_those_that_are_known(tmp_path: Path) -> None:
+    folder = report(tmp_path, aiperf_report(1, aiperf_version="9.9.9", input_config={"new": 1}))
+    with pytest.raises(
+        UserError, match=r"lacks 'phases' \(aiperf 9.9.9 wrote it; known are aiperf"
+    ):
+        convert(folder, "theirs", RUN, tmp_path / "results")
+
+
+def test_a_latency_in_an_unknown_unit_is_refused(tmp_path: Path) -> None:
+    content = aiperf_report(1, time_to_first_token={"unit": "fortnights", "avg": 1.0})
+    with pytest.raises(UserError, match="time_to_first_token is in 'fortnights'"):
+        convert(report(tmp_path, content), "theirs", RUN, tmp_path / "results")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "is damaged"),
+        ("[" * 100_000, "is damaged"),
         ("[]", "is damaged"),
         ("{}", "it lacks 'input_config'"),
         (json.dumps({"input_config": {}}), "it lacks"),

@@ -71,6 +71,39 @@ def test_errors_of_aiperf_have_their_kind(
     assert (entry.failure.kind, entry.status) == (kind, status)
 
 
+def test_blank_lines_and_a_missing_last_newline_lose_nothing(tmp_path: Path) -> None:
+    path = lines(tmp_path, aiperf_line("0"), aiperf_line("1", issued_ms=1))
+    path.write_text("\n" + path.read_text().replace("\n", "\n\n").rstrip("\n"))
+    assert [entry.name for entry in aiperf.read_records(path)] == ["0", "1"]
+
+
+def test_a_line_that_was_being_written_is_left_out(tmp_path: Path) -> None:
+    path = lines(tmp_path, aiperf_line("0"), aiperf_line("1"))
+    path.write_text(path.read_text()[:-20])
+    assert [entry.name for entry in aiperf.read_records(path)] == ["0"]
+
+
+def test_a_failed_request_may_be_without_metrics(tmp_path: Path) -> None:
+    line = aiperf_line("0", error={"code": 499, "type": "RequestCancellationError"})
+    (entry,) = aiperf.read_records(lines(tmp_path, line | {"metrics": None}))
+    assert entry.failure is not None
+    assert entry.failure.kind is ErrorKind.TIMEOUT
+
+
+def test_a_latency_that_is_no_number_is_damage(tmp_path: Path) -> None:
+    path = lines(tmp_path, aiperf_line("0", ttft_ms=float("nan")))
+    with pytest.raises(UserError, match="line 1: metrics.time_to_first_token.value"):
+        aiperf.read_records(path)
+
+
+def test_without_gaps_the_end_is_still_known(tmp_path: Path) -> None:
+    line = aiperf_line("0")
+    del line["metrics"]["inter_chunk_latency"]
+    line["metrics"]["request_latency"] = {"value": 140.0, "unit": "ms"}
+    (entry,) = aiperf.read_records(lines(tmp_path, line))
+    assert entry.chunk_s == pytest.approx((0.1, 0.14))
+
+
 def test_a_server_that_never_tells_usage_is_no_failure(tmp_path: Path) -> None:
     (entry,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", tokens=None)))
     assert entry.failure is None
