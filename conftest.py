@@ -7,14 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
@@ -145,6 +144,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="context of the kubeconfig (default: its current one)",
     )
     add(
+        "--ready-timeout",
+        type=float,
+        default=default.ready_timeout,
+        metavar="S",
+        help="how long replicas in a cluster may take to become ready (default: "
+        f"{default.ready_timeout:g} seconds)",
+    )
+    add(
         "--undecided",
         default=default.undecided,
         metavar="fail|pass",
@@ -178,7 +185,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     config.stash[CONFIG] = checked
     _check_marker_expression(config)
-    if config.option.allure_report_dir is None:
+    if getattr(config.option, "allure_report_dir", "") is None:
         config.option.allure_report_dir = str(ALLURE_RESULTS)
 
 
@@ -198,6 +205,9 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """One worker runs all measured tests, one after another; others go by their files."""
+    # Where pytest-xdist is absent, nobody asks.
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+
     if config.getoption("dist") != "load":
         return None
     scheduler = LoadScopeScheduling(config, log)
@@ -223,11 +233,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A measured run begins a new report; other runs leave the last one alone."""
+    """A run that measures begins a new report; other runs leave the last one alone."""
     config = session.config
-    if any(map(measured, session.items)):
-        if not hasattr(config, "workerinput"):
-            clear(Path(config.option.allure_report_dir))
+    folder = getattr(config.option, "allure_report_dir", None)
+    if measures(session):
+        # Of several workers one clears it: none starts a test before all have come here.
+        first = getattr(config, "workerinput", {}).get("workerid", "gw0") == "gw0"
+        if folder is not None and first:
+            clear(Path(folder))
     elif listener := config.pluginmanager.get_plugin("allure_listener"):
         config.pluginmanager.unregister(listener)
 
@@ -262,6 +275,7 @@ def make_environment(config: Config, progress: Progress) -> Environment:
             config.cache,
             progress,
             places=config.load_processes or 1,
+            timeout_s=config.ready_timeout_s,
             keep=config.keep_env,
         )
     return LocalEnvironment(config.cache, config.topology, progress, keep=config.keep_env)
@@ -313,7 +327,7 @@ def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
 def shown(config: pytest.Config) -> Iterator[None]:
     """Let progress through while pytest captures output."""
     capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
         yield
 
 
@@ -350,7 +364,7 @@ def pytest_terminal_summary(
         run = run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
         width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
         terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
-        latest, page = write_reports(checked, run, Path(config.option.allure_report_dir))
+        latest, page = write_reports(checked, run, config.getoption("allure_report_dir", None))
     except (UserError, OSError) as error:
         # Told last and in one line: what was measured is on disk and can be judged again.
         terminalreporter.write_line(f"error: {told(error)}")
@@ -361,13 +375,17 @@ def pytest_terminal_summary(
         config.stash[OUTCOME] = outcome_line(run.judgements)
 
 
-def write_reports(checked: Config, run: Run, allure: Path) -> tuple[Path, Path]:
-    """Write what is made from the trials: the figures, the page, and what Allure shows."""
+def write_reports(checked: Config, run: Run, allure: str | None) -> tuple[Path, Path]:
+    """Write what is made from the trials: the figures, the page, and what Allure shows.
+
+    `allure` is its folder, None where its plugin is absent.
+    """
     latest, page = checked.results / "latest.json", checked.results / "comparison.html"
     write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
     write_whole(page, render_page(run).encode())
-    write_run(allure, run)
-    attach_run(run)
+    if allure is not None:
+        write_run(Path(allure), run)
+        attach_run(run)
     return latest, page
 
 
@@ -383,7 +401,8 @@ def told(error: UserError | OSError) -> str:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run in which nothing was decided must not look like a success."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
-    if reporter is None or exitstatus != pytest.ExitCode.OK:
+    listed = session.config.option.collectonly or session.config.option.setupplan
+    if reporter is None or listed or exitstatus != pytest.ExitCode.OK:
         return
     if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -406,6 +425,16 @@ def scope(nodeid: str) -> str:
 def measured(item: pytest.Item) -> bool:
     """Whether a test measures an arm."""
     return any(item.get_closest_marker(name) for name in ("baseline", "managed"))
+
+
+def measures(session: pytest.Session) -> bool:
+    """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
+    option = session.config.option
+    listed = option.collectonly or option.setupplan or option.setuponly
+    failed = session.testsfailed and not option.continue_on_collection_errors
+    return not (listed or failed) and any(
+        measured(item) and not item.get_closest_marker("skip") for item in session.items
+    )
 
 
 def compares(item: pytest.Item) -> bool:

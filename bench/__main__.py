@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
-from bench.config import UNDECIDED, new_run_id
+from bench.command import run_program
+from bench.config import READY_TIMEOUT_S, UNDECIDED, new_run_id
 from bench.conversion import convert
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access
@@ -21,7 +22,6 @@ from bench.environments.kubernetes.manifests import (
     suite_version,
     write,
 )
-from bench.environments.kubernetes.waiting import TIMEOUT_S
 from bench.environments.local import kept_engines, stop_kept
 from bench.errors import UserError
 from bench.progress import make_progress
@@ -95,7 +95,13 @@ def _add_cluster_command(command: argparse.ArgumentParser, name: str) -> None:
     )
     command.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
     command.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help="default: %(default)g seconds"
+        "--ready-timeout",
+        "--timeout",
+        dest="timeout",
+        type=float,
+        default=READY_TIMEOUT_S,
+        metavar="S",
+        help="how long to wait for replicas, and for pods to end (default: %(default)g seconds)",
     )
     if name == "deploy":
         command.add_argument(
@@ -177,4 +183,4 @@ def kept_environment(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from bench.console import mute
 from bench.errors import UserError
 
 _INTERRUPTED = 130
+# As the shell says of a program that SIGPIPE has ended.
+_READER_GONE = 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +43,23 @@ def exit_code(work: Callable[[], None]) -> int:
         print("interrupted; nothing was kept", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Run a command and end the process with its exit code.
+
+    Where the reader of its output has gone, as in `... | head`, that is no traceback.
+    """
+    try:
+        try:
+            code = main()
+        except SystemExit as ended:  # argparse, after --help
+            code = ended.code if isinstance(ended.code, int) else 1
+        sys.stdout.flush()
+    except BrokenPipeError:
+        mute(sys.stdout)
+        code = _READER_GONE
+    sys.exit(code)
 
 
 def log_folder(root: Path, what: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}
 ENVIRONMENTS = tuple(HARDWARE)
 AUTO = "auto"
 UNDECIDED = ("fail", "pass")
+READY_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Options:
     hardware: str | None = None
     kubeconfig: Path | None = None
     context: str | None = None
+    ready_timeout: float = READY_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,10 @@ class Config:
 
     `control` and `treatment` are the two arms; the same arm twice is an A/A run.
     `hardware` is what engines run on; `kubeconfig` and `context` tell the cluster of environment
-    k8s. `driver` sends the load. `load_processes` is how many share it, None for as many as that
-    takes. `undecided` is what becomes of a test that noise leaves undecided. `traffic` is
-    recorded traffic, fitted to the engine. `cache` holds engines, models and logs, `results` what
-    was measured.
+    k8s, whose replicas may take `ready_timeout_s` to become ready. `driver` sends the load.
+    `load_processes` is how many share it, None for as many as that takes. `undecided` is what
+    becomes of a test that noise leaves undecided. `traffic` is recorded traffic, fitted to the
+    engine. `cache` holds engines, models and logs, `results` what was measured.
     """
 
     run_id: str
@@ -76,6 +79,7 @@ class Config:
     hardware: Hardware = "cpu"
     kubeconfig: Path | None = None
     context: str | None = None
+    ready_timeout_s: float = READY_TIMEOUT_S
 
     @property
     def slots(self) -> int:
@@ -96,6 +100,8 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         raise UserError(f"unknown driver {options.driver!r}; known: {', '.join(DRIVERS)}")
     if options.undecided not in UNDECIDED:
         raise UserError(f"--undecided takes {' or '.join(UNDECIDED)}, seen {options.undecided!r}")
+    if not 0 < options.ready_timeout < math.inf:
+        raise UserError(f"--ready-timeout takes seconds above 0, seen {options.ready_timeout:g}")
     if options.env == "k8s" and options.driver != "builtin":
         raise UserError(
             f"driver {options.driver} sends from this machine, which does not reach pods; "
@@ -130,6 +136,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         hardware=hardware,
         kubeconfig=options.kubeconfig,
         context=options.context,
+        ready_timeout_s=options.ready_timeout,
     )
 
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
+from typing import IO
 
 from rich.console import Console, RenderableType
+
+
+def mute(stream: IO[str]) -> None:
+    """Send what is still written to `stream` to nobody: its reader has gone, as `head` does."""
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nobody, stream.fileno())
+    os.close(nobody)
 
 
 def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colour: bool) -> str:

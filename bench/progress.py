@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from bench.console import mute
+
 
 class Step(Protocol):
     """One piece of work under way."""
@@ -58,7 +60,10 @@ class PlainProgress:
         self.note(f"{text}: done in {step.elapsed_s:.1f} s")
 
     def note(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        try:
+            print(text, file=self._stream, flush=True)
+        except BrokenPipeError:
+            mute(self._stream)  # the work goes on
 
 
 class _PlainStep:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.command import run_program
 from bench.errors import UserError
 from bench.progress import make_progress
 from reports.generate import generate
@@ -38,4 +39,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

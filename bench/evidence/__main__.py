@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.verdict import RULE
+from bench.command import run_program
 from bench.environments.local import stop_kept
 from bench.errors import UserError
 from bench.evidence.ledger import append, missing, read_ledger
@@ -93,4 +94,4 @@ def _write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -92,7 +92,7 @@ def test_a_failed_request_may_be_without_metrics(tmp_path: Path) -> None:
 
 def test_a_latency_that_is_no_number_is_damage(tmp_path: Path) -> None:
     path = lines(tmp_path, aiperf_line("0", ttft_ms=float("nan")))
-    with pytest.raises(UserError, match="line 1: metrics.time_to_first_token.value"):
+    with pytest.raises(UserError, match=r"line 1: metrics.time_to_first_token.value"):
         aiperf.read_records(path)
 
 

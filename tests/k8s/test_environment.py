@@ -30,7 +30,9 @@ def environment(
     made = []
 
     def make(*arms: Arm) -> KubernetesEnvironment:
-        made.append(KubernetesEnvironment(access, arms, tmp_path, PlainProgress(said)))
+        made.append(
+            KubernetesEnvironment(access, arms, tmp_path, PlainProgress(said), timeout_s=1800.0)
+        )
         return made[-1]
 
     yield make
@@ -118,7 +120,7 @@ def test_what_was_up_before_stays_when_another_arm_does_not_come_up(
 ) -> None:
     deploy_arm(access, WANTED, PlainProgress(said), 10.0, keep=False)
     cluster.come_up = False
-    with pytest.raises(UserError, match="are; --timeout allows more"):
+    with pytest.raises(UserError, match="are; --ready-timeout allows more"):
         deploy_arm(access, Wanted(SIMPLE, (MODEL,)), PlainProgress(said), 0.1, keep=False)
     assert len(engines(cluster, "baseline")) == 2
     assert "namespace baseline has replicas: they stay" in said.getvalue()

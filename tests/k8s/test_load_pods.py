@@ -56,7 +56,13 @@ def environment(
 
     def make(places: int, *, keep: bool = False) -> KubernetesEnvironment:
         one = KubernetesEnvironment(
-            access, (ARM,), tmp_path, PlainProgress(said), places=places, keep=keep
+            access,
+            (ARM,),
+            tmp_path,
+            PlainProgress(said),
+            timeout_s=1800.0,
+            places=places,
+            keep=keep,
         )
         made.append(one)
         return one

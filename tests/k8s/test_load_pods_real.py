@@ -56,7 +56,9 @@ def site(
 ) -> Iterator[PodSite]:
     """A site of two places, of which nothing is left."""
     arm, cache = load_topology().arm("baseline"), tmp_path_factory.mktemp("cache")
-    environment = KubernetesEnvironment(real_cluster, (arm,), cache, progress, places=2)
+    environment = KubernetesEnvironment(
+        real_cluster, (arm,), cache, progress, timeout_s=600.0, places=2
+    )
     try:
         yield environment.site()
     finally:

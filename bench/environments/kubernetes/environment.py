@@ -20,7 +20,7 @@ from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS
 from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.tokenizer import tokenizer_folder
-from bench.environments.kubernetes.waiting import TIMEOUT_S, Wait
+from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
@@ -36,7 +36,8 @@ class KubernetesEnvironment:
 
     Arms whose engines are alike share them; between two such arms only the balancer is
     exchanged. Where the cluster cannot hold the engines of all `arms` at once, one namespace
-    is up at a time: `alternates`. Load is sent from `places` pods. With `keep` what is up stays
+    is up at a time: `alternates`. Pods may take `timeout_s` to become ready, or to end. Load is
+    sent from `places` pods. With `keep` what is up stays
     after `stop`.
     """
 
@@ -49,11 +50,13 @@ class KubernetesEnvironment:
         cache: Path,
         progress: Progress,
         *,
+        timeout_s: float,
         places: int = 1,
         keep: bool = False,
     ) -> None:
         self._access = access
         self._places = places
+        self._timeout_s = timeout_s
         self._wanted = tuple(dict.fromkeys(arms))
         self._cache = cache
         self._progress = progress
@@ -73,7 +76,7 @@ class KubernetesEnvironment:
         """Bring up the pods that load is sent from."""
         api = self._api
         self._cleanup.callback(self._release_load)
-        return PodSite(api, bring_up(api, self._places, self._progress, TIMEOUT_S))
+        return PodSite(api, bring_up(api, self._places, self._progress, self._timeout_s))
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up the first arm, and all others if there is room for them."""
@@ -105,7 +108,7 @@ class KubernetesEnvironment:
         self._bring_up(deployed)
         if deployed.balanced and balancers > BALANCERS:
             self._api.scale(deployed.namespace, BALANCER, balancers)
-            self._wait(deployed.namespace).until_ready(deployed.deployments, TIMEOUT_S)
+            self._wait(deployed.namespace).until_ready(deployed.deployments, self._timeout_s)
         return deployed.routes(models)
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
@@ -187,7 +190,7 @@ class KubernetesEnvironment:
             for other in self._namespaces:
                 if other != arm.namespace:
                     self._take_out(other)
-        deploy(self._api, arm, self._progress, TIMEOUT_S)
+        deploy(self._api, arm, self._progress, self._timeout_s)
         if arm.namespace not in self._up:
             self._restarts[arm.namespace] = {
                 pod_facts.name(pod): pod_facts.restarts(pod)
@@ -205,7 +208,7 @@ class KubernetesEnvironment:
         """Scale all of a namespace to nothing; return when its pods are gone."""
         for one in self._api.find("Deployment", namespace, OURS):
             self._api.scale(namespace, pod_facts.name(one), 0)
-        self._wait(namespace).until_gone(TIMEOUT_S)
+        self._wait(namespace).until_gone(self._timeout_s)
         self._up.pop(namespace, None)
         self._restarts.pop(namespace, None)
 
@@ -222,10 +225,10 @@ class KubernetesEnvironment:
             )
             return
         for namespace in self._namespaces:
-            teardown(self._api, namespace, self._progress, TIMEOUT_S)
+            teardown(self._api, namespace, self._progress, self._timeout_s)
 
     def _release_load(self) -> None:
         if self._keep:
             self._progress.note(f"left running: namespace {LOAD_NAMESPACE}")
         else:
-            teardown(self._api, LOAD_NAMESPACE, self._progress, TIMEOUT_S)
+            teardown(self._api, LOAD_NAMESPACE, self._progress, self._timeout_s)

@@ -15,8 +15,6 @@ from bench.errors import UserError
 from bench.progress import Progress, Step
 
 INTERVAL_S = 2.0
-# For replicas to be ready and pods to be gone, unless the user says so.
-TIMEOUT_S = 1800.0
 LOG_LINES = 60
 SHOWN = 8
 
@@ -107,7 +105,7 @@ class Wait:
                     ]
                     head = (
                         f"{what} in namespace {self.namespace} were not ready after {waited_s:.0f}"
-                        f" s: {seen.ready} of {seen.wanted} are; --timeout allows more"
+                        f" s: {seen.ready} of {seen.wanted} are; --ready-timeout allows more"
                     )
                     raise UserError("\n".join([head, *told]))
                 time.sleep(INTERVAL_S)
