@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 
 ROOT = Path(__file__).parents[2]
+CLI = ("bench", "bench.calibrate", "bench.evidence", "lb", "reports")
 EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
 FIRST_MODEL = {
     "two_balancers",
@@ -79,6 +81,8 @@ def test_markers_and_models_combine() -> None:
         (["--topology", "none.yaml"], "cannot read none.yaml"),
         (["--traffic=none.csv"], "cannot read trace none.csv: No such file"),
         (["--traffic=README.md"], "trace README.md has no known format: its first line is"),
+        (["--ready-timeout=0"], "--ready-timeout takes seconds above 0, seen 0"),
+        (["--ready-timeout=nan"], "--ready-timeout takes seconds above 0, seen nan"),
         (["--traffic-cut=5"], "--traffic-cut '5' is not FROM:TO in seconds"),
         (["-m", "latncy"], "unknown marker 'latncy' in -m; known: baseline, burst"),
     ],
@@ -118,6 +122,62 @@ def test_run_without_a_decision_is_no_success(tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--collect-only"], pytest.ExitCode.OK),
+        (["--setup-plan", "-k", "latency and tiny-llama"], pytest.ExitCode.OK),
+        (["-k", "recorded_traffic"], pytest.ExitCode.NO_TESTS_COLLECTED),  # skipped without a trace
+        (["-k", "no_such_scenario"], pytest.ExitCode.NO_TESTS_COLLECTED),
+    ],
+)
+def test_what_measures_nothing_keeps_the_last_report(
+    tmp_path: Path, arguments: list[str], code: pytest.ExitCode
+) -> None:
+    last = tmp_path / "aaaa-result.json"
+    last.write_text("{}")
+    done = command("pytest", "-q", "-m", "managed", f"--alluredir={tmp_path}", *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == [last]
+
+
+@pytest.mark.parametrize("absent", ["allure_pytest", "xdist", "capture"])
+def test_no_plugin_is_needed(absent: str) -> None:
+    for arguments in (["--collect-only", "-m", "managed"], ["tests/bench/test_completeness.py"]):
+        done = command("pytest", "-q", "-p", f"no:{absent}", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def without_a_reader(*arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose output nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    return done.returncode, done.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    for one in paired((1.0,) * 4, (0.3,) * 4):
+        TrialStore(tmp_path).save(one)
+    commands = [["bench", "compare", "--results", str(tmp_path)], *([one, "--help"] for one in CLI)]
+    for arguments in commands:
+        assert without_a_reader(*arguments) == (141, ""), arguments
+    code, said = without_a_reader("pytest", "--collect-only", "-q", "-m", "managed")
+    assert code != 0
+    assert "Error" not in said
+
+
 def test_judging_without_results_is_one_line(tmp_path: Path) -> None:
     done = command("bench", "compare", "--results", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
@@ -152,7 +212,7 @@ def test_a_failed_instrument_has_an_exit_code_of_its_own(tmp_path: Path) -> None
     assert "dispatch lag p99 9000 ms" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["bench", "bench.calibrate", "bench.evidence", "lb", "reports"])
+@pytest.mark.parametrize("module", CLI)
 def test_every_program_explains_itself(module: str) -> None:
     done = command(module, "--help")
     assert done.returncode == 0
