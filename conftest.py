@@ -34,7 +34,7 @@ from bench.scenario import Scenario
 from bench.session import Measure, Session
 from bench.store import TrialStore, write_latest
 from bench.store.files import write_whole
-from reports.allure_results import attach_case, attach_run, label, mark_interrupted, step
+from reports.allure_results import attach_cases, attach_run, label, mark_interrupted, step
 from reports.case import Case, Run
 from reports.page import render_page
 from reports.result_files import clear, write_run
@@ -305,8 +305,8 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
             rounds = bench_session.rounds(scenario, models)
         with step("judge"):
-            for one in rounds:
-                attach_case(Case(one.judgement, one.trials), setup_of(one.trials[0]))
+            cases = [Case(one.judgement, one.trials) for one in rounds]
+            attach_cases(cases, setup_of(rounds[0].trials[0]))
         judgement = rounds[-1].judgement
         request.node.user_properties.extend(properties(judgement))
         return judgement

@@ -1,12 +1,12 @@
 """What a scenario test and its run hand to Allure.
 
-Inside a test: `label`, `step`, `attach_case` and `mark_interrupted`. Once a run, in the
+Inside a test: `label`, `step`, `attach_cases` and `mark_interrupted`. Once a run, in the
 process that controls it: `attach_run`. The other files are in `reports.result_files`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -37,15 +37,23 @@ def step(text: str) -> AbstractContextManager[None]:
     return entered
 
 
-def attach_case(case: Case, setup: str) -> None:
-    """Show the case's table and charts in the running test's description, and attach them."""
-    pictures = pictures_of(case, setup)
-    allure.dynamic.description_html(render_case(case.judgement, pictures))
-    for picture in pictures:
-        allure.attach(picture.svg, picture.title, allure.attachment_type.SVG)
-    if case.judgement.comparisons:
-        table = comparisons_csv(case.judgement.comparisons)
-        allure.attach(table, "Comparisons", allure.attachment_type.CSV)
+def attach_cases(cases: Sequence[Case], setup: str) -> None:
+    """Show tables and charts in the running test's description, and attach them.
+
+    There are two cases where a comparison that failed was measured again: the one that counts
+    comes first.
+    """
+    fragments = []
+    for case in reversed(cases):
+        pictures = pictures_of(case, setup)
+        fragments.append(render_case(case.judgement, pictures, titled=len(cases) > 1))
+        number = f" (round {case.judgement.round})" if len(cases) > 1 else ""
+        for picture in pictures:
+            allure.attach(picture.svg, f"{picture.title}{number}", allure.attachment_type.SVG)
+        if case.judgement.comparisons:
+            table = comparisons_csv(case.judgement.comparisons)
+            allure.attach(table, f"Comparisons{number}", allure.attachment_type.CSV)
+    allure.dynamic.description_html("".join(fragments))
 
 
 def mark_interrupted(listener: Any) -> None:

@@ -77,11 +77,17 @@ def render_page(run: Run) -> str:
     )
 
 
-def render_case(judgement: Judgement, pictures: tuple[Picture, ...]) -> str:
-    """One case as a fragment of HTML without a style sheet: its table and its charts."""
+def render_case(
+    judgement: Judgement, pictures: tuple[Picture, ...], *, titled: bool = False
+) -> str:
+    """One case as a fragment of HTML without a style sheet: its table and its charts.
+
+    With its title where it stands among others.
+    """
     arms = arms_of([judgement])
     return _template("case.html.j2").render(
         case=_case_view(judgement, arms, pictures),
+        titled=titled,
         headings=_headings(arms),
         ratio_heading=wording.ratio_heading([judgement]),
         palette=palette,

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = """
-from reports.allure_results import attach_case, attach_run, label, step
+from dataclasses import replace
+from reports.allure_results import attach_cases, attach_run, label, step
+from reports.case import Case
 from tests.reports.cases import SETUP, better_case, run_with
 
 def test_scenario():
@@ -20,8 +22,13 @@ def test_scenario():
     label("heavy-tail", ("tiny-llama",), {"profile": "quick"})
     with step("block 1"):
         pass
-    attach_case(case, SETUP)
+    attach_cases([case], SETUP)
     attach_run(run_with(case))
+
+def test_again():
+    first = better_case()
+    second = Case(replace(first.judgement, round=2), first.trials)
+    attach_cases([first, second], SETUP)
 """
 
 
@@ -47,8 +54,13 @@ def run_pytest(folder: Path, expected: pytest.ExitCode) -> Path:
 
 @pytest.fixture(scope="module")
 def result(written: Path) -> dict[str, Any]:
-    (file,) = written.glob("*-result.json")
-    loaded: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return result_of(written, "test_scenario")
+
+
+def result_of(written: Path, test: str) -> dict[str, Any]:
+    files = map(Path.read_text, written.glob("*-result.json"))
+    (found,) = (one for one in map(json.loads, files) if one["fullName"].endswith(f"#{test}"))
+    loaded: dict[str, Any] = found
     return loaded
 
 
@@ -72,6 +84,17 @@ def test_charts_and_numbers_are_attached(written: Path, result: dict[str, Any]) 
     kinds = [one["type"] for one in result["attachments"]]
     assert kinds == ["image/svg+xml"] * 5 + ["text/csv"]
     assert all((written / one["source"]).stat().st_size for one in result["attachments"])
+
+
+def test_both_rounds_are_shown_the_one_that_counts_first(written: Path) -> None:
+    again = result_of(written, "test_again")
+    html = again["descriptionHtml"]
+    assert html.count("<img ") == 10
+    title = "heavy-tail · tiny-llama"
+    assert 0 <= html.index(f"<h3>{title} · again</h3>") < html.index(f"<h3>{title}</h3>")
+    names = [one["name"] for one in again["attachments"]]
+    assert sum("(round 2)" in name for name in names[:6]) == 6
+    assert sum("(round 1)" in name for name in names[6:]) == 6
 
 
 def test_the_page_is_attached_to_the_run(written: Path) -> None:
