@@ -169,7 +169,7 @@ ENCODED = CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer")
     [
         (stream(ANSWER.replace(b"\n", b"\r")), None, 2),
         (stream(gzip.compress(ANSWER), head=ENCODED), None, 2),
-        (stream(b": ping\n\nid: 7\n\n" + ANSWER), None, 2),
+        (stream(b": ping\n\n" + ANSWER), None, 2),
         # These are what its notes say.
         (stream(b"\xef\xbb\xbf" + ANSWER.removeprefix(ROLE)), None, 1),
         (stream(ROLE + b"data: \n\n" + ANSWER), ErrorKind.PROTOCOL, 0),

@@ -53,8 +53,9 @@ def read_trace(path: Path, cut: Cut = WHOLE) -> Trace:
 
 
 def _read(path: Path, file: TextIO, cut: Cut) -> Trace:
+    first = file.readline()
     try:
-        format_, first_row = format_of(file.readline())
+        format_, first_row = format_of(first)
     except ValueError as error:
         raise UserError(f"trace {path} has {error}") from None
 
