@@ -59,6 +59,7 @@ NO_HASH_IDS = """\
 {"timestamp": 0, "input_length": 256, "output_length": 128}
 {"timestamp": 200, "input_length": 256, "output_length": 128}
 """
+NO_NUMBERS: tuple[object, ...] = ("0", None, True, [])
 NO_TIMES = ("nan", "NaN", "inf", "-inf", "", "1e999")
 
 
@@ -182,7 +183,7 @@ def test_a_malformed_cut_is_told(text: str) -> None:
         *((f"{BURSTGPT}{at},ChatGPT,1,2,3,x\n", "line 6: cannot read") for at in NO_TIMES),
         *((f"{BURSTGPT}200,ChatGPT,{n},2,3,x\n", "line 6: cannot read") for n in NO_TIMES),
         (BURSTGPT.replace("\n5,", "\nnan,"), "line 2: cannot read"),
-        *((mooncake(timestamp=at), "line 3: cannot read") for at in ("0", None, True, [])),
+        *((mooncake(timestamp=one), "line 3: cannot read") for one in NO_NUMBERS),
         (mooncake().replace("7777", "NaN"), "line 3: cannot read"),
         (mooncake(hash_ids=None), "line 3: cannot read"),
         (mooncake(hash_ids=["a1", "b2", "c3"]), "hash_ids is not a list of whole numbers"),
