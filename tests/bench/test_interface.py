@@ -170,9 +170,10 @@ def without_a_reader(*arguments: str) -> tuple[int, str]:
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     for one in paired((1.0,) * 4, (0.3,) * 4):
         TrialStore(tmp_path).save(one)
-    commands = [["bench", "compare", "--results", str(tmp_path)], *([one, "--help"] for one in CLI)]
-    for arguments in commands:
-        assert without_a_reader(*arguments) == (141, ""), arguments
+    assert without_a_reader("bench", "compare", "--results", str(tmp_path)) == (141, "")
+    for module in CLI:
+        code, said = without_a_reader(module, "--help")
+        assert (code in {0, 141}, said) == (True, ""), module
     code, said = without_a_reader("pytest", "--collect-only", "-q", "-m", "managed")
     assert code != 0
     assert "Error" not in said
