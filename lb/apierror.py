@@ -1,4 +1,7 @@
-"""Errors as the OpenAI API words them: `{"error": {message, type, code, param}}`."""
+"""Errors as the OpenAI API words them: `{"error": {message, type, code, param}}`.
+
+On the paths of Anthropic's API they are worded as that does.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,14 @@ from collections.abc import Collection
 
 import orjson
 
-from lb.http1 import answer_head
+from lb.http1 import CLOSE, answer_head
 
 Headers = tuple[tuple[bytes, bytes], ...]
+
+# vLLM's answers may be read by pages of any origin, unless it is told otherwise. Errors
+# hold nothing that would need to be kept from them.
+ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_ANTHROPIC_PATH = b"/v1/messages"
 
 
 class ApiError(Exception):
@@ -40,18 +48,20 @@ class ApiError(Exception):
         }
         return orjson.dumps({"error": error})
 
-    def answer(self, *, keep_alive: bool, more: Headers = ()) -> bytes:
-        """The error as a whole HTTP answer."""
+    def answer(self, *, keep_alive: bool, more: Headers = (), bodiless: bool = False) -> bytes:
+        """The error as a whole HTTP answer; `bodiless` as to HEAD."""
         body = self.body()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
+            ANY_ORIGIN,
             *self.headers,
             *more,
         ]
         if not keep_alive:
-            headers.append((b"connection", b"close"))
-        return answer_head(self.status, (), headers) + body
+            headers.append(CLOSE)
+        head = answer_head(self.status, (), headers)
+        return head if bodiless else head + body
 
     def event(self) -> bytes:
         """The error as a server-sent event.
@@ -59,6 +69,35 @@ class ApiError(Exception):
         It starts with a blank line, which ends an event that was cut off before it.
         """
         return b"\n\ndata: " + self.body() + b"\n\n"
+
+    def at(self, target: bytes) -> ApiError:
+        """This error, in the words of the API that `target` belongs to."""
+        if not target.startswith(_ANTHROPIC_PATH):
+            return self
+        return _AnthropicError(
+            self.status, self.message, code=self.code, param=self.param, headers=self.headers
+        )
+
+
+class _AnthropicError(ApiError):
+    """`{"type": "error", "error": {type, message}}`, in a stream as an event `error`."""
+
+    def body(self) -> bytes:
+        kind = "invalid_request_error" if self.status < 500 else "api_error"
+        error = {"type": _ANTHROPIC_TYPES.get(self.status, kind), "message": self.message}
+        return orjson.dumps({"type": "error", "error": error})
+
+    def event(self) -> bytes:
+        return b"\n\nevent: error\ndata: " + self.body() + b"\n\n"
+
+
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 
 
 def invalid_body(reason: str, param: str | None = None) -> ApiError:
@@ -75,10 +114,22 @@ def unknown_model(name: str, known: Collection[str]) -> ApiError:
     return ApiError(404, message, code="model_not_found", param="model")
 
 
-def method_not_allowed(method: bytes, target: bytes) -> ApiError:
-    path = target.partition(b"?")[0].decode("ascii", errors="replace")
-    message = f"{method.decode()} is not allowed on {path}, use POST"
-    return ApiError(405, message, code="method_not_allowed", headers=((b"allow", b"POST"),))
+def method_not_allowed(method: bytes, target: bytes, allowed: Collection[bytes]) -> ApiError:
+    listed = b", ".join(allowed)
+    message = f"{method.decode()} is not allowed on {_path(target)}, use {listed.decode()}"
+    return ApiError(405, message, code="method_not_allowed", headers=((b"allow", listed),))
+
+
+def not_supported(method: bytes, target: bytes, reason: str) -> ApiError:
+    message = f"{method.decode()} {_path(target)} is not supported by the balancer: {reason}"
+    return ApiError(404, message, code="not_supported")
+
+
+def unsupported_coding(coding: bytes) -> ApiError:
+    name = coding[:100].decode("ascii", errors="replace")
+    message = f"Bodies encoded as {name} are not supported: send it without Content-Encoding"
+    headers = ((b"accept-encoding", b"identity"),)
+    return ApiError(415, message, code="unsupported_encoding", headers=headers)
 
 
 def bad_request(reason: str) -> ApiError:
@@ -114,3 +165,7 @@ def not_ready(reason: str) -> ApiError:
 def too_many_requests(reason: str) -> ApiError:
     headers = ((b"retry-after", b"1"),)
     return ApiError(429, reason, code="rate_limit_exceeded", headers=headers)
+
+
+def _path(target: bytes) -> str:
+    return target.partition(b"?")[0][:200].decode("ascii", errors="replace")

@@ -89,7 +89,7 @@ class _Shared:
         stopping = _stopping(lifeline)
         fleet, upstream, status = (
             Fleet(board=self.board),
-            Upstream(self.settings.replica_key),
+            Upstream(self.settings.replica_key, self.settings.trusted),
             Status(),
         )
         hub = Hub(fleet)
@@ -118,7 +118,7 @@ class _Shared:
         # With the same one, all workers would break ties alike, at the same moment.
         settings = replace(self.settings, seed=None if seed is None else seed + index)
         fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
-        upstream, counters = Upstream(settings.replica_key), Counters()
+        upstream, counters = Upstream(settings.replica_key, settings.trusted), Counters()
 
         def counts() -> Values:
             return snapshot(counters, fleet)

@@ -14,6 +14,7 @@ from lb.keys import KeyFile, read_key
 from lb.kubernetes import ServiceAccount, WatchedService, parse_service
 from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE
 from lb.settings import Admission, Patience, Settings
+from lb.upstream import client_context
 
 
 def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -21,7 +22,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
     interval, interval_source = _option_or_variable(
         options.poll_interval, "--poll-interval", environ, INTERVAL_VARIABLE
     )
-    key_file = options.upstream_api_key_file
+    key_file, ca_file = options.upstream_api_key_file, options.upstream_ca_file
     # Mistakes in these are to be told now, and not by a process that serves.
     if options.api_keys is not None:
         KeyFile(options.api_keys)
@@ -46,6 +47,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
         access_log=options.access_log,
         api_keys=options.api_keys,
         replica_key=None if key_file is None else read_key(key_file),
+        trusted=None if ca_file is None else client_context(ca_file),
     )
 
 

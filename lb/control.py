@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from lb.apierror import ApiError, not_ready, unknown_model
+from lb.apierror import ANY_ORIGIN, ApiError, not_ready, unknown_model
 from lb.exposition import CONTENT_TYPE, render
 from lb.fleet import Fleet
 from lb.gauges import build_values, replica_values
@@ -74,14 +74,15 @@ def create_control(
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:
-        return JSONResponse({"object": "list", "data": list(fleet.served_models().values())})
+        listed = {"object": "list", "data": list(fleet.served_models().values())}
+        return JSONResponse(listed, headers=_headers([ANY_ORIGIN]))
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
         served = fleet.served_models()
         if name not in served:
             return _answer(unknown_model(name, served))
-        return JSONResponse(served[name])
+        return JSONResponse(served[name], headers=_headers([ANY_ORIGIN]))
 
     return app
 
@@ -119,5 +120,9 @@ async def _as_api_error(_: Request, error: Exception) -> Response:
 
 
 def _answer(error: ApiError) -> Response:
-    headers = {name.decode("ascii"): value.decode("ascii") for name, value in error.headers}
+    headers = _headers([ANY_ORIGIN, *error.headers])
     return Response(error.body(), error.status, headers=headers, media_type="application/json")
+
+
+def _headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("ascii"): value.decode("ascii") for name, value in headers}

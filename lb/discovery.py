@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -103,7 +103,8 @@ class Resolved:
         # Sorted, since DNS servers rotate their answers.
         addresses = sorted({str(address[0]) for *_, address in found})
         return tuple(
-            Target(Endpoint(address, port, authority(address, port))) for address in addresses
+            Target(replace(self.endpoint, host=address, authority=authority(address, port)))
+            for address in addresses
         )
 
 

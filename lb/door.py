@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lb.apierror import invalid_api_key
-from lb.generation import TENANT_HEADER
+from lb.generation import API_KEY_HEADER, AUTHORIZATION, TENANT_HEADER
 from lb.http1 import Header
 from lb.keys import KeyFile
 
-_AUTHORIZATION = b"authorization"
+# What may hold a client's key. Azure's clients send the last one, though not for it to be read.
+_CREDENTIALS = frozenset({AUTHORIZATION, API_KEY_HEADER, b"api-key"})
 
 
 class Door:
@@ -21,25 +22,28 @@ class Door:
 
     def __init__(self, keys: KeyFile | None = None, replica_key: str | None = None) -> None:
         self._keys = keys
-        hidden = set()
-        if keys is not None:
-            hidden = {_AUTHORIZATION, TENANT_HEADER}
+        self._hidden: frozenset[bytes] = frozenset()
         self.shown: tuple[Header, ...] = ()
+        if keys is not None:
+            self._hidden = _CREDENTIALS | {TENANT_HEADER}
         if replica_key is not None:
-            hidden.add(_AUTHORIZATION)
-            self.shown = ((_AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
-        self._hidden = frozenset(hidden)
+            self._hidden |= _CREDENTIALS
+            self.shown = ((AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
 
     def admit(self, headers: Sequence[Header]) -> bytes | None:
         """The name that belongs to the request's key; None where no keys are asked for.
 
-        Raises ApiError 401.
+        Authorization counts, and only where there is none X-Api-Key. Raises ApiError 401.
         """
         if self._keys is None:
             return None
-        given = [value for name, value in headers if name == _AUTHORIZATION]
+        given = [value for name, value in headers if name == AUTHORIZATION]
         if not given:
-            raise invalid_api_key("An API key is needed: send 'Authorization: Bearer KEY'")
+            given = [b"Bearer " + value for name, value in headers if name == API_KEY_HEADER]
+        if not given:
+            raise invalid_api_key(
+                "An API key is needed: send 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'"
+            )
         scheme, _, key = given[0].partition(b" ")
         name = self._keys.name(key.strip())
         if len(given) > 1 or scheme.lower() != b"bearer" or name is None:

@@ -12,13 +12,17 @@ from lb.errors import UserError
 # Weights: what is far beyond is a mistake, and would wear out the clock of `round-robin`.
 _LOWEST, _HIGHEST = 0.001, 1000.0
 
+_PREFIX = re.compile(r"(?:/[!-.0-~]+)*")
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A plain-HTTP origin. `authority` is `host:port`, with brackets around IPv6.
+    """An HTTP server. `authority` is `host:port`, with brackets around IPv6.
 
     `unix` is the path of a socket that is listened on in place of a port. `alias` is what
-    listens there, a pod say: at the same address another one is another endpoint.
+    listens there, a pod say: at the same address another one is another endpoint. `prefix`
+    is what the paths of all requests there begin with. `tls` is the name that its
+    certificate has to be for, None where it speaks plain HTTP.
     """
 
     host: str
@@ -26,15 +30,23 @@ class Endpoint:
     authority: str
     unix: str | None = None
     alias: str | None = None
+    prefix: bytes = b""
+    tls: str | None = None
 
     @property
     def name(self) -> str:
         """What it is called in answers, metrics and logs."""
-        return self.alias or self.authority
+        return self.alias or f"{self.authority}{self.prefix.decode('ascii')}"
 
     @property
     def url(self) -> str:
-        return f"http://{self.authority}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{self.authority}{self.prefix.decode('ascii')}"
+
+    @property
+    def host_header(self) -> str:
+        """What it is asked as: by its name, where that was resolved to an address."""
+        return self.authority if self.tls is None else authority(self.tls, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +88,11 @@ def parse_endpoint(url: str, source: str) -> Endpoint:
     if reason is not None:
         raise _malformed(source, url, reason)
     host = parts.hostname or ""
-    port = 80 if port is None else port
-    return Endpoint(host, port, authority(host, port))
+    tls = host if parts.scheme == "https" else None
+    if port is None:
+        port = 80 if tls is None else 443
+    prefix = parts.path.rstrip("/").encode("ascii")
+    return Endpoint(host, port, authority(host, port), prefix=prefix, tls=tls)
 
 
 def authority(host: str, port: int) -> str:
@@ -102,16 +117,24 @@ def _parse_target(item: str, source: str) -> Target:
 
 
 def _objection(parts: SplitResult, port: int | None) -> str | None:
-    if parts.scheme != "http":
-        return "it does not start with http://"
+    if parts.scheme not in {"http", "https"}:
+        return "it does not start with http:// or https://"
     if not parts.hostname or not parts.netloc.isascii() or not parts.netloc.isprintable():
         return "the host is missing or malformed"
     if parts.username is not None or " " in parts.netloc:
         return "the host is missing or malformed"
     if port == 0:
         return "port 0 cannot be connected to"
-    if parts.path.rstrip("/") or parts.query or parts.fragment:
-        return "only scheme, host and port belong in it"
+    if parts.query or parts.fragment:
+        return "there can be no query and no fragment in it"
+    return _path_objection(parts.path.rstrip("/"))
+
+
+def _path_objection(path: str) -> str | None:
+    if not _PREFIX.fullmatch(path):
+        return "the path is malformed"
+    if path.endswith("/v1"):
+        return "leave out /v1, which is a part of each request's path"
     return None
 
 

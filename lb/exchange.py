@@ -1,4 +1,4 @@
-"""Generation requests, from a client to a replica and back: the one path of all policies."""
+"""Requests for replicas, from a client to one and back: the one path of all policies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lb.apierror import (
 from lb.door import Door
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
-from lb.generation import KeyOf, parse_request, tenant_of
+from lb.generation import KeyOf, is_preflight, request_of, tenant_of
 from lb.journal import Journal
 from lb.passage import REPLICA_HEADER, Passage
 from lb.policies.choice import Choice
@@ -25,8 +25,15 @@ from lb.replicas import Replica, Request
 from lb.request_id import REQUEST_ID_HEADER
 from lb.retry_budget import RetryBudget
 from lb.router import Router
+from lb.routes import Route
 from lb.settings import Patience
-from lb.upstream import BadAnswerError, ConnectFailedError, TooSlowError, Upstream, UpstreamError
+from lb.upstream import (
+    BadAnswerError,
+    ConnectFailedError,
+    IdleClosedError,
+    Upstream,
+    UpstreamError,
+)
 from lb.waiting import WaitingRoom
 
 logger = logging.getLogger("lb")
@@ -35,6 +42,9 @@ logger = logging.getLogger("lb")
 _FAILURES = frozenset({500, 502, 503, 504})
 # Of these, the ones by which it says that it has not begun: another may.
 _UNAVAILABLE = frozenset({502, 503, 504})
+# So often a request is sent, and so often it is tried: connecting may fail before it is.
+_MOST_SENDS, _MOST_TRIES = 2, 3
+_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +64,11 @@ class Parts:
 
 
 class Exchange(Passage):
-    """One generation request.
+    """One request for a replica.
 
-    It waits for a place if it must, is tried on one replica, and on one more if that
-    fails before the first byte of the body.
+    It waits for a place if it must, is sent to one replica, and once more if that fails
+    before the first byte of the body. Every try is counted. One that refers to a stored
+    response goes on to the next replica as long as they answer that they do not know it.
     """
 
     __slots__ = (
@@ -68,13 +79,17 @@ class Exchange(Passage):
         "_record",
         "_replica",
         "_request",
-        "_retried",
+        "_route",
         "_tenant",
+        "_without",
     )
 
-    def __init__(self, parts: Parts, client: ClientConnection, incoming: Incoming) -> None:
+    def __init__(
+        self, parts: Parts, client: ClientConnection, incoming: Incoming, route: Route
+    ) -> None:
         super().__init__(parts.upstream, client, incoming)
         self._parts = parts
+        self._route = route
         self._record = record = parts.journal.begun(client, incoming)
         self._more = ((REQUEST_ID_HEADER, record.request_id),)
         self._request: Request
@@ -83,18 +98,26 @@ class Exchange(Passage):
         self._number = 0
         self._flight: Flight | None = None
         self._queued = False
-        self._retried = False
+        self._without: frozenset[Replica] = frozenset()
 
     def start(self) -> None:
         incoming, parts = self._incoming, self._parts
         try:
-            self._record.tenant = parts.door.admit(incoming.headers)
+            if not is_preflight(self._route, incoming):
+                self._record.tenant = parts.door.admit(incoming.headers)
             self._headers = parts.door.outgoing(self._record.headers)
             self._shown = parts.door.shown
-            if incoming.method != b"POST":
-                raise method_not_allowed(incoming.method, incoming.target)
-            self._request = request = parse_request(incoming, parts.key_of)
+            if incoming.method not in self._route.methods:
+                raise method_not_allowed(incoming.method, incoming.target, self._route.methods)
+            self._request = request = request_of(
+                self._route, incoming, parts.router.default_model, parts.key_of
+            )
             parts.retries.earn()
+            if self._route.kind == "stored":
+                self._record.request = request
+                if not self._ask():
+                    raise no_healthy_replica("There are no replicas")
+                return
             choice = parts.router.choose(request, incoming.complete_s)
             self._record.request = request
             if choice is None or parts.waiting.waits(request.model):
@@ -124,15 +147,11 @@ class Exchange(Passage):
         self.deadline_s = math.inf
 
     def expire(self, now_s: float) -> None:
-        if now_s < self.deadline_s:
-            return
-        if self._queued:
+        if not self._queued:
+            super().expire(now_s)
+        elif now_s >= self.deadline_s:
             self._leave_queue()
             self.refuse(too_many_requests("No replica had a place in time"))
-        else:
-            waited = "stopped in the middle of its answer" if self.status else "did not answer"
-            self.drop_upstream()
-            self.failed(TooSlowError(f"{waited} within the time allowed"))
 
     def _wait(self) -> None:
         tenant = self._record.tenant
@@ -166,9 +185,12 @@ class Exchange(Passage):
         self._flight.answered()
         if status not in _FAILURES:
             self._replica.breaker.succeeded(self._number, time.monotonic())
-            return True
+            if status != _NOT_FOUND or not self._request.stored_response:
+                return True
+            self._without |= {self._replica}
+            return not self._ask()
         self._replica.breaker.failed(self._number, time.monotonic())
-        return not (status in _UNAVAILABLE and self._try_another())
+        return not (status in _UNAVAILABLE and self._try_again())
 
     def passed(self) -> None:
         self.deadline_s = time.monotonic() + self._parts.patience.stall_s
@@ -181,23 +203,50 @@ class Exchange(Passage):
         replica.breaker.failed(self._number, time.monotonic())
         if isinstance(error, ConnectFailedError):
             self._parts.fleet.lost(replica, str(error))
-        if self.status or isinstance(error, BadAnswerError) or not self._try_another():
+        if self.status or isinstance(error, BadAnswerError) or not self._try_again(error):
             self.cut(_as_api_error(replica.name, error))
 
-    def _try_another(self) -> bool:
-        """Whether the request goes to another replica now."""
+    def _try_again(self, error: UpstreamError | None = None) -> bool:
+        """Whether the request is tried elsewhere now, or on a new connection to the only one.
+
+        What was not sent has cost no replica anything. All else, also what was lost on an
+        idle connection, may have been worked on, and takes from the retries that are left.
+        """
         replica, parts = self._replica, self._parts
         assert replica is not None
-        if self._retried:
+        if self.sends >= _MOST_SENDS or self._record.attempts >= _MOST_TRIES:
             return False
-        other = parts.router.choose_other(self._request, replica, time.monotonic())
-        if other is None or not parts.retries.spend():
+        choice = parts.router.choose_other(self._request, replica, time.monotonic())
+        if choice is None and isinstance(error, IdleClosedError):
+            choice = Choice(replica, "retry")
+        if choice is None:
             return False
-        self._retried = True
+        if not (isinstance(error, ConnectFailedError) or parts.retries.spend()):
+            return False
         self._record.retried()
         self.drop_upstream()
         self._land()
-        self._attempt(other)
+        self._attempt(choice)
+        parts.waiting.call()
+        return True
+
+    def _ask(self) -> bool:
+        """Ask one that may have the response, or say that it cannot be asked. False: nobody has."""
+        left = [
+            replica
+            for replica in self._parts.fleet.keepers(self._request.model)
+            if replica not in self._without
+        ]
+        if not left:
+            return False
+        self.drop_upstream()
+        self._land()
+        able = next((replica for replica in left if replica.healthy), None)
+        if able is not None:
+            self._attempt(Choice(able, "stored-response"))
+        else:
+            names = ", ".join(replica.name for replica in left)
+            self.cut(no_healthy_replica(f"Replicas that may have it are not healthy: {names}"))
         return True
 
     def ended(self, status: int) -> None:
@@ -206,21 +255,21 @@ class Exchange(Passage):
             self._replica.breaker.abandoned(self._number)
         self._parts.journal.ended(self._record, self, status)
         self._land()
+        self._parts.waiting.call()
 
     def refuse(self, error: ApiError) -> None:
         self._record.refused(error)
-        super().refuse(error)
+        super().refuse(error.at(self._incoming.target))
 
     def cut(self, error: ApiError) -> None:
         self._record.error = error
-        super().cut(error)
+        super().cut(error.at(self._incoming.target))
 
     def _land(self) -> None:
         flight, self._flight = self._flight, None
         if flight is not None and self._replica is not None:
             flight.end()
             self._record.landed()
-            self._parts.waiting.call()
 
 
 def _as_api_error(replica: str, error: UpstreamError) -> ApiError:

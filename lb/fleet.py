@@ -86,10 +86,12 @@ class Fleet:
     # What there is.
 
     def candidates(self, model: str) -> tuple[Replica, ...]:
-        """Replicas that serve `model` and may get requests."""
+        """Replicas that serve `model` ("": any) and may get requests."""
         found = self._candidates.get(model)
         if found is None:
-            found = tuple(one for one in self.replicas if one.serving and model in one.models)
+            found = tuple(
+                one for one in self.replicas if one.serving and (not model or model in one.models)
+            )
             if found:  # names that users make up are not kept
                 self._candidates[model] = found
         return found
@@ -100,6 +102,20 @@ class Fleet:
     def has(self, name: str) -> bool:
         """Whether a replica is called so. One whose pod moved has its name twice for a while."""
         return any(replica.name == name for replica in self.replicas)
+
+    def keepers(self, model: str) -> list[Replica]:
+        """Replicas that may have stored a response, healthy or not.
+
+        To go on from it they have to serve `model`, and not be drained; with "" they have
+        only to hand it out, which is a part of finishing what they have.
+        """
+        if not model:
+            return list(self.replicas)
+        return [one for one in self.replicas if model in one.models and not one.draining]
+
+    def default_models(self) -> set[str]:
+        """What replicas take for the model of a request that names none: the first they list."""
+        return {next(iter(one.models)) for one in self.replicas if one.models and not one.draining}
 
     def known_models(self) -> set[str]:
         return {model for replica in self.replicas for model in replica.models}

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lb.apierror import ApiError, no_healthy_replica, replica_failed
+from lb.apierror import ApiError, no_healthy_replica, not_supported, replica_failed
 from lb.downstream import ClientConnection, Incoming, Limits
 from lb.endpoint import Endpoint
 from lb.exchange import Exchange, Parts
 from lb.http1 import Header
 from lb.passage import Passage
 from lb.request_id import REQUEST_ID_HEADER
-from lb.upstream import UpstreamError
+from lb.routes import Route, route_of
+from lb.upstream import IdleClosedError, UpstreamError
 
 # What does not end by itself at the end is broken off within this time.
 _BREAK_S = 1.0
+# The control plane asks nobody: one that says nothing for so long is stuck.
+_CONTROL_S = 30.0
 # What needs no API key: probes and scrapes have none.
 _OPEN = frozenset({b"/health", b"/ready", b"/metrics"})
 
 
 class Gateway:
-    """Generation goes to replicas, everything else to the control plane at `control`."""
+    """What replicas serve goes to them, everything else to the control plane at `control`."""
 
     def __init__(
         self,
@@ -77,9 +80,10 @@ class Gateway:
             await asyncio.sleep(0.01)
 
     def _exchange_for(self, client: ClientConnection, incoming: Incoming) -> Passage:
-        if incoming.target.startswith(b"/v1/") and not incoming.target.startswith(b"/v1/models"):
-            return Exchange(self._parts, client, incoming)
-        return _ControlPassage(self._control, self._parts, client, incoming)
+        route = route_of(incoming.method, incoming.target)
+        if route.methods:
+            return Exchange(self._parts, client, incoming, route)
+        return _ControlPassage(self._control, self._parts, client, incoming, route)
 
     def _unwelcome(self, target: bytes, headers: list[Header]) -> ApiError | None:
         """Nobody may fill the balancer's memory who then is not let in."""
@@ -96,16 +100,22 @@ def _is_open(target: bytes) -> bool:
 
 
 class _ControlPassage(Passage):
-    """A request to the balancer itself."""
+    """A request to the balancer itself, or one that nobody answers."""
 
-    __slots__ = ("_control", "_parts", "_record")
+    __slots__ = ("_control", "_parts", "_record", "_route")
 
     def __init__(
-        self, control: Endpoint, parts: Parts, client: ClientConnection, incoming: Incoming
+        self,
+        control: Endpoint,
+        parts: Parts,
+        client: ClientConnection,
+        incoming: Incoming,
+        route: Route,
     ) -> None:
         super().__init__(parts.upstream, client, incoming)
         self._control = control
         self._parts = parts
+        self._route = route
         self._record = parts.journal.begun(client, incoming)
         self._more = ((REQUEST_ID_HEADER, self._record.request_id),)
 
@@ -114,26 +124,29 @@ class _ControlPassage(Passage):
         try:
             if not _is_open(incoming.target):
                 self._record.tenant = self._parts.door.admit(incoming.headers)
+            if self._route.kind == "refused":
+                raise not_supported(incoming.method, incoming.target, self._route.reason)
         except ApiError as error:
             self.refuse(error)
         else:
+            self.passed()
             self.send(self._control)
 
     def begun(self, _status: int) -> bool:
         return True
 
     def passed(self) -> None:
-        pass
-
-    def expire(self, _now_s: float) -> None:
-        pass
+        self.deadline_s = time.monotonic() + _CONTROL_S
 
     def failed(self, error: UpstreamError) -> None:
-        self.cut(replica_failed("control plane", str(error)))
+        if isinstance(error, IdleClosedError):
+            self.send(self._control)
+        else:
+            self.cut(replica_failed("control plane", str(error)))
 
     def refuse(self, error: ApiError) -> None:
         self._record.refused(error)
-        super().refuse(error)
+        super().refuse(error.at(self._incoming.target))
 
     def ended(self, status: int) -> None:
         self._parts.journal.log(self._record, self, status)

@@ -1,49 +1,73 @@
-"""What the balancer reads in the body of a generation request."""
+"""What the balancer reads of a request for replicas."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
+from json import dumps
 from typing import Any
 
 import orjson
 
 from lb.apierror import invalid_body
+from lb.body import read_body
 from lb.downstream import Incoming
 from lb.http1 import Header
 from lb.policies.affinity import key_of
 from lb.replicas import Request
+from lb.routes import Route
 
 SESSION_HEADER = b"x-session-id"
 TENANT_HEADER = b"x-tenant"
+# In what clients send their key: Anthropic's use the other one.
+AUTHORIZATION = b"authorization"
+API_KEY_HEADER = b"x-api-key"
 
-# A token of English is about four characters; the JSON around it is noise.
-_BYTES_PER_TOKEN = 4
 # Long enough to tell system prompts apart, short enough that all turns of one
 # conversation, and all that begin alike, go to the same replica.
 _PREFIX_BYTES = 1024
-
+# Browsers ask with it, and without any key, whether a page may send a request.
+_PREFLIGHT_HEADER = b"access-control-request-method"
 
 KeyOf = Callable[[Mapping[str, Any], Iterable[Header]], int | None]
 
 
-def parse_request(incoming: Incoming, key_of: KeyOf | None = None) -> Request:
+def request_of(
+    route: Route,
+    incoming: Incoming,
+    default_model: Callable[[], str],
+    key_of: KeyOf | None = None,
+) -> Request:
+    """What a request on `route` asks for. Raises ApiError, like `parse_request`."""
+    if route.kind != "relayed":
+        return Request("", 0, stored_response=route.kind == "stored")
+    if incoming.method == b"GET":
+        return Request(default_model(), 0)
+    return parse_request(incoming, default_model, key_of)
+
+
+def is_preflight(route: Route, incoming: Incoming) -> bool:
+    """Whether a browser asks if a page may send a request."""
+    return route.kind == "preflight" and _PREFLIGHT_HEADER in dict(incoming.headers)
+
+
+def parse_request(
+    incoming: Incoming, default_model: Callable[[], str], key_of: KeyOf | None = None
+) -> Request:
     """The model that is asked for, an estimate of the prompt's length, and the key.
 
-    Raises ApiError 400 for anything but a JSON object with a model's name. The rest of
-    the body is the replica's to judge.
+    Raises ApiError, like `read_body` and `default_model`, which is called if the body names
+    no model, and 400 for a name that is no text. The rest is the replica's to judge.
     """
-    try:
-        fields = orjson.loads(incoming.body)
-    except orjson.JSONDecodeError as error:
-        raise invalid_body(f"The body is not valid JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise invalid_body("The body is not a JSON object")
+    fields, prompt_tokens = read_body(incoming)
     model = fields.get("model")
-    if not isinstance(model, str) or not model:
-        raise invalid_body("The body does not name a model", param="model")
+    if not model:
+        model = fields["model"] = default_model()
+    elif not isinstance(model, str):
+        raise invalid_body("The model's name in the body is not a string", param="model")
     key = None if key_of is None else key_of(fields, incoming.headers)
-    return Request(model, len(incoming.body) // _BYTES_PER_TOKEN, key)
+    return Request(model, prompt_tokens, key, bool(fields.get("previous_response_id")))
 
 
 def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | None:
@@ -57,7 +81,7 @@ def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | N
         text += _beginning(part) + b","
         if len(text) >= _PREFIX_BYTES:
             break
-    return key_of(str(fields["model"]).encode(), text[:_PREFIX_BYTES])
+    return key_of(_bytes(fields["model"]), text[:_PREFIX_BYTES])
 
 
 def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | None:
@@ -66,7 +90,7 @@ def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | N
         if name == SESSION_HEADER:
             return key_of(value)
     user = fields.get("user")
-    return key_of(user.encode()) if isinstance(user, str) and user else None
+    return key_of(_bytes(user)) if isinstance(user, str) and user else None
 
 
 def tenant_of(headers: Iterable[Header]) -> bytes:
@@ -78,7 +102,7 @@ def tenant_of(headers: Iterable[Header]) -> bytes:
     for name, value in headers:
         if name == TENANT_HEADER:
             return value
-        if name == b"authorization":
+        if name == AUTHORIZATION or (name == API_KEY_HEADER and not key):
             key = value
     return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""
 
@@ -86,10 +110,19 @@ def tenant_of(headers: Iterable[Header]) -> bytes:
 def _beginning(part: Any) -> bytes:
     """At least what counts of a prompt, a token's number or a message."""
     if isinstance(part, str):
-        return part[:_PREFIX_BYTES].encode()
+        return _bytes(part[:_PREFIX_BYTES])
     if isinstance(part, dict) and isinstance(content := part.get("content"), str):
         part = {**part, "content": content[:_PREFIX_BYTES]}
-    return orjson.dumps(part)
+    try:
+        return orjson.dumps(part)
+    except TypeError:  # too deep, or what only a lenient reader takes
+        with suppress(RecursionError):
+            return dumps(part).encode()
+        return b""
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 KEYS: Mapping[str, KeyOf] = {"prefix": prefix_key, "session": session_key}

@@ -9,6 +9,10 @@ Header = tuple[bytes, bytes]
 
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Of a head, what `lines_size` does not count: its first line's rest, and spaces.
+UNCOUNTED_BYTES = 256
+CLOSE = (b"connection", b"close")
+KEEP_ALIVE = (b"connection", b"keep-alive")
 
 # Headers that are between two neighbours.
 HOP_BY_HOP = frozenset(
@@ -26,6 +30,8 @@ HOP_BY_HOP = frozenset(
 )
 # What `connection` lists that is no name of a header.
 _OPTIONS = frozenset({b"keep-alive", b"close"})
+# Says where a body ends, whatever `connection` lists.
+_FRAMING = frozenset({b"content-length"})
 # Set anew for the replica, or settled with the client before.
 _OF_REQUEST_HOP = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NEWLINE = b"\r\n"
@@ -73,6 +79,20 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def lines_size(headers: Iterable[Header]) -> int:
+    """Bytes of `headers` as lines, without spaces that say nothing."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def head_grown(size: int, headers: Iterable[Header], piece: bytes) -> int:
+    """Bytes of a head, at least, after one more `piece` that does not complete it.
+
+    `size` is what it was before, 0 when the head has begun in this piece, behind whatever
+    else is in there. The parser has told of `headers`, but not yet of the last line.
+    """
+    return size + len(piece) if size else lines_size(headers) + len(piece) - piece.rfind(b"\n")
+
+
 def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[bytes]:
     """`headers` as lines, without `dropped` and those that `connection` lists."""
     lines = []
@@ -80,10 +100,10 @@ def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[bytes]:
         name = header[0]
         if name not in dropped:
             lines.append(b": ".join(header))
-        elif name == b"connection":
-            listed = _tokens(header[1])
-            if not listed <= _OPTIONS:
-                return _lines([one for one in headers if one[0] != b"connection"], dropped | listed)
+        elif name == b"connection" and not _tokens(header[1]) <= _OPTIONS:
+            listed = _tokens(b",".join(value for one, value in headers if one == name))
+            others = [one for one in headers if one[0] != name]
+            return _lines(others, dropped | (listed - _FRAMING))
     return lines
 
 

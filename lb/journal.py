@@ -70,7 +70,7 @@ def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[
         "tenant": _text(tenant),
         "method": incoming.method.decode("ascii"),
         "path": _text(path),
-        "model": None if request is None else request.model,
+        "model": None if request is None else request.model or None,
         "replica": record.replica or None,
         "reason": record.reason or None,
         "attempts": record.attempts,
@@ -78,12 +78,18 @@ def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[
         "error": None if error is None else error.code,
         "prompt_tokens": None if request is None else request.prompt_tokens,
         "bytes_in": len(incoming.body),
-        "bytes_out": passage.body_bytes or (0 if error is None else len(error.body())),
+        "bytes_out": passage.body_bytes or _error_bytes(record),
         "queued_ms": _ms(record.queued_s) if record.queued_s else None,
         "added_ms": _ms(passage.sent_s - record.queued_s - since_s) if passage.sent_s else None,
         "first_byte_ms": _ms(passage.begun_s - since_s) if passage.begun_s else None,
         "duration_ms": _ms(now_s - since_s),
     }
+
+
+def _error_bytes(record: Record) -> int:
+    if record.error is None or record.incoming.method == b"HEAD":
+        return 0
+    return len(record.error.body())
 
 
 def _text(value: bytes) -> str | None:

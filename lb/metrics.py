@@ -39,13 +39,14 @@ RETRIES = Metric(
     "lb_retries_total",
     "counter",
     ("replica", "model"),
-    "Requests sent elsewhere because this replica failed before the first byte.",
+    "Requests tried again because this replica failed before the first byte.",
 )
 UPSTREAM_ERRORS = Metric(
     "lb_upstream_errors_total",
     "counter",
     ("replica", "model", "kind"),
-    "Answers that a replica did not give whole: connect, lost, bad-answer or slow.",
+    "Tries that a replica did not answer whole: connect, idle (closed a kept connection as the "
+    "request was sent), lost, bad-answer or slow.",
 )
 IN_FLIGHT = Metric(
     "lb_requests_in_flight",

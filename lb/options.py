@@ -33,8 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m lb",
         description="Balance OpenAI-compatible requests over vLLM replicas.",
-        epilog=f"policies:\n{policies}\nIt serves every POST under /v1/, and GET /v1/models, "
-        "/health, /ready and /metrics.\ndocs/balancer.md tells more.",
+        epilog=f"policies:\n{policies}\nIt serves what vLLM serves, and /v1/models, /health, "
+        "/ready and /metrics itself.\ndocs/balancer.md lists all routes, and tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -54,8 +54,8 @@ def _add_replicas(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--endpoints",
         metavar="URL,URL",
-        help="like http://127.0.0.1:8100, or 'URL weight=2' for one that takes twice the load "
-        f"of others (default: ${ENDPOINTS_VARIABLE})",
+        help="like http://127.0.0.1:8100 or https://host/prefix, or 'URL weight=2' for one that "
+        f"takes twice the load of others (default: ${ENDPOINTS_VARIABLE})",
     )
     group.add_argument(
         "--endpoints-file",
@@ -80,6 +80,12 @@ def _add_replicas(group: argparse._ArgumentGroup) -> None:
         default=SERVICE_ACCOUNT,
         metavar="DIR",
         help="where the pod has token, ca.crt and namespace (default: %(default)s)",
+    )
+    group.add_argument(
+        "--upstream-ca-file",
+        type=Path,
+        metavar="FILE",
+        help="the CAs, in PEM, whose certificates https replicas may have (default: the system's)",
     )
     group.add_argument(
         "--poll-interval",

@@ -6,13 +6,23 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
+from http import HTTPStatus
 
 from lb.apierror import ApiError
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.endpoint import Endpoint
-from lb.http1 import HOP_BY_HOP, LAST_CHUNK, Header, answer_head, chunk, request_head
+from lb.http1 import (
+    CLOSE,
+    HOP_BY_HOP,
+    KEEP_ALIVE,
+    LAST_CHUNK,
+    Header,
+    answer_head,
+    chunk,
+    request_head,
+)
 from lb.request_id import REQUEST_ID_HEADER
-from lb.upstream import Connection, ConnectionLostError, Upstream, UpstreamError
+from lb.upstream import Connection, TooSlowError, Upstream, UpstreamError
 
 # Which replica answered.
 REPLICA_HEADER = b"x-lb-replica"
@@ -20,6 +30,7 @@ REPLICA_HEADER = b"x-lb-replica"
 _NOT_PASSED_ON = HOP_BY_HOP | {REPLICA_HEADER, REQUEST_ID_HEADER}
 
 _WITHOUT_BODY = frozenset({204, 304})
+_LENGTH = b"content-length"
 
 
 class Passage(ABC):
@@ -29,12 +40,17 @@ class Passage(ABC):
     prompt is even scheduled, and until a byte has reached the client all can be tried
     again. `status` is 0 until then. At `deadline_s` there is something for `expire`.
 
-    `sent_s` is when the request was first handed to a connection, `begun_s` when the
-    answer's body began; 0 until then. `body_bytes` are what has come of it.
+    `sends` is how often the request was handed to a connection, `sent_s` when it first
+    was, `begun_s` when the answer's body began; 0 until then. `body_bytes` are what has
+    come of it.
+
+    HEAD is asked for as GET, of which the head is the same, and the body stays here: the
+    parser takes no other answer without a body, and not every server knows HEAD.
     """
 
     __slots__ = (
         "_answer_headers",
+        "_bodiless",
         "_chunked",
         "_client",
         "_connecting",
@@ -49,6 +65,7 @@ class Passage(ABC):
         "begun_s",
         "body_bytes",
         "deadline_s",
+        "sends",
         "sent_s",
         "status",
     )
@@ -56,6 +73,7 @@ class Passage(ABC):
     def __init__(self, upstream: Upstream, client: ClientConnection, incoming: Incoming) -> None:
         self.status = 0
         self.body_bytes = 0
+        self.sends = 0
         self.sent_s = self.begun_s = 0.0
         self.deadline_s = math.inf
         self._upstream = upstream
@@ -70,6 +88,7 @@ class Passage(ABC):
         self._answer_headers: list[Header] = []
         self._more: tuple[Header, ...] = ()
         self._chunked = False
+        self._bodiless = incoming.method == b"HEAD"
 
     # For subclasses to say what is theirs.
 
@@ -86,10 +105,6 @@ class Passage(ABC):
         """A part of the answer has been passed on, and more is to come."""
 
     @abstractmethod
-    def expire(self, now_s: float) -> None:
-        """Give up what has not come by now, if its time is over."""
-
-    @abstractmethod
     def failed(self, error: UpstreamError) -> None:
         """The upstream gave no whole answer: `send` again, or `cut`."""
 
@@ -98,9 +113,13 @@ class Passage(ABC):
         """Nothing more happens. Called once, however it ended."""
 
     def send(self, endpoint: Endpoint) -> None:
-        """Send the request there; what comes of it is told in callbacks."""
+        """Send the request there; what comes of it is told in callbacks.
+
+        One that was sent before goes on a new connection: a kept one may be closed by the
+        other side at this moment, and no third try would be left.
+        """
         self._endpoint = endpoint
-        connection = self._upstream.take(endpoint)
+        connection = None if self.sends else self._upstream.take(endpoint)
         if connection is None:
             self._connect()
         else:
@@ -109,7 +128,11 @@ class Passage(ABC):
     def refuse(self, error: ApiError) -> None:
         """Answer with an error of the balancer's own."""
         self.status = error.status
-        self._client.write(error.answer(keep_alive=self._keep_alive, more=self._more))
+        kept = self._keep_alive and self._incoming.http10
+        more = (*self._more, KEEP_ALIVE) if kept else self._more
+        self._client.write(
+            error.answer(keep_alive=self._keep_alive, more=more, bodiless=self._bodiless)
+        )
         self.ended(error.status)
         self._client.done(keep_alive=self._keep_alive)
 
@@ -117,14 +140,17 @@ class Passage(ABC):
         """End the answer so that nobody takes it for complete.
 
         An event stream gets an error event and no [DONE]. Anything else is left
-        unfinished, and the connection is broken before the stated end.
+        unfinished: the connection is broken before the stated end, or reset where its
+        own end would be taken for that.
         """
         if not self.status:
             self.refuse(error)
             return
         self.ended(self.status)
-        if self._chunked and _is_event_stream(self._answer_headers):
-            self._client.write(chunk(error.event()) + LAST_CHUNK)
+        appendable = self._chunked or self._client.ends_answer
+        if appendable and _is_event_stream(self._answer_headers):
+            event = error.event()
+            self._client.write(chunk(event) + LAST_CHUNK if self._chunked else event)
             self._client.done(keep_alive=self._keep_alive)
         else:
             self._client.abort()
@@ -134,6 +160,13 @@ class Passage(ABC):
     def on_client_lost(self) -> None:
         self.drop_upstream()
         self.ended(CLIENT_LEFT)
+
+    def expire(self, now_s: float) -> None:
+        """Give up what has not come by now, if its time is over."""
+        if now_s >= self.deadline_s:
+            waited = "stopped in the middle of its answer" if self.status else "did not answer"
+            self.drop_upstream()
+            self.failed(TooSlowError(f"{waited} within the time allowed"))
 
     def on_stop(self, error: ApiError) -> None:
         self.drop_upstream()
@@ -153,13 +186,15 @@ class Passage(ABC):
 
     def on_data(self, data: bytes, complete: bool) -> None:
         if not self.status:
-            if not data and not complete:
-                return  # the head alone says nothing
             connection = self._connection
             assert connection is not None
             if not self.begun(connection.status):
                 return
             self._begin_answer(connection, data, complete)
+            if self._bodiless:
+                if not complete:
+                    self.drop_upstream()
+                data, complete = b"", True
         elif not self._chunked:
             self._client.write(data)
         elif complete:
@@ -175,32 +210,35 @@ class Passage(ABC):
             self.passed()
 
     def on_failure(self, error: UpstreamError) -> None:
-        connection, self._connection = self._connection, None
-        assert connection is not None
-        idled = not (connection.fresh or connection.touched)
-        if idled and isinstance(error, ConnectionLostError):
-            # Closed without a byte on a connection that was idle before: the replica was
-            # closing it as we wrote. That is no failure of its own.
-            self._connect()
-        else:
-            self.failed(error)
+        self._connection = None
+        self.failed(error)
 
     def _begin_answer(self, connection: Connection, data: bytes, complete: bool) -> None:
         self.status = connection.status
         self.begun_s = time.monotonic()
         self._answer_headers = headers = connection.headers
-        more = [*self._more]
-        if self.status not in _WITHOUT_BODY and b"content-length" not in dict(headers):
+        more, dropped = [*self._more], _NOT_PASSED_ON
+        if self.status in _WITHOUT_BODY:
+            if self.status == HTTPStatus.NO_CONTENT:
+                dropped |= {_LENGTH}  # of nothing, and some clients would wait for it
+        elif _LENGTH not in dict(headers):
             if complete:
-                more.append((b"content-length", b"%d" % len(data)))
+                more.append((_LENGTH, b"%d" % len(data)))
+            elif self._bodiless:
+                pass  # nobody knows how long the body would be
             elif self._incoming.http10:
-                self._keep_alive = False  # the end of the connection is that of the body
+                self._keep_alive = False
+                self._client.end_answer()
             else:
                 self._chunked = True
                 more.append((b"transfer-encoding", b"chunked"))
         if not self._keep_alive:
-            more.append((b"connection", b"close"))
-        head = answer_head(self.status, headers, more, _NOT_PASSED_ON)
+            more.append(CLOSE)
+        elif self._incoming.http10:
+            more.append(KEEP_ALIVE)
+        head = answer_head(self.status, headers, more, dropped)
+        if self._bodiless:
+            data = b""
         self._client.write(head + (chunk(data) if self._chunked else data))
 
     def _connect(self) -> None:
@@ -218,22 +256,24 @@ class Passage(ABC):
 
     def _send_on(self, connection: Connection) -> None:
         self._connection = connection
-        incoming, authority = self._incoming, self._endpoint.authority
+        incoming, endpoint = self._incoming, self._endpoint
         head = request_head(
-            incoming.method,
-            incoming.target,
-            authority,
+            b"GET" if self._bodiless else incoming.method,
+            endpoint.prefix + incoming.target,
+            endpoint.host_header,
             self._headers,
             self._shown,
             len(incoming.body),
         )
         connection.send(head + incoming.body, self)
-        self.sent_s = self.sent_s or time.monotonic()
+        self.sends += 1
+        self.sent_s = self.sent_s or connection.sent_s
 
     def drop_upstream(self) -> None:
         """Let go of the upstream, which ends its work on this request."""
         if self._connecting is not None:
             self._connecting.cancel()
+            self._connecting = None
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -242,7 +282,6 @@ class Passage(ABC):
 def _is_event_stream(headers: list[Header]) -> bool:
     """Whether an event can be appended: events in plain text."""
     values = dict(headers)
-    return (
-        values.get(b"content-type", b"").startswith(b"text/event-stream")
-        and b"content-encoding" not in values
+    return values.get(b"content-type", b"").lower().startswith(b"text/event-stream") and (
+        values.get(b"content-encoding", b"identity").lower() == b"identity"
     )

@@ -17,8 +17,8 @@ class Record:
     """One request's.
 
     `headers` are its own, with its id among them. `tenant` is the name of its key; None
-    where none is asked for. `request` is what its body says, None unless it is of a model
-    that is known. `error` is the balancer's own that ended it.
+    where none is asked for. `request` is what it asks for, None unless that is of a model
+    that is known, or of none. `error` is the balancer's own that ended it.
     """
 
     __slots__ = (
@@ -80,7 +80,7 @@ class Record:
         self._series.errors[kind] += 1
 
     def retried(self) -> None:
-        """It goes elsewhere."""
+        """It is tried again."""
         self._series.retries += 1
 
     def landed(self) -> None:

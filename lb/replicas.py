@@ -29,12 +29,14 @@ class Request:
     """What a policy may know of a request.
 
     `key` stands for what the policy keeps together (a prefix, a session); None when
-    there is nothing of the kind.
+    there is nothing of the kind. `model` is "" where any will do. `stored_response`: it
+    refers to a response that was answered before, which only the replica that did has.
     """
 
     model: str
     prompt_tokens: int
     key: int | None = None
+    stored_response: bool = False
 
 
 # What the control plane finds out of a replica and tells its workers.

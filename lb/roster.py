@@ -57,7 +57,7 @@ class Roster:
         return gone
 
     def _add(self, endpoint: Endpoint) -> Replica | None:
-        identity = f"{endpoint.name} {endpoint.authority}"
+        identity = f"{endpoint.name} {endpoint.url}"
         slot = 0 if self._board is None else self._board.claim(identity)
         if slot is None:
             logger.error("replica %s is one too many, it gets no requests", endpoint.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lb.apierror import ApiError, no_healthy_replica, unknown_model
+from lb.apierror import ApiError, invalid_body, no_healthy_replica, unknown_model
 from lb.fleet import Fleet
 from lb.policies import Policy
 from lb.policies.choice import Choice
@@ -40,6 +40,19 @@ class Router:
         choice = self._of(able, request, now_s)
         return None if choice is None else Choice(choice.replica, "retry")
 
+    def default_model(self) -> str:
+        """The model of a request that names none, where all replicas have the same in mind.
+
+        Raises ApiError: 400 where they have not, 503 before any has answered.
+        """
+        defaults = sorted(self._fleet.default_models())
+        if not defaults:
+            raise no_healthy_replica("No replica has answered yet")
+        if len(defaults) > 1:
+            reason = f"The request names no model, and there are several: {', '.join(defaults)}"
+            raise invalid_body(reason, param="model")
+        return defaults[0]
+
     def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
         most = self._most_in_flight
         trusted = [
@@ -60,6 +73,8 @@ class Router:
         known = self._fleet.known_models()
         if not known:
             return no_healthy_replica("No replica has answered yet")
+        if not model:
+            return no_healthy_replica("No replica is healthy")
         if model not in known:
             return unknown_model(model, known)
         return no_healthy_replica(f"No replica that serves {model!r} is healthy")

@@ -51,7 +51,8 @@ async def serving(
     """A balancer on `listener`, which it closes at the end."""
     stopping = stopping or Stopping()
     fleet = Fleet(slow_start_s=settings.slow_start_s)
-    upstream, counters, status = Upstream(settings.replica_key), Counters(), Status()
+    upstream = Upstream(settings.replica_key, settings.trusted)
+    counters, status = Counters(), Status()
 
     def gone(replicas: Iterable[Replica]) -> None:
         for replica in replicas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class Settings:
     within `grace_s`.
 
     `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need one of
-    those; with `replica_key` replicas get that in place of what clients have.
+    those; with `replica_key` replicas get that in place of what clients have. `trusted` is
+    whose certificates of https replicas hold, None for those of the system's CAs.
     """
 
     policy: str
@@ -64,3 +66,4 @@ class Settings:
     access_log: str | None = None
     api_keys: Path | None = None
     replica_key: str | None = field(default=None, repr=False)
+    trusted: ssl.SSLContext | None = None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,24 +24,27 @@ from lb.apierror import (
     head_too_large,
     request_timeout,
 )
-from lb.downstream.incoming import Incoming, objection
+from lb.downstream.incoming import Incoming, awaits_leave, origin_form, without_offers
 from lb.endpoint import authority
-from lb.http1 import CONTINUE, Header
+from lb.http1 import CONTINUE, UNCOUNTED_BYTES, Header, head_grown, lines_size
 
 # The status that is counted for a client that left before its answer; never sent.
 CLIENT_LEFT = 499
 
 # Pipelined requests that wait for their turn before no more are read.
 _MOST_WAITING = 16
+# Values of SO_LINGER: closing is a reset, or it is not.
+_RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one connection may take.
 
-    A head has to be complete `head_s` after its first byte, a body to bring something
-    every `body_s`. A connection without a request is closed after `idle_s`, one whose
-    client takes nothing of an answer after `stalled_s`.
+    `head_bytes` bounds a head, and the trailers of a body. A head has to be complete
+    `head_s` after its first byte, a body to bring something every `body_s`. A connection
+    without a request is closed after `idle_s`, one whose client takes nothing of an answer
+    after `stalled_s`.
     """
 
     head_bytes: int = 32 * 1024
@@ -82,7 +87,8 @@ class ClientConnection(asyncio.Protocol):
     `unanswered` is called with what never became an exchange: its status, and the code of
     the error that it was answered with. `unwelcome` tells by a target and headers whose
     body is still to come why it need not. `deadline_s` is when `expire` has something to
-    do. While `leaving`, answers say that the connection ends with them.
+    do. While `leaving`, answers say that the connection ends with them. `ends_answer` is
+    whether nothing but the end of the connection says where the answer ends.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
     ) -> None:
         self.deadline_s = math.inf
         self.leaving = False
+        self.ends_answer = False
         self._stopping = False
         self._exchange_for = exchange_for
         self._unanswered = unanswered
@@ -111,9 +118,13 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._http10 = False
         self._headers: list[Header] = []
-        self._head_bytes = 0
+        self._head_bytes = 0  # of a head that is not complete, at least
+        self._head_most = 0  # of the head under way, at most
+        self._trailer_bytes = self._framing_bytes = 0
+        self._held_back = False  # a body, until its client gets leave to send it
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._body_seen = -1  # of them when the last piece came
         self._in_head = self._in_body = False
         self._refusal: ApiError | None = None
         self._closing = False
@@ -136,23 +147,38 @@ class ClientConnection(asyncio.Protocol):
             self.close()
         elif self._waiting:
             self._start(self._waiting.popleft())
-        elif self._refusal is not None:
-            self._refuse(self._refusal)
         else:
-            self.deadline_s = time.monotonic() + self._limits.idle_s
+            if self._held_back and self._in_body:
+                self._give_leave()
+            if self._refusal is not None:
+                self._refuse(self._refusal)
+            else:
+                self.deadline_s = time.monotonic() + self._limits.idle_s
         if self._full and len(self._waiting) < _MOST_WAITING:
             self._full = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
+    def end_answer(self) -> None:
+        """The answer ends with the connection, which is reset if it ends before `close`.
+
+        So it is even when the process is killed: nobody takes half an answer for whole.
+        """
+        self.ends_answer = True
+        self._set_linger(_RESET)
+
     def close(self) -> None:
         """Close after what has been written."""
         self._closing = True
+        if self.ends_answer:
+            self._set_linger(_NO_RESET)
         self._transport.close()
 
     def abort(self) -> None:
         """Break the connection, so that the client does not take the answer for whole."""
         self._closing = True
+        if self.ends_answer:
+            self._set_linger(_RESET)  # it may be closing
         self._transport.abort()
 
     # For the server.
@@ -196,28 +222,30 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
             return  # lingering
+        self._head_most = self._head_most + len(data) if self._in_head else len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refusal = self._refusal or bad_request("Upgrade is not supported")
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                self._pass_over(memoryview(data)[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._refusal = self._refusal or bad_request(f"The request is not HTTP/1.1: {error}")
+        except ApiError as error:
+            self._refusal = error
         if self._in_head:
-            if not (self._head_bytes or self._busy):
-                self.deadline_s = time.monotonic() + self._limits.head_s
-            self._head_bytes += len(data)
-            if self._head_bytes > self._limits.head_bytes:
-                self._refusal = head_too_large(self._limits.head_bytes)
-        elif self._in_body and not self._busy:
-            self.deadline_s = time.monotonic() + self._limits.body_s
-            self._refusal = self._refusal or self._unwelcome(self._target, self._headers)
+            self._wait_for_head(data)
+        elif self._in_body:
+            self._bound_framing(len(data))
+            if not self._busy:
+                self.deadline_s = time.monotonic() + self._limits.body_s
+                self._refusal = self._refusal or self._unwelcome(self._target, self._headers)
         if self._refusal is not None and not self._busy:
             self._refuse(self._refusal)
 
     def eof_received(self) -> None:
         """A client that has closed its side has left: nobody waits for an answer."""
         if self._busy:
-            self._transport.abort()
+            self.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._closing = True
@@ -242,10 +270,13 @@ class ClientConnection(asyncio.Protocol):
     # For the parser.
 
     def on_message_begin(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal  # stops the parser: what is refused stays the last one
         self._in_head = True
         self._target = b""
         self._headers = []
-        self._head_bytes = 0
+        self._trailer_bytes = self._framing_bytes = 0
+        self._body_seen = -1
         self._body = []
         self._body_bytes = 0
 
@@ -253,20 +284,33 @@ class ClientConnection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers end at this hop
+        if self._in_head:
             self._headers.append((name.lower(), value))
+        else:  # a trailer, which ends at this hop
+            self._trailer_bytes += lines_size([(name, value)])
+            if self._trailer_bytes > self._limits.head_bytes:
+                self._refusal = self._refusal or head_too_large(self._limits.head_bytes)
 
     def on_headers_complete(self) -> None:
+        if self._head_most > self._limits.head_bytes and self._head_too_large():
+            self._refusal = head_too_large(self._limits.head_bytes)
+        elif self._parser.should_upgrade():
+            return  # the parser stops here, and gets the head again without the offer
         self._in_head, self._in_body = False, True
+        self._head_bytes = 0
         version = self._parser.get_http_version()
         self._http10 = version == "1.0"
-        if self._refusal is None:
-            self._refusal = objection(self._target, self._headers, version)
-        waits = (b"expect", b"100-continue") in self._headers
-        if waits and self._refusal is None and not self._busy:
-            self._refusal = self._unwelcome(self._target, self._headers)
-            if self._refusal is None:
-                self._transport.write(CONTINUE)
+        if self._refusal is not None:
+            return
+        try:
+            if not self._target.startswith(b"/"):
+                self._target = origin_form(self._target)
+            self._held_back = awaits_leave(self._headers, version)
+        except ApiError as error:
+            self._refusal = error
+            return
+        if self._held_back and not self._busy:
+            self._give_leave()
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
@@ -277,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._in_body = False
-        if self._refusal is not None:
+        if self._refusal is not None or self._in_head:
             return
         incoming = Incoming(
             self._parser.get_method(),
@@ -296,6 +340,61 @@ class ClientConnection(asyncio.Protocol):
             self._full = True
             self._transport.pause_reading()
 
+    def _wait_for_head(self, piece: bytes) -> None:
+        """A piece has come that does not complete the head."""
+        if not (self._head_bytes or self._busy):
+            self.deadline_s = time.monotonic() + self._limits.head_s
+        self._head_bytes = head_grown(self._head_bytes, self._headers, piece)
+        if self._head_bytes > self._limits.head_bytes + UNCOUNTED_BYTES:
+            self._refusal = head_too_large(self._limits.head_bytes)
+
+    def _head_too_large(self) -> bool:
+        """Whether the head that is complete now is over the limit, however it came."""
+        line = len(self._parser.get_method()) + len(self._target) + len("  HTTP/1.1\r\n\r\n")
+        return line + lines_size(self._headers) > self._limits.head_bytes
+
+    def _bound_framing(self, piece_bytes: int) -> None:
+        """A piece has come that does not complete the body, and may bring nothing of it.
+
+        The parser tells of a trailer when it has all of it, and keeps it until then.
+        """
+        if self._body_bytes != self._body_seen:
+            self._body_seen = self._body_bytes
+            self._framing_bytes = 0
+        else:
+            self._framing_bytes += piece_bytes
+            if self._framing_bytes > self._limits.head_bytes:
+                self._refusal = self._refusal or head_too_large(self._limits.head_bytes)
+
+    def _pass_over(self, rest: memoryview) -> None:
+        """Read the request under way without its offer of another protocol, and then `rest`.
+
+        For the parser the request ends with the offer: its body would be lost.
+        Raises HttpParserError, and ApiError where nothing is left without the offer.
+        """
+        while self._refusal is None:
+            method, version = self._parser.get_method(), self._parser.get_http_version()
+            head = without_offers(method, self._target, self._headers, version)
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(head)
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+            else:
+                return
+
+    def _give_leave(self) -> None:
+        """Let the body come that the client holds back, or say why it need not."""
+        self._held_back = False
+        self._refusal = self._refusal or self._unwelcome(self._target, self._headers)
+        if self._refusal is None:
+            self._transport.write(CONTINUE)
+
+    def _set_linger(self, value: bytes) -> None:
+        client = self._transport.get_extra_info("socket")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
+
     def _start(self, incoming: Incoming) -> None:
         self._busy = True
         self.deadline_s = math.inf
@@ -305,6 +404,7 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, error: ApiError) -> None:
         """Answer with `error` and take no more requests."""
         self._unanswered(self, error.status, error.code)
-        self._transport.write(error.answer(keep_alive=False))
+        bodiless = self._target != b"" and self._parser.get_method() == b"HEAD"
+        self._transport.write(error.at(self._target).answer(keep_alive=False, bodiless=bodiless))
         self._transport.write_eof()
         self.deadline_s = time.monotonic() + self._limits.linger_s

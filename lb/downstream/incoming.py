@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from lb.apierror import ApiError, bad_request
+from lb.apierror import bad_request
 from lb.http1 import Header
+
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
 # Nothing changes it, but a frozen one would take six times as long to make.
@@ -26,22 +29,50 @@ class Incoming:
     complete_s: float
 
 
-def objection(target: bytes, headers: list[Header], version: str) -> ApiError | None:
-    """Why a head is refused, beyond what the parser refuses already.
+def origin_form(target: bytes) -> bytes:
+    """Path and query of a target that is a whole URL. Raises ApiError 400 if it is none."""
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        raise bad_request("The request target must begin with '/' or be an http:// URL")
+    rest = target[absolute.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
-    The parser (llhttp, strict) rejects what request smuggling is made of: two lengths,
-    a length beside chunks, unknown transfer codings, folded lines, bare CR and NUL.
+
+def awaits_leave(headers: list[Header], version: str) -> bool:
+    """Whether the client waits for a `100 Continue` before it sends the body.
+
+    Raises ApiError 400 for a head that is refused, beyond what the parser refuses already:
+    llhttp (strict) rejects what request smuggling is made of, two lengths, a length beside
+    chunks, unknown transfer codings, folded lines, bare CR and NUL.
     """
     if version not in {"1.1", "1.0"}:
-        return bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
-    if not target.startswith(b"/"):
-        return bad_request("The request target must begin with '/'")
-    hosts = 0
-    for name, _ in headers:
+        raise bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
+    hosts, waits = 0, False
+    for name, value in headers:
         if name == b"host":
             hosts += 1
-        elif name == b"upgrade":
-            return bad_request("Upgrade is not supported")
+        elif name == b"expect":
+            waits = waits or b"100-continue" in value.lower()
     if hosts > 1 or (hosts == 0 and version == "1.1"):
-        return bad_request(f"A request has one Host header, seen {hosts}")
-    return None
+        raise bad_request(f"A request has one Host header, seen {hosts}")
+    if version == "1.1":
+        return waits
+    if any(name == b"transfer-encoding" for name, _ in headers):
+        raise bad_request("HTTP/1.0 has no Transfer-Encoding")
+    return False
+
+
+def without_offers(method: bytes, target: bytes, headers: list[Header], version: str) -> bytes:
+    """The head of a request again, without its offers to speak another protocol.
+
+    A server is free to pass over them. Raises ApiError 400 where nothing is left then.
+    """
+    if method == b"CONNECT":
+        raise bad_request("CONNECT is not supported")
+    lines = [b"%b %b HTTP/%b" % (method, target, version.encode("ascii"))]
+    for name, value in headers:
+        if name != b"upgrade":
+            lines.append(b"%b: %b" % (name, value))
+        elif b"websocket" in value.lower():
+            raise bad_request("WebSocket is not supported")
+    return b"\r\n".join((*lines, b"", b""))

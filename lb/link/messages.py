@@ -29,9 +29,12 @@ def news_of(replicas: Iterable[Replica]) -> dict[str, Any]:
 
 
 def address_of(endpoint: Endpoint) -> list[str | int | None]:
-    return [endpoint.host, endpoint.port, endpoint.alias]
+    prefix = endpoint.prefix.decode("ascii")
+    return [endpoint.host, endpoint.port, endpoint.alias, prefix, endpoint.tls]
 
 
 def endpoint_at(address: list[Any]) -> Endpoint:
-    host, port, alias = address
-    return Endpoint(host, port, authority(host, port), alias=alias)
+    host, port, alias, prefix, tls = address
+    return Endpoint(
+        host, port, authority(host, port), alias=alias, prefix=prefix.encode("ascii"), tls=tls
+    )

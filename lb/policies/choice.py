@@ -20,6 +20,8 @@ Reason = Literal[
     "only",  # no other could have been chosen
     "retry",  # another one failed the request
     "last-resort",  # no breaker lets anything through, so all were tried
+    # The exchange
+    "stored-response",  # it may have the response that is asked for
 ]
 
 

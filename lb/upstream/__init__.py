@@ -6,17 +6,21 @@ from lb.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     ConnectionLostError,
+    IdleClosedError,
     TooSlowError,
     UpstreamError,
 )
+from lb.upstream.tls import client_context
 
 __all__ = [
     "BadAnswerError",
     "ConnectFailedError",
     "Connection",
     "ConnectionLostError",
+    "IdleClosedError",
     "Receiver",
     "TooSlowError",
     "Upstream",
     "UpstreamError",
+    "client_context",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 
 from lb.endpoint import Endpoint
@@ -12,29 +14,35 @@ from lb.upstream.connection import Connection
 from lb.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
-    ConnectionLostError,
+    IdleClosedError,
     UpstreamError,
 )
+from lb.upstream.tls import client_context, reason_of
 
 _CONNECT_TIMEOUT_S = 5.0
 # Less than the 5 s after which vLLM (uvicorn) closes an idle connection, so that a
 # request is seldom sent on one that is being closed at that moment.
 _IDLE_LIMIT_S = 4.0
 
+# The authority, and the name for TLS: what was connected without it must not serve with it.
+_Peer = tuple[str, str | None]
+
 
 class Upstream:
     """Connections to all replicas. Belongs to the event loop that it is used on.
 
-    `key` authorises what is asked with `get`.
+    `key` authorises what is asked with `get`. `trusted` is whose certificates hold, None
+    for those of the system's CAs.
     """
 
-    def __init__(self, key: str | None = None) -> None:
+    def __init__(self, key: str | None = None, trusted: ssl.SSLContext | None = None) -> None:
         self._authorization = "" if key is None else f"authorization: Bearer {key}\r\n"
-        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)  # by authority
+        self._trusted = trusted
+        self._idle: defaultdict[_Peer, list[Connection]] = defaultdict(list)
 
     def take(self, endpoint: Endpoint) -> Connection | None:
         """An idle connection, the one used last; None when there is none."""
-        idle = self._idle[endpoint.authority]
+        idle = self._idle[endpoint.authority, endpoint.tls]
         if not idle:
             return None
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
@@ -49,50 +57,57 @@ class Upstream:
     async def connect(self, endpoint: Endpoint) -> Connection:
         """A new connection. Raises ConnectFailedError."""
         loop = asyncio.get_running_loop()
-        make = partial(Connection, partial(self._keep, endpoint.authority))
+        make = partial(Connection, partial(self._keep, (endpoint.authority, endpoint.tls)))
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 if endpoint.unix is not None:
                     _, connection = await loop.create_unix_connection(make, endpoint.unix)
                 else:
-                    _, connection = await loop.create_connection(make, endpoint.host, endpoint.port)
+                    _, connection = await loop.create_connection(
+                        make,
+                        endpoint.host,
+                        endpoint.port,
+                        ssl=None if endpoint.tls is None else self._tls(),
+                        server_hostname=endpoint.tls,
+                    )
         except TimeoutError:
             raise ConnectFailedError(f"did not accept within {_CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConnectFailedError(f"cannot be connected to ({reason})") from None
+            raise ConnectFailedError(f"cannot be connected to ({reason_of(error)})") from None
         return connection
 
     async def get(self, endpoint: Endpoint, path: str, limit_bytes: int) -> bytes:
         """The body of a GET. Raises UpstreamError, also for any status but 200."""
-        head = f"GET {path} HTTP/1.1\r\nhost: {endpoint.authority}\r\n"
+        first = f"GET {endpoint.prefix.decode('ascii')}{path} HTTP/1.1\r\n"
+        head = f"{first}host: {endpoint.host_header}\r\naccept-encoding: identity\r\n"
         message = f"{head}{self._authorization}\r\n".encode("ascii")
         kept = self.take(endpoint)
         if kept is not None:
-            try:
+            with suppress(IdleClosedError):
                 return await _Fetch(kept, path, limit_bytes).body(message)
-            except ConnectionLostError:
-                # Closed without a byte on a connection that was idle before: the
-                # replica was closing it as we wrote. That is no failure of its own.
-                if kept.touched:
-                    raise
         return await _Fetch(await self.connect(endpoint), path, limit_bytes).body(message)
 
     def forget(self, endpoint: Endpoint) -> None:
         """Close what is idle there: nobody is going to ask for it again."""
-        self._forget(endpoint.authority)
+        self._forget((endpoint.authority, endpoint.tls))
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed by its users."""
-        for authority in tuple(self._idle):
-            self._forget(authority)
+        for peer in tuple(self._idle):
+            self._forget(peer)
 
-    def _keep(self, authority: str, connection: Connection) -> None:
+    def _tls(self) -> ssl.SSLContext:
+        """Reading the system's CAs takes a while, and most replicas have no use for them."""
+        if self._trusted is None:
+            self._trusted = client_context()
+        return self._trusted
+
+    def _keep(self, peer: _Peer, connection: Connection) -> None:
         connection.idle_since_s = time.monotonic()
-        self._idle[authority].append(connection)
+        self._idle[peer].append(connection)
 
-    def _forget(self, authority: str) -> None:
-        for connection in self._idle.pop(authority, ()):
+    def _forget(self, peer: _Peer) -> None:
+        for connection in self._idle.pop(peer, ()):
             connection.abort()
 
 
@@ -109,6 +124,7 @@ class _Fetch:
         self._limit_bytes = limit_bytes
         self._body = bytearray()
         self._status = 0
+        self._coding = b""
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def body(self, message: bytes) -> bytes:
@@ -122,6 +138,9 @@ class _Fetch:
             raise
         if self._status != 200:
             raise BadAnswerError(f"answered {self._path} with status {self._status}", self._status)
+        if self._coding not in {b"", b"identity"}:
+            coding = self._coding.decode("ascii", "replace")
+            raise BadAnswerError(f"answered {self._path} encoded as {coding}, unasked")
         return bytes(self._body)
 
     def on_data(self, data: bytes, complete: bool) -> None:
@@ -136,6 +155,7 @@ class _Fetch:
             )
         elif complete:
             self._connection = None
+            self._coding = dict(connection.headers).get(b"content-encoding", b"").lower()
             if not self._done.done():
                 self._done.set_result(None)
 

@@ -7,22 +7,31 @@ queue for each answer would cost more than all the rest.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
 
-from lb.http1 import Header
-from lb.upstream.errors import BadAnswerError, ConnectionLostError, UpstreamError
+from lb.http1 import UNCOUNTED_BYTES, Header, head_grown, lines_size
+from lb.upstream.errors import (
+    BadAnswerError,
+    ConnectionLostError,
+    IdleClosedError,
+    UpstreamError,
+)
 
 _MAX_HEAD_BYTES = 64 * 1024
+# A replica that closes an idle connection as a request is sent has closed it before the
+# request arrives: that shows after a round trip. Who closes later may have worked on it.
+_IDLE_CLOSE_S = 0.25
 
 
 class Receiver(Protocol):
     """Whoever asked for an answer."""
 
     def on_data(self, data: bytes, complete: bool) -> None:
-        """More of the body, de-chunked; b"" only with the end or the head."""
+        """More of the body, de-chunked; b"" only with the end."""
         ...
 
     def on_failure(self, error: UpstreamError) -> None:
@@ -34,16 +43,14 @@ class Connection(asyncio.Protocol):
     """Carries one exchange at a time.
 
     `status` and `headers` (lower-case names) are the current answer's from its first
-    `on_data` on. `fresh` is true until the first answer is complete: a failure of a
-    connection that is not may be due to its having been idle. `on_free` is called when
-    the next request can be sent.
+    `on_data` on, `sent_s` is when its request was sent. `on_free` is called when the next
+    request can be sent.
     """
 
     def __init__(self, on_free: Callable[[Connection], None]) -> None:
         self.status = 0
         self.headers: list[Header] = []
-        self.fresh = True
-        self.touched = False
+        self.sent_s = 0.0
         self.idle_since_s = 0.0
         self._on_free = on_free
         self._transport: asyncio.Transport
@@ -53,8 +60,10 @@ class Connection(asyncio.Protocol):
         # hundreds of tokens.
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
+        self._used = False  # before the request under way
         self._head_complete = False
-        self._head_bytes = 0
+        self._head_bytes = 0  # of a head that is not complete, at least
+        self._head_most = 0  # of the head under way, at most
         self._complete = False
         self._overrun = False
         self._keep_alive = False
@@ -73,10 +82,10 @@ class Connection(asyncio.Protocol):
         self._receiver = receiver
         self.status = 0
         self.headers = []
-        self.touched = False
         self._head_complete = self._complete = False
-        self._head_bytes = 0
+        self._head_bytes = self._head_most = 0
         self._transport.write(message)
+        self.sent_s = time.monotonic()
 
     def abort(self) -> None:
         """End the connection and, with it, the replica's work. The receiver hears nothing."""
@@ -103,7 +112,8 @@ class Connection(asyncio.Protocol):
         if receiver is None:
             self._transport.abort()  # nobody asked
             return
-        self.touched = True
+        if not self._head_complete:
+            self._head_most += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -111,14 +121,10 @@ class Connection(asyncio.Protocol):
                 self._fail(BadAnswerError(f"did not answer in HTTP/1.1 ({error})"))
                 return
             self._overrun = True
-        if not self._head_complete:
-            self._head_bytes += len(data)
-            if self.status or self._head_bytes > _MAX_HEAD_BYTES:
-                self._fail(
-                    BadAnswerError(f"sent an unusable head (status {self.status or 'unknown'})")
-                )
-            return
-        self._deliver(receiver)
+        if self._head_complete:
+            self._deliver(receiver)
+        else:
+            self._wait_for_head(data)
 
     def eof_received(self) -> None:
         """The replica has closed its side: the end of a body that states no length."""
@@ -128,33 +134,50 @@ class Connection(asyncio.Protocol):
             self._complete = self._overrun = True
             self._deliver(self._receiver)
         else:
-            self._fail(ConnectionLostError("closed the connection before the answer was complete"))
+            self._fail(self._lost("closed the connection before the answer was complete"))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._receiver is not None:
             reason = f" ({error})" if error else ""
-            self._fail(ConnectionLostError(f"broke the connection{reason}"))
+            self._fail(self._lost(f"broke the connection{reason}"))
 
     def _deliver(self, receiver: Receiver) -> None:
         data = b"".join(self._pieces)
         self._pieces.clear()
         if not self._complete:
-            receiver.on_data(data, False)
+            if data:  # else it was framing alone
+                receiver.on_data(data, False)
             return
         self._receiver = None
-        self.fresh = False
+        self._used = True
         receiver.on_data(data, True)
-        if self._keep_alive and not self._overrun and not self.closing:
+        unsent = self._transport.get_write_buffer_size()
+        if self._keep_alive and not (self._overrun or unsent or self.closing):
             self._on_free(self)
         else:
-            self._transport.close()
+            self._transport.abort()
+
+    def _wait_for_head(self, piece: bytes) -> None:
+        """A piece has come without the end of the head, or it is an unusable one."""
+        self._head_bytes = head_grown(self._head_bytes, self.headers, piece)
+        if self.status and not self._head_too_large():
+            self._fail(BadAnswerError(f"sent an unusable head (status {self.status})"))
+        elif self.status or self._head_bytes > _MAX_HEAD_BYTES + UNCOUNTED_BYTES:
+            self._fail(BadAnswerError(f"sent a head of more than {_MAX_HEAD_BYTES} bytes"))
+
+    def _lost(self, reason: str) -> ConnectionLostError:
+        touched = self._head_most > 0
+        if self._used and not touched and time.monotonic() < self.sent_s + _IDLE_CLOSE_S:
+            return IdleClosedError("closed an idle connection as the request was sent")
+        return ConnectionLostError(reason)
 
     def _fail(self, error: UpstreamError) -> None:
-        receiver, self._receiver = self._receiver, None
         self._transport.abort()
+        if self._receiver is not None and self._head_complete and self._pieces:
+            self._receiver.on_data(b"".join(self._pieces), False)
+        # It may have turned to another connection by now.
+        receiver, self._receiver = self._receiver, None
         if receiver is not None:
-            if self._head_complete and self._pieces:
-                receiver.on_data(b"".join(self._pieces), False)
             receiver.on_failure(error)
 
     # For the parser.
@@ -163,6 +186,7 @@ class Connection(asyncio.Protocol):
         if self._complete:
             raise BadAnswerError("sent more than one answer")  # stops the parser
         self._pieces.clear()  # an interim answer should have no body, but may
+        self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_complete:  # trailers come later, and end at this hop
@@ -174,8 +198,13 @@ class Connection(asyncio.Protocol):
             self.headers.clear()  # an interim answer, the real one follows
         elif not self._complete:
             self.status = status
-            self._head_complete = 200 <= status <= 599
+            sized = self._head_most <= _MAX_HEAD_BYTES or not self._head_too_large()
+            self._head_complete = 200 <= status <= 599 and sized
             self._keep_alive = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         self._complete = self._head_complete
+
+    def _head_too_large(self) -> bool:
+        """Whether the head that is complete now is over the limit, however it came."""
+        return lines_size(self.headers) > _MAX_HEAD_BYTES

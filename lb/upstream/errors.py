@@ -23,6 +23,15 @@ class ConnectionLostError(UpstreamError):
     kind = "lost"
 
 
+class IdleClosedError(ConnectionLostError):
+    """A connection that was idle ended as the request was sent, without a byte.
+
+    The replica was closing it at that moment, and most likely has never seen the request.
+    """
+
+    kind = "idle"
+
+
 class BadAnswerError(UpstreamError):
     """What came is not HTTP/1.1, or no answer to the request.
 

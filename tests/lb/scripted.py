@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +28,14 @@ END_OF_CHUNKS = b"0\r\n\r\n"
 
 @dataclass
 class Call:
-    """A POST that has reached a scripted replica, and the connection to answer it on."""
+    """A request that has reached a scripted replica, and the connection to answer it on."""
 
     target: str
     headers: dict[str, str]
     body: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    method: str = "POST"
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -75,10 +77,11 @@ class Streams:
 
 
 class ScriptedReplica:
-    """An HTTP server that lists models and metrics, and treats every POST as told.
+    """An HTTP server that lists models and metrics, and treats all else but GETs as told.
 
-    `open` is the number of POSTs being answered; `left` is set once a client has closed a
-    connection under a behaviour that hangs.
+    `open` is the number of calls being answered; `left` is set once a client has closed a
+    connection under a behaviour that hangs. GETs of `told` are treated as told, too. With
+    `prefix`, paths without it do not exist; with `tls` it speaks HTTPS.
     """
 
     def __init__(
@@ -87,7 +90,13 @@ class ScriptedReplica:
         *,
         models: Sequence[str] = ("m",),
         metrics: bytes = b"",
+        told: Sequence[str] = (),
+        prefix: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.told = told
+        self.prefix = prefix
+        self.tls = tls
         self.behaviour = behaviour
         self.models = models
         self.metrics = metrics
@@ -106,11 +115,13 @@ class ScriptedReplica:
 
     @property
     def name(self) -> str:
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
     async def __aenter__(self) -> ScriptedReplica:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+        scheme = "http" if self.tls is None else "https"
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"{scheme}://127.0.0.1:{port}{self.prefix}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -158,8 +169,12 @@ class ScriptedReplica:
         method, target, _ = request_line.split(" ")
         headers = dict(line.lower().split(": ", 1) for line in lines)
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        if method == "POST":
-            call = Call(target, headers, body, reader, writer)
+        if not target.startswith(self.prefix):
+            writer.write(answer(b"", "404 Not Found"))
+            return
+        target = target.removeprefix(self.prefix)
+        if method != "GET" or target.partition("?")[0] in self.told:
+            call = Call(target, headers, body, reader, writer, method)
             self.calls.append(call)
             self.called.set()
             self.open += 1

@@ -33,8 +33,12 @@ async def test_an_unknown_model_is_a_404_that_lists_the_known_ones() -> None:
     assert "gpt-4" not in metrics
 
 
-async def test_a_body_that_names_no_model_is_a_400() -> None:
-    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
+async def test_a_body_that_names_none_of_several_models_is_a_400() -> None:
+    async with (
+        ScriptedReplica(models=["a"]) as replica,
+        ScriptedReplica(models=["b"]) as other,
+        balancer(replica.url, other.url) as lb,
+    ):
         response = await lb.client.post("/v1/completions", content=b"{}")
     error = error_of(response)
     assert response.status_code == 400
@@ -64,7 +68,7 @@ async def test_another_method_is_a_405_that_names_the_right_one() -> None:
 
 async def test_what_is_not_generation_is_not_forwarded() -> None:
     async with ScriptedReplica() as replica, balancer(replica.url) as lb:
-        unknown = await lb.client.post("/reset_prefix_cache", json={"model": "m"})
+        unknown = await lb.client.post("/generate", json={"model": "m"})
         mistaken = await lb.client.post("/v1/models", json={"model": "m"})
     assert (unknown.status_code, error_of(unknown)["code"]) == (404, "not_found")
     assert (mistaken.status_code, error_of(mistaken)["code"]) == (405, "method_not_allowed")

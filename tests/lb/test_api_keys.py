@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -75,6 +76,72 @@ async def test_two_authorizations_are_none(keys: Path) -> None:
         headers = [("authorization", OWN), ("authorization", "Bearer sk-bob")]
         response = await lb.client.post("/v1/completions", json={"model": "m"}, headers=headers)
     assert response.status_code == 401
+
+
+CREDENTIALS = [
+    {"x-api-key": "sk-alice"},
+    {"x-api-key": "sk-alice", "authorization": "Bearer sk-alice"},
+    {"x-api-key": "sk-bob", "authorization": "Bearer sk-alice"},
+    {"x-api-key": "sk-eve", "authorization": "Bearer sk-alice"},
+    {"api-key": "sk-alice", "authorization": "Bearer sk-alice"},
+]
+
+
+@pytest.mark.parametrize("credentials", CREDENTIALS)
+@pytest.mark.parametrize("replica_key", [None, "sk-replica"])
+async def test_of_several_credentials_none_reaches_a_replica(
+    keys: Path, credentials: dict[str, str], replica_key: str | None
+) -> None:
+    async with guarded(keys, replica_key=replica_key) as (replica, lb):
+        for path in ("/v1/messages", "/v1/chat/completions", "/rerank", "/v1/responses"):
+            response = await lb.client.post(path, json={"model": "m"}, headers=credentials)
+            assert response.status_code == 200
+        assert (await lb.client.get("/v1/models", headers=credentials)).status_code == 200
+    for call in replica.calls:
+        shown = {name for name in call.headers if "key" in name or "auth" in name}
+        assert shown == (set() if replica_key is None else {"authorization"})
+        assert "sk-alice" not in str(call.headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("x-api-key", "sk-eve")],
+        [("x-api-key", "")],
+        [("x-api-key", "Bearer sk-alice")],
+        [("x-api-key", "sk-alice"), ("x-api-key", "sk-alice")],
+        [("x-api-key", "sk-alice"), ("authorization", "Bearer sk-eve")],
+        [("api-key", "sk-alice")],
+    ],
+)
+async def test_an_x_api_key_is_checked_like_any_other(
+    keys: Path, headers: list[tuple[str, str]]
+) -> None:
+    async with guarded(keys) as (replica, lb):
+        response = await lb.client.post("/v1/messages", json={"model": "m"}, headers=headers)
+    assert response.status_code == 401
+    assert not replica.calls
+
+
+async def test_in_place_of_what_clients_send_replicas_get_the_balancers_key() -> None:
+    headers = {"x-api-key": "sk-alice", "authorization": OWN, "api-key": "sk-alice"}
+    async with guarded(None, replica_key="sk-replica") as (replica, lb):
+        await lb.client.post("/v1/messages", json={"model": "m"}, headers=headers)
+    (call,) = replica.calls
+    assert "sk-alice" not in str(call.headers)
+    assert call.headers["authorization"] == "bearer sk-replica"
+
+
+async def test_without_keys_an_x_api_key_is_passed_on_and_is_the_tenant(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with guarded(None, access_log=str(log)) as (replica, lb):
+        for key in ("sk-a", "sk-b", "sk-a"):
+            headers = {"x-api-key": key}
+            await lb.client.post("/v1/messages", json={"model": "m"}, headers=headers)
+    assert [call.headers["x-api-key"] for call in replica.calls] == ["sk-a", "sk-b", "sk-a"]
+    tenants = [json.loads(line)["tenant"] for line in log.read_text().splitlines()]
+    assert tenants[0] == tenants[2] != tenants[1]
+    assert "sk-a" not in log.read_text()
 
 
 @pytest.mark.parametrize(

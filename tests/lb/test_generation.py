@@ -6,7 +6,8 @@ import pytest
 
 from lb.apierror import ApiError
 from lb.downstream import Incoming
-from lb.generation import parse_request, prefix_key, session_key
+from lb.generation import KeyOf, parse_request, prefix_key, session_key
+from lb.replicas import Request
 
 
 def post(body: bytes, *headers: tuple[bytes, bytes]) -> Incoming:
@@ -21,15 +22,17 @@ def post(body: bytes, *headers: tuple[bytes, bytes]) -> Incoming:
     )
 
 
+def read(body: bytes, key_of: KeyOf | None = None) -> Request:
+    return parse_request(post(body), lambda: "default", key_of)
+
+
 def test_the_model_is_the_one_at_the_top_of_the_body() -> None:
     body = b'{"messages": [{"model": "inner", "content": "model"}], "model": "outer"}'
-    assert parse_request(post(body)).model == "outer"
+    assert read(body).model == "outer"
 
 
 def test_a_longer_body_is_a_longer_prompt() -> None:
-    short, long = (
-        parse_request(post(b'{"model": "m", "prompt": "%b"}' % (b"x" * n))) for n in (4, 400)
-    )
+    short, long = (read(b'{"model": "m", "prompt": "%b"}' % (b"x" * n)) for n in (4, 400))
     assert long.prompt_tokens - short.prompt_tokens == 99
 
 
@@ -41,15 +44,19 @@ def test_a_longer_body_is_a_longer_prompt() -> None:
         (b"\xff\xfe", "The body is not valid JSON"),
         (b"[" * 100_000, "The body is not valid JSON"),
         (b"[]", "The body is not a JSON object"),
-        (b"{}", "The body does not name a model"),
-        (b'{"model": 7}', "The body does not name a model"),
-        (b'{"model": ""}', "The body does not name a model"),
+        (b'{"model": 7}', "The model's name in the body is not a string"),
     ],
 )
-def test_a_body_that_names_no_model_is_refused(body: bytes, reason: str) -> None:
+def test_a_body_that_cannot_be_read_is_refused(body: bytes, reason: str) -> None:
     with pytest.raises(ApiError, match=reason) as refused:
-        parse_request(post(body))
+        read(body)
     assert refused.value.status == 400
+
+
+def test_a_body_that_names_no_model_is_for_the_default_one() -> None:
+    assert {read(body).model for body in (b"{}", b'{"model": ""}')} == {"default"}
+    named = read(b'{"model": "default", "prompt": "p"}', prefix_key)
+    assert read(b'{"prompt": "p"}', prefix_key).key == named.key is not None
 
 
 def key_of_prompt(prompt: str, model: str = "m") -> int | None:
@@ -103,5 +110,5 @@ def test_a_session_is_named_by_its_header_or_else_by_the_user() -> None:
 
 def test_the_key_is_made_only_where_the_policy_wants_one() -> None:
     body = b'{"model": "m", "user": "u"}'
-    assert parse_request(post(body)).key is None
-    assert parse_request(post(body), session_key).key == session_key({"user": "u"}, ())
+    assert read(body).key is None
+    assert read(body, session_key).key == session_key({"user": "u"}, ())

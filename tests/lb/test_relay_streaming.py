@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import json
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from tests.lb.scripted import (
+    CHUNKED_HEAD,
     END_OF_CHUNKS,
     STREAM_HEAD,
     Call,
@@ -44,6 +48,44 @@ async def test_each_chunk_is_passed_on_before_the_next_one_is_sent() -> None:
     assert chunks == [b"data: %d\n\n" % number for number in range(5)]
 
 
+EVENTS = [
+    b"\xef\xbb\xbfdata: 1\r\rdata: 2\n\ndata: 3\r\n\r\n",
+    b": ping\n\n:\n\nid: 7\nretry: 10\nevent: x\ndata\n\ndata:\n\n",
+    b"data: not JSON\ndata:\xff\xfe\x00\r\n\ndata: [DONE]\r\r",
+]
+
+
+async def test_events_are_passed_on_byte_for_byte_however_they_are_written() -> None:
+    async def stream(call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        for events in EVENTS:
+            for byte in events:
+                await call.send_chunk(bytes([byte]))
+        await call.send(END_OF_CHUNKS)
+
+    async with ScriptedReplica(stream) as replica, balancer(replica.url) as lb:
+        response = await lb.post(stream=True)
+    assert response.content == b"".join(EVENTS)
+
+
+async def test_encoded_answers_are_passed_on_as_they_were_asked_for() -> None:
+    compressed = gzip.compress(b"data: 1\n\n")
+
+    async def stream(call: Call) -> None:
+        head = CHUNKED_HEAD.replace(b"\r\n", b"\r\ncontent-encoding: gzip\r\n", 1)
+        await call.send(head % b"text/event-stream")
+        await call.send_chunk(compressed)
+        await call.send(END_OF_CHUNKS)
+
+    async with ScriptedReplica(stream) as replica, balancer(replica.url) as lb:
+        response = await lb.client.post(
+            "/v1/completions", json={"model": "m"}, headers={"accept-encoding": "gzip"}
+        )
+    assert replica.calls[0].headers["accept-encoding"] == "gzip"
+    assert response.headers["content-encoding"] == "gzip"
+    assert response.content == b"data: 1\n\n"
+
+
 async def test_a_stream_is_ended_where_the_replica_ends_it() -> None:
     async def stream(call: Call) -> None:
         await call.send(STREAM_HEAD)
@@ -55,6 +97,32 @@ async def test_a_stream_is_ended_where_the_replica_ends_it() -> None:
         response = await lb.post(stream=True)
         again = await lb.post(stream=True)
     assert response.text == again.text == "data: 1\n\ndata: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "says_so"),
+    [
+        ("content-type: Text/Event-Stream", True),
+        ("content-type: text/event-stream\r\ncontent-encoding: Identity", True),
+        ("content-type: text/event-stream\r\ncontent-encoding: gzip", False),
+    ],
+)
+async def test_a_stream_that_breaks_says_so_in_an_event_unless_it_is_encoded(
+    head: str, says_so: bool
+) -> None:
+    async def cut(call: Call) -> None:
+        lines = f"HTTP/1.1 200 OK\r\n{head}\r\ntransfer-encoding: chunked\r\n\r\n"
+        await call.send(lines.encode())
+        await call.send_chunk(gzip.compress(b"data: 1\n\n"))
+        call.writer.close()
+
+    async with ScriptedReplica(cut) as replica, balancer(replica.url) as lb:
+        body = b""
+        with contextlib.nullcontext() if says_so else pytest.raises(httpx.RemoteProtocolError):
+            async with lb.client.stream("POST", "/v1/completions", json={"model": "m"}) as answer:
+                async for part in answer.aiter_raw():
+                    body += part
+    assert (b'\n\ndata: {"error":' in body) == says_so
 
 
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:

@@ -68,6 +68,25 @@ async def test_who_gives_up_on_an_answer_that_is_there_does_not_break_the_next_o
             await first
 
 
+@pytest.mark.parametrize(("coding", "read"), [("identity", True), ("gzip", False)])
+async def test_an_answer_is_asked_for_as_it_is_and_another_coding_is_named(
+    upstream: Upstream, listener: socket.socket, endpoint: Endpoint, coding: str, read: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10):
+        get = asyncio.create_task(upstream.get(endpoint, "/metrics", 100))
+        peer, _ = await loop.sock_accept(listener)
+        with peer:
+            request = await loop.sock_recv(peer, 4096)
+            assert b"\r\naccept-encoding: identity\r\n" in request
+            peer.send(answer(b"1", head=f"content-encoding: {coding}\r\n"))
+            if read:
+                assert await get == b"1"
+            else:
+                with pytest.raises(BadAnswerError, match="/metrics encoded as gzip"):
+                    await get
+
+
 async def test_an_answer_is_not_asked_for_again_because_another_one_is_waited_for(
     upstream: Upstream, listener: socket.socket, endpoint: Endpoint
 ) -> None:
