@@ -112,7 +112,8 @@ class Connection(asyncio.Protocol):
         if receiver is None:
             self._transport.abort()  # nobody asked
             return
-        if not self._head_complete:
+        in_body = self._head_complete
+        if not in_body:
             self._head_most += len(data)
         try:
             self._parser.feed_data(data)
@@ -121,7 +122,7 @@ class Connection(asyncio.Protocol):
                 self._fail(BadAnswerError(f"did not answer in HTTP/1.1 ({error})"))
                 return
             self._overrun = True
-        if self._head_complete:
+        if in_body or self._head_complete:
             self._deliver(receiver)
         else:
             self._wait_for_head(data)

@@ -90,8 +90,10 @@ class Reply:
         return b"chunked" in self.data.lower()
 
     @property
-    def events(self) -> bool:
-        return b"text/event-stream" in self.data.lower()
+    def appendable(self) -> bool:
+        """Whether an event can be told after what has come: nothing states the length."""
+        data = self.data.lower()
+        return b"text/event-stream" in data and b"content-length" not in data
 
 
 def _chunk(data: bytes) -> bytes:
