@@ -122,10 +122,14 @@ class Connection(asyncio.Protocol):
                 self._fail(BadAnswerError(f"did not answer in HTTP/1.1 ({error})"))
                 return
             self._overrun = True
-        if in_body or self._head_complete:
-            self._deliver(receiver)
-        else:
+        if self._complete:
+            self._finish(receiver)
+        elif not (in_body or self._head_complete):
             self._wait_for_head(data)
+        elif self._pieces:  # else it was framing alone
+            body = b"".join(self._pieces)
+            self._pieces.clear()
+            receiver.on_data(body, False)
 
     def eof_received(self) -> None:
         """The replica has closed its side: the end of a body that states no length."""
@@ -133,7 +137,7 @@ class Connection(asyncio.Protocol):
             return
         if self._head_complete and not self.framed:
             self._complete = self._overrun = True
-            self._deliver(self._receiver)
+            self._finish(self._receiver)
         else:
             self._fail(self._lost("closed the connection before the answer was complete"))
 
@@ -142,16 +146,12 @@ class Connection(asyncio.Protocol):
             reason = f" ({error})" if error else ""
             self._fail(self._lost(f"broke the connection{reason}"))
 
-    def _deliver(self, receiver: Receiver) -> None:
-        data = b"".join(self._pieces)
+    def _finish(self, receiver: Receiver) -> None:
+        body = b"".join(self._pieces)
         self._pieces.clear()
-        if not self._complete:
-            if data:  # else it was framing alone
-                receiver.on_data(data, False)
-            return
         self._receiver = None
         self._used = True
-        receiver.on_data(data, True)
+        receiver.on_data(body, True)
         unsent = self._transport.get_write_buffer_size()
         if self._keep_alive and not (self._overrun or unsent or self.closing):
             self._on_free(self)
