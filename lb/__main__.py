@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from lb.configuration import settings_from
+from lb.descriptors import raise_limit
 from lb.endpoint import authority
 from lb.errors import UserError
 from lb.listening import listen_for
@@ -25,6 +26,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         options = make_parser().parse_args(argv)
         settings = settings_from(options, environ)
         port = POLICIES[settings.policy].default_port if options.port is None else options.port
+        raise_limit()
         listeners = listen_for(options.host, port, options.workers, reuse_port=options.reuse_port)
     except UserError as error:
         print(f"lb: {error}", file=sys.stderr)
@@ -40,7 +42,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         settings.policy,
         options.workers,
         "s" if options.workers > 1 else "",
-        authority(options.host, listeners[0].getsockname()[1]),
+        authority(options.host, listeners[0][0].getsockname()[1]),
     )
     serve(settings, listeners)
     return 0

@@ -17,6 +17,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 # hold nothing that would need to be kept from them.
 ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _ANTHROPIC_PATH = b"/v1/messages"
+_RETRY_AFTER: Headers = ((b"retry-after", b"1"),)
 
 
 class ApiError(Exception):
@@ -153,18 +154,28 @@ def replica_failed(replica: str, reason: str) -> ApiError:
 
 
 def no_healthy_replica(reason: str) -> ApiError:
-    headers = ((b"retry-after", b"1"),)
-    return ApiError(503, reason, code="no_healthy_replica", headers=headers)
+    return ApiError(503, reason, code="no_healthy_replica", headers=_RETRY_AFTER)
+
+
+def out_of_descriptors(reason: str) -> ApiError:
+    message = f"The balancer has no descriptors left for more connections: {reason}"
+    return ApiError(503, message, code="out_of_descriptors", headers=_RETRY_AFTER)
+
+
+def bodies_too_large(limit_bytes: int) -> ApiError:
+    message = (
+        f"The bodies of all requests together are larger than the {limit_bytes} bytes that the "
+        "balancer holds (--max-body-memory); try again"
+    )
+    return ApiError(503, message, code="bodies_too_large", headers=_RETRY_AFTER)
 
 
 def not_ready(reason: str) -> ApiError:
-    headers = ((b"retry-after", b"1"),)
-    return ApiError(503, reason, code="not_ready", headers=headers)
+    return ApiError(503, reason, code="not_ready", headers=_RETRY_AFTER)
 
 
 def too_many_requests(reason: str) -> ApiError:
-    headers = ((b"retry-after", b"1"),)
-    return ApiError(429, reason, code="rate_limit_exceeded", headers=headers)
+    return ApiError(429, reason, code="rate_limit_exceeded", headers=_RETRY_AFTER)
 
 
 def _path(target: bytes) -> str:

@@ -35,28 +35,22 @@ _HUNG_NS = 30 * 10**9
 _STOP_MARGIN_S = 5.0
 
 
-def serve_cluster(settings: Settings, listeners: Sequence[socket.socket]) -> None:
-    """Run a worker on each of `listeners` until SIGTERM or SIGINT."""
+def serve_cluster(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
+    """Run a worker on each of the groups of `listeners` until SIGTERM or SIGINT."""
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
-        shared = _Shared(settings, Path(folder), Board(rows=len(listeners)))
+        shared = _Shared(settings, Path(folder), Board(rows=len(listeners)), listeners)
         jobs = [Job("control plane", shared.run_control)]
-        for index, listener in enumerate(listeners):
-            jobs.append(
-                Job(
-                    f"worker {index}",
-                    partial(shared.run_worker, index, listener),
-                    ended=partial(shared.board.row, index),
-                    hung=partial(shared.hung, index),
-                )
+        jobs += [
+            Job(
+                f"worker {index}",
+                partial(shared.run_worker, index),
+                ended=partial(shared.board.row, index),
+                hung=partial(shared.hung, index),
             )
-
-        def close_listeners() -> None:
-            # The workers' are the last ones then, and closing them is heard.
-            for listener in listeners:
-                listener.close()
-
+            for index in range(len(listeners))
+        ]
         patience_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
-        Supervisor(jobs, close_listeners, patience_s).run()
+        Supervisor(jobs, shared.close_listeners, patience_s).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +60,7 @@ class _Shared:
     settings: Settings
     folder: Path
     board: Board
+    listeners: Sequence[Sequence[socket.socket]]
 
     @property
     def control(self) -> Endpoint:
@@ -79,11 +74,22 @@ class _Shared:
         alive_ns = self.board.alive_ns(index)
         return alive_ns > 0 and time.monotonic_ns() > alive_ns + _HUNG_NS
 
+    def close_listeners(self, but: int | None = None) -> None:
+        """Close this process's own, except for those of worker `but`.
+
+        A worker's are to be the last ones: closing them is not noticed before.
+        """
+        for index, listeners in enumerate(self.listeners):
+            for listener in listeners if index != but else ():
+                listener.close()
+
     def run_control(self, lifeline: int) -> None:
+        self.close_listeners()
         uvloop.run(self._control(lifeline))
 
-    def run_worker(self, index: int, listener: socket.socket, lifeline: int) -> None:
-        uvloop.run(self._worker(index, listener, lifeline))
+    def run_worker(self, index: int, lifeline: int) -> None:
+        self.close_listeners(but=index)
+        uvloop.run(self._worker(index, lifeline))
 
     async def _control(self, lifeline: int) -> None:
         stopping = _stopping(lifeline)
@@ -112,8 +118,8 @@ class _Shared:
             await hub.all_left()
         upstream.close()
 
-    async def _worker(self, index: int, listener: socket.socket, lifeline: int) -> None:
-        stopping = _stopping(lifeline)
+    async def _worker(self, index: int, lifeline: int) -> None:
+        listeners, stopping = self.listeners[index], _stopping(lifeline)
         seed = self.settings.seed
         # With the same one, all workers would break ties alike, at the same moment.
         settings = replace(self.settings, seed=None if seed is None else seed + index)
@@ -130,7 +136,7 @@ class _Shared:
 
         async with (
             Spoke(fleet, self.link, counts, forget),
-            data_plane(settings, fleet, upstream, counters, listener, self.control, stopping),
+            data_plane(settings, fleet, upstream, counters, listeners, self.control, stopping),
         ):
             await stopping.asked.wait()
         upstream.close()

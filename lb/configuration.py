@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from lb.access_log import check_target
 from lb.discovery import Listed, Resolved, Source, WatchedFile
+from lb.downstream import Limits
 from lb.endpoint import parse_endpoint, parse_targets
 from lb.errors import UserError
 from lb.keys import KeyFile, read_key
@@ -40,6 +41,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
             queued_per_tenant=options.max_queued_per_tenant,
             queue_s=options.queue_timeout,
         ),
+        limits=Limits(bodies_bytes=options.max_body_memory * 2**20),
         patience=Patience(options.first_byte_timeout, options.stall_timeout),
         slow_start_s=options.slow_start,
         drain_delay_s=options.drain_delay,

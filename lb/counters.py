@@ -14,6 +14,7 @@ from lb.metrics import (
     ADDED,
     CHOICES,
     DURATION,
+    EJECTIONS,
     FIRST_BYTE,
     IN_FLIGHT,
     QUEUED,
@@ -51,6 +52,7 @@ class Series:
         "added",
         "choices",
         "duration",
+        "ejections",
         "errors",
         "first_byte",
         "in_flight",
@@ -63,6 +65,7 @@ class Series:
         self.choices: defaultdict[str, int] = defaultdict(int)  # by reason
         self.errors: defaultdict[str, int] = defaultdict(int)  # by kind
         self.retries = 0
+        self.ejections = 0
         self.in_flight = 0
         self.added = Histogram(ADDED)
         self.first_byte = Histogram(FIRST_BYTE)
@@ -73,6 +76,7 @@ class Series:
         yield CHOICES, dict(self.choices)
         yield UPSTREAM_ERRORS, dict(self.errors)
         yield RETRIES, self.retries
+        yield EJECTIONS, self.ejections
         yield IN_FLIGHT, self.in_flight
         yield ADDED, self.added.leaf()
         yield FIRST_BYTE, self.first_byte.leaf()

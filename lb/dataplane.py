@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from random import Random
 
+from lb.accepting import Acceptor
 from lb.access_log import AccessLog
 from lb.counters import Counters
 from lb.door import Door
@@ -17,9 +17,9 @@ from lb.exchange import Parts
 from lb.fleet import Fleet
 from lb.gateway import Gateway
 from lb.generation import KEYS
+from lb.handover import offered
 from lb.journal import Journal
 from lb.keys import KeyFile
-from lb.listening import BACKLOG
 from lb.periodic import every
 from lb.policies import POLICIES
 from lb.retry_budget import RetryBudget
@@ -38,13 +38,14 @@ async def data_plane(
     fleet: Fleet,
     upstream: Upstream,
     counters: Counters,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     control: Endpoint,
     stopping: Stopping,
 ) -> AsyncIterator[None]:
-    """A context in which clients of `listener` are served; it is closed at the end.
+    """A context in which clients of `listeners` are served; they are closed at the end.
 
-    Leaving it drains: for `drain_delay_s` clients are still let in, then nobody is, and
+    Those that share a port are offered to a balancer that comes to replace this one.
+    Leaving the context drains: for `drain_delay_s` clients are still let in, then nobody is, and
     what is under way gets `grace_s` to end.
     """
     keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
@@ -80,27 +81,19 @@ async def data_plane(
 
     fleet.on_change = lambda _: waiting.call()
     fleet.warm_up(time.monotonic())
-    loop = asyncio.get_running_loop()
     async with every(_SWEEP_S, sweep):
-        server = await loop.create_server(gateway.connection, sock=listener, backlog=BACKLOG)
+        acceptors = [Acceptor(listener, gateway.connection) for listener in listeners]
+        shared = listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         try:
-            yield
+            with offered(listeners) if shared else nullcontext():
+                try:
+                    yield
+                finally:
+                    gateway.leave()
+                    await stopping.wait_hurried(settings.drain_delay_s)
         finally:
-            gateway.leave()
-            await stopping.wait_hurried(settings.drain_delay_s)
-            await _accept_the_rest(listener, gateway)
-            server.close()
+            for acceptor in acceptors:
+                await acceptor.close()
             await gateway.drain(settings.grace_s, stopping.hurried)
             if log is not None:
                 log.close()
-
-
-async def _accept_the_rest(listener: socket.socket, gateway: Gateway) -> None:
-    """Take those that have connected and wait to be accepted: closing would reset them."""
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            client, _ = listener.accept()
-        except BlockingIOError:
-            return
-        await loop.connect_accepted_socket(gateway.connection, client)

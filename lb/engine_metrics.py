@@ -22,7 +22,7 @@ _GENERATED = b"generation_tokens_total"
 _SAMPLE = re.compile(
     rb"vllm:(?<![^\n]vllm:)"
     rb"(?P<name>" + _WAITING + rb"|" + _RUNNING + rb"|" + _GENERATED + rb")"
-    rb'(?:\{(?P<labels>(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*)\}[ \t]*|[ \t]+)'
+    rb'(?:\{(?P<labels>(?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\}[ \t]*|[ \t]+)'
     rb"(?P<value>[^ \t\r\n]+)"
     rb"(?:[ \t]+-?[0-9]+)?[ \t]*\r?(?:\n|\Z)"
 )

@@ -11,6 +11,7 @@ from lb.apierror import (
     ApiError,
     method_not_allowed,
     no_healthy_replica,
+    out_of_descriptors,
     replica_failed,
     too_many_requests,
 )
@@ -19,6 +20,7 @@ from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
 from lb.generation import KeyOf, is_preflight, request_of, tenant_of
 from lb.journal import Journal
+from lb.outliers import Advice, is_refusal, status_of
 from lb.passage import REPLICA_HEADER, Passage
 from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
@@ -31,6 +33,7 @@ from lb.upstream import (
     BadAnswerError,
     ConnectFailedError,
     IdleClosedError,
+    OutOfDescriptorsError,
     Upstream,
     UpstreamError,
 )
@@ -38,8 +41,8 @@ from lb.waiting import WaitingRoom
 
 logger = logging.getLogger("lb")
 
-# Statuses by which a replica says that it cannot, as opposed to that it will not.
-_FAILURES = frozenset({500, 502, 503, 504})
+# From this status on a replica says that it cannot, as opposed to that it will not.
+_FAILURE = 500
 # Of these, the ones by which it says that it has not begun: another may.
 _UNAVAILABLE = frozenset({502, 503, 504})
 # So often a request is sent, and so often it is tried: connecting may fail before it is.
@@ -79,7 +82,9 @@ class Exchange(Passage):
         "_record",
         "_replica",
         "_request",
+        "_retried",
         "_route",
+        "_suspect",
         "_tenant",
         "_without",
     )
@@ -98,6 +103,9 @@ class Exchange(Passage):
         self._number = 0
         self._flight: Flight | None = None
         self._queued = False
+        self._retried = False
+        # Whose trial this is or, once it is retried, with whom its answer is compared.
+        self._suspect: Replica | None = None
         self._without: frozenset[Replica] = frozenset()
 
     def start(self) -> None:
@@ -105,6 +113,8 @@ class Exchange(Passage):
         try:
             if not is_preflight(self._route, incoming):
                 self._record.tenant = parts.door.admit(incoming.headers)
+            if self._client.crowded:
+                raise out_of_descriptors("as many clients as there can be are served")
             self._headers = parts.door.outgoing(self._record.headers)
             self._shown = parts.door.shown
             if incoming.method not in self._route.methods:
@@ -172,6 +182,9 @@ class Exchange(Passage):
         self._replica = replica = choice.replica
         now_s = time.monotonic()
         self._number = replica.breaker.sent(now_s)
+        if replica.acceptance.models and not self._retried:
+            trial = replica.acceptance.sent(self._request.model, now_s)
+            self._suspect = replica if trial else None
         self._flight = self._parts.fleet.begin(replica, self._request)
         self._record.attempt(replica.name, self._request.model, choice.reason)
         request_id = self._record.request_id
@@ -179,18 +192,59 @@ class Exchange(Passage):
         self.deadline_s = now_s + self._parts.patience.first_byte_s
         self.send(replica.endpoint)
 
-    def begun(self, status: int) -> bool:
+    def begun(self, status: int, beginning: bytes) -> bool:
+        replica, now_s = self._replica, time.monotonic()
         assert self._flight is not None
-        assert self._replica is not None
+        assert replica is not None
         self._flight.answered()
-        if status not in _FAILURES:
-            self._replica.breaker.succeeded(self._number, time.monotonic())
-            if status != _NOT_FOUND or not self._request.stored_response:
+        if status >= _FAILURE:
+            replica.breaker.failed(self._number, now_s)
+            self._leave_undecided()
+            return not (status in _UNAVAILABLE and self._try_again())
+        replica.breaker.succeeded(self._number, now_s)
+        if self._request.stored_response:
+            # Only the replica that gave a response knows of it.
+            self._leave_undecided()
+            if status != _NOT_FOUND:
                 return True
-            self._without |= {self._replica}
+            self._without |= {replica}
             return not self._ask()
-        self._replica.breaker.failed(self._number, time.monotonic())
-        return not (status in _UNAVAILABLE and self._try_again())
+        status = status_of(status, beginning)
+        if is_refusal(status) or replica.acceptance.models or self._suspect is not None:
+            return not self._compare(replica, status, now_s)
+        return True
+
+    def _compare(self, replica: Replica, status: int, now_s: float) -> bool:
+        """Find out who refuses what others accept. Whether the request was sent elsewhere."""
+        model, suspect = self._request.model, self._suspect
+        self._suspect = None
+        if suspect is not None and self._retried:
+            if suspect.acceptance.compared(model, status, now_s):
+                self._record.ejected(suspect.name, model)
+                logger.warning(
+                    "replica %s refuses requests for %s that others accept: it gets none for now",
+                    suspect.name,
+                    model,
+                )
+            return False
+        advice = replica.acceptance.answered(model, status, now_s, trial=suspect is replica)
+        if advice is Advice.PASS or self._retried:
+            return False
+        if advice is Advice.RETRY:
+            return self._try_again()
+        replica.acceptance.suspend(model, status, now_s)
+        if self._try_again(suspect=replica):
+            return True
+        if self._parts.router.trusts_other(self._request, replica, now_s):
+            replica.acceptance.postponed(model, now_s)
+        else:
+            replica.acceptance.undecided(model, now_s)
+        return False
+
+    def _leave_undecided(self) -> None:
+        suspect, self._suspect = self._suspect, None
+        if suspect is not None:
+            suspect.acceptance.undecided(self._request.model, time.monotonic())
 
     def passed(self) -> None:
         self.deadline_s = time.monotonic() + self._parts.patience.stall_s
@@ -198,6 +252,14 @@ class Exchange(Passage):
     def failed(self, error: UpstreamError) -> None:
         replica = self._replica
         assert replica is not None
+        self._leave_undecided()
+        if isinstance(error, OutOfDescriptorsError):
+            logger.error("no connection to a replica can be opened: %s", error)
+            replica.breaker.abandoned(self._number)
+            self._record.unsent()
+            self._keep_alive = False  # that is one more
+            self.cut(out_of_descriptors(str(error)))
+            return
         self._record.failed(error.kind)
         logger.warning("replica %s %s", replica.name, error)
         replica.breaker.failed(self._number, time.monotonic())
@@ -206,23 +268,33 @@ class Exchange(Passage):
         if self.status or isinstance(error, BadAnswerError) or not self._try_again(error):
             self.cut(_as_api_error(replica.name, error))
 
-    def _try_again(self, error: UpstreamError | None = None) -> bool:
+    def _try_again(
+        self, error: UpstreamError | None = None, *, suspect: Replica | None = None
+    ) -> bool:
         """Whether the request is tried elsewhere now, or on a new connection to the only one.
 
         What was not sent has cost no replica anything. All else, also what was lost on an
-        idle connection, may have been worked on, and takes from the retries that are left.
+        idle connection, may have been worked on, and takes from the retries that are left,
+        but for one that is compared with that of a `suspect`: that has refused to begin.
         """
         replica, parts = self._replica, self._parts
         assert replica is not None
         if self.sends >= _MOST_SENDS or self._record.attempts >= _MOST_TRIES:
             return False
-        choice = parts.router.choose_other(self._request, replica, time.monotonic())
+        router, request, now_s = parts.router, self._request, time.monotonic()
+        if suspect is not None:
+            choice = router.choose_to_compare(request, replica, now_s)
+        else:
+            choice = router.choose_other(request, replica, now_s)
         if choice is None and isinstance(error, IdleClosedError):
             choice = Choice(replica, "retry")
         if choice is None:
             return False
-        if not (isinstance(error, ConnectFailedError) or parts.retries.spend()):
+        free = suspect is not None or isinstance(error, ConnectFailedError)
+        if not (free or parts.retries.spend()):
             return False
+        self._retried = True
+        self._suspect = suspect
         self._record.retried()
         self.drop_upstream()
         self._land()
@@ -251,6 +323,8 @@ class Exchange(Passage):
 
     def ended(self, status: int) -> None:
         self._leave_queue()
+        if self._suspect is not None:
+            self._leave_undecided()
         if self._replica is not None and status == CLIENT_LEFT and not self.status:
             self._replica.breaker.abandoned(self._number)
         self._parts.journal.ended(self._record, self, status)

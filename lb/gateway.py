@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lb.apierror import ApiError, no_healthy_replica, not_supported, replica_failed
-from lb.downstream import ClientConnection, Incoming, Limits
+from lb.apierror import (
+    ApiError,
+    no_healthy_replica,
+    not_supported,
+    out_of_descriptors,
+    replica_failed,
+)
+from lb.downstream import BodyMemory, ClientConnection, Incoming, Limits
 from lb.endpoint import Endpoint
 from lb.exchange import Exchange, Parts
 from lb.http1 import Header
 from lb.passage import Passage
 from lb.request_id import REQUEST_ID_HEADER
 from lb.routes import Route, route_of
-from lb.upstream import IdleClosedError, UpstreamError
+from lb.upstream import IdleClosedError, OutOfDescriptorsError, UpstreamError
 
 # What does not end by itself at the end is broken off within this time.
 _BREAK_S = 1.0
+# Who has a connection, and nothing under way, may be about to send a request: it was on its
+# way, or not read yet, when it was decided to stop.
+_LAST_CALL_S = 1.0
 # The control plane asks nobody: one that says nothing for so long is stuck.
 _CONTROL_S = 30.0
 # What needs no API key: probes and scrapes have none.
@@ -35,6 +44,7 @@ class Gateway:
         self._parts = parts
         self._control = control
         self._limits = limits
+        self._bodies = BodyMemory(limits.bodies_bytes)
         self._connections: set[ClientConnection] = set()
         self._leaving = False
 
@@ -46,6 +56,7 @@ class Gateway:
             self._unwelcome,
             self._connections,
             self._limits,
+            self._bodies,
         )
         connection.leaving = self._leaving
         return connection
@@ -68,11 +79,14 @@ class Gateway:
 
     async def drain(self, grace_s: float, hurried: asyncio.Event) -> None:
         """Let what is under way end within `grace_s`, or until `hurried`, then end it."""
-        deadline_s = time.monotonic() + grace_s
-        for connection in tuple(self._connections):
-            connection.stop()
-        while self._connections and time.monotonic() < deadline_s and not hurried.is_set():
-            await asyncio.sleep(0.01)
+        began_s = time.monotonic()
+        for until_s in (min(grace_s, _LAST_CALL_S), grace_s):
+            while self._connections and time.monotonic() < began_s + until_s:
+                if hurried.is_set():
+                    break
+                await asyncio.sleep(0.01)
+            for connection in tuple(self._connections):
+                connection.stop()
         for connection in tuple(self._connections):
             connection.give_up(no_healthy_replica("The balancer is stopping"))
         deadline_s = time.monotonic() + _BREAK_S
@@ -132,7 +146,7 @@ class _ControlPassage(Passage):
             self.passed()
             self.send(self._control)
 
-    def begun(self, _status: int) -> bool:
+    def begun(self, _status: int, _beginning: bytes) -> bool:
         return True
 
     def passed(self) -> None:
@@ -141,6 +155,8 @@ class _ControlPassage(Passage):
     def failed(self, error: UpstreamError) -> None:
         if isinstance(error, IdleClosedError):
             self.send(self._control)
+        elif isinstance(error, OutOfDescriptorsError):
+            self.cut(out_of_descriptors(str(error)))
         else:
             self.cut(replica_failed("control plane", str(error)))
 

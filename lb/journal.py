@@ -77,7 +77,7 @@ def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[
         "status": status,
         "error": None if error is None else error.code,
         "prompt_tokens": None if request is None else request.prompt_tokens,
-        "bytes_in": len(incoming.body),
+        "bytes_in": incoming.body_bytes,
         "bytes_out": passage.body_bytes or _error_bytes(record),
         "queued_ms": _ms(record.queued_s) if record.queued_s else None,
         "added_ms": _ms(passage.sent_s - record.queued_s - since_s) if passage.sent_s else None,

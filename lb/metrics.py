@@ -39,7 +39,14 @@ RETRIES = Metric(
     "lb_retries_total",
     "counter",
     ("replica", "model"),
-    "Requests tried again because this replica failed before the first byte.",
+    "Requests tried again because this replica failed or refused before the first byte.",
+)
+EJECTIONS = Metric(
+    "lb_ejections_total",
+    "counter",
+    ("replica", "model"),
+    "Times that the replica refused a request of the model that another one accepted, and was "
+    "left alone for a while.",
 )
 UPSTREAM_ERRORS = Metric(
     "lb_upstream_errors_total",
@@ -125,6 +132,7 @@ METRICS = (
     REFUSALS,
     CHOICES,
     RETRIES,
+    EJECTIONS,
     UPSTREAM_ERRORS,
     IN_FLIGHT,
     QUEUED,

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import NoReturn
 
+from lb.downstream import Limits
 from lb.errors import UserError
 from lb.policies import POLICIES
 from lb.settings import GRACE_S, SLOW_START_S, Admission, Patience
@@ -111,7 +112,7 @@ def _add_listening(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--reuse-port",
         action="store_true",
-        help="share the port with a balancer that runs already and is to be replaced",
+        help="take the port over from a balancer that runs already with this option, or share it",
     )
 
 
@@ -126,6 +127,13 @@ def _add_bounds(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             option, type=_count, default=value, metavar="N", help=f"{text} (default: {value})"
         )
+    group.add_argument(
+        "--max-body-memory",
+        type=_mebibytes,
+        default=Limits().bodies_bytes // 2**20,
+        metavar="MIB",
+        help="for the bodies of all requests of a process together (default: %(default)s)",
+    )
 
 
 def _add_times(group: argparse._ArgumentGroup) -> None:
@@ -176,6 +184,15 @@ def _add_clients(group: argparse._ArgumentGroup) -> None:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _mebibytes(text: str) -> int:
+    least = Limits().body_bytes // 2**20
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of at least {least}, the most MiB of one body"
+        )
     return int(text)
 
 

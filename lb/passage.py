@@ -29,6 +29,8 @@ REPLICA_HEADER = b"x-lb-replica"
 # What a replica says of these does not get through.
 _NOT_PASSED_ON = HOP_BY_HOP | {REPLICA_HEADER, REQUEST_ID_HEADER}
 
+# Longer bodies are not copied to have them in one write with the head.
+_COPIED_BYTES = 64 * 1024
 _WITHOUT_BODY = frozenset({204, 304})
 _LENGTH = b"content-length"
 
@@ -97,8 +99,8 @@ class Passage(ABC):
         """Choose where to `send`, or `refuse`."""
 
     @abstractmethod
-    def begun(self, status: int) -> bool:
-        """The body of an answer begins. False: the request has been sent elsewhere."""
+    def begun(self, status: int, beginning: bytes) -> bool:
+        """The body of an answer begins so. False: the request has been sent elsewhere."""
 
     @abstractmethod
     def passed(self) -> None:
@@ -188,7 +190,7 @@ class Passage(ABC):
         if not self.status:
             connection = self._connection
             assert connection is not None
-            if not self.begun(connection.status):
+            if not self.begun(connection.status, data):
                 return
             self._begin_answer(connection, data, complete)
             if self._bodiless:
@@ -240,6 +242,7 @@ class Passage(ABC):
         if self._bodiless:
             data = b""
         self._client.write(head + (chunk(data) if self._chunked else data))
+        self._client.release(self._incoming)  # nothing is tried again from here on
 
     def _connect(self) -> None:
         self._connecting = asyncio.ensure_future(self._send_on_new())
@@ -265,7 +268,10 @@ class Passage(ABC):
             self._shown,
             len(incoming.body),
         )
-        connection.send(head + incoming.body, self)
+        if len(incoming.body) <= _COPIED_BYTES:
+            connection.send(head + incoming.body, self)
+        else:
+            connection.send(head, self, incoming.body)
         self.sends += 1
         self.sent_s = self.sent_s or connection.sent_s
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -16,14 +17,28 @@ import orjson
 from lb.engine_metrics import EngineGauges, parse_gauges
 from lb.fleet import Fleet
 from lb.replicas import Replica
-from lb.upstream import BadAnswerError, ConnectFailedError, Upstream, UpstreamError
+from lb.upstream import (
+    BadAnswerError,
+    ConnectFailedError,
+    OutOfDescriptorsError,
+    Upstream,
+    UpstreamError,
+)
+
+logger = logging.getLogger("lb")
 
 # An engine that shares one core with its API server can be this slow and still well.
 _TIMEOUT_S = 5.0
 _FIRST_ROUND_S = 1.0
-_MAX_BYTES = 16 * 1024 * 1024
-# One that does not accept is gone. Any other trouble has to show twice in a row.
+# Reading it takes time from everything else: vLLM's metrics have some 56 KB for each engine.
+_MAX_BYTES = 2 * 1024 * 1024
+# One that does not accept is gone, one that is asleep says so. Any other trouble has to show
+# twice in a row.
 _FALL = 2
+# Most servers do not know /is_sleeping, and log each time that they are asked.
+_ASK_AGAIN_S = 60.0
+_SLEEP_TIMEOUT_S = 0.5
+_ASLEEP = "is asleep, as /is_sleeping says"
 # A server that does not know /health is judged by its models alone.
 _NO_SUCH_ROUTE = frozenset({404, 405})
 
@@ -31,9 +46,10 @@ _NO_SUCH_ROUTE = frozenset({404, 405})
 class Poller:
     """A context in which each replica of a fleet is polled by a task of its own.
 
-    A replica is healthy when /health says so and it answers /v1/models: vLLM lists its
-    models even when its engine has died. Metrics are extra, and merely missing when they
-    cannot be read.
+    A replica is healthy when /health says so, it answers /v1/models, and /is_sleeping does
+    not say that it is: vLLM lists its models even when its engine has died, and is in good
+    health when asleep. Metrics are extra, and merely missing when they cannot be read. What
+    cannot be asked for want of descriptors is not known to have changed.
     """
 
     def __init__(self, fleet: Fleet, upstream: Upstream, interval_s: float, rng: Random) -> None:
@@ -44,6 +60,7 @@ class Poller:
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._polled: dict[Replica, asyncio.Event] = {}
         self._failures: dict[Replica, int] = {}
+        self._ask_sleeping_s: dict[Replica, float] = {}
         self._starting = True
 
     async def __aenter__(self) -> Poller:
@@ -64,10 +81,11 @@ class Poller:
         wanted = {replica for replica in self._fleet.replicas if not replica.draining}
         for replica in self._tasks.keys() - wanted:
             self._tasks.pop(replica).cancel()
-            del self._polled[replica], self._failures[replica]
+            del self._polled[replica], self._failures[replica], self._ask_sleeping_s[replica]
         for replica in wanted - self._tasks.keys():
             self._polled[replica] = asyncio.Event()
             self._failures[replica] = 0
+            self._ask_sleeping_s[replica] = -math.inf
             self._tasks[replica] = asyncio.create_task(self._poll_forever(replica))
 
     async def first_round(self) -> None:
@@ -89,10 +107,15 @@ class Poller:
         before = replica.healthy, replica.models
         try:
             entries = await self._check(replica)
+        except OutOfDescriptorsError as error:
+            logger.warning("replica %s cannot be polled: %s", replica.name, error)
         except UpstreamError as error:
             self._failures[replica] += 1
-            if isinstance(error, ConnectFailedError) or self._failures[replica] >= _FALL:
+            at_once = isinstance(error, ConnectFailedError | _AsleepError)
+            if at_once or self._failures[replica] >= _FALL:
                 replica.mark_unhealthy(str(error))
+                if not isinstance(error, _AsleepError):
+                    self._ask_sleeping_s[replica] = -math.inf  # what comes back may be another
         else:
             self._failures[replica] = 0
             replica.mark_healthy(entries, -math.inf if self._starting else time.monotonic())
@@ -114,20 +137,41 @@ class Poller:
         except BadAnswerError as error:
             if error.status not in _NO_SUCH_ROUTE:
                 raise
-        return _models(await self._get(replica, "/v1/models"))
+        entries = _models(await self._get(replica, "/v1/models"))
+        if time.monotonic() >= self._ask_sleeping_s[replica] and await self._sleeps(replica):
+            raise _AsleepError(_ASLEEP)
+        return entries
+
+    async def _sleeps(self, replica: Replica) -> bool:
+        """Whether it says so; who does not know is not asked again for a while."""
+        try:
+            body = await self._get(replica, "/is_sleeping", _SLEEP_TIMEOUT_S)
+            asleep = orjson.loads(body)["is_sleeping"]
+        except (UpstreamError, orjson.JSONDecodeError, LookupError, TypeError) as error:
+            unanswered = isinstance(error, UpstreamError) and not getattr(error, "status", 0)
+            asleep = True if unanswered and replica.trouble == _ASLEEP else None
+        if not isinstance(asleep, bool):
+            self._ask_sleeping_s[replica] = time.monotonic() + _ASK_AGAIN_S
+        return asleep is True
 
     async def _gauges(self, replica: Replica) -> EngineGauges | None:
         try:
             return parse_gauges(await self._get(replica, "/metrics"), replica.models)
-        except UpstreamError:
+        except UpstreamError as error:
+            if not getattr(error, "status", 0):  # else it has none, and says so
+                logger.warning("metrics of replica %s are missing: it %s", replica.name, error)
             return None
 
-    async def _get(self, replica: Replica, path: str) -> bytes:
+    async def _get(self, replica: Replica, path: str, timeout_s: float = _TIMEOUT_S) -> bytes:
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await self._upstream.get(replica.endpoint, path, _MAX_BYTES)
         except TimeoutError:
-            raise BadAnswerError(f"did not answer {path} within {_TIMEOUT_S:g} s") from None
+            raise BadAnswerError(f"did not answer {path} within {timeout_s:g} s") from None
+
+
+class _AsleepError(BadAnswerError):
+    """It is well, and answers nothing until somebody wakes it up."""
 
 
 def _models(body: bytes) -> Mapping[str, Any]:

@@ -83,13 +83,25 @@ class Record:
         """It is tried again."""
         self._series.retries += 1
 
+    def unsent(self) -> None:
+        """The balancer itself could not send it."""
+        self.attempts -= 1
+        if not self.attempts:
+            self.replica = self.reason = ""
+
+    def ejected(self, replica: str, model: str) -> None:
+        """Its answer has shown that this replica refuses what others accept."""
+        self._counters.of(replica, model).ejections += 1
+
     def landed(self) -> None:
         """It is no longer on its replica."""
         self._series.in_flight -= 1
 
     def refused(self, error: ApiError) -> None:
         """The balancer answers it with an error of its own."""
-        self.error = error
+        # What raised it holds the body, and this record.
+        error.__context__ = None
+        self.error = error.with_traceback(None)
         if error.status == HTTPStatus.UNAUTHORIZED:
             self.tenant = b""  # whoever they say they are
         self._counters.refused(error.status, error.code)

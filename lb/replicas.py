@@ -12,6 +12,7 @@ from typing import Any
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
 from lb.engine_metrics import EngineGauges
+from lb.outliers import Acceptance
 
 logger = logging.getLogger("lb")
 
@@ -82,6 +83,7 @@ class Replica:
         self.weight = weight
         self._set_capacity(weight)
         self.breaker = Breaker()
+        self.acceptance = Acceptance()
         self.draining = False
         self.healthy = False
         self.healthy_since_s = -math.inf

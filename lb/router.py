@@ -37,6 +37,25 @@ class Router:
     def choose_other(self, request: Request, failed: Replica, now_s: float) -> Choice | None:
         """Another one than `failed`, if there is any with a place."""
         able = [r for r in self._fleet.candidates(request.model) if r is not failed]
+        return self._retry(able, request, now_s)
+
+    def choose_to_compare(self, request: Request, refusing: Replica, now_s: float) -> Choice | None:
+        """One that works, if there is any with a place: if it can be, one that has not refused."""
+        model = request.model
+        able = self._others_trusted(request, refusing, now_s)
+        accepting = [one for one in able if not one.acceptance.refuses(model)]
+        return self._retry(accepting or able, request, now_s)
+
+    def trusts_other(self, request: Request, refusing: Replica, now_s: float) -> bool:
+        """Whether there is another one that works, with a place or without."""
+        return bool(self._others_trusted(request, refusing, now_s))
+
+    def _others_trusted(self, request: Request, but: Replica, now_s: float) -> list[Replica]:
+        model = request.model
+        able = self._fleet.candidates(model)
+        return [one for one in able if one is not but and _trusted(one, model, now_s)]
+
+    def _retry(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
         choice = self._of(able, request, now_s)
         return None if choice is None else Choice(choice.replica, "retry")
 
@@ -54,18 +73,21 @@ class Router:
         return defaults[0]
 
     def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
-        most = self._most_in_flight
-        trusted = [
+        most, model = self._most_in_flight, request.model
+        free = [
             replica
             for replica in able
             if replica.in_flight < most
             and (not replica.breaker.open or replica.breaker.allows(now_s))
+            and (not replica.acceptance.models or replica.acceptance.allows(model, now_s))
         ]
-        if len(trusted) > 1:
-            return self._policy(trusted, request, now_s)
-        if trusted:
-            return Choice(trusted[0], "only")
-        # When no breaker lets anything through, trying is better than refusing everything.
+        if len(free) > 1:
+            return self._policy(free, request, now_s)
+        if free:
+            return Choice(free[0], "only")
+        if any(_trusted(replica, model, now_s) for replica in able):
+            return None  # a place on one that works is worth waiting for
+        # When nobody is trusted, trying is better than refusing everything.
         free = [replica for replica in able if replica.in_flight < most]
         return Choice(self._policy(free, request, now_s).replica, "last-resort") if free else None
 
@@ -78,3 +100,7 @@ class Router:
         if model not in known:
             return unknown_model(model, known)
         return no_healthy_replica(f"No replica that serves {model!r} is healthy")
+
+
+def _trusted(replica: Replica, model: str, now_s: float) -> bool:
+    return replica.breaker.allows(now_s) and replica.acceptance.allows(model, now_s)

@@ -26,8 +26,8 @@ from lb.upstream import Upstream
 from lb.values import Values
 
 
-def serve(settings: Settings, listeners: Sequence[socket.socket]) -> None:
-    """Run until SIGTERM or SIGINT, with a worker for each of `listeners`.
+def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
+    """Run until SIGTERM or SIGINT, with a worker for each of the groups of `listeners`.
 
     What is under way then gets time to end; a second signal cuts that short.
     """
@@ -37,18 +37,18 @@ def serve(settings: Settings, listeners: Sequence[socket.socket]) -> None:
         uvloop.run(_serve_until_signal(settings, listeners[0]))
 
 
-async def _serve_until_signal(settings: Settings, listener: socket.socket) -> None:
+async def _serve_until_signal(settings: Settings, listeners: Sequence[socket.socket]) -> None:
     stopping = Stopping()
     stopping.on_signals([signal.SIGTERM, signal.SIGINT])
-    async with serving(settings, listener, stopping):
+    async with serving(settings, listeners, stopping):
         await stopping.asked.wait()
 
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, listener: socket.socket, stopping: Stopping | None = None
+    settings: Settings, listeners: Sequence[socket.socket], stopping: Stopping | None = None
 ) -> AsyncIterator[None]:
-    """A balancer on `listener`, which it closes at the end."""
+    """A balancer on `listeners`, which it closes at the end."""
     stopping = stopping or Stopping()
     fleet = Fleet(slow_start_s=settings.slow_start_s)
     upstream = Upstream(settings.replica_key, settings.trusted)
@@ -70,7 +70,7 @@ async def serving(
         async with (
             watching(settings, fleet, upstream, gone),
             http_at(app, path),
-            data_plane(settings, fleet, upstream, counters, listener, control, stopping),
+            data_plane(settings, fleet, upstream, counters, listeners, control, stopping),
         ):
             try:
                 yield

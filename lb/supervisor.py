@@ -72,6 +72,9 @@ class Supervisor:
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGALRM}
         # Nothing may be asked of a child before it can hear it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        if self._kill_s is not None:  # it was asked to stop at the last moment
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            return
         self._started_s[job.name] = time.monotonic()
         process = os.fork()
         if process:

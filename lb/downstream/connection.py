@@ -12,7 +12,6 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import httptools
@@ -20,11 +19,20 @@ import httptools
 from lb.apierror import (
     ApiError,
     bad_request,
+    bodies_too_large,
     body_too_large,
     head_too_large,
     request_timeout,
 )
-from lb.downstream.incoming import Incoming, awaits_leave, origin_form, without_offers
+from lb.descriptors import too_high_for_client
+from lb.downstream.incoming import (
+    Incoming,
+    awaits_leave,
+    origin_form,
+    stated_length,
+    without_offers,
+)
+from lb.downstream.limits import BodyMemory, Limits
 from lb.endpoint import authority
 from lb.http1 import CONTINUE, UNCOUNTED_BYTES, Header, head_grown, lines_size
 
@@ -35,26 +43,6 @@ CLIENT_LEFT = 499
 _MOST_WAITING = 16
 # Values of SO_LINGER: closing is a reset, or it is not.
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may take.
-
-    `head_bytes` bounds a head, and the trailers of a body. A head has to be complete
-    `head_s` after its first byte, a body to bring something every `body_s`. A connection
-    without a request is closed after `idle_s`, one whose client takes nothing of an answer
-    after `stalled_s`.
-    """
-
-    head_bytes: int = 32 * 1024
-    body_bytes: int = 64 * 1024 * 1024
-    head_s: float = 10.0
-    body_s: float = 30.0
-    idle_s: float = 75.0
-    stalled_s: float = 60.0
-    # After a refusal, what the client still sends is read, so that it sees the answer.
-    linger_s: float = 2.0
 
 
 class Exchange(Protocol):
@@ -87,8 +75,9 @@ class ClientConnection(asyncio.Protocol):
     `unanswered` is called with what never became an exchange: its status, and the code of
     the error that it was answered with. `unwelcome` tells by a target and headers whose
     body is still to come why it need not. `deadline_s` is when `expire` has something to
-    do. While `leaving`, answers say that the connection ends with them. `ends_answer` is
-    whether nothing but the end of the connection says where the answer ends.
+    do. While `leaving`, answers say that the connection ends with them. One that is
+    `crowded` has one of the process's last descriptors: only what needs no more is served.
+    `ends_answer` is whether nothing but the end of the connection says where the answer ends.
     """
 
     def __init__(
@@ -98,19 +87,23 @@ class ClientConnection(asyncio.Protocol):
         unwelcome: Callable[[bytes, list[Header]], ApiError | None],
         connections: set[ClientConnection],
         limits: Limits,
+        bodies: BodyMemory,
     ) -> None:
         self.deadline_s = math.inf
         self.leaving = False
         self.ends_answer = False
+        self.crowded = False
         self._stopping = False
         self._exchange_for = exchange_for
         self._unanswered = unanswered
         self._unwelcome = unwelcome
         self._connections = connections
         self._limits = limits
+        self._bodies = bodies
         self.write: Callable[[bytes], None]
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
+        self._incoming: Incoming | None = None  # that is being answered
         self._busy = False
         self._waiting: deque[Incoming] = deque()
         self._full = False
@@ -122,9 +115,9 @@ class ClientConnection(asyncio.Protocol):
         self._head_most = 0  # of the head under way, at most
         self._trailer_bytes = self._framing_bytes = 0
         self._held_back = False  # a body, until its client gets leave to send it
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._body_seen = -1  # of them when the last piece came
+        self._body: bytes | bytearray = b""
+        self._body_seen = -1  # bytes of it when the last piece came
+        self._body_since_s = math.inf  # when it was looked at, and let in
         self._in_head = self._in_body = False
         self._refusal: ApiError | None = None
         self._closing = False
@@ -141,9 +134,11 @@ class ClientConnection(asyncio.Protocol):
         """The answer is complete: go on with the next request, or close."""
         self._exchange = None
         self._busy = False
+        if self._incoming is not None:
+            self.release(self._incoming)
         if self._closing:
             return
-        if not keep_alive or self._stopping:
+        if not keep_alive or (self._stopping and not self._waiting):
             self.close()
         elif self._waiting:
             self._start(self._waiting.popleft())
@@ -158,6 +153,12 @@ class ClientConnection(asyncio.Protocol):
             self._full = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+
+    def release(self, incoming: Incoming) -> None:
+        """The body is needed no more."""
+        if incoming.body:
+            incoming.body = b""
+            self._bodies.held_bytes -= incoming.body_bytes
 
     def end_answer(self) -> None:
         """The answer ends with the connection, which is reset if it ends before `close`.
@@ -218,6 +219,9 @@ class ClientConnection(asyncio.Protocol):
         self.write = self._transport.write
         self._connections.add(self)
         self.deadline_s = time.monotonic() + self._limits.head_s
+        if too_high_for_client(transport.get_extra_info("socket").fileno()):
+            self.crowded = self.leaving = True
+            self.deadline_s = time.monotonic() + self._limits.linger_s
 
     def data_received(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
@@ -237,8 +241,9 @@ class ClientConnection(asyncio.Protocol):
         elif self._in_body:
             self._bound_framing(len(data))
             if not self._busy:
-                self.deadline_s = time.monotonic() + self._limits.body_s
-                self._refusal = self._refusal or self._unwelcome(self._target, self._headers)
+                if self._refusal is None and self._body_since_s == math.inf:
+                    self._refusal = self._objection_to_body()
+                self.deadline_s = self._body_deadline_s()
         if self._refusal is not None and not self._busy:
             self._refuse(self._refusal)
 
@@ -250,6 +255,10 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._closing = True
         self._connections.discard(self)
+        self._drop_body()
+        for incoming in (self._incoming, *self._waiting):
+            if incoming is not None:
+                self.release(incoming)
         self._waiting.clear()
         if self._in_body and self._refusal is None:
             self._unanswered(self, CLIENT_LEFT, None)
@@ -277,8 +286,6 @@ class ClientConnection(asyncio.Protocol):
         self._headers = []
         self._trailer_bytes = self._framing_bytes = 0
         self._body_seen = -1
-        self._body = []
-        self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -300,6 +307,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         version = self._parser.get_http_version()
         self._http10 = version == "1.0"
+        self._body_since_s = math.inf
         if self._refusal is not None:
             return
         try:
@@ -313,24 +321,35 @@ class ClientConnection(asyncio.Protocol):
             self._give_leave()
 
     def on_body(self, data: bytes) -> None:
-        self._body_bytes += len(data)
-        if self._body_bytes <= self._limits.body_bytes:
-            self._body.append(data)
-        elif self._refusal is None:
+        if self._refusal is not None:
+            return
+        bodies = self._bodies
+        if not self._body:
+            self._body = data  # most bodies come in one piece, and are not copied
+        elif isinstance(self._body, bytearray):
+            self._body += data
+        else:
+            self._body = bytearray(self._body + data)
+        bodies.held_bytes += len(data)
+        if len(self._body) > self._limits.body_bytes:
             self._refusal = body_too_large(self._limits.body_bytes)
+        elif bodies.held_bytes > bodies.limit_bytes:
+            self._refusal = bodies_too_large(bodies.limit_bytes)
 
     def on_message_complete(self) -> None:
         self._in_body = False
         if self._refusal is not None or self._in_head:
             return
+        body, self._body = bytes(self._body), b""
         incoming = Incoming(
             self._parser.get_method(),
             self._target,
             self._headers,
-            b"".join(self._body),
+            body,
             self._parser.should_keep_alive() and not self.leaving,
             self._http10,
             time.monotonic(),
+            len(body),
         )
         if not self._busy:
             self._start(incoming)
@@ -358,8 +377,8 @@ class ClientConnection(asyncio.Protocol):
 
         The parser tells of a trailer when it has all of it, and keeps it until then.
         """
-        if self._body_bytes != self._body_seen:
-            self._body_seen = self._body_bytes
+        if len(self._body) != self._body_seen:
+            self._body_seen = len(self._body)
             self._framing_bytes = 0
         else:
             self._framing_bytes += piece_bytes
@@ -387,7 +406,7 @@ class ClientConnection(asyncio.Protocol):
     def _give_leave(self) -> None:
         """Let the body come that the client holds back, or say why it need not."""
         self._held_back = False
-        self._refusal = self._refusal or self._unwelcome(self._target, self._headers)
+        self._refusal = self._refusal or self._objection_to_body()
         if self._refusal is None:
             self._transport.write(CONTINUE)
 
@@ -395,14 +414,37 @@ class ClientConnection(asyncio.Protocol):
         client = self._transport.get_extra_info("socket")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
+    def _objection_to_body(self) -> ApiError | None:
+        """Why a body that is still to come need not; asked once of each."""
+        self._body_since_s = time.monotonic()
+        stated_bytes = stated_length(self._headers)
+        if stated_bytes > self._limits.body_bytes:
+            return body_too_large(self._limits.body_bytes)
+        bodies = self._bodies
+        if bodies.held_bytes - len(self._body) + stated_bytes > bodies.limit_bytes:
+            return bodies_too_large(bodies.limit_bytes)
+        return self._unwelcome(self._target, self._headers)
+
+    def _drop_body(self) -> None:
+        self._bodies.held_bytes -= len(self._body)
+        self._body = b""
+
+    def _body_deadline_s(self) -> float:
+        """When the body has to have brought more."""
+        limits = self._limits
+        slowest_s = limits.body_s + len(self._body) / limits.body_bytes_per_s
+        return min(time.monotonic() + limits.body_s, self._body_since_s + slowest_s)
+
     def _start(self, incoming: Incoming) -> None:
         self._busy = True
+        self._incoming = incoming
         self.deadline_s = math.inf
         self._exchange = self._exchange_for(self, incoming)
         self._exchange.start()
 
     def _refuse(self, error: ApiError) -> None:
         """Answer with `error` and take no more requests."""
+        self._drop_body()
         self._unanswered(self, error.status, error.code)
         bodiless = self._target != b"" and self._parser.get_method() == b"HEAD"
         self._transport.write(error.at(self._target).answer(keep_alive=False, bodiless=bodiless))

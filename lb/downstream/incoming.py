@@ -16,8 +16,9 @@ _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 class Incoming:
     """A whole request. `target` is path and query, header names are lower case.
 
-    `keep_alive` is what the client wants; `http10` clients know no chunks. `complete_s`
-    is when the last byte came, on the monotonic clock.
+    `body` is let go of when it is needed no more, `body_bytes` stays. `keep_alive` is what
+    the client wants; `http10` clients know no chunks. `complete_s` is when the last byte
+    came, on the monotonic clock.
     """
 
     method: bytes
@@ -27,6 +28,7 @@ class Incoming:
     keep_alive: bool
     http10: bool
     complete_s: float
+    body_bytes: int
 
 
 def origin_form(target: bytes) -> bytes:
@@ -60,6 +62,11 @@ def awaits_leave(headers: list[Header], version: str) -> bool:
     if any(name == b"transfer-encoding" for name, _ in headers):
         raise bad_request("HTTP/1.0 has no Transfer-Encoding")
     return False
+
+
+def stated_length(headers: list[Header]) -> int:
+    """What the head says of the body's length; 0 if nothing. The parser checked the number."""
+    return int(dict(headers).get(b"content-length", 0))
 
 
 def without_offers(method: bytes, target: bytes, headers: list[Header], version: str) -> bytes:

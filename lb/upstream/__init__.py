@@ -7,6 +7,7 @@ from lb.upstream.errors import (
     ConnectFailedError,
     ConnectionLostError,
     IdleClosedError,
+    OutOfDescriptorsError,
     TooSlowError,
     UpstreamError,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Connection",
     "ConnectionLostError",
     "IdleClosedError",
+    "OutOfDescriptorsError",
     "Receiver",
     "TooSlowError",
     "Upstream",

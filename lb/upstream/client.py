@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 import time
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
 
+from lb.descriptors import exhausted, limit, too_high_for_request
 from lb.endpoint import Endpoint
 from lb.upstream.connection import Connection
 from lb.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     IdleClosedError,
+    OutOfDescriptorsError,
     UpstreamError,
 )
 from lb.upstream.tls import client_context, reason_of
@@ -55,7 +59,18 @@ class Upstream:
         return None
 
     async def connect(self, endpoint: Endpoint) -> Connection:
-        """A new connection. Raises ConnectFailedError."""
+        """A new connection. Raises ConnectFailedError or OutOfDescriptorsError.
+
+        The last descriptors are not for requests: without polls and probes, nobody could
+        tell what is wrong.
+        """
+        connection = await self._connect(endpoint)
+        if endpoint.unix is None and too_high_for_request(connection.descriptor):
+            connection.abort()
+            raise _out_of_descriptors(os.strerror(errno.EMFILE))
+        return connection
+
+    async def _connect(self, endpoint: Endpoint) -> Connection:
         loop = asyncio.get_running_loop()
         make = partial(Connection, partial(self._keep, (endpoint.authority, endpoint.tls)))
         try:
@@ -73,7 +88,10 @@ class Upstream:
         except TimeoutError:
             raise ConnectFailedError(f"did not accept within {_CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
-            raise ConnectFailedError(f"cannot be connected to ({reason_of(error)})") from None
+            reason = reason_of(error)
+            if exhausted(error):
+                raise _out_of_descriptors(reason) from None
+            raise ConnectFailedError(f"cannot be connected to ({reason})") from None
         return connection
 
     async def get(self, endpoint: Endpoint, path: str, limit_bytes: int) -> bytes:
@@ -85,7 +103,7 @@ class Upstream:
         if kept is not None:
             with suppress(IdleClosedError):
                 return await _Fetch(kept, path, limit_bytes).body(message)
-        return await _Fetch(await self.connect(endpoint), path, limit_bytes).body(message)
+        return await _Fetch(await self._connect(endpoint), path, limit_bytes).body(message)
 
     def forget(self, endpoint: Endpoint) -> None:
         """Close what is idle there: nobody is going to ask for it again."""
@@ -109,6 +127,10 @@ class Upstream:
     def _forget(self, peer: _Peer) -> None:
         for connection in self._idle.pop(peer, ()):
             connection.abort()
+
+
+def _out_of_descriptors(reason: str) -> OutOfDescriptorsError:
+    return OutOfDescriptorsError(f"{reason}; its limit (ulimit -n) is {limit()}")
 
 
 class _Fetch:

@@ -73,18 +73,26 @@ class Connection(asyncio.Protocol):
         return self._transport.is_closing()
 
     @property
+    def descriptor(self) -> int:
+        """Its number; -1 once the connection is closed."""
+        socket = self._transport.get_extra_info("socket")
+        return -1 if socket is None else int(socket.fileno())
+
+    @property
     def framed(self) -> bool:
         """Whether the answer states where its body ends."""
         return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
 
-    def send(self, message: bytes, receiver: Receiver) -> None:
-        """Send a whole request; its answer goes to `receiver`."""
+    def send(self, message: bytes, receiver: Receiver, body: bytes = b"") -> None:
+        """Send a whole request, of which the body may come apart; its answer goes to `receiver`."""
         self._receiver = receiver
         self.status = 0
         self.headers = []
         self._head_complete = self._complete = False
         self._head_bytes = self._head_most = 0
         self._transport.write(message)
+        if body:
+            self._transport.write(body)
         self.sent_s = time.monotonic()
 
     def abort(self) -> None:

@@ -49,3 +49,12 @@ class TooSlowError(UpstreamError):
     """The answer, or more of it, did not come in the time allowed."""
 
     kind = "slow"
+
+
+class OutOfDescriptorsError(UpstreamError):
+    """This process cannot open a connection, wherever to: the replica has no part in it.
+
+    The message is what the system says.
+    """
+
+    kind = "descriptors"

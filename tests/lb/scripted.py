@@ -101,6 +101,9 @@ class ScriptedReplica:
         self.models = models
         self.metrics = metrics
         self.health = "200 OK"
+        # What it says to whether it sleeps; None: it does not know that it could.
+        self.sleep_answer: bytes | None = None
+        self.sleep_checks = 0
         self.calls: list[Call] = []
         self.called = asyncio.Event()
         self.left = asyncio.Event()
@@ -190,6 +193,11 @@ class ScriptedReplica:
         elif target == "/health":
             self.checks += 1
             writer.write(answer(b"", self.health))
+        elif target == "/is_sleeping":
+            self.sleep_checks += 1
+            told = self.sleep_answer
+            status = "404 Not Found" if told is None else "200 OK"
+            writer.write(answer(told or b"", status))
         else:
             writer.write(answer(self.metrics))
 
@@ -246,7 +254,7 @@ async def balancer(
     )
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with (
-        serving(made, listener),
+        serving(made, [listener]),
         httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client,
     ):
         yield Balancer(url, client)

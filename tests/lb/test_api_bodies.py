@@ -242,7 +242,8 @@ async def test_a_form_that_cannot_be_read_is_a_400(
 
 
 def incoming(body: bytes, content_type: bytes = b"application/json") -> Incoming:
-    return Incoming(b"POST", b"/v1/x", [(b"content-type", content_type)], body, True, False, 0.0)
+    headers = [(b"content-type", content_type)]
+    return Incoming(b"POST", b"/v1/x", headers, body, True, False, 0.0, len(body))
 
 
 CONTENT = st.binary(max_size=50).filter(lambda content: b"--x" not in content)

@@ -10,6 +10,7 @@ import httptools
 import pytest
 
 from lb.downstream import Limits
+from tests.lb.running import Running
 from tests.lb.scripted import (
     END_OF_CHUNKS,
     STREAM_HEAD,
@@ -75,7 +76,7 @@ class RawClient:
 
 
 @contextlib.asynccontextmanager
-async def raw(lb: Balancer) -> AsyncIterator[RawClient]:
+async def raw(lb: Balancer | Running) -> AsyncIterator[RawClient]:
     host, port = lb.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:

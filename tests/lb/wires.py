@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lb.apierror import ApiError, replica_failed
-from lb.downstream import ClientConnection, Incoming, Limits
+from lb.downstream import BodyMemory, ClientConnection, Incoming, Limits
 from lb.endpoint import Endpoint
 from lb.http1 import Header
 from lb.passage import Passage
@@ -61,6 +61,9 @@ class Wire:
     def get_extra_info(self, name: str) -> Any:
         return self if name == "socket" else None
 
+    def fileno(self) -> int:
+        return 3
+
     def setsockopt(self, _level: int, option: int, value: bytes) -> None:
         assert option == socket.SO_LINGER
         self._reset = value == struct.pack("ii", 1, 0)
@@ -90,7 +93,7 @@ class Through(Passage):
     def start(self) -> None:
         self.send(ENDPOINT)
 
-    def begun(self, status: int) -> bool:
+    def begun(self, status: int, beginning: bytes) -> bool:
         return True
 
     def passed(self) -> None:
@@ -110,8 +113,14 @@ class Relay:
         self.replica = Replica()
         self.client = Wire()
         self.refused: list[tuple[int, str | None]] = []
+        limits = limits or Limits()
         self._connection = ClientConnection(
-            self._exchange, self._unanswered, self._unwelcome, set(), limits or Limits()
+            self._exchange,
+            self._unanswered,
+            self._unwelcome,
+            set(),
+            limits,
+            BodyMemory(limits.bodies_bytes),
         )
         self._connection.connection_made(cast(Any, self.client))
         self._exchanges: list[Passage] = []
