@@ -177,10 +177,8 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break the connection, so that the client does not take the answer for whole."""
-        self._closing = True
-        if self.ends_answer:
-            self._set_linger(_RESET)  # it may be closing
-        self._transport.abort()
+        self._exchange = None  # it has ended, and is not told
+        self._break()
 
     # For the server.
 
@@ -196,7 +194,7 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.on_stop(error)
         else:
-            self.abort()
+            self._break()
 
     def expire(self, now_s: float) -> None:
         """Close if what was waited for has not come by now."""
@@ -209,7 +207,7 @@ class ClientConnection(asyncio.Protocol):
             self._refusal = request_timeout()
             self._refuse(self._refusal)
         else:
-            self.abort()
+            self._break()
 
     # For the transport.
 
@@ -250,7 +248,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         """A client that has closed its side has left: nobody waits for an answer."""
         if self._busy:
-            self.abort()
+            self._break()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._closing = True
@@ -434,6 +432,12 @@ class ClientConnection(asyncio.Protocol):
         limits = self._limits
         slowest_s = limits.body_s + len(self._body) / limits.body_bytes_per_s
         return min(time.monotonic() + limits.body_s, self._body_since_s + slowest_s)
+
+    def _break(self) -> None:
+        self._closing = True
+        if self.ends_answer:
+            self._set_linger(_RESET)  # it may be closing
+        self._transport.abort()
 
     def _start(self, incoming: Incoming) -> None:
         self._busy = True

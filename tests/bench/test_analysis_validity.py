@@ -226,7 +226,7 @@ def test_a_few_failures_do_not_invalidate() -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [{"prompt_tokens": 17}, {"output_tokens": 4}, {"output_tokens": None}]
+    "count", [{"prompt_tokens": 17}, {"output_tokens": 6}, {"output_tokens": None}]
 )
 def test_answers_of_another_length_than_asked_are_told(count: dict[str, Any]) -> None:
     seen = reasons(each_sample(lambda one: replace(one, **count)))

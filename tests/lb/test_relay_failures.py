@@ -289,6 +289,7 @@ async def test_a_broken_answer_breaks_the_connection(head: bytes) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await lb.post()
         assert (await lb.replicas())[replica.url]["in_flight"] == 0
+        assert value(await lb.metrics(), "lb_requests_total") == 1
 
 
 async def test_garbage_in_a_stream_is_a_broken_stream() -> None:
