@@ -11,9 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.load.answer import read_answer
 from bench.load.connection import Connection
 from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange
+from tests.bench.load_source import (
+    ANSWER,
+    CHUNKED,
+    DONE,
+    LAST_CHUNK,
+    ROLE,
+    STOP,
+    UNTIL_CLOSE,
+    chunk,
+    delta,
+    usage,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Bodies that look like parts of the framing around them.
@@ -115,3 +128,35 @@ def test_broken_framing_is_found_wherever_it_comes(
     exchange = received([HEAD, *framed[:place], broken, *framed[place:], end])
     assert not exchange.complete
     assert exchange.failure is not None
+
+
+EVENTS = (ROLE, delta(content="one "), delta(content="two"), STOP, usage(7, 2), DONE)
+JSON = b"HTTP/1.1 503 Busy\r\nContent-Type: application/json\r\n"
+BUSY = b'{"error": {"message": "busy"}}'
+RECORDED = {
+    "streamed": CHUNKED + b"".join(map(chunk, EVENTS)) + LAST_CHUNK,
+    "together": CHUNKED + chunk(b"".join(EVENTS)) + LAST_CHUNK,
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    + CHUNKED
+    + chunk(ANSWER)
+    + LAST_CHUNK,
+    "until close": UNTIL_CLOSE + ANSWER,
+    "cr only": UNTIL_CLOSE + b"\xef\xbb\xbf" + ANSWER.replace(b"\n", b"\r"),
+    "error": JSON + b"Content-Length: %d\r\n\r\n" % len(BUSY) + BUSY,
+    "error in chunks": JSON + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(BUSY) + LAST_CHUNK,
+    "broken off": CHUNKED + chunk(EVENTS[0]) + chunk(EVENTS[1])[:-9],
+}
+
+
+@pytest.mark.parametrize("wire", RECORDED.values(), ids=RECORDED)
+def test_an_exchange_gives_the_same_sample_wherever_it_is_cut(wire: bytes) -> None:
+    def sample(pieces: Sequence[bytes]) -> tuple[object, ...]:
+        exchange = received(pieces)
+        answer = read_answer(exchange)
+        counts = (len(answer.chunk_s), answer.prompt_tokens, answer.output_tokens)
+        return exchange.status, *counts, answer.finish_reason, answer.failure
+
+    whole = sample([wire])
+    assert sample([wire[at : at + 1] for at in range(len(wire))]) == whole
+    for at in range(1, len(wire)):
+        assert sample([wire[:at], wire[at:]]) == whole, at
