@@ -71,7 +71,7 @@ class WatchedFile:
 
     def read(self) -> tuple[Target, ...]:
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = self.path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise UserError(f"{self.path} cannot be read: {reason}") from None

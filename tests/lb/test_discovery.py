@@ -72,7 +72,7 @@ async def test_a_broken_file_leaves_everything_as_it_was(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "endpoints"
-    path.write_text(ONE)
+    path.write_text(f"\ufeff{ONE}")
     found: list[tuple[Target, ...]] = []
     async with Discovery(WatchedFile(path, interval_s=0.01), found.append), asyncio.timeout(20):
         for broken in ("", "what", f"{TWO} weight=-1"):

@@ -102,9 +102,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_key(path)
 
 
-def test_a_file_of_one_key_has_one_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["\nsk-1\n", "sk-1", "\ufeffsk-1\r\n"])
+def test_a_file_of_one_key_has_one_word(text: str, tmp_path: Path) -> None:
     path = tmp_path / "key"
-    path.write_text("\nsk-1\n")
+    path.write_text(text)
     assert read_key(path) == "sk-1"
 
 

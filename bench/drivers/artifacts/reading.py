@@ -10,7 +10,7 @@ from bench.errors import UserError
 def read_text(path: Path) -> str:
     """The text of a file. Raises UserError where there is none."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
