@@ -136,14 +136,15 @@ def test_what_measures_nothing_keeps_the_last_report(
 ) -> None:
     last = tmp_path / "aaaa-result.json"
     last.write_text("{}")
-    done = command("pytest", "-q", "-m", "managed", f"--alluredir={tmp_path}", *arguments)
+    chosen = ("tests/scenarios", "-m", "managed", f"--alluredir={tmp_path}")
+    done = command("pytest", "-q", *chosen, *arguments)
     assert done.returncode == code, done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == [last]
 
 
 @pytest.mark.parametrize("absent", ["allure_pytest", "xdist", "capture"])
 def test_no_plugin_is_needed(absent: str) -> None:
-    for arguments in (["--collect-only", "-m", "managed"], ["tests/bench/test_completeness.py"]):
+    for arguments in (["--collect-only", "tests/scenarios"], ["tests/bench/test_completeness.py"]):
         done = command("pytest", "-q", "-p", f"no:{absent}", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -174,7 +175,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     for module in CLI:
         code, said = without_a_reader(module, "--help")
         assert (code in {0, 141}, said) == (True, ""), module
-    code, said = without_a_reader("pytest", "--collect-only", "-q", "-m", "managed")
+    code, said = without_a_reader("pytest", "--collect-only", "-q", "tests/scenarios")
     assert code != 0
     assert "Error" not in said
 
