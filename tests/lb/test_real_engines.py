@@ -209,6 +209,50 @@ def processes(cache: Path, replica: Replica) -> list[psutil.Process]:
     return [server, *server.children(recursive=True)]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("POST", "/v1/completions", {"prompt": "one", "max_tokens": 2}, 200),  # without a model
+        ("POST", "/tokenize", {"model": MODEL, "prompt": "one two"}, 200),
+        ("POST", "/detokenize", {"model": MODEL, "tokens": [5, 6]}, 200),
+        ("POST", "/v1/completions", {"model": MODEL, "max_tokens": -1, "prompt": "one"}, 400),
+        ("HEAD", "/v1/models", None, 200),
+        ("GET", "/v1/responses/resp_none", None, 404),
+        ("POST", "/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "/a"}, 404),
+    ],
+)
+async def test_what_vllm_serves_is_passed_on_or_refused(
+    replicas: tuple[Replica, ...],
+    method: str,
+    path: str,
+    content: dict[str, object] | None,
+    status: int,
+) -> None:
+    async with (
+        in_front(replicas) as running,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
+        response = await client.request(method, f"{running.url}{path}", json=content)
+        assert response.status_code == status, response.text
+        assert (method == "HEAD") == (not response.content)
+
+
+async def test_a_preflight_is_answered_as_the_engines_do(replicas: tuple[Replica, ...]) -> None:
+    asks = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    async with (
+        in_front(replicas) as running,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
+        url = "/v1/chat/completions"
+        seen, direct = [
+            await client.options(f"{base}{url}", headers=asks)
+            for base in (running.url, replicas[0].url)
+        ]
+    assert seen.status_code == direct.status_code == 200
+    allowed = "access-control-allow-methods"
+    assert seen.headers[allowed] == direct.headers[allowed]
+
+
 # The last one, since it leaves an engine dead.
 async def test_a_replica_killed_under_load_costs_only_the_streams_that_it_had_begun(
     cache: Path, replicas: tuple[Replica, ...]
@@ -258,47 +302,3 @@ async def test_a_replica_killed_under_load_costs_only_the_streams_that_it_had_be
         else:
             assert '"error"' not in text
             assert text.rstrip().endswith("[DONE]")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "content", "status"),
-    [
-        ("POST", "/v1/completions", {"prompt": "one", "max_tokens": 2}, 200),  # without a model
-        ("POST", "/tokenize", {"model": MODEL, "prompt": "one two"}, 200),
-        ("POST", "/detokenize", {"model": MODEL, "tokens": [5, 6]}, 200),
-        ("POST", "/v1/completions", {"model": MODEL, "max_tokens": -1, "prompt": "one"}, 400),
-        ("HEAD", "/v1/models", None, 200),
-        ("GET", "/v1/responses/resp_none", None, 404),
-        ("POST", "/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "/a"}, 404),
-    ],
-)
-async def test_what_vllm_serves_is_passed_on_or_refused(
-    replicas: tuple[Replica, ...],
-    method: str,
-    path: str,
-    content: dict[str, object] | None,
-    status: int,
-) -> None:
-    async with (
-        in_front(replicas) as running,
-        httpx.AsyncClient(trust_env=False, timeout=60) as client,
-    ):
-        response = await client.request(method, f"{running.url}{path}", json=content)
-        assert response.status_code == status, response.text
-        assert (method == "HEAD") == (not response.content)
-
-
-async def test_a_preflight_is_answered_as_the_engines_do(replicas: tuple[Replica, ...]) -> None:
-    asks = {"origin": "https://a.example", "access-control-request-method": "POST"}
-    async with (
-        in_front(replicas) as running,
-        httpx.AsyncClient(trust_env=False, timeout=60) as client,
-    ):
-        url = "/v1/chat/completions"
-        seen, direct = [
-            await client.options(f"{base}{url}", headers=asks)
-            for base in (running.url, replicas[0].url)
-        ]
-    assert seen.status_code == direct.status_code == 200
-    allowed = "access-control-allow-methods"
-    assert seen.headers[allowed] == direct.headers[allowed]
