@@ -1,4 +1,4 @@
-"""The metrics that the balancer exports of itself; docs/balancer.md has them as a table."""
+"""The metrics that the balancer exports of itself; docs/reference/balancer.md has them as a table."""
 
 from __future__ import annotations
 

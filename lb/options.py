@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m lb",
         description="Balance OpenAI-compatible requests over vLLM replicas.",
         epilog=f"policies:\n{policies}\nIt serves what vLLM serves, and /v1/models, /health, "
-        "/ready and /metrics itself.\ndocs/balancer.md lists all routes, and tells more.",
+        "/ready and /metrics itself.\ndocs/reference/balancer.md lists all routes, and tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

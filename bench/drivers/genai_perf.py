@@ -96,7 +96,7 @@ def check_glibc(seen: tuple[str, str]) -> None:
         raise UserError(
             "genai-perf needs glibc 2.38 (Ubuntu 24.04, Debian 13), this is"
             f" {library or 'another C library'} {version}; take --driver aiperf, or run it in a"
-            " container: docs/drivers.md"
+            " container: docs/reference/drivers.md"
         )
 
 

@@ -165,7 +165,7 @@ def test_genai_perf_runs_on_a_recent_libc(seen: tuple[str, str]) -> None:
 @pytest.mark.parametrize("seen", [("glibc", "2.36"), ("", ""), ("glibc", "2.4")])
 def test_an_older_libc_is_named_with_what_to_do(seen: tuple[str, str]) -> None:
     with pytest.raises(
-        UserError, match=r"needs glibc 2\.38.*container: docs/drivers\.md"
+        UserError, match=r"needs glibc 2\.38.*container: docs/reference/drivers\.md"
     ) as caught:
         check_glibc(seen)
     assert "\n" not in str(caught.value)
