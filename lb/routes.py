@@ -47,7 +47,7 @@ def _by_pattern(method: bytes, path: bytes) -> Route:
         return _TRAILING_SLASH
     if path.startswith(b"/v1/responses/") and (method != b"POST" or path.endswith(b"/cancel")):
         return _STORED
-    return _RELAYED
+    return _RELAYED if method in {b"POST", b"OPTIONS"} else _OWN
 
 
 def _is_models(path: bytes) -> bool:

@@ -165,6 +165,17 @@ async def test_a_slash_at_the_end_does_not_become_a_redirect_to_a_replica() -> N
 
 
 @pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/files"), ("DELETE", "/v1/files/f"), ("GET", "/v1/batches"), ("POST", "/files")],
+)
+async def test_what_nobody_serves_is_not_found(method: str, path: str) -> None:
+    async with ScriptedReplica() as replica, balancer(replica.url) as lb:
+        response = await lb.client.request(method, path)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+    assert not replica.calls
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
         ("GET", "/v1/completions", "POST"),
