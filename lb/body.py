@@ -35,11 +35,11 @@ def read_body(incoming: Incoming) -> tuple[dict[str, Any], int]:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:
-        headers = dict(incoming.headers)
-        coding = headers.get(b"content-encoding", b"").strip().lower()
+        codings = [value for name, value in incoming.headers if name == b"content-encoding"]
+        coding = b", ".join(codings).strip().lower()
         if coding not in {b"", b"identity"}:
             raise unsupported_coding(coding) from None
-        content_type = headers.get(b"content-type", b"")
+        content_type = dict(incoming.headers).get(b"content-type", b"")
         if content_type.strip().lower().startswith(b"multipart/form-data"):
             return _form_fields(body, content_type), len(body) // _AUDIO_BYTES_PER_TOKEN
         try:
@@ -63,7 +63,7 @@ def _form_fields(body: bytes, content_type: bytes) -> dict[str, Any]:
     for head, start, end in _parts(body, b"--" + boundary):
         found = _DISPOSITION.search(head)
         parameters = {} if found is None else _parameters(found[1])
-        if b"name" in parameters and b"filename" not in parameters:
+        if b"name" in parameters and not parameters.keys() & {b"filename", b"filename*"}:
             name = parameters[b"name"].decode("utf-8", "replace")
             fields[name] = body[start:end].decode("utf-8", "replace")
     return fields

@@ -97,6 +97,14 @@ async def test_a_compressed_body_is_a_415_that_names_the_coding(
     assert not replica.calls
 
 
+async def test_of_several_codings_each_counts(replica: ScriptedReplica, lb: Balancer) -> None:
+    headers = [("content-encoding", "gzip"), ("content-encoding", "identity")]
+    response = await lb.client.post("/v1/x", content=gzip.compress(b"{}"), headers=headers)
+    assert response.status_code == 415
+    assert "encoded as gzip, identity" in response.json()["error"]["message"]
+    assert not replica.calls
+
+
 async def test_a_body_that_is_said_to_be_as_it_is_is_passed_on(lb: Balancer) -> None:
     response = await post(lb, b'\xef\xbb\xbf{"model": "m"}', content_encoding="identity")
     assert response.status_code == 200
@@ -200,6 +208,10 @@ async def test_a_form_with_a_file_goes_to_the_model_that_it_names(replica: Scrip
         (
             "multipart/form-data; boundary=x",
             form("x", ('name="model"; filename="y"', b"none"), ('name="model"', b"m")),
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            form("x", ('name="model"', b"m"), ("name=\"model\"; filename*=UTF-8''y", b"none")),
         ),
         ("multipart/form-data; boundary=x", b"preamble\r\n" + form("x", ('name="model"', b"m"))),
         (
