@@ -9,8 +9,9 @@ from lb.generation import API_KEY_HEADER, AUTHORIZATION, TENANT_HEADER
 from lb.http1 import Header
 from lb.keys import KeyFile
 
-# What may hold a client's key. Azure's clients send the last one, though not for it to be read.
-_CREDENTIALS = frozenset({AUTHORIZATION, API_KEY_HEADER, b"api-key"})
+# How headers' names end in which clients send their key beside Authorization: X-Api-Key, which
+# is read, and Azure's, Google's and others, which are not.
+_KEY_NAMES = (b"api-key", b"api_key")
 
 
 class Door:
@@ -25,9 +26,9 @@ class Door:
         self._hidden: frozenset[bytes] = frozenset()
         self.shown: tuple[Header, ...] = ()
         if keys is not None:
-            self._hidden = _CREDENTIALS | {TENANT_HEADER}
+            self._hidden = frozenset({AUTHORIZATION, TENANT_HEADER})
         if replica_key is not None:
-            self._hidden |= _CREDENTIALS
+            self._hidden |= {AUTHORIZATION}
             self.shown = ((AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
 
     def admit(self, headers: Sequence[Header]) -> bytes | None:
@@ -54,4 +55,8 @@ class Door:
         """Those of a client's headers that replicas get to see."""
         if not self._hidden:
             return headers
-        return [header for header in headers if header[0] not in self._hidden]
+        return [
+            header
+            for header in headers
+            if header[0] not in self._hidden and not header[0].endswith(_KEY_NAMES)
+        ]

@@ -84,6 +84,7 @@ CREDENTIALS = [
     {"x-api-key": "sk-bob", "authorization": "Bearer sk-alice"},
     {"x-api-key": "sk-eve", "authorization": "Bearer sk-alice"},
     {"api-key": "sk-alice", "authorization": "Bearer sk-alice"},
+    {"x-goog-api-key": "sk-alice", "x_api_key": "sk-alice", "authorization": "Bearer sk-alice"},
 ]
 
 
