@@ -16,6 +16,8 @@ def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
         is_tls = isinstance(error, ssl.SSLError)
         reason = "it holds no certificates in PEM" if is_tls else error.strerror
         raise UserError(f"{ca_file} cannot be used: {reason}") from None
+    # Whatever is in the file is trusted, an intermediate CA as well: Python's default from 3.13 on.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -122,6 +122,19 @@ async def test_a_certificate_that_does_not_hold_is_named(
     assert "its certificate does not hold: unable to get local issuer certificate" in caplog.text
 
 
+async def test_an_intermediate_ca_can_be_trusted_alone(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    intermediate = authority.create_child_ca()
+    ca_file = tmp_path / "intermediate.pem"
+    intermediate.cert_pem.write_to_path(str(ca_file))
+    async with (
+        ScriptedReplica(tls=certified(intermediate, "127.0.0.1")) as replica,
+        balancer(replica.url, trusted=client_context(ca_file)) as lb,
+    ):
+        assert (await lb.post()).status_code == 200
+
+
 async def test_a_certificate_of_another_host_does_not_hold(
     authority: trustme.CA, ca_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
