@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -39,6 +40,7 @@ _FALL = 2
 _ASK_AGAIN_S = 60.0
 _SLEEP_TIMEOUT_S = 0.5
 _ASLEEP = "is asleep, as /is_sleeping says"
+_NO_KEY = ", give its key with --upstream-api-key-file"
 # A server that does not know /health is judged by its models alone.
 _NO_SUCH_ROUTE = frozenset({404, 405})
 
@@ -113,7 +115,8 @@ class Poller:
             self._failures[replica] += 1
             at_once = isinstance(error, ConnectFailedError | _AsleepError)
             if at_once or self._failures[replica] >= _FALL:
-                replica.mark_unhealthy(str(error))
+                hint = _NO_KEY if getattr(error, "status", 0) == HTTPStatus.UNAUTHORIZED else ""
+                replica.mark_unhealthy(f"{error}{hint}")
                 if not isinstance(error, _AsleepError):
                     self._ask_sleeping_s[replica] = -math.inf  # what comes back may be another
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lb.scripted import ScriptedReplica, balancer
+from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,18 @@ async def test_health_tells_what_is_known_of_each_replica() -> None:
     assert facts[dead.url]["healthy"] is False
     assert facts[dead.url]["waiting"] is None
     assert facts[dead.url]["metrics_age_s"] is None
+
+
+async def test_where_replicas_want_a_key_it_is_said_how_to_give_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse(call: Call) -> None:
+        await call.send(answer(b"{}", "401 Unauthorized"))
+
+    async with ScriptedReplica(refuse, told=["/v1/models"]) as replica, balancer(replica.url):
+        async with asyncio.timeout(20):
+            while "status 401, give its key with --upstream-api-key-file" not in caplog.text:
+                await asyncio.sleep(0.02)
 
 
 async def test_it_is_alive_but_not_ready_without_a_healthy_replica() -> None:
