@@ -111,10 +111,11 @@ def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
     }
 
 
-async def _as_api_error(_: Request, error: Exception) -> Response:
+async def _as_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name.lower()
-    answer = _answer(ApiError(error.status_code, error.detail, code=code))
+    api_error = ApiError(error.status_code, error.detail, code=code)
+    answer = _answer(api_error.at(request.url.path.encode()))
     answer.headers.update(error.headers or {})
     return answer
 

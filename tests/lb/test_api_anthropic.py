@@ -36,18 +36,20 @@ async def test_refusals_have_anthropics_form(path: str) -> None:
         broken = await lb.client.post(path, content=b"{")
         large = await lb.client.post(path, content=b"x" * 2000)
         mistaken = await lb.client.get(path)
+        unserved = await lb.client.get(f"{PATH}/batches")
         await replica.die()
         await lb.until(replica.url, healthy=False)
         away = await lb.client.post(path, json=MESSAGE)
     kinds = [
         (each.status_code, error_of(each)["type"])
-        for each in (unknown, broken, large, mistaken, away)
+        for each in (unknown, broken, large, mistaken, unserved, away)
     ]
     assert kinds == [
         (404, "not_found_error"),
         (400, "invalid_request_error"),
         (413, "request_too_large"),
         (405, "invalid_request_error"),
+        (404, "not_found_error"),
         (503, "overloaded_error"),
     ]
     assert "Known models: m" in error_of(unknown)["message"]
