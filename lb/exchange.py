@@ -117,7 +117,8 @@ class Exchange(Passage):
                 raise out_of_descriptors("as many clients as there can be are served")
             self._headers = parts.door.outgoing(self._record.headers)
             self._shown = parts.door.shown
-            if incoming.method not in self._route.methods:
+            method = b"GET" if self._bodiless else incoming.method
+            if method not in self._route.methods:
                 raise method_not_allowed(incoming.method, incoming.target, self._route.methods)
             self._request = request = request_of(
                 self._route, incoming, parts.router.default_model, parts.key_of

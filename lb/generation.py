@@ -42,7 +42,7 @@ def request_of(
     """What a request on `route` asks for. Raises ApiError, like `parse_request`."""
     if route.kind != "relayed":
         return Request("", 0, stored_response=route.kind == "stored")
-    if incoming.method == b"GET":
+    if incoming.method != b"POST":
         return Request(default_model(), 0)
     return parse_request(incoming, default_model, key_of)
 

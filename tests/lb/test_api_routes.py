@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.lb.scripted import ScriptedReplica, balancer
+from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
 pytestmark = pytest.mark.anyio
 
@@ -112,6 +112,18 @@ async def test_what_is_passed_on_reaches_a_replica_as_it_was_sent() -> None:
                 f"{path}?beta=true",
             )
     assert len(replica.calls) == len(lines(RELAYED))
+
+
+@pytest.mark.parametrize("path", ["/tokenizer_info", "/v1/responses/resp_1"])
+async def test_what_can_be_got_can_be_asked_for_without_its_body(path: str) -> None:
+    async def tell(call: Call) -> None:
+        await call.send(answer(b"{}"))
+
+    async with ScriptedReplica(tell, told=[path]) as replica, balancer(replica.url) as lb:
+        response = await lb.client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-length"] == "2"
+    assert [call.method for call in replica.calls] == ["GET"]
 
 
 async def test_what_is_refused_says_what_to_do_instead_and_reaches_no_replica() -> None:
