@@ -96,8 +96,6 @@ def _add_cluster_command(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
     command.add_argument(
         "--ready-timeout",
-        "--timeout",
-        dest="timeout",
         type=float,
         default=READY_TIMEOUT_S,
         metavar="S",
@@ -125,13 +123,14 @@ def in_cluster(options: argparse.Namespace) -> int:
         if options.command == "deploy":
             names = tuple(filter(None, map(str.strip, options.models.split(","))))
             wanted = cluster.Wanted(arm, topology.select_models(names, options.hardware))
-            cluster.deploy_arm(access, wanted, progress, options.timeout, keep=options.keep_env)
+            timeout_s = options.ready_timeout
+            cluster.deploy_arm(access, wanted, progress, timeout_s, keep=options.keep_env)
             print(f"arm {arm.name} is up; python -m bench teardown {arm.name} takes it down")
         elif options.command == "status":
             width, colour = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
             print(cluster.status_of(access, arm, progress, width=width, colour=colour))
         else:
-            gone = cluster.take_down(access, arm, progress, options.timeout)
+            gone = cluster.take_down(access, arm, progress, options.ready_timeout)
             print(f"arm {arm.name} is gone" if gone else f"nothing of arm {arm.name} is there")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
