@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from _pytest.skipping import evaluate_skip_marks
 
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
@@ -401,8 +402,7 @@ def told(error: UserError | OSError) -> str:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run in which nothing was decided must not look like a success."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
-    listed = session.config.option.collectonly or session.config.option.setupplan
-    if reporter is None or listed or exitstatus != pytest.ExitCode.OK:
+    if reporter is None or only_told(session.config) or exitstatus != pytest.ExitCode.OK:
         return
     if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -428,18 +428,22 @@ def measured(item: pytest.Item) -> bool:
 
 
 def measures(session: pytest.Session) -> bool:
-    """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
-    option = session.config.option
-    listed = option.collectonly or option.setupplan or option.setuponly
-    failed = session.testsfailed and not option.continue_on_collection_errors
-    return not (listed or failed) and any(
-        measured(item) and not item.get_closest_marker("skip") for item in session.items
+    """Whether this run is going to measure: not if it only tells of tests, skips or fails them."""
+    failed = session.testsfailed and not session.config.option.continue_on_collection_errors
+    return not (only_told(session.config) or failed) and any(
+        measured(item) and not evaluate_skip_marks(item) for item in session.items
     )
+
+
+def only_told(config: pytest.Config) -> bool:
+    """Whether tests are only listed or explained. An option is absent where its plugin is."""
+    options = ("collectonly", "setupplan", "setuponly", "showfixtures", "show_fixtures_per_test")
+    return any(config.getoption(name, False) for name in options)
 
 
 def compares(item: pytest.Item) -> bool:
     """Whether a test compares the arms, and is not going to be skipped."""
-    return bool(item.get_closest_marker("managed")) and not item.get_closest_marker("skip")
+    return bool(item.get_closest_marker("managed")) and not evaluate_skip_marks(item)
 
 
 def scenario_names() -> set[str]:

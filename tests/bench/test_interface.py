@@ -126,7 +126,10 @@ def test_run_without_a_decision_is_no_success(tmp_path: Path) -> None:
     ("arguments", "code"),
     [
         (["--collect-only"], pytest.ExitCode.OK),
+        (["--fixtures"], pytest.ExitCode.OK),
+        (["--fixtures-per-test"], pytest.ExitCode.OK),
         (["--setup-plan", "-k", "latency and tiny-llama"], pytest.ExitCode.OK),
+        (["--setup-only", "-k", "latency and tiny-llama"], pytest.ExitCode.OK),
         (["-k", "recorded_traffic"], pytest.ExitCode.NO_TESTS_COLLECTED),  # skipped without a trace
         (["-k", "no_such_scenario"], pytest.ExitCode.NO_TESTS_COLLECTED),
     ],
@@ -142,7 +145,20 @@ def test_what_measures_nothing_keeps_the_last_report(
     assert list(tmp_path.iterdir()) == [last]
 
 
-@pytest.mark.parametrize("absent", ["allure_pytest", "xdist", "capture"])
+def test_measured_tests_that_a_condition_skips_keep_the_last_report(tmp_path: Path) -> None:
+    (tmp_path / "test_skipped.py").write_text(
+        "import pytest\n\n@pytest.mark.managed\n@pytest.mark.skipif('True', reason='no cluster')\n"
+        "def test_it(): ...\n"
+    )
+    last = tmp_path / "report" / "aaaa-result.json"
+    last.parent.mkdir()
+    last.write_text("{}")
+    chosen = ("-c", "pytest.ini", "-p", "conftest", f"--alluredir={last.parent}", str(tmp_path))
+    assert command("pytest", "-q", *chosen).returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert list(last.parent.iterdir()) == [last]
+
+
+@pytest.mark.parametrize("absent", ["allure_pytest", "xdist", "capture", "setupplan"])
 def test_no_plugin_is_needed(absent: str) -> None:
     for arguments in (["--collect-only", "tests/scenarios"], ["tests/bench/test_completeness.py"]):
         done = command("pytest", "-q", "-p", f"no:{absent}", *arguments)
