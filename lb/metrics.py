@@ -1,4 +1,4 @@
-"""The metrics that the balancer exports of itself; docs/reference/balancer.md has them as a table."""
+"""The metrics that the balancer exports of itself, a table in docs/reference/balancer.md."""
 
 from __future__ import annotations
 
