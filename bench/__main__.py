@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
-from bench.command import run_program
 from bench.config import READY_TIMEOUT_S, UNDECIDED, new_run_id
+from bench.console import run_program
 from bench.conversion import convert
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access

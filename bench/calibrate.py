@@ -17,7 +17,7 @@ from typing import Any
 from bench.accuracy.level import Level, Reading, measure
 from bench.accuracy.running import running_source
 from bench.accuracy.table import NO_ENGINE, render
-from bench.command import Parser, exit_code, run_program
+from bench.console import Parser, exit_code, run_program
 from bench.cores import pinned
 from bench.environments.local.facts import cpu_name
 from bench.errors import UserError

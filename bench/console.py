@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
-from collections.abc import Iterable
-from typing import IO
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, NoReturn
 
 from rich.console import Console, RenderableType
+
+from bench.errors import UserError
 
 
 def mute(stream: IO[str]) -> None:
@@ -35,3 +41,59 @@ def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colo
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
+
+
+_INTERRUPTED = 130
+# As the shell says of a program that SIGPIPE has ended.
+_READER_GONE = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are UserErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def whole_number(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do `work`: 0, or 2 after one line on stderr for a user's mistake, 130 after Ctrl-C."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Run a command and end the process with its exit code.
+
+    Where the reader of its output has gone, as in `... | head`, that is no traceback.
+    """
+    try:
+        try:
+            code = main()
+        except SystemExit as ended:  # argparse, after --help
+            code = ended.code if isinstance(ended.code, int) else 1
+        sys.stdout.flush()
+    except BrokenPipeError:
+        mute(sys.stdout)
+        code = _READER_GONE
+    sys.exit(code)
+
+
+def log_folder(root: Path, what: str) -> Path:
+    """A new folder for the logs of this run."""
+    folder = root / ".cache" / "logs" / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    return folder

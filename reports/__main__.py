@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.command import run_program
+from bench.console import run_program
 from bench.errors import UserError
 from bench.progress import make_progress
 from reports.generate import generate

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.command import Parser, exit_code, log_folder, run_program, whole_number
+from bench.console import Parser, exit_code, log_folder, run_program, whole_number
 from bench.crosscheck.figures import summarize
 from bench.crosscheck.running import run_rounds, served, tools_for
 from bench.crosscheck.table import WHY, render

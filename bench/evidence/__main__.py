@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.verdict import RULE
-from bench.command import run_program
+from bench.console import run_program
 from bench.environments.local import stop_kept
 from bench.errors import UserError
 from bench.evidence.ledger import append, missing, read_ledger

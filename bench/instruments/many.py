@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.trial_checks import check_reasons, trial_reasons
-from bench.command import Parser, exit_code, log_folder, whole_number
+from bench.console import Parser, exit_code, log_folder, whole_number
 from bench.cores import pinned
 from bench.instruments.children import rss_at_most
 from bench.instruments.columns import ONLY_INSTRUMENTS

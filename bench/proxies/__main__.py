@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bench.command import Parser, exit_code, log_folder, run_program, whole_number
+from bench.console import Parser, exit_code, log_folder, run_program, whole_number
 from bench.cores import pinned
 from bench.errors import UserError
 from bench.openfiles import allow_connections

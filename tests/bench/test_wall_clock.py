@@ -16,7 +16,7 @@ MAY_READ = {
     "bench/config.py",
     "bench/calibrate.py",
     "bench/environments/local/environment.py",
-    "bench/command.py",
+    "bench/console.py",
     "bench/sidebyside/machine.py",
     "bench/crosscheck/__main__.py",
     "bench/drivers/named.py",
