@@ -19,7 +19,8 @@ from _pytest.skipping import evaluate_skip_marks
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
 from bench.analysis.outcome import Outcome, outcome_line, outcome_of, outcome_of_gates
-from bench.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
+from bench.config.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
+from bench.config.profiles import PROFILES
 from bench.drivers import DRIVERS
 from bench.environments.base import Environment
 from bench.environments.kubernetes.cluster import Access
@@ -27,7 +28,6 @@ from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
 from bench.load.traces import Fit
-from bench.profile import PROFILES
 from bench.progress import Progress, make_progress
 from bench.provenance import suite_facts
 from bench.review import review

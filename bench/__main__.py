@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
-from bench.config import READY_TIMEOUT_S, UNDECIDED, new_run_id
+from bench.config.config import READY_TIMEOUT_S, UNDECIDED, new_run_id
+from bench.config.topology import DEFAULT_TOPOLOGY, load_topology
 from bench.console import run_program
 from bench.conversion import convert
 from bench.environments.kubernetes import commands as cluster
@@ -27,7 +28,6 @@ from bench.errors import UserError
 from bench.progress import make_progress
 from bench.review import review
 from bench.store import TrialStore
-from bench.topology import DEFAULT_TOPOLOGY, load_topology
 from reports.terminal import summary_text
 
 ROOT = Path(__file__).parent.parent

@@ -22,6 +22,8 @@ from bench.analysis.judge import judge
 from bench.analysis.trial_checks import disturbances
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
+from bench.config.profiles import Profile
+from bench.config.topology import Arm
 from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
 from bench.cpu import CpuShares, CpuWatch
 from bench.drivers import Driver
@@ -34,7 +36,6 @@ from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
-from bench.profile import Profile
 from bench.progress import Progress, Step
 from bench.quiet import await_quiet
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
@@ -43,7 +44,6 @@ from bench.scraping import scraping
 from bench.sites.base import Site
 from bench.slots import BOTH, Slot
 from bench.store import TrialStore
-from bench.topology import Arm
 
 # In a search for the load, a trial lasts so many times as long as a request may take.
 TRIAL_PER_OBJECTIVE = 10.0

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.config import Config
+from bench.config.config import Config
 
 PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 

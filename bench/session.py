@@ -13,7 +13,8 @@ from bench.analysis.judge import Judgement, judge
 from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
 from bench.analysis.verdict import ALPHA
 from bench.calibration import Calibration
-from bench.config import Config
+from bench.config.config import Config
+from bench.config.topology import Arm
 from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
@@ -23,7 +24,6 @@ from bench.records import Role, Trial, slo_key
 from bench.scenario import Scenario
 from bench.slots import BOTH, CONTROL
 from bench.store import NoiseStore, TrialStore
-from bench.topology import Arm
 
 
 class Measure(Protocol):

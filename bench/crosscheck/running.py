@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from bench.calibration import Calibration
-from bench.config import new_run_id
+from bench.config.config import new_run_id
+from bench.config.topology import load_topology
 from bench.crosscheck.figures import Values
 from bench.crosscheck.table import WHY
 from bench.crosscheck.tools import Measure, by_aiperf, by_driver, by_vllm_bench
@@ -21,7 +22,6 @@ from bench.drivers.openai_sdk import OpenAiDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.progress import Progress
-from bench.topology import load_topology
 
 
 @contextmanager

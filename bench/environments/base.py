@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.config.topology import Arm, Model
 from bench.records import Replica
 from bench.sites.base import Site
-from bench.topology import Arm, Model
 
 
 class Environment(Protocol):

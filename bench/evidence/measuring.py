@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.analysis.judgement import Judgement
 from bench.analysis.sensitivity import spread_of
 from bench.analysis.verdict import RULE
-from bench.config import Config, Options, new_run_id, resolve
+from bench.config.config import Config, Options, new_run_id, resolve
 from bench.environments.local import LocalEnvironment
 from bench.evidence.ledger import LedgerEntry
 from bench.evidence.plan import MODELS, PlannedRun

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from bench.config.topology import Model
 from bench.console import Parser, exit_code, log_folder, run_program, whole_number
 from bench.cores import pinned
 from bench.environments.cpu_engine.models import model_folder
@@ -29,7 +30,6 @@ from bench.sidebyside.running import Servers
 from bench.sidebyside.table import render
 from bench.sidebyside.tool import first_line
 from bench.store.files import strict_json, write_whole
-from bench.topology import Model
 
 ROOT = Path(__file__).parents[2]
 CHUNK_EVERY_MS = 20

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import Options, new_run_id, resolve
+from bench.config.config import Options, new_run_id, resolve
+from bench.config.topology import load_topology
 from bench.errors import UserError
-from bench.topology import load_topology
 
 DEFAULTS = Options()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.calibration import Calibration
+from bench.config.topology import EngineEntry, load_topology
 from bench.drivers import Driver, make_driver
 from bench.drivers.aiperf import REQUIREMENTS
 from bench.drivers.tool_venv import ensure_tool
@@ -21,7 +22,6 @@ from bench.load.schedule import plan_closed_loop, plan_open_loop
 from bench.load.workload import Fixed, Uniform, Workload
 from bench.progress import make_progress
 from bench.records import Schedule
-from bench.topology import EngineEntry, load_topology
 
 pytestmark = pytest.mark.engines
 

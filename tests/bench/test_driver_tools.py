@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import Options, resolve
+from bench.config.config import Options, resolve
 from bench.drivers import make_driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.genai_perf import GenaiPerfDriver, check_glibc

@@ -15,6 +15,7 @@ from bench.analysis.gates import describe_slo
 from bench.analysis.judge import judge
 from bench.analysis.metrics import metric
 from bench.analysis.rates import fairness
+from bench.config.slo import load_slos
 from bench.errors import UserError
 from bench.load.arrivals import Constant, OnOff, Poisson
 from bench.load.client import Client
@@ -22,7 +23,6 @@ from bench.load.schedule import plan_traffic
 from bench.load.tenants import Mixture, Tenant
 from bench.load.workload import Fixed, Workload
 from bench.records import PlannedRequest, Role, Slo, SloOutcome, Trial
-from bench.slo import load_slos
 from reports.view import objectives_of
 from tests.bench.making import FACTS, answered, trial
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.config.topology import Arm
 from bench.environments.local.balancer import balancer_command, why_not_ready
 from bench.environments.local.balancers import Balancers
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from bench.records import Replica
-from bench.topology import Arm
 
 REPLICAS = (
     Replica("a", "a-0", "http://127.0.0.1:1"),

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from bench.config.topology import EngineEntry, Topology, load_topology
 from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
 from bench.environments.local.answers import chat
 from bench.environments.local.install import ensure_engine
@@ -25,7 +26,6 @@ from bench.errors import UserError
 from bench.load.prompts import PromptMaker
 from bench.progress import make_progress
 from bench.records import Prefix
-from bench.topology import EngineEntry, Topology, load_topology
 
 pytestmark = pytest.mark.engines
 

@@ -11,9 +11,9 @@ import jinja2
 import pytest
 from tokenizers import Tokenizer
 
+from bench.config.topology import Architecture, Model
 from bench.environments.cpu_engine.models import model_folder, weight_bytes, write_tiny_model
 from bench.errors import UserError
-from bench.topology import Architecture, Model
 
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 CHAT = [

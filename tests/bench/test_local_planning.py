@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.config.topology import EngineEntry, Model, Topology
 from bench.environments.cpu_engine.flags import engine_arguments
 from bench.environments.local.memory import available_memory, check_memory
 from bench.environments.local.planning import PlannedReplica, plan_replicas
 from bench.environments.local.ports import free_ports, holder, is_free
 from bench.errors import UserError
-from bench.topology import EngineEntry, Model, Topology
 
 GIB = 1024**3
 

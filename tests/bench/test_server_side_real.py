@@ -11,13 +11,14 @@ import pytest
 
 from bench.analysis.judge import judge
 from bench.calibration import Calibration
+from bench.config.profiles import Profile
+from bench.config.topology import Arm, load_topology
 from bench.drivers.builtin import BuiltinDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.experiment import Experiment, Plan, Question
 from bench.load.arrivals import Poisson
 from bench.load.workload import Bimodal, Fixed, Workload
-from bench.profile import Profile
 from bench.progress import make_progress
 from bench.records import Expectation, Role, Slo, Trial
 from bench.scenario import Scenario
@@ -25,7 +26,6 @@ from bench.scraping import scraping
 from bench.sites.local import LocalSite
 from bench.slots import CONTROL
 from bench.store import TrialStore
-from bench.topology import Arm, load_topology
 from reports.terminal import summary_text
 from tests.bench.making import ACCURACY
 

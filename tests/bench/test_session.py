@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from bench.config import Options, resolve
+from bench.config.config import Options, resolve
 from bench.experiment import Experiment, Question
 from bench.load.arrivals import ClosedLoop
 from bench.load.workload import Fixed, Workload

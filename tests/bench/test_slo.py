@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.slo import Slos, load_slos
 from bench.errors import UserError
 from bench.records import Slo
-from bench.slo import Slos, load_slos
 
 LEVELS = """
 default: {ttft_s: 2.0, tpot_s: 0.1, attainment: 0.9}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.topology import GpuEngineEntry, Hardware, load_topology
 from bench.errors import UserError
-from bench.topology import GpuEngineEntry, Hardware, load_topology
 from lb.policies import POLICIES
 
 ONE_MODEL = "models: {m: {architecture: llama}}\narms: {a: {policy: round-robin, port: 8080}}\n"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from bench.config.topology import load_topology
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
@@ -27,7 +28,6 @@ from bench.load.schedule import plan_open_loop
 from bench.load.workload import Fixed, Workload
 from bench.progress import PlainProgress
 from bench.records import Sample
-from bench.topology import load_topology
 
 pytestmark = pytest.mark.cluster
 NAMESPACE = "managed"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.topology import Arm, load_topology
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.commands import Wanted, deploy_arm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.errors import UserError
 from bench.progress import PlainProgress
-from bench.topology import Arm, load_topology
 from tests.k8s.scripted_cluster import Cluster
 
 TOPOLOGY = load_topology()

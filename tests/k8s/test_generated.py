@@ -12,6 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.__main__ import main
+from bench.config.topology import (
+    DEFAULT_TOPOLOGY,
+    Arm,
+    EngineEntry,
+    GpuEngineEntry,
+    Model,
+    Topology,
+    load_topology,
+)
 from bench.environments.cpu_engine.flags import engine_arguments
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes.manifests import (
@@ -25,15 +34,6 @@ from bench.environments.kubernetes.manifests import (
 )
 from bench.environments.kubernetes.manifests.names import LONGEST, RESERVED
 from bench.errors import UserError
-from bench.topology import (
-    DEFAULT_TOPOLOGY,
-    Arm,
-    EngineEntry,
-    GpuEngineEntry,
-    Model,
-    Topology,
-    load_topology,
-)
 from tests.k8s.built import build, find, name, of_kind, schema_errors
 from tests.k8s.policies import problems
 

@@ -16,6 +16,7 @@ import pytest
 
 from bench.accuracy.check import check_client
 from bench.accuracy.level import Level
+from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load import PodSite
@@ -29,7 +30,6 @@ from bench.records import ErrorKind, Replica, Schedule
 from bench.scraping import scraping
 from bench.sites.base import Program
 from bench.sites.wire import block, read_block
-from bench.topology import load_topology
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, opened, source
 from tests.k8s.scripted_cluster import READY, Cluster
 

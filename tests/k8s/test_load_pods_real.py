@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 
 from bench.accuracy.check import check_client
+from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.cluster.streams import STDOUT
 from bench.environments.kubernetes.environment import KubernetesEnvironment
@@ -22,7 +23,6 @@ from bench.errors import UserError
 from bench.load.clocks import ask_clock
 from bench.progress import PlainProgress
 from bench.sites.wire import block
-from bench.topology import load_topology
 
 pytestmark = pytest.mark.cluster
 PATIENCE_S = 60.0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from bench.config.topology import Arm, Hardware, load_topology
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
 from bench.environments.kubernetes.capacity import wanted
 from bench.environments.kubernetes.load.places import load_objects
@@ -17,7 +18,6 @@ from bench.environments.kubernetes.manifests import (
     overlay_path,
     suite_version,
 )
-from bench.topology import Arm, Hardware, load_topology
 from lb.options import make_parser
 from tests.k8s.built import (
     APPLIED,

@@ -15,12 +15,12 @@ import httpx
 import psutil
 import pytest
 
+from bench.config.topology import load_topology
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.environments.local.state import read_engines, state_file
 from bench.progress import make_progress
 from bench.records import Replica
-from bench.topology import load_topology
 from tests.lb.running import Running, started
 
 pytestmark = [pytest.mark.engines, pytest.mark.anyio]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.topology import Architecture
+from bench.config.topology import Architecture
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.topology import EngineEntry, Model
+from bench.config.topology import EngineEntry, Model
 
 MIB = 1024**2
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from bench.config.topology import Architecture, Model
 from bench.environments.cpu_engine.families import FAMILIES, SIZES, Family
 from bench.errors import UserError
-from bench.topology import Architecture, Model
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 VOCABULARY = 2048

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.config.topology import Arm, Hardware, Model
 from bench.environments.kubernetes.kustomize import build, of_models
 from bench.environments.kubernetes.manifests import (
     K8S,
@@ -15,7 +16,6 @@ from bench.environments.kubernetes.manifests import (
 )
 from bench.environments.kubernetes.manifests.names import PORT
 from bench.environments.kubernetes.objects import Object
-from bench.topology import Arm, Hardware, Model
 
 BALANCER = "balancer"
 BALANCER_PORT = 8080

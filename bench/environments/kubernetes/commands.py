@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bench.config.topology import Arm, Model
 from bench.console import as_text
 from bench.environments.kubernetes.arm import DeployedArm
 from bench.environments.kubernetes.cluster import Access, Api, connect
@@ -17,7 +18,6 @@ from bench.environments.kubernetes.status import replica_statuses, status_table
 from bench.environments.kubernetes.teardown import teardown
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.topology import Arm, Model
 
 NARROWEST = 80
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.config.topology import Arm, Model
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.arm import BALANCER, DeployedArm
 from bench.environments.kubernetes.capacity import fits, free, wanted
@@ -24,7 +25,6 @@ from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
-from bench.topology import Arm, Model
 
 ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
 # Balancers that an arm has behind its address, however few a scenario asks for.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.config.topology import Hardware, Model
 from bench.environments.kubernetes.capacity import amount
 from bench.environments.kubernetes.manifests.spec import VLLM_VERSION
 from bench.environments.kubernetes.objects import Object
-from bench.topology import Hardware, Model
 
 GPU_PRODUCT = "nvidia.com/gpu.product"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from bench.config.topology import Model
 from bench.environments.cpu_engine.models import model_folder
 from bench.errors import UserError
-from bench.topology import Model
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 
+from bench.config.topology import Arm
 from bench.environments.local.reasons import reason
 from bench.errors import UserError
 from bench.process import Guarded
 from bench.progress import Step
 from bench.records import Replica
-from bench.topology import Arm
 
 READY_TIMEOUT_S = 60.0
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.config.topology import Arm
 from bench.environments.local.balancer import Balancer, await_ready, balancer_command
 from bench.environments.local.ports import LOOPBACK, free_ports, holder, is_free
 from bench.errors import UserError
 from bench.process import Guarded
 from bench.progress import Progress
 from bench.records import Replica
-from bench.topology import Arm
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.config.topology import Arm, Model, Topology
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.engines import EngineSet
@@ -23,7 +24,6 @@ from bench.environments.local.slowing import slowed
 from bench.progress import Progress
 from bench.records import Replica
 from bench.sites.local import LocalSite
-from bench.topology import Arm, Model, Topology
 from bench.venv import Venv
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
+from bench.config.topology import EngineEntry, Model
 from bench.environments.local.planning import PlannedReplica
-from bench.topology import EngineEntry, Model
 from bench.venv import Venv
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.config.topology import Model, Topology
 from bench.environments.cpu_engine.flags import MIB, engine_arguments
 from bench.environments.cpu_engine.models import weight_bytes
-from bench.topology import Model, Topology
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.config.topology import EngineEntry, Model
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES, engine_arguments
 from bench.environments.kubernetes.manifests.spec import (
     EngineSpec,
@@ -11,7 +12,6 @@ from bench.environments.kubernetes.manifests.spec import (
     scratch,
     variable,
 )
-from bench.topology import EngineEntry, Model
 
 IMAGE = "llm-bench-engine-cpu"
 # Where the image has the tiny models, one folder for each architecture.

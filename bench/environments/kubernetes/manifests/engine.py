@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.config.topology import Model
 from bench.environments.kubernetes.manifests.names import (
     PORT,
     deployment_name,
@@ -14,7 +15,6 @@ from bench.environments.kubernetes.manifests.names import (
 )
 from bench.environments.kubernetes.manifests.spec import VLLM_VERSION, EngineSpec, Volume
 from bench.environments.kubernetes.objects import Object
-from bench.topology import Model
 
 # How an engine ends: its address is taken out, which takes others a while to learn; then it
 # finishes what it has.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import get_args
 
+from bench.config.topology import Hardware, Model, Topology
 from bench.environments.kubernetes.manifests.cpu import cpu_engine
 from bench.environments.kubernetes.manifests.engine import engine_objects
 from bench.environments.kubernetes.manifests.gpu import gpu_engine
@@ -20,7 +21,6 @@ from bench.environments.kubernetes.manifests.overlay import (
 from bench.environments.kubernetes.manifests.spec import EngineSpec
 from bench.environments.kubernetes.manifests.text import documents
 from bench.environments.kubernetes.objects import Object
-from bench.topology import Hardware, Model, Topology
 
 HEADER = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"
 KUSTOMIZATION = "kustomization.yaml"

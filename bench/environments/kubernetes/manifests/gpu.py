@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.config.topology import GpuEngineEntry, Model
 from bench.environments.kubernetes.manifests.spec import (
     VLLM_VERSION,
     EngineSpec,
@@ -13,7 +14,6 @@ from bench.environments.kubernetes.manifests.spec import (
     scratch,
     variable,
 )
-from bench.topology import GpuEngineEntry, Model
 
 IMAGE, TAG = "vllm/vllm-openai", f"v{VLLM_VERSION}"
 KVCACHED_IMAGE = "ghcr.io/ovg-project/kvcached-vllm"

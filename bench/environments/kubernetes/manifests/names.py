@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from bench.config.topology import Arm, Model
 from bench.errors import UserError
-from bench.topology import Arm, Model
 
 PORT = 8000
 PART_OF = "llm-bench"

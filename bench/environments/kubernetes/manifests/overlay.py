@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from bench.config.topology import Arm, GpuEngineEntry, Hardware
 from bench.environments.kubernetes.manifests.gpu import (
     IMAGE,
     KVCACHED_IMAGE,
@@ -14,7 +15,6 @@ from bench.environments.kubernetes.manifests.names import ENGINE, namespace, obj
 from bench.environments.kubernetes.manifests.text import operations
 from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
-from bench.topology import Arm, GpuEngineEntry, Hardware
 
 KVCACHED_PATH = PurePosixPath("components/kvcached")
 ENGINES = f"app.kubernetes.io/component={ENGINE}"

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
+from bench.config.yamlfile import load_yaml
 from bench.errors import UserError
 from bench.records import Slo
-from bench.yamlfile import load_yaml
 
-DEFAULT_SLO = Path(__file__).with_name("slo.yaml")
+DEFAULT_SLO = Path(__file__).parents[1] / "slo.yaml"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]

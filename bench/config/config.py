@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
+from bench.config.profiles import Profile, profile_named
+from bench.config.slo import DEFAULT_SLO, Slos, load_slos
+from bench.config.topology import DEFAULT_TOPOLOGY, Arm, Hardware, Model, Topology, load_topology
 from bench.drivers import DRIVERS
 from bench.errors import UserError
 from bench.load.traces import Fit, fit_trace, parse_cut, read_trace
-from bench.profile import Profile, profile_named
-from bench.slo import DEFAULT_SLO, Slos, load_slos
-from bench.topology import DEFAULT_TOPOLOGY, Arm, Hardware, Model, Topology, load_topology
 
 # What engines run on in each environment unless the user says so.
 HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}

@@ -14,11 +14,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, with_config
 
+from bench.config.yamlfile import load_yaml
 from bench.errors import UserError
 from bench.records import Connections
-from bench.yamlfile import load_yaml
 
-DEFAULT_TOPOLOGY = Path(__file__).with_name("topology.yaml")
+DEFAULT_TOPOLOGY = Path(__file__).parents[1] / "topology.yaml"
 
 Architecture = Literal["llama", "qwen2", "mistral"]
 Hardware = Literal["cpu", "gpu"]
