@@ -19,6 +19,7 @@ from _pytest.skipping import evaluate_skip_marks
 from bench.analysis.gates import GateFailedError
 from bench.analysis.judgement import Judgement
 from bench.analysis.outcome import Outcome, outcome_line, outcome_of, outcome_of_gates
+from bench.cli.review import review
 from bench.config.config import ENVIRONMENTS, Config, Options, new_run_id, resolve
 from bench.config.profiles import PROFILES
 from bench.drivers import DRIVERS
@@ -30,7 +31,6 @@ from bench.errors import UserError
 from bench.load.traces import Fit
 from bench.progress import Progress, make_progress
 from bench.provenance import suite_facts
-from bench.review import review
 from bench.scenario import Scenario
 from bench.session import Measure, Session
 from bench.store import TrialStore, write_latest

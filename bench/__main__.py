@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
+from bench.cli.conversion import convert
+from bench.cli.review import review
 from bench.config.config import READY_TIMEOUT_S, UNDECIDED, new_run_id
 from bench.config.topology import DEFAULT_TOPOLOGY, load_topology
 from bench.console import run_program
-from bench.conversion import convert
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.manifests import (
@@ -26,7 +27,6 @@ from bench.environments.kubernetes.manifests import (
 from bench.environments.local import kept_engines, stop_kept
 from bench.errors import UserError
 from bench.progress import make_progress
-from bench.review import review
 from bench.store import TrialStore
 from reports.terminal import summary_text
 

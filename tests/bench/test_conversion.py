@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.conversion import convert
+from bench.cli.conversion import convert
 from bench.errors import UserError
 from bench.records import Trial
 from bench.store import TrialStore

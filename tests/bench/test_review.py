@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.review import profile_longer, review, without
+from bench.cli.review import profile_longer, review, without
 from bench.store import TrialStore
 from tests.bench.making import paired
 
