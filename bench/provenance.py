@@ -20,9 +20,9 @@ def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[
     return {
         "commit": git_commit(root / ".git"),
         "arguments": list(arguments),
-        "arms": {"control": config.control.name, "treatment": config.treatment.name},
+        "arms": {role: arm.name for role, arm in config.arms.items()},
         "profile": config.profile.name,
-        "seed": config.seed,
+        "seed": config.options.seed,
         "slo_file": config.slos.path.name,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},

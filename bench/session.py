@@ -14,13 +14,12 @@ from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
 from bench.analysis.verdict import ALPHA
 from bench.calibration import Calibration
 from bench.config.config import Config
-from bench.config.topology import Arm
 from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.experiment import Experiment, Plan, Question
 from bench.progress import Progress
-from bench.records import Role, Trial, slo_key
+from bench.records import Trial, slo_key
 from bench.scenario import Scenario
 from bench.slots import BOTH, CONTROL
 from bench.store import NoiseStore, TrialStore
@@ -113,9 +112,9 @@ class Session:
         config = self.config
         return " ".join(
             (
-                *(platform.node(), config.env, config.profile.name, question.scenario.name),
+                *(platform.node(), config.options.env, config.profile.name, question.scenario.name),
                 *("+".join(question.models), question.facts.primary),
-                *(config.control.name, config.treatment.name),
+                *(arm.name for arm in config.arms.values()),
             )
         )
 
@@ -154,28 +153,27 @@ class Session:
         site = environment.site()
         accuracy = check_client(self.progress, site)  # before engines make the machine busy
         driver = make_driver(
-            config.driver,
+            config.options.driver,
             config.cache,
             environment.tokenizer_folder,
             self.progress,
             site,
-            config.load_processes,
+            config.options.load_processes,
         )
         environment.start(config.models)
-        arms: dict[Role, Arm] = {"control": config.control, "treatment": config.treatment}
         # Where only one arm is up at a time, the other one comes up when its turn has come.
         both = self.compares and not environment.alternates
-        for arm in (config.control, config.treatment) if both else (config.control,):
-            environment.arm_routes(arm, 1, config.model_names)
+        for role in BOTH if both else CONTROL:
+            environment.arm_routes(config.arms[role], 1, config.model_names)
         calibration = Calibration(
             site=site,
-            replicas=lambda: environment.replicas(config.control),
+            replicas=lambda: environment.replicas(config.arms["control"]),
             tokenizers={name: environment.tokenizer_folder(name) for name in config.model_names},
-            slots=config.slots,
+            slots=config.max_num_seqs,
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,
             run_id=config.run_id,
-            seed=config.seed,
+            seed=config.options.seed,
             progress=self.progress,
         )
         provenance = {
@@ -193,8 +191,8 @@ class Session:
             progress=self.progress,
             plan=Plan(
                 config.run_id,
-                config.seed,
-                arms,
+                config.options.seed,
+                config.arms,
                 config.profile,
                 provenance,
                 accuracy,

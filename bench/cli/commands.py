@@ -1,20 +1,23 @@
-"""`python -m bench`: what can be done without pytest."""
+"""The commands of `python -m bench`: what can be done without pytest."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench.analysis.judgement import Judgement
 from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
 from bench.cli.conversion import convert
+from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import review
-from bench.config.config import READY_TIMEOUT_S, UNDECIDED, new_run_id
-from bench.config.topology import DEFAULT_TOPOLOGY, load_topology
-from bench.console import run_program
+from bench.config.config import new_run_id
+from bench.config.options import HARDWARE, ROOT, Options
+from bench.config.topology import load_topology
+from bench.console import Parser
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.manifests import (
@@ -30,150 +33,115 @@ from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.terminal import summary_text
 
-ROOT = Path(__file__).parent.parent
 INTERRUPTED = 130
-CLUSTER_COMMANDS = {
-    "deploy": "bring an arm up in a Kubernetes cluster",
-    "status": "how an arm's replicas in a cluster do",
-    "teardown": "take an arm down in a cluster",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: `run` takes its options and its argument, and returns the exit code.
+
+    `argument` is the name of the argument in the usage line; empty for a command without one.
+    `choices` are all arguments that it takes; empty where they are not known in advance.
+    """
+
+    name: str
+    help: str
+    run: Callable[[Options, str], int]
+    argument: str = ""
+    choices: tuple[str, ...] = ()
+    epilog: str = ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
-    options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        typed = vars(parser().parse_args(arguments))
+        command: Command = typed["command"]
+        return command.run(read_options(typed, command.name), typed.get("argument", ""))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    again = commands.add_parser(
-        "compare",
-        help="judge a stored run again",
-        epilog="exit codes: 0 held, 1 failed (SLO missed, or worse), 2 usage error, 3 undecided, "
-        "4 invalid (the instrument failed)",
-    )
-    again.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
-    again.add_argument("--run", dest="run_id", metavar="ID", help="default: the latest run")
-    again.add_argument(
-        "--undecided",
-        choices=UNDECIDED,
-        default=UNDECIDED[0],
-        help="exit with 3 where noise decides nothing, or with 0 (default: %(default)s)",
-    )
-    again.set_defaults(run=compare)
-    foreign = commands.add_parser("convert", help="take over artifacts of aiperf or genai-perf")
-    foreign.add_argument("folder", type=Path, metavar="FOLDER")
-    foreign.add_argument("--arm", default="converted", metavar="NAME", help="what was measured")
-    foreign.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR")
-    foreign.set_defaults(run=take_over)
-    made = commands.add_parser("manifests", help="make k8s/ follow the topology file")
-    made.add_argument("--check", action="store_true", help="only say what does not, exit 1 then")
-    made.add_argument("--topology", type=Path, default=DEFAULT_TOPOLOGY, metavar="FILE")
-    made.add_argument("--folder", type=Path, default=K8S, metavar="DIR", help="in place of k8s/")
-    made.set_defaults(run=manifests)
-    for name, what in CLUSTER_COMMANDS.items():
-        _add_cluster_command(commands.add_parser(name, help=what), name)
-    env = commands.add_parser("env", help="engines that --keep-env left running")
-    env.add_argument("action", choices=("status", "stop"))
-    env.set_defaults(run=kept_environment)
-    return top
-
-
-def _add_cluster_command(command: argparse.ArgumentParser, name: str) -> None:
-    command.add_argument("arm", metavar="ARM", help="an arm of the topology file")
-    command.add_argument("--env", choices=("k8s",), default="k8s", help="where (default: k8s)")
-    command.add_argument("--topology", type=Path, default=DEFAULT_TOPOLOGY, metavar="FILE")
-    command.add_argument(
-        "--kubeconfig", type=Path, metavar="FILE", help="default: $KUBECONFIG, ~/.kube/config"
-    )
-    command.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
-    command.add_argument(
-        "--ready-timeout",
-        type=float,
-        default=READY_TIMEOUT_S,
-        metavar="S",
-        help="how long to wait for replicas, and for pods to end (default: %(default)g seconds)",
-    )
-    if name == "deploy":
-        command.add_argument(
-            "--models", default="", metavar="A,B", help="default: all for the hardware"
-        )
-        command.add_argument(
-            "--hardware", choices=("cpu", "gpu"), default="gpu", help="default: %(default)s"
-        )
-        command.add_argument(
-            "--keep-env", action="store_true", help="leave what is there when it fails"
-        )
-    command.set_defaults(run=in_cluster, command=name)
-
-
-def in_cluster(options: argparse.Namespace) -> int:
-    """Deploy an arm, say how its replicas do, or take it down."""
-    topology, progress = load_topology(options.topology), make_progress()
-    arm = topology.arm(options.arm)
-    access = Access.chosen(options.kubeconfig, options.context, os.environ)
-    try:
-        if options.command == "deploy":
-            names = tuple(filter(None, map(str.strip, options.models.split(","))))
-            wanted = cluster.Wanted(arm, topology.select_models(names, options.hardware))
-            timeout_s = options.ready_timeout
-            cluster.deploy_arm(access, wanted, progress, timeout_s, keep=options.keep_env)
-            print(f"arm {arm.name} is up; python -m bench teardown {arm.name} takes it down")
-        elif options.command == "status":
-            width, colour = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
-            print(cluster.status_of(access, arm, progress, width=width, colour=colour))
-        else:
-            gone = cluster.take_down(access, arm, progress, options.ready_timeout)
-            print(f"arm {arm.name} is gone" if gone else f"nothing of arm {arm.name} is there")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
-def compare(options: argparse.Namespace) -> int:
+def parser() -> Parser:
+    """The commands and their options, as typed."""
+    top = Parser(prog="python -m bench", description=__doc__)
+    parsers = top.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        made = parsers.add_parser(command.name, help=command.help, epilog=command.epilog)
+        if command.argument:
+            choices = command.choices or None
+            made.add_argument("argument", metavar=command.argument, choices=choices)
+        add_options(made.add_argument, command.name)
+        made.set_defaults(command=command)
+    return top
+
+
+def compare(options: Options, _: str) -> int:
     """Print the verdict table of a stored run, judged again; its outcome is the exit code."""
-    judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run_id)]
-    width = shutil.get_terminal_size((120, 24)).columns
-    print(summary_text(judgements, width=width, colour=sys.stdout.isatty()))
+    judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run)]
+    _print_summary(judgements)
     print(outcome_line(judgements))
     outcome = overall(judgements)
     undecided_passes = outcome is Outcome.UNDECIDED and options.undecided == "pass"
     return 0 if undecided_passes else EXIT_CODES[outcome]
 
 
-def take_over(options: argparse.Namespace) -> int:
+def take_over(options: Options, folder: str) -> int:
     """Store what another tool has measured, and print it."""
-    judgement, path = convert(options.folder, options.arm, new_run_id(), options.results)
-    width = shutil.get_terminal_size((120, 24)).columns
-    print(summary_text([judgement], width=width, colour=sys.stdout.isatty()))
+    judgement, path = convert(Path(folder), options.arm, new_run_id(), options.results)
+    _print_summary([judgement])
     print(f"results: {path}")
     return 0
 
 
-def manifests(options: argparse.Namespace) -> int:
+def manifests(options: Options, _: str) -> int:
     """Write what is generated under k8s/, or say which of it differs from the topology."""
-    topology = load_topology(options.topology)
-    files = manifest_files(topology, suite_version(ROOT / "pyproject.toml"))
+    folder = options.folder or K8S
+    files = manifest_files(load_topology(options.topology), suite_version(ROOT / "pyproject.toml"))
     if options.check:
-        if difference := drift(options.folder, files):
+        if difference := drift(folder, files):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)
         return 1 if difference else 0
-    write(options.folder, files)
-    print(f"{len(files)} files written to {options.folder}")
+    write(folder, files)
+    print(f"{len(files)} files written to {folder}")
     return 0
 
 
-def kept_environment(options: argparse.Namespace) -> int:
+def deploy(options: Options, name: str) -> int:
+    """Bring an arm up in a cluster."""
+    topology = load_topology(options.topology)
+    models = topology.select_models(options.models, options.hardware or HARDWARE["k8s"])
+    wanted = cluster.Wanted(topology.arm(name), models)
+    timeout_s, keep = options.ready_timeout, options.keep_env
+    cluster.deploy_arm(_access(options), wanted, make_progress(), timeout_s, keep=keep)
+    print(f"arm {name} is up; python -m bench teardown {name} takes it down")
+    return 0
+
+
+def status(options: Options, name: str) -> int:
+    """Print how an arm's replicas in a cluster do."""
+    arm = load_topology(options.topology).arm(name)
+    width, colour = _terminal()
+    table = cluster.status_of(_access(options), arm, make_progress(), width=width, colour=colour)
+    print(table)
+    return 0
+
+
+def teardown(options: Options, name: str) -> int:
+    """Take an arm down in a cluster."""
+    arm = load_topology(options.topology).arm(name)
+    gone = cluster.take_down(_access(options), arm, make_progress(), options.ready_timeout)
+    print(f"arm {name} is gone" if gone else f"nothing of arm {name} is there")
+    return 0
+
+
+def kept_environment(_: Options, action: str) -> int:
     """List the engines that a run has kept, or end them."""
-    if options.action == "stop":
+    if action == "stop":
         stopped = stop_kept(ROOT / ".cache", make_progress())
         print("engines stopped" if stopped else "no engines are running")
     else:
@@ -181,5 +149,45 @@ def kept_environment(options: argparse.Namespace) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    run_program(main)
+def list_options(_: Options, __: str) -> int:
+    """Print all options as a page of Markdown."""
+    print(options_page(), end="")
+    return 0
+
+
+COMMANDS = (
+    Command(
+        "compare",
+        "judge a stored run again",
+        compare,
+        epilog="exit codes: 0 held, 1 failed (SLO missed, or worse), 2 usage error, 3 undecided, "
+        "4 invalid (the instrument failed)",
+    ),
+    Command("convert", "take over artifacts of aiperf or genai-perf", take_over, "FOLDER"),
+    Command("manifests", "make k8s/ follow the topology file", manifests),
+    Command("deploy", "bring an arm of the topology file up in a cluster", deploy, "ARM"),
+    Command("status", "how an arm's replicas in a cluster do", status, "ARM"),
+    Command("teardown", "take an arm down in a cluster", teardown, "ARM"),
+    Command(
+        "env",
+        "engines that --keep-env left running",
+        kept_environment,
+        "status|stop",
+        ("status", "stop"),
+    ),
+    Command("options", "all options, also those of pytest, as a page of Markdown", list_options),
+)
+
+
+def _access(options: Options) -> Access:
+    return Access.chosen(options.kubeconfig, options.context, os.environ)
+
+
+def _print_summary(judgements: Sequence[Judgement]) -> None:
+    width, colour = _terminal()
+    print(summary_text(judgements, width=width, colour=colour))
+
+
+def _terminal() -> tuple[int, bool]:
+    """The width of the terminal in characters, and whether it shows colours."""
+    return shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()

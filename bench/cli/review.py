@@ -1,4 +1,4 @@
-"""Judge a stored run again: what a live run prints comes from here as well."""
+"""Judges a stored run; what a live run prints comes from here as well."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from bench.analysis.judge import Judgement, judge
 from bench.analysis.sensitivity import blocks_to_decide
-from bench.config.profiles import PROFILES, profile_named
+from bench.config.profiles import PROFILES
 from bench.records import Trial, Verdict
 from bench.store import TrialStore, by_scenario
 
-# Options that the advice gives itself, each with a value.
+# Options of pytest that the advice sets; each has a value.
 _GIVEN = ("-k", "--profile")
 
 
@@ -31,13 +31,14 @@ def _advised(judgement: Judgement, trial: Trial) -> Judgement:
     if primary is None or primary.verdict is not Verdict.INCONCLUSIVE:
         return judgement
     blocks = blocks_to_decide(judgement.effects, primary.alpha)
-    if blocks is None or blocks <= judgement.blocks or trial.provenance.get("profile") is None:
+    measured = trial.provenance.get("profile")
+    if blocks is None or blocks <= judgement.blocks or measured not in PROFILES:
         return judgement
-    profile = profile_longer(str(trial.provenance["profile"]), blocks)
+    profile = profile_longer(measured, blocks)
     arguments = without(trial.provenance.get("arguments", ()), _GIVEN)
-    only = " and ".join((trial.scenario.name.replace("-", "_"), *trial.models[:1]))
-    if len(trial.models) > 1:
-        only = trial.scenario.name.replace("-", "_")
+    only = trial.scenario.name.replace("-", "_")
+    if len(trial.models) == 1:
+        only += f" and {trial.models[0]}"
     command = shlex.join(("pytest", *arguments, "-k", only, "--profile", profile))
     note = (
         f"undecided after {judgement.blocks} blocks: if it goes on alike, about"
@@ -48,7 +49,7 @@ def _advised(judgement: Judgement, trial: Trial) -> Judgement:
 
 def profile_longer(name: str, blocks: int) -> str:
     """The first profile that measures as long as so many blocks of profile `name`, or the last."""
-    needed_s = blocks * profile_named(name).trial_s
+    needed_s = blocks * PROFILES[name].trial_s
     for profile in PROFILES.values():
         if profile.looks[-1] * profile.trial_s >= needed_s:
             return profile.name

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.errors import UserError
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -33,11 +31,3 @@ PROFILES = {
         Profile("thorough", looks=(4, 6, 8, 12), trial_s=60.0, capacity_s=30.0, drain_s=60.0),
     )
 }
-
-
-def profile_named(name: str) -> Profile:
-    """The profile of that name. Raises UserError when there is none."""
-    try:
-        return PROFILES[name]
-    except KeyError:
-        raise UserError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}") from None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, with_config
 
 from bench.config.yamlfile import load_yaml
 from bench.errors import UserError
@@ -33,32 +33,46 @@ _strict = with_config(ConfigDict(extra="forbid"))
 
 @_strict
 @dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """A model as written: an `architecture` to make, a `path` with weights, or a `hub` name.
+class Model:
+    """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
 
-    Of these, only a model of the hub takes `gpus`, so many for each replica.
+    Exactly one of the three is set. Only a model of the hub takes `gpus`, so many for each
+    replica; 0 for all others. `counterpart` is the full-size model that a tiny one stands for.
     """
 
+    name: str
     architecture: Architecture | None = None
     path: Path | None = None
-    hub: str | None = None
-    gpus: Count | None = None
     counterpart: str | None = None
     replicas: Count = 2
+    hub: str | None = None
+    gpus: Count = 0
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the weights are random: they are for a model that is made."""
+        return self.architecture is not None
+
+    @property
+    def hardware(self) -> Hardware:
+        """What the model runs on."""
+        return "cpu" if self.hub is None else "gpu"
 
 
 @_strict
 @dataclass(frozen=True, slots=True)
-class ArmEntry:
-    """An arm as written: a `policy` of this project's balancer, or a `command`.
+class Arm:
+    """A configuration to measure: a `policy` of this project's balancer, or a `command`.
 
-    `options` are further ones of the balancer with that policy. `kvcached` gives the arm
-    engines with KVCached where there are GPUs. `kubernetes` tells what chooses a replica
-    there: the balancer, or the Service itself. Where connections decide who serves, as behind
-    kube-proxy, `connections` tells whether the load keeps them. `slowed` is the share of its
-    core's time that each replica gets while the arm is measured: a known difference.
+    Exactly one of the two is set. `options` are further ones of the balancer with that policy.
+    With `kvcached` the arm's engines have KVCached where there are GPUs. `kubernetes` is what
+    chooses a replica there: the balancer, or the Service itself. Where connections decide which
+    replica serves, as behind kube-proxy, `connections` says whether the load keeps them.
+    `slowed` is the share of its core's time that each replica gets while the arm is measured:
+    a known difference.
     """
 
+    name: str
     port: Port
     policy: str | None = None
     command: tuple[str, ...] | None = None
@@ -95,59 +109,27 @@ class GpuEngineEntry:
     max_num_seqs: Count = 256
 
 
+def _with_names(entries: object) -> object:
+    """The entries of a mapping, each with its key as its `name`."""
+    if not isinstance(entries, dict):
+        return entries
+    for key, entry in entries.items():
+        if isinstance(entry, dict) and "name" in entry:
+            raise ValueError(f"{key} has a name already, its key: remove `name`")
+    return {
+        key: {**entry, "name": key} if isinstance(entry, dict) else entry
+        for key, entry in entries.items()
+    }
+
+
 @_strict
 @dataclass(frozen=True, slots=True)
-class TopologyFile:
-    models: dict[str, ModelEntry]
-    arms: dict[str, ArmEntry]
-    engine: EngineEntry = field(default_factory=EngineEntry)
-    gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model to serve. Exactly one of `architecture`, `path` and `hub` is set.
-
-    `gpus` is how many a replica takes: none but for a model of the hub.
-    """
-
-    name: str
-    architecture: Architecture | None
-    path: Path | None
-    counterpart: str | None
-    replicas: int
-    hub: str | None = None
-    gpus: int = 0
-
-    @property
-    def random_weights(self) -> bool:
-        return self.architecture is not None
-
-    @property
-    def hardware(self) -> Hardware:
-        return "cpu" if self.hub is None else "gpu"
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """A configuration under test. Exactly one of `policy` and `command` is set."""
-
-    name: str
-    port: int
-    policy: str | None
-    command: tuple[str, ...] | None
-    options: tuple[str, ...] = ()
-    kvcached: bool = False
-    kubernetes: Kubernetes = "balancer"
-    connections: Connections = "kept"
-    slowed: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Topology:
-    models: Mapping[str, Model]
-    arms: Mapping[str, Arm]
-    engine: EngineEntry
+    """All models and arms by name, and the engines' flags."""
+
+    models: Annotated[dict[str, Model], BeforeValidator(_with_names)]
+    arms: Annotated[dict[str, Arm], BeforeValidator(_with_names)]
+    engine: EngineEntry = field(default_factory=EngineEntry)
     gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
 
     def models_for(self, hardware: Hardware) -> tuple[Model, ...]:
@@ -179,69 +161,42 @@ class Topology:
 
 def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
     """Read a topology file. Raises UserError with one line for any mistake in it."""
-    written = load_yaml(path, TopologyFile)
-    if not written.models:
+    topology = load_yaml(path, Topology)
+    if not topology.models:
         raise UserError(f"{path}: models: none are listed, list at least one")
-    for name, model in written.models.items():
+    for model in topology.models.values():
         if mistake := _mistake_in_model(model):
-            raise UserError(f"{path}: models.{name}: {mistake}")
-    for name, arm in written.arms.items():
+            raise UserError(f"{path}: models.{model.name}: {mistake}")
+    for arm in topology.arms.values():
         if mistake := _mistake_in_arm(arm):
-            raise UserError(f"{path}: arms.{name}: {mistake}")
-    return Topology(
-        models={name: _model(name, entry) for name, entry in written.models.items()},
-        arms={name: _arm(name, entry) for name, entry in written.arms.items()},
-        engine=written.engine,
-        gpu_engine=written.gpu_engine,
-    )
+            raise UserError(f"{path}: arms.{arm.name}: {mistake}")
+    models = {
+        name: model if model.hub is None else replace(model, gpus=model.gpus or 1)
+        for name, model in topology.models.items()
+    }
+    return replace(topology, models=models)
 
 
-def _mistake_in_model(entry: ModelEntry) -> str | None:
-    if sum(one is not None for one in (entry.architecture, entry.path, entry.hub)) != 1:
+def _mistake_in_model(model: Model) -> str | None:
+    if sum(one is not None for one in (model.architecture, model.path, model.hub)) != 1:
         return "give either architecture or path or hub"
-    if entry.gpus is not None and entry.hub is None:
+    if model.gpus and model.hub is None:
         return "gpus belong to a model of the hub, all others run on CPUs"
     return None
 
 
-def _mistake_in_arm(entry: ArmEntry) -> str | None:
-    if (entry.policy is None) == (entry.command is None):
+def _mistake_in_arm(arm: Arm) -> str | None:
+    if (arm.policy is None) == (arm.command is None):
         return "give either policy or command"
-    if entry.options and entry.policy is None:
+    if arm.options and arm.policy is None:
         return "options belong to a policy, not to a command"
     return None
 
 
-def _model(name: str, entry: ModelEntry) -> Model:
-    return Model(
-        name=name,
-        architecture=entry.architecture,
-        path=entry.path,
-        counterpart=entry.counterpart,
-        replicas=entry.replicas,
-        hub=entry.hub,
-        gpus=0 if entry.hub is None else entry.gpus or 1,
-    )
-
-
-def _arm(name: str, entry: ArmEntry) -> Arm:
-    return Arm(
-        name=name,
-        port=entry.port,
-        policy=entry.policy,
-        command=entry.command,
-        options=entry.options,
-        kvcached=entry.kvcached,
-        kubernetes=entry.kubernetes,
-        connections=entry.connections,
-        slowed=entry.slowed,
-    )
-
-
-def _pick(known: Mapping[str, Entry], name: str, what: str) -> Entry:
+def _pick(known: Mapping[str, Entry], name: str, kind: str) -> Entry:
     try:
         return known[name]
     except KeyError:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"unknown {what} {name!r}; known: {', '.join(known)}{hint}") from None
+        raise UserError(f"unknown {kind} {name!r}; known: {', '.join(known)}{hint}") from None

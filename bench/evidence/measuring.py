@@ -15,7 +15,8 @@ from pathlib import Path
 from bench.analysis.judgement import Judgement
 from bench.analysis.sensitivity import spread_of
 from bench.analysis.verdict import RULE
-from bench.config.config import Config, Options, new_run_id, resolve
+from bench.config.config import Config, new_run_id, resolve
+from bench.config.options import Options
 from bench.environments.local import LocalEnvironment
 from bench.evidence.ledger import LedgerEntry
 from bench.evidence.plan import MODELS, PlannedRun
@@ -60,8 +61,8 @@ class Bench:
 
     def _config(self, run: PlannedRun) -> Config:
         options = Options(
-            models=",".join(MODELS),
-            arms=f"{run.control},{run.treatment}",
+            models=MODELS,
+            arms=(run.control, run.treatment),
             profile=run.profile,
             seed=run.seed,
             keep_env=True,
@@ -70,13 +71,17 @@ class Bench:
         if run.slowed_by:
             # The same balancer at another port, before replicas with less of their core.
             slowed = replace(
-                config.treatment,
+                config.arms["treatment"],
                 name=f"{run.treatment}-slowed",
                 port=1 + max(arm.port for arm in config.topology.arms.values()),
                 slowed=1 - run.slowed_by,
             )
             arms = {**config.topology.arms, slowed.name: slowed}
-            config = replace(config, treatment=slowed, topology=replace(config.topology, arms=arms))
+            config = replace(
+                config,
+                arms={**config.arms, "treatment": slowed},
+                topology=replace(config.topology, arms=arms),
+            )
         return replace(config, results=config.cache / "evidence" / config.run_id)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.commands import main
 from bench.cli.conversion import convert
 from bench.errors import UserError
 from bench.records import Trial

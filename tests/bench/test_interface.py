@@ -53,15 +53,15 @@ def test_managed_selects_every_scenario_for_every_model() -> None:
 @pytest.mark.parametrize("scenario", sorted(FIRST_MODEL))
 def test_a_situation_is_asked_about_the_first_model_only(scenario: str) -> None:
     assert selected("-m", "managed", "-k", scenario, "--models", "tiny-qwen,tiny-llama") == {
-        f"{scenario}.py::test_managed_is_not_worse_than_baseline[tiny-qwen]"
+        f"{scenario}.py::test_treatment_is_not_worse_than_control[tiny-qwen]"
     }
 
 
 def test_markers_and_models_combine() -> None:
     tests = selected("-m", "latency and managed", "--models", "tiny-qwen,tiny-llama")
     assert tests == {
-        "latency.py::test_managed_is_not_worse_than_baseline[tiny-qwen]",
-        "latency.py::test_managed_is_not_worse_than_baseline[tiny-llama]",
+        "latency.py::test_treatment_is_not_worse_than_control[tiny-qwen]",
+        "latency.py::test_treatment_is_not_worse_than_control[tiny-llama]",
     }
 
 
@@ -74,15 +74,16 @@ def test_markers_and_models_combine() -> None:
         ),
         (["--arms", "baseline,mangaed"], "unknown arm 'mangaed'; .* 'managed'"),
         (["--arms", "baseline"], "two names"),
-        (["--profile", "fast"], "unknown profile 'fast'; known: auto, quick, standard, thorough"),
+        (["--profile", "fast"], "--profile takes auto, quick, standard or thorough, seen 'fast'"),
+        (["--seed", "1.5"], "--seed takes a whole number, seen '1.5'"),
         (["--load-processes", "0"], "auto or a whole number from 1, seen '0'"),
-        (["--env", "mars"], "unknown environment 'mars'; known: local"),
+        (["--env", "mars"], "--env takes local or k8s, seen 'mars'"),
         (["--slo", "none.yaml"], "cannot read none.yaml"),
         (["--topology", "none.yaml"], "cannot read none.yaml"),
         (["--traffic=none.csv"], "cannot read trace none.csv: No such file"),
         (["--traffic=README.md"], "trace README.md has no known format: its first line is"),
-        (["--ready-timeout=0"], "--ready-timeout takes seconds above 0, seen 0"),
-        (["--ready-timeout=nan"], "--ready-timeout takes seconds above 0, seen nan"),
+        (["--ready-timeout=0"], "--ready-timeout takes seconds above 0, seen '0'"),
+        (["--ready-timeout=nan"], "--ready-timeout takes seconds above 0, seen 'nan'"),
         (["--traffic-cut=5"], "--traffic-cut '5' is not FROM:TO in seconds"),
         (["-m", "latncy"], "unknown marker 'latncy' in -m; known: baseline, burst"),
     ],
@@ -106,7 +107,7 @@ def test_one_slo_file_serves_models_of_all_hardware(tmp_path: Path) -> None:
     slo = tmp_path / "slo.yaml"
     slo.write_text("scenarios: {latency: {models: {qwen2.5-7b: {ttft_s: 0.5}}}}\n")
     tests = selected("-m", "latency and managed", "--models", "tiny-llama", f"--slo={slo}")
-    assert tests == {"latency.py::test_managed_is_not_worse_than_baseline[tiny-llama]"}
+    assert tests == {"latency.py::test_treatment_is_not_worse_than_control[tiny-llama]"}
 
 
 def test_selecting_nothing_is_no_success() -> None:

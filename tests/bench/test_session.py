@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from bench.config.config import Options, resolve
+from bench.config.config import resolve
+from bench.config.options import Options
 from bench.experiment import Experiment, Question
 from bench.load.arrivals import ClosedLoop
 from bench.load.workload import Fixed, Workload
@@ -56,7 +57,7 @@ def session(
         raise NotImplementedError
 
     made = Session(
-        config=resolve(Options(models="tiny-llama"), tmp_path, "run"),
+        config=resolve(Options(models=("tiny-llama",)), tmp_path, "run"),
         compares=True,
         progress=PlainProgress(said or io.StringIO()),
         provenance={},

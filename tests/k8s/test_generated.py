@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.__main__ import main
+from bench.cli.commands import main
 from bench.config.topology import (
     DEFAULT_TOPOLOGY,
     Arm,

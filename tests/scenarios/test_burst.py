@@ -27,14 +27,12 @@ SCENARIO = Scenario(
     expect=Expectation.NOT_WORSE,
 )
 
-pytestmark = pytest.mark.burst
-
 
 @pytest.mark.baseline
-def test_baseline_meets_slo(measure: Measure, model: str) -> None:
+def test_control_meets_slo(measure: Measure, model: str) -> None:
     require_slo(measure(SCENARIO, model))
 
 
 @pytest.mark.managed
-def test_managed_is_not_worse_than_baseline(measure: Measure, model: str) -> None:
+def test_treatment_is_not_worse_than_control(measure: Measure, model: str) -> None:
     require_gates(measure(SCENARIO, model))

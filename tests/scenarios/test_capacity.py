@@ -30,14 +30,12 @@ SCENARIO = Scenario(
     search=Grid(step=1.1),
 )
 
-pytestmark = pytest.mark.capacity
-
 
 @pytest.mark.baseline
-def test_load_of_baseline_is_found(measure: Measure, model: str) -> None:
+def test_load_of_control_is_found(measure: Measure, model: str) -> None:
     require_slo(measure(SCENARIO, model))
 
 
 @pytest.mark.managed
-def test_managed_carries_no_less_than_baseline(measure: Measure, model: str) -> None:
+def test_treatment_carries_no_less_than_control(measure: Measure, model: str) -> None:
     require_gates(measure(SCENARIO, model))

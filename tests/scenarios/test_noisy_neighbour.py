@@ -41,14 +41,12 @@ SCENARIO = Scenario(
     metrics=("scheduled_ttft_p90_s@noisy", "fairness", *STANDARD_METRICS),
 )
 
-pytestmark = pytest.mark.noisy_neighbour
-
 
 @pytest.mark.baseline
-def test_baseline_meets_slo(measure: Measure, first_model: str) -> None:
+def test_control_meets_slo(measure: Measure, first_model: str) -> None:
     require_slo(measure(SCENARIO, first_model))
 
 
 @pytest.mark.managed
-def test_managed_is_not_worse_than_baseline(measure: Measure, first_model: str) -> None:
+def test_treatment_is_not_worse_than_control(measure: Measure, first_model: str) -> None:
     require_gates(measure(SCENARIO, first_model))

@@ -16,8 +16,6 @@ from bench.session import Measure
 
 LOAD = 0.5
 
-pytestmark = pytest.mark.recorded_traffic
-
 
 @pytest.fixture
 def scenario(traffic: Fit) -> Scenario:
@@ -32,12 +30,12 @@ def scenario(traffic: Fit) -> Scenario:
 
 
 @pytest.mark.baseline
-def test_baseline_meets_slo(measure: Measure, scenario: Scenario, first_model: str) -> None:
+def test_control_meets_slo(measure: Measure, scenario: Scenario, first_model: str) -> None:
     require_slo(measure(scenario, first_model))
 
 
 @pytest.mark.managed
-def test_managed_is_not_worse_than_baseline(
+def test_treatment_is_not_worse_than_control(
     measure: Measure, scenario: Scenario, first_model: str
 ) -> None:
     require_gates(measure(scenario, first_model))

@@ -33,14 +33,12 @@ SCENARIO = Scenario(
     balancers=2,
 )
 
-pytestmark = pytest.mark.two_balancers
-
 
 @pytest.mark.baseline
-def test_baseline_meets_slo(measure: Measure, first_model: str) -> None:
+def test_control_meets_slo(measure: Measure, first_model: str) -> None:
     require_slo(measure(SCENARIO, first_model))
 
 
 @pytest.mark.managed
-def test_managed_is_not_worse_than_baseline(measure: Measure, first_model: str) -> None:
+def test_treatment_is_not_worse_than_control(measure: Measure, first_model: str) -> None:
     require_gates(measure(SCENARIO, first_model))

@@ -1,0 +1,96 @@
+"""What is made from the declared options: those of pytest and of commands, values, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bench.config.options import Options
+from bench.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option as declared: see `bench.config.options.option`."""
+
+    name: str
+    default: object
+    help: str
+    metavar: str
+    choices: tuple[str, ...]
+    parse: Callable[[str], Any]
+    takes: str
+    commands: tuple[str, ...]
+    shown: str
+
+    @property
+    def flag(self) -> str:
+        """As it is typed: `--keep-env`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def default_text(self) -> str:
+        """The default in words; empty for a switch, and where there is none."""
+        plain = "" if self.default is None or not self.metavar else str(self.default)
+        return self.shown or plain
+
+    def value(self, typed: str) -> Any:
+        """What was typed, as a value. Raises UserError with one line for any other text."""
+        mistake = UserError(f"{self.flag} takes {self.takes}, seen {typed!r}")
+        if self.choices and typed not in self.choices:
+            raise mistake
+        try:
+            return self.parse(typed)
+        except ValueError:
+            raise mistake from None
+
+
+_PAGE = """# Options
+
+Made from `bench/config/options.py` by `python -m bench options > docs/reference/options.md`: change
+them there. "Taken by" names pytest and the commands of `python -m bench`.
+"""
+OPTIONS = tuple(Option(one.name, one.default, **one.metadata) for one in fields(Options))
+
+
+def options_of(command: str) -> tuple[Option, ...]:
+    """The options that a command, or pytest, takes."""
+    return tuple(one for one in OPTIONS if command in one.commands)
+
+
+def add_options(add: Callable[..., object], command: str) -> None:
+    """Give the options of a command, or of pytest, to `add`: `add_argument` or `addoption`.
+
+    They keep the text as typed: `read_options` parses it, so that mistakes read alike everywhere.
+    """
+    for one in options_of(command):
+        default = f" (default: {one.default_text})" if one.default_text else ""
+        kind = {"metavar": one.metavar} if one.metavar else {"action": "store_true"}
+        add(one.flag, dest=one.name, help=one.help + default, **kind)
+
+
+def read_options(typed: Mapping[str, Any], command: str) -> Options:
+    """The options of a command, or of pytest, from what was typed, by name.
+
+    One that is absent or None has its default. Raises UserError with one line for the first that
+    is wrong.
+    """
+    given = {one: typed.get(one.name) for one in options_of(command)}
+    return Options(
+        **{
+            one.name: one.value(text) if one.metavar else text
+            for one, text in given.items()
+            if text is not None
+        }
+    )
+
+
+def options_page() -> str:
+    """All options as a page of Markdown: a row each, with default, meaning and commands."""
+    lines = [_PAGE, "| option | default | meaning | taken by |", "|---|---|---|---|"]
+    for one in OPTIONS:
+        option = f"{one.flag} {one.metavar}".strip().replace("|", "\\|")
+        commands = ", ".join(one.commands)
+        lines.append(f"| `{option}` | {one.default_text} | {one.help} | {commands} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,178 @@
+"""The plugin of pytest that checks options, collects tests and turns errors into failures.
+
+Options, fixtures and the summary are in conftest.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.analysis.gates import GateFailedError
+from bench.analysis.outcome import Outcome, outcome_of_gates
+from bench.cli.options import read_options
+from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, shown
+from bench.config.config import new_run_id, resolve
+from bench.config.options import PYTEST, ROOT
+from bench.errors import UserError
+from reports.allure_results import mark_interrupted
+from reports.result_files import clear
+
+ALLURE_RESULTS = ROOT / "allure-results"
+SCENARIOS = ROOT / "tests" / "scenarios"
+OPERATORS = {"and", "or", "not"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything is collected; first, since Allure reads one."""
+    run_id = getattr(config, "workerinput", {}).get("run_id") or new_run_id()
+    try:
+        checked = resolve(read_options(vars(config.option), PYTEST), ROOT, run_id)
+        names = {marker.replace("_", "-") for marker in scenario_markers()}
+        checked.slos.check_names(names, set(checked.topology.models))
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[CONFIG] = checked
+    for marker, text in scenario_markers().items():
+        config.addinivalue_line("markers", f"{marker}: {text}")
+    _check_marker_expression(config)
+    if getattr(config.option, "allure_report_dir", "") is None:
+        config.option.allure_report_dir = str(ALLURE_RESULTS)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test of a scenario with the scenario."""
+    if item.path.parent == SCENARIOS:
+        item.add_marker(scenario_marker(item.path))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
+    """Let the workers of pytest-xdist inherit the real stderr, for their progress."""
+    with shown(session.config):
+        yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let the workers of pytest-xdist store under the controller's run."""
+    node.workerinput["run_id"] = node.config.stash[CONFIG].run_id
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker runs all measured tests, one after another; others go by their files."""
+    # Where pytest-xdist is absent, nobody asks.
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+
+    if config.getoption("dist") != "load":
+        return None
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope
+    return scheduler
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`model` is every selected one in turn, `first_model` only the first of them."""
+    if not measured(metafunc.definition):
+        return
+    names = metafunc.config.stash[CONFIG].model_names
+    for fixture, values in (("model", names), ("first_model", names[:1])):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, values)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs a trace where none was given."""
+    if config.stash[CONFIG].traffic is None:
+        for item in items:
+            if "traffic" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.skip(reason="no recorded traffic: give --traffic FILE"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A run that measures begins a new report; other runs leave the last one alone."""
+    config = session.config
+    folder = getattr(config.option, "allure_report_dir", None)
+    if measures(session):
+        # Of several workers one clears it: none starts a test before all have come here.
+        first = getattr(config, "workerinput", {}).get("workerid", "gw0") == "gw0"
+        if folder is not None and first:
+            clear(Path(folder))
+    elif listener := config.pluginmanager.get_plugin("allure_listener"):
+        config.pluginmanager.unregister(listener)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A mistake of the user and a gate that does not hold fail the test without a traceback."""
+    try:
+        yield
+    except GateFailedError as error:
+        outcome = outcome_of_gates(failure.gate for failure in error.failures)
+        if outcome is Outcome.UNDECIDED and item.config.stash[CONFIG].options.undecided == "pass":
+            return
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except UserError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except KeyboardInterrupt:
+        if listener := item.config.pluginmanager.get_plugin("allure_listener"):
+            mark_interrupted(listener)
+        raise
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run in which nothing was decided must not look like a success."""
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    listed = session.config.option.collectonly or session.config.option.setupplan
+    if reporter is None or listed or exitstatus != pytest.ExitCode.OK:
+        return
+    if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line is for programs: pytest's exit code says less."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None and (line := config.stash.get(OUTCOME, None)) is not None:
+        reporter.write_line(line)
+
+
+def scope(nodeid: str) -> str:
+    """What tests must have in common to be run by one worker."""
+    path = nodeid.partition("::")[0]
+    return "measured" if path.startswith("tests/scenarios/") else path
+
+
+@cache
+def scenario_markers() -> dict[str, str]:
+    """The marker of each scenario, and the first line of its module as the marker's text."""
+    texts = {}
+    for path in sorted(SCENARIOS.glob("test_*.py")):
+        written = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        texts[scenario_marker(path)] = written.partition("\n")[0]
+    return texts
+
+
+def scenario_marker(path: Path) -> str:
+    """The marker of the scenario in a module: test_heavy_tail.py holds heavy_tail."""
+    return path.stem.removeprefix("test_")
+
+
+def _check_marker_expression(config: pytest.Config) -> None:
+    """Refuse `-m` with a marker that does not exist: it would select nothing."""
+    known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
+    used = set(re.findall(r"[A-Za-z_]\w*", config.option.markexpr)) - OPERATORS
+    if unknown := sorted(used - known):
+        raise pytest.UsageError(
+            f"unknown marker {unknown[0]!r} in -m; known: {', '.join(sorted(known))}"
+        )

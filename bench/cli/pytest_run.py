@@ -1,0 +1,115 @@
+"""What one run of pytest is made of: its configuration, environment, cases and files."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from bench.analysis.judgement import Judgement
+from bench.analysis.outcome import outcome_of
+from bench.cli.review import review
+from bench.config.config import Config
+from bench.environments.base import Environment
+from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.environment import KubernetesEnvironment
+from bench.environments.local import LocalEnvironment
+from bench.errors import UserError
+from bench.progress import Progress
+from bench.store import TrialStore, write_latest
+from bench.store.files import write_whole
+from reports.allure_results import attach_run
+from reports.case import Case, Run
+from reports.page import render_page
+from reports.result_files import write_run
+from reports.run import run_of
+
+CONFIG = pytest.StashKey[Config]()
+OUTCOME = pytest.StashKey[str]()
+# The markers of tests that measure: the control alone, or control and treatment.
+CONTROL_ALONE, BOTH_ARMS = "baseline", "managed"
+
+
+@contextmanager
+def shown(config: pytest.Config) -> Iterator[None]:
+    """Let progress through while pytest captures output."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        yield
+
+
+def make_environment(config: Config, progress: Progress) -> Environment:
+    """The environment that the options name; nothing is started yet."""
+    options = config.options
+    if options.env == "k8s":
+        return KubernetesEnvironment(
+            Access.chosen(options.kubeconfig, options.context, os.environ),
+            tuple(config.arms.values()),
+            config.cache,
+            progress,
+            places=options.load_processes or 1,
+            timeout_s=options.ready_timeout,
+            keep=options.keep_env,
+        )
+    return LocalEnvironment(config.cache, config.topology, progress, keep=options.keep_env)
+
+
+def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
+    """What JUnit's XML says of a comparison."""
+    yield "outcome", str(outcome_of(judgement))
+    if (primary := judgement.primary) is not None:
+        yield "verdict", str(primary.verdict)
+        for name in ("control", "treatment", "metric", "ratio", "low", "high", "blocks"):
+            yield name, getattr(primary, name)
+
+
+def stored_run(store: TrialStore, run_id: str) -> Run:
+    """A run as it is on disk, judged again. Raises UserError when a file of it is damaged."""
+    cases = [Case(one, tuple(trials)) for one, trials in review(store, run_id)]
+    return run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
+
+
+def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, Path]:
+    """Write the figures and the page, and return their paths; also what Allure shows.
+
+    `allure` is its folder, None where its plugin is absent.
+    """
+    latest, page = config.results / "latest.json", config.results / "comparison.html"
+    write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
+    write_whole(page, render_page(run).encode())
+    if allure is not None:
+        write_run(Path(allure), run)
+        attach_run(run)
+    return latest, page
+
+
+def one_line(error: UserError | OSError) -> str:
+    """An error of the reports for people."""
+    if isinstance(error, UserError):
+        return str(error)
+    where = error.filename or "the reports"
+    return f"cannot write {where}: {error.strerror}; free some space or mend the folder"
+
+
+def measured(item: pytest.Item) -> bool:
+    """Whether a test measures an arm or both."""
+    return any(item.get_closest_marker(name) for name in (CONTROL_ALONE, BOTH_ARMS))
+
+
+def measures(session: pytest.Session) -> bool:
+    """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
+    option = session.config.option
+    listed = option.collectonly or option.setupplan or option.setuponly
+    failed = session.testsfailed and not option.continue_on_collection_errors
+    return not (listed or failed) and any(
+        measured(item) and not item.get_closest_marker("skip") for item in session.items
+    )
+
+
+def compares(item: pytest.Item) -> bool:
+    """Whether a test compares the arms, and is not going to be skipped."""
+    return bool(item.get_closest_marker(BOTH_ARMS)) and not item.get_closest_marker("skip")

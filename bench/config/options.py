@@ -1,0 +1,214 @@
+"""Every option of pytest and of `python -m bench`, declared once.
+
+The declaration of an option is a field of `Options`: name, type, default, help, parser and the
+commands that take it. `bench.cli.options` makes from it the options of pytest and of the commands,
+reads what was typed, and prints docs/reference/options.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from bench.config.profiles import PROFILES
+from bench.config.slo import DEFAULT_SLO
+from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
+from bench.drivers import DRIVERS
+from bench.load.traces import WHOLE, Cut, parse_cut
+
+ROOT = Path(__file__).parents[2]
+# What engines run on in each environment unless the user says so.
+HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}
+
+PYTEST = "pytest"
+CLUSTER = ("deploy", "status", "teardown")
+
+Value = TypeVar("Value")
+
+
+def option(
+    default: Value,
+    help: str,  # noqa: A002
+    *,
+    metavar: str = "",
+    choices: tuple[str, ...] = (),
+    parse: Callable[[str], Any] = str,
+    takes: str = "",
+    commands: tuple[str, ...] = (PYTEST,),
+    shown: str = "",
+) -> Value:
+    """A field of `Options`.
+
+    With neither `metavar` nor `choices` it is a switch. `parse` makes the value from what was
+    typed, and raises ValueError for a text that is not what the option `takes`, or UserError.
+    `shown` is the default in words, where its value does not say it.
+    """
+    declared = {
+        "help": help,
+        "metavar": metavar or "|".join(choices),
+        "choices": choices,
+        "parse": parse,
+        "takes": takes or " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:]))),
+        "commands": commands,
+        "shown": shown,
+    }
+    made: Value = field(default=default, metadata=declared)
+    return made
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def two_names(text: str) -> tuple[str, str]:
+    """Exactly two names with a comma between; they may be the same."""
+    control, treatment = (name.strip() for name in text.split(","))
+    if not (control and treatment):
+        raise ValueError
+    return control, treatment
+
+
+def process_count(text: str) -> int | None:
+    """A number from 1; None for `auto`."""
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise ValueError
+    return None if text == "auto" else int(text)
+
+
+def seconds(text: str) -> float:
+    """Seconds, more than 0."""
+    if not 0 < float(text) < math.inf:
+        raise ValueError
+    return float(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for; what was not given has its default."""
+
+    env: str = option("local", "where engines run", choices=tuple(HARDWARE))
+    models: tuple[str, ...] = option(
+        (),
+        "models of the topology file",
+        metavar="A,B",
+        parse=names,
+        commands=(PYTEST, "deploy"),
+        shown="all for the hardware",
+    )
+    arms: tuple[str, str] = option(
+        ("baseline", "managed"),
+        "arms to compare; one arm twice is an A/A run, which shows the noise floor",
+        metavar="CONTROL,TREATMENT",
+        parse=two_names,
+        takes="control,treatment (two names)",
+        shown="baseline,managed",
+    )
+    profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
+    slo: Path = option(
+        DEFAULT_SLO, "service level objectives", metavar="FILE", parse=Path, shown="bench/slo.yaml"
+    )
+    topology: Path = option(
+        DEFAULT_TOPOLOGY,
+        "models, replicas and arms",
+        metavar="FILE",
+        parse=Path,
+        commands=(PYTEST, *CLUSTER, "manifests"),
+        shown="bench/topology.yaml",
+    )
+    seed: int = option(
+        1, "seed of every schedule and prompt", metavar="N", parse=int, takes="a whole number"
+    )
+    keep_env: bool = option(
+        False,
+        "leave the engines running for the next run (`python -m bench env stop` ends them), or "
+        "leave what is there when `deploy` fails",
+        commands=(PYTEST, "deploy"),
+    )
+    load_processes: int | None = option(
+        None,
+        "processes that share the load of a trial, in environment k8s pods; auto: one until its "
+        "answers are too many for one, in k8s one",
+        metavar="N",
+        parse=process_count,
+        takes="auto or a whole number from 1",
+        shown="auto",
+    )
+    driver: str = option("builtin", "what sends the load", choices=DRIVERS)
+    traffic: Path | None = option(
+        None,
+        "a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), Mooncake "
+        "or Qwen-Bailian (JSON lines)",
+        metavar="FILE",
+        parse=Path,
+    )
+    traffic_cut: Cut = option(
+        WHOLE, "seconds of the trace to use", metavar="FROM:TO", parse=parse_cut, shown="all"
+    )
+    hardware: Hardware | None = option(
+        None,
+        "what engines run on",
+        choices=get_args(Hardware),
+        commands=(PYTEST, "deploy"),
+        shown="cpu for local, gpu for k8s",
+    )
+    kubeconfig: Path | None = option(
+        None,
+        "how to reach the cluster",
+        metavar="FILE",
+        parse=Path,
+        commands=(PYTEST, *CLUSTER),
+        shown="$KUBECONFIG, ~/.kube/config",
+    )
+    context: str | None = option(
+        None,
+        "context of the kubeconfig",
+        metavar="NAME",
+        commands=(PYTEST, *CLUSTER),
+        shown="its current one",
+    )
+    ready_timeout: float = option(
+        1800.0,
+        "seconds that pods of a cluster may take to become ready, or to end",
+        metavar="S",
+        parse=seconds,
+        takes="seconds above 0",
+        commands=(PYTEST, *CLUSTER),
+        shown="1800",
+    )
+    undecided: str = option(
+        "fail",
+        "what becomes of a comparison that noise leaves undecided",
+        choices=("fail", "pass"),
+        commands=(PYTEST, "compare"),
+    )
+    results: Path = option(
+        ROOT / "results",
+        "folder of stored runs",
+        metavar="DIR",
+        parse=Path,
+        commands=("compare", "convert"),
+        shown="results",
+    )
+    run: str | None = option(
+        None, "the stored run", metavar="ID", commands=("compare",), shown="the latest"
+    )
+    arm: str = option(
+        "converted", "name of what was measured", metavar="NAME", commands=("convert",)
+    )
+    check: bool = option(
+        False,
+        "write nothing; exit with 1 and one line if a file differs from the topology",
+        commands=("manifests",),
+    )
+    folder: Path | None = option(
+        None,
+        "where to write",
+        metavar="DIR",
+        parse=Path,
+        commands=("manifests",),
+        shown="k8s",
+    )
