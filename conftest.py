@@ -84,8 +84,8 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
 
     def measure_once(scenario: Scenario, *models: str) -> Judgement:
         config = request.config.stash[CONFIG]
-        arms = {role: arm.name for role, arm in config.arms.items()}
-        details = {**arms, "profile": config.profile.name, "seed": config.options.seed}
+        details: dict[str, object] = {role: arm.name for role, arm in config.arms.items()}
+        details |= {"profile": config.profile.name, "seed": config.options.seed}
         label(scenario.name, models, details)
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
             rounds = bench_session.rounds(scenario, models)

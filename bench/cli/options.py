@@ -16,7 +16,7 @@ class Option:
 
     name: str
     default: object
-    help: str
+    meaning: str
     metavar: str
     choices: tuple[str, ...]
     parse: Callable[[str], Any]
@@ -67,7 +67,7 @@ def add_options(add: Callable[..., object], command: str) -> None:
     for one in options_of(command):
         default = f" (default: {one.default_text})" if one.default_text else ""
         kind = {"metavar": one.metavar} if one.metavar else {"action": "store_true"}
-        add(one.flag, dest=one.name, help=one.help + default, **kind)
+        add(one.flag, dest=one.name, help=one.meaning + default, **kind)
 
 
 def read_options(typed: Mapping[str, Any], command: str) -> Options:
@@ -92,5 +92,5 @@ def options_page() -> str:
     for one in OPTIONS:
         option = f"{one.flag} {one.metavar}".strip().replace("|", "\\|")
         commands = ", ".join(one.commands)
-        lines.append(f"| `{option}` | {one.default_text} | {one.help} | {commands} |")
+        lines.append(f"| `{option}` | {one.default_text} | {one.meaning} | {commands} |")
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,10 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """One worker runs all measured tests, one after another; others go by their files."""
-    # Where pytest-xdist is absent, nobody asks.
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
-
     if config.getoption("dist") != "load":
         return None
-    scheduler = LoadScopeScheduling(config, log)
+    # Only pytest-xdist calls this hook: where it is absent, it is not imported.
+    scheduler = import_module("xdist.scheduler").LoadScopeScheduling(config, log)
     scheduler._split_scope = scope
     return scheduler
 

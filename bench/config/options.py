@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 def option(
     default: Value,
-    help: str,  # noqa: A002
+    meaning: str,
     *,
     metavar: str = "",
     choices: tuple[str, ...] = (),
@@ -47,7 +47,7 @@ def option(
     `shown` is the default in words, where its value does not say it.
     """
     declared = {
-        "help": help,
+        "meaning": meaning,
         "metavar": metavar or "|".join(choices),
         "choices": choices,
         "parse": parse,
