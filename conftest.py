@@ -14,15 +14,14 @@ from bench.cli.pytest_run import (
     CONFIG,
     OUTCOME,
     compares,
+    errors_shown,
     make_environment,
-    one_line,
     properties,
     shown,
     stored_run,
     write_reports,
 )
 from bench.config.options import PYTEST, ROOT
-from bench.errors import UserError
 from bench.load.traces import Fit
 from bench.progress import make_progress
 from bench.provenance import suite_facts
@@ -83,10 +82,12 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
     """Measures a scenario for some models, at most once per run, and reports it."""
 
     def measure_once(scenario: Scenario, *models: str) -> Judgement:
-        config = request.config.stash[CONFIG]
-        details: dict[str, object] = {role: arm.name for role, arm in config.arms.items()}
-        details |= {"profile": config.profile.name, "seed": config.options.seed}
-        label(scenario.name, models, details)
+        facts = bench_session.provenance
+        label(
+            scenario.name,
+            models,
+            facts["arms"] | {name: facts[name] for name in ("profile", "seed")},
+        )
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
             rounds = bench_session.rounds(scenario, models)
         with step("judge"):
@@ -108,16 +109,10 @@ def pytest_terminal_summary(
     if not store.has_run(checked.run_id):
         return
     terminalreporter.section("verdicts")
-    try:
+    with errors_shown(terminalreporter):
         run = stored_run(store, checked.run_id)
         width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
         terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
         latest, page = write_reports(checked, run, config.getoption("allure_report_dir", None))
-    except (UserError, OSError) as error:
-        # Printed last and in one line: what was measured is on disk and can be judged again.
-        terminalreporter.write_line(f"error: {one_line(error)}")
-        assert terminalreporter._session is not None
-        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    else:
         terminalreporter.write_line(f"results: {latest}, {page}")
         config.stash[OUTCOME] = outcome_line(run.judgements)

@@ -1,4 +1,4 @@
-"""Tables and lines as text, for a terminal of any width or for a log."""
+"""What programs print and how they end: tables, mistakes in options, exit codes, logs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.errors import UserError
 
 
 def mute(stream: IO[str]) -> None:
-    """Send what is still written to `stream` to nobody: its reader has gone, as `head` does."""
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nobody, stream.fileno())
-    os.close(nobody)
+    """Discard what is still written to `stream`: its reader has gone, as `head` does."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colour: bool) -> str:
-    """All parts one below the other, `width` wide but not less than `narrowest`.
+    """All parts one below the other, `width` characters wide but at least `narrowest`.
 
     Lines end without blanks. Colours are the terminal's own: they suit dark and light
     backgrounds alike.

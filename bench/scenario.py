@@ -87,3 +87,8 @@ class Scenario:
             search_step=self.search.step if self.search else None,
             tenants=self.tenants,
         )
+
+
+def scenario_name(module: str) -> str:
+    """The name of a scenario by its test module: `heavy-tail` in `test_heavy_tail`."""
+    return module.rpartition(".")[2].removeprefix("test_").replace("_", "-")

@@ -1,5 +1,6 @@
-"""Artifacts of aiperf and genai-perf as trials, or as a judgement where nothing is left
-of single requests.
+"""Turns artifacts of aiperf and genai-perf into a trial and its judgement.
+
+Where they hold no single requests, the judgement has the tool's own statistics.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ _RATES = {
 
 
 def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgement, Path]:
-    """Convert an artifact folder; what it says, and the file that this is written to.
+    """Convert an artifact folder. Returns its judgement, and the file that this is written to.
 
-    With records of single requests a trial of `arm` is stored under `results` as well.
+    If there are records of single requests, a trial of `arm` is stored under `results` as well.
     Raises UserError for a damaged or foreign folder.
     """
     artifacts = read_artifacts(folder)
@@ -66,7 +67,7 @@ def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgeme
 
 
 def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
-    """The requests that were recorded, as one trial of `arm`, the control."""
+    """The recorded requests as one trial; `arm` is its control."""
     summary, entries = artifacts.summary, artifacts.entries
     zero_ns = min(entry.issued_ns for entry in entries)
     samples = fail_incomplete(tuple(_samples(summary, entries, zero_ns)))
@@ -102,11 +103,11 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
 
 
 def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
-    """A tool's own statistics, under the names of the metrics here."""
+    """A judgement of the tool's own statistics, under the names of the metrics here."""
     values = dict(_values(summary))
     count = round(summary.statistic("request_count", "avg") or 0)
     missing = ", ".join(name for name in REPORTED if name not in values)
-    notes = [*CONVERTED_SUMMARY[summary.tool], *([f"not told: {missing}"] if missing else [])]
+    notes = [*CONVERTED_SUMMARY[summary.tool], *([f"not reported: {missing}"] if missing else [])]
     return Judgement(
         scenario=_facts(summary, tuple(values)),
         models=summary.models,
@@ -152,14 +153,14 @@ def _samples(summary: ToolSummary, entries: tuple[Entry, ...], zero_ns: int) -> 
 
 
 def _values(summary: ToolSummary) -> Iterator[tuple[str, float]]:
-    """What the tool tells of the metrics that are reported."""
+    """The reported metrics that the tool has, by name, in their units here."""
     for name in REPORTED:
         quantity, _, rest = name.partition("_")
         if quantity in _LATENCIES:
             value = summary.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
             found = [] if value is None else [value]
         else:
-            told = (summary.statistic(metric, "avg") for metric in _RATES[name])
-            found = [value for value in told if value is not None]
+            values = (summary.statistic(metric, "avg") for metric in _RATES[name])
+            found = [value for value in values if value is not None]
         if found:
             yield name, found[0]

@@ -22,6 +22,7 @@ from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, shown
 from bench.config.config import new_run_id, resolve
 from bench.config.options import PYTEST, ROOT
 from bench.errors import UserError
+from bench.scenario import scenario_name
 from reports.allure_results import mark_interrupted
 from reports.result_files import clear
 
@@ -36,13 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
     run_id = getattr(config, "workerinput", {}).get("run_id") or new_run_id()
     try:
         checked = resolve(read_options(vars(config.option), PYTEST), ROOT, run_id)
-        names = {marker.replace("_", "-") for marker in scenario_markers()}
+        names = set(map(scenario_name, scenario_modules()))
         checked.slos.check_names(names, set(checked.topology.models))
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[CONFIG] = checked
-    for marker, text in scenario_markers().items():
-        config.addinivalue_line("markers", f"{marker}: {text}")
+    for module, meaning in scenario_modules().items():
+        config.addinivalue_line("markers", f"{scenario_marker(module)}: {meaning}")
     _check_marker_expression(config)
     if getattr(config.option, "allure_report_dir", "") is None:
         config.option.allure_report_dir = str(ALLURE_RESULTS)
@@ -51,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark a test of a scenario with the scenario."""
     if item.path.parent == SCENARIOS:
-        item.add_marker(scenario_marker(item.path))
+        item.add_marker(scenario_marker(item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -153,18 +154,16 @@ def scope(nodeid: str) -> str:
 
 
 @cache
-def scenario_markers() -> dict[str, str]:
-    """The marker of each scenario, and the first line of its module as the marker's text."""
-    texts = {}
-    for path in sorted(SCENARIOS.glob("test_*.py")):
-        written = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        texts[scenario_marker(path)] = written.partition("\n")[0]
-    return texts
+def scenario_modules() -> dict[str, str]:
+    """The test module of each scenario, and the first line of its docstring."""
+    texts = {path.stem: path.read_text("utf-8") for path in sorted(SCENARIOS.glob("test_*.py"))}
+    docstrings = {name: ast.get_docstring(ast.parse(text)) for name, text in texts.items()}
+    return {name: (written or "").partition("\n")[0] for name, written in docstrings.items()}
 
 
-def scenario_marker(path: Path) -> str:
-    """The marker of the scenario in a module: test_heavy_tail.py holds heavy_tail."""
-    return path.stem.removeprefix("test_")
+def scenario_marker(module: str) -> str:
+    """The marker of a scenario by its test module: `heavy_tail` of `test_heavy_tail`."""
+    return scenario_name(module).replace("-", "_")
 
 
 def _check_marker_expression(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""What one run of pytest is made of: its configuration, environment, cases and files."""
+"""What conftest.py and the plugin share: a run's configuration, environment and files."""
 
 from __future__ import annotations
 
@@ -87,12 +87,24 @@ def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, P
     return latest, page
 
 
-def one_line(error: UserError | OSError) -> str:
-    """An error of the reports for people."""
-    if isinstance(error, UserError):
-        return str(error)
-    where = error.filename or "the reports"
-    return f"cannot write {where}: {error.strerror}; free some space or mend the folder"
+@contextmanager
+def errors_shown(reporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Print an error of the reports in one line, and let the run fail.
+
+    What was measured is on disk and can be judged again.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+    except OSError as error:
+        where = error.filename or "the reports"
+        message = f"cannot write {where}: {error.strerror}; free some space or mend the folder"
+    else:
+        return
+    reporter.write_line(f"error: {message}")
+    assert reporter._session is not None
+    reporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def measured(item: pytest.Item) -> bool:

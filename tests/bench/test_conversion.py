@@ -96,7 +96,7 @@ def test_statistics_alone_are_said_to_be_the_tools_own(tmp_path: Path) -> None:
     assert values["goodput_rps"].value == 3.0
     assert {one.n for one in values.values()} == {20}
     assert "error_rate" not in values
-    assert any("not told: error_rate" in note for note in judgement.notes)
+    assert any("not reported: error_rate" in note for note in judgement.notes)
     assert any("encoding the answer again" in note for note in judgement.notes)
     assert not TrialStore(tmp_path / "results").has_run(RUN)
 

@@ -12,11 +12,11 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.load.arrivals import OnOff
 from bench.load.workload import Fixed, LogNormal, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="burst",
+    name=scenario_name(__name__),
     description=(
         "Bursts: on/off arrivals, 1 s at twice the mean rate and 1 s silent, "
         "50 % of capacity on average; log-normal answer lengths."

@@ -1,8 +1,8 @@
-"""A fifth of the traffic bypasses the balancer, all of it onto one replica.
+"""A fifth of the traffic bypasses the balancer, all of it to one replica.
 
-Somebody's batch job or an old client knows that replica's address. To share the rest
-evenly is then uneven, and what a balancer has sent itself does not tell: only what the
-replicas report does, or how long they take.
+A batch job or an old client knows that replica's address. An even share of the rest is then
+uneven load. A balancer cannot know this from what it has sent itself, only from what the replicas
+report, or from how long they take.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import pytest
 
 from bench.analysis.gates import require_gates, require_slo
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 from tests.scenarios.common import (
-    ALL_PLACES_TAKEN,
-    ALL_PLACES_TAKEN_WORDS,
+    ALL_BUSY,
+    ALL_BUSY_WORDS,
     HEAVY_TAIL,
     HEAVY_TAIL_WORDS,
 )
 
 SCENARIO = Scenario(
-    name="bypass",
+    name=scenario_name(__name__),
     description=(
         "20 % of the requests go straight to one replica, and are not judged; "
-        f"{ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}."
+        f"{ALL_BUSY_WORDS}; {HEAVY_TAIL_WORDS}."
     ),
-    arrival=ALL_PLACES_TAKEN,
+    arrival=ALL_BUSY,
     workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,

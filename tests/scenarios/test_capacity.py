@@ -12,12 +12,12 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.load.arrivals import Poisson
 from bench.load.workload import Fixed, LogNormal, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.search import Grid
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="capacity",
+    name=scenario_name(__name__),
     description=(
         "The load is searched for at which attainment falls to the target; log-normal answer "
         "lengths, Poisson arrivals."

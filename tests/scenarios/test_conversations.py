@@ -13,11 +13,11 @@ from bench.load.arrivals import Poisson
 from bench.load.conversations import Conversations
 from bench.load.workload import Fixed, LogNormal, Uniform
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="conversations",
+    name=scenario_name(__name__),
     description=(
         "24 conversations at once of 2 to 8 turns, which send their history again after a "
         "system prompt of 256 tokens; 48 tokens a message, log-normal answers; Poisson "

@@ -1,8 +1,8 @@
-"""Heavy tail with every place taken: a few answers are ten times as long as the rest.
+"""Heavy tail: all replicas are busy, and a few answers are ten times as long as the rest.
 
-There are as many users as the replicas have places. Round robin gives a replica its turn
-however many long answers it still generates, so short requests queue behind them while
-another replica has a place to spare. This is where routing by load has to pay off.
+There are as many users as the replicas run requests at once. Round robin gives a replica its
+turn however many long answers it still generates, so short requests queue behind them while
+another replica could run one more. This is where routing by load has to pay off.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import pytest
 
 from bench.analysis.gates import require_gates, require_slo
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 from tests.scenarios.common import (
-    ALL_PLACES_TAKEN,
-    ALL_PLACES_TAKEN_WORDS,
+    ALL_BUSY,
+    ALL_BUSY_WORDS,
     HEAVY_TAIL,
     HEAVY_TAIL_WORDS,
 )
 
 SCENARIO = Scenario(
-    name="heavy-tail",
-    description=f"Every place taken: {ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}.",
-    arrival=ALL_PLACES_TAKEN,
+    name=scenario_name(__name__),
+    description=f"All replicas are busy: {ALL_BUSY_WORDS}; {HEAVY_TAIL_WORDS}.",
+    arrival=ALL_BUSY,
     workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.BETTER,

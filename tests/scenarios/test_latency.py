@@ -1,4 +1,4 @@
-"""Latency at moderate load, where most requests find an idle slot.
+"""Latency at moderate load, where most requests need not wait.
 
 Requests of similar size at 45 % of capacity leave a balancer little to improve; the
 scenario guards against one that makes the common case worse.
@@ -12,11 +12,11 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.load.arrivals import Poisson
 from bench.load.workload import Uniform, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="latency",
+    name=scenario_name(__name__),
     description="Moderate load: Poisson arrivals at 45 % of capacity, similar sizes.",
     arrival=Poisson(load=0.45),
     workload=Workload(prompt=Uniform(32, 96), output=Uniform(16, 48)),

@@ -12,11 +12,11 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.load.arrivals import Poisson
 from bench.load.workload import Fixed, LogNormal, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="multi-tenant",
+    name=scenario_name(__name__),
     description=(
         "All models at once: Poisson arrivals at 50 % of the capacity that they share; "
         "log-normal answer lengths."

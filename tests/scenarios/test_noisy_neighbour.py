@@ -14,7 +14,7 @@ from bench.load.arrivals import OnOff, Poisson
 from bench.load.tenants import Mixture, Tenant
 from bench.load.workload import Fixed, Uniform, Workload
 from bench.records import Expectation
-from bench.scenario import STANDARD_METRICS, Scenario
+from bench.scenario import STANDARD_METRICS, Scenario, scenario_name
 from bench.session import Measure
 
 TENANTS = Mixture(
@@ -29,7 +29,7 @@ TENANTS = Mixture(
 )
 
 SCENARIO = Scenario(
-    name="noisy-neighbour",
+    name=scenario_name(__name__),
     description=(
         "Two tenants with as many requests, together at 60 % of capacity: a quiet one, and a "
         "noisy one whose answers are four times as long and come in bursts."

@@ -11,7 +11,7 @@ import pytest
 from bench.analysis.gates import require_gates, require_slo
 from bench.load.traces import Fit, Replay, ReplayedLengths
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 LOAD = 0.5
@@ -19,8 +19,12 @@ LOAD = 0.5
 
 @pytest.fixture
 def scenario(traffic: Fit) -> Scenario:
+    return replayed(traffic)
+
+
+def replayed(traffic: Fit) -> Scenario:
     return Scenario(
-        name="recorded-traffic",
+        name=scenario_name(__name__),
         description=f"Recorded traffic at {LOAD:.0%} of capacity on average: {traffic}.",
         arrival=Replay(traffic, load=LOAD),
         workload=ReplayedLengths(traffic),

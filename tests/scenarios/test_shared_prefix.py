@@ -13,11 +13,11 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.load.arrivals import Poisson
 from bench.load.workload import Fixed, SharedPrefixes, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="shared-prefix",
+    name=scenario_name(__name__),
     description=(
         "Eight prefixes of 768 tokens, popular by Zipf's law, each followed by 64 of the "
         "request's own; answers of 8 tokens; Poisson arrivals at 45 % of capacity."

@@ -10,21 +10,19 @@ import pytest
 
 from bench.analysis.gates import require_gates, require_slo
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 from tests.scenarios.common import (
-    ALL_PLACES_TAKEN,
-    ALL_PLACES_TAKEN_WORDS,
+    ALL_BUSY,
+    ALL_BUSY_WORDS,
     HEAVY_TAIL,
     HEAVY_TAIL_WORDS,
 )
 
 SCENARIO = Scenario(
-    name="slowed-replica",
-    description=(
-        f"One replica may use half of a core; {ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}."
-    ),
-    arrival=ALL_PLACES_TAKEN,
+    name=scenario_name(__name__),
+    description=(f"One replica may use half of a core; {ALL_BUSY_WORDS}; {HEAVY_TAIL_WORDS}."),
+    arrival=ALL_BUSY,
     workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,

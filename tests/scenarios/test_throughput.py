@@ -12,11 +12,11 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.load.arrivals import ClosedLoop
 from bench.load.workload import Fixed, Uniform, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 
 SCENARIO = Scenario(
-    name="throughput",
+    name=scenario_name(__name__),
     description=(
         "Saturation: a closed loop keeps four times as many requests in flight as the replicas "
         "run at once."

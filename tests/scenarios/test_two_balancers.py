@@ -11,22 +11,22 @@ import pytest
 
 from bench.analysis.gates import require_gates, require_slo
 from bench.records import Expectation
-from bench.scenario import Scenario
+from bench.scenario import Scenario, scenario_name
 from bench.session import Measure
 from tests.scenarios.common import (
-    ALL_PLACES_TAKEN,
-    ALL_PLACES_TAKEN_WORDS,
+    ALL_BUSY,
+    ALL_BUSY_WORDS,
     HEAVY_TAIL,
     HEAVY_TAIL_WORDS,
 )
 
 SCENARIO = Scenario(
-    name="two-balancers",
+    name=scenario_name(__name__),
     description=(
         "Two balancers that get the requests in turn; otherwise heavy-tail: "
-        f"{ALL_PLACES_TAKEN_WORDS}; {HEAVY_TAIL_WORDS}."
+        f"{ALL_BUSY_WORDS}; {HEAVY_TAIL_WORDS}."
     ),
-    arrival=ALL_PLACES_TAKEN,
+    arrival=ALL_BUSY,
     workload=HEAVY_TAIL,
     primary="scheduled_ttft_p95_s",
     expect=Expectation.NOT_WORSE,
