@@ -20,13 +20,13 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 
 _strict = with_config(ConfigDict(extra="forbid"))
-# Of a scenario's entry, what is no objective of its own.
+# Keys of a scenario's entry that are not objectives.
 _PARTS = {"models", "tenants"}
 
 
 @_strict
 class Objectives(TypedDict, total=False):
-    """Objectives as written. Absent: inherited. `null`: lifted."""
+    """Objectives as written: one that is absent is inherited, and `null` is none at all."""
 
     ttft_s: Seconds | None
     tpot_s: Seconds | None
@@ -54,7 +54,7 @@ class Slos:
     written: SloFile
 
     def resolve(self, scenario: str, model: str, tenant: str = "") -> Slo:
-        """The objectives of a request to `model` in a scenario, of a tenant if it has any."""
+        """The objectives of a request to `model` in a scenario; of `tenant` if there are any."""
         of_scenario = self.written.get("scenarios", {}).get(scenario, {})
         of_model = of_scenario.get("models", {}).get(model, {})
         of_tenant = of_scenario.get("tenants", {}).get(tenant, {})
