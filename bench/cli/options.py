@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from bench.config.options import Options
+from bench.config.options import PYTEST, ROOT, Options
 from bench.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option as declared: see `bench.config.options.option`."""
+    """An option as declared in `bench.config.options`.
+
+    With neither `metavar` nor `choices` it is a switch. `parse` makes the value from what was
+    typed (default: the type of `default`); it raises ValueError for a text that is not what the
+    option `takes`, or UserError. `shown` is the default in words, where it does not say it itself.
+    """
 
     name: str
     default: object
     meaning: str
-    metavar: str
-    choices: tuple[str, ...]
-    parse: Callable[[str], Any]
-    takes: str
-    commands: tuple[str, ...]
-    shown: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    parse: Callable[[str], Any] | None = None
+    takes: str = ""
+    commands: tuple[str, ...] = (PYTEST,)
+    shown: str = ""
 
     @property
     def flag(self) -> str:
@@ -30,18 +36,28 @@ class Option:
         return f"--{self.name.replace('_', '-')}"
 
     @property
+    def value_name(self) -> str:
+        """What stands for the value in help; empty for a switch."""
+        return self.metavar or "|".join(self.choices)
+
+    @property
     def default_text(self) -> str:
         """The default in words; empty for a switch, and where there is none."""
-        plain = "" if self.default is None or not self.metavar else str(self.default)
-        return self.shown or plain
+        if self.shown or self.default is None or not self.value_name:
+            return self.shown
+        if isinstance(self.default, Path):
+            return str(self.default.relative_to(ROOT))
+        return ",".join(self.default) if isinstance(self.default, tuple) else f"{self.default}"
 
     def value(self, typed: str) -> Any:
         """What was typed, as a value. Raises UserError with one line for any other text."""
-        mistake = UserError(f"{self.flag} takes {self.takes}, seen {typed!r}")
+        takes = self.takes or " or ".join((", ".join(self.choices[:-1]), *self.choices[-1:]))
+        mistake = UserError(f"{self.flag} takes {takes}, seen {typed!r}")
         if self.choices and typed not in self.choices:
             raise mistake
+        parse = self.parse or (str if self.default is None else type(self.default))
         try:
-            return self.parse(typed)
+            return parse(typed)
         except ValueError:
             raise mistake from None
 
@@ -66,7 +82,7 @@ def add_options(add: Callable[..., object], command: str) -> None:
     """
     for one in options_of(command):
         default = f" (default: {one.default_text})" if one.default_text else ""
-        kind = {"metavar": one.metavar} if one.metavar else {"action": "store_true"}
+        kind = {"metavar": one.value_name} if one.value_name else {"action": "store_true"}
         add(one.flag, dest=one.name, help=one.meaning + default, **kind)
 
 
@@ -79,7 +95,7 @@ def read_options(typed: Mapping[str, Any], command: str) -> Options:
     given = {one: typed.get(one.name) for one in options_of(command)}
     return Options(
         **{
-            one.name: one.value(text) if one.metavar else text
+            one.name: one.value(text) if one.value_name else text
             for one, text in given.items()
             if text is not None
         }
@@ -90,7 +106,7 @@ def options_page() -> str:
     """All options as a page of Markdown: a row each, with default, meaning and commands."""
     lines = [_PAGE, "| option | default | meaning | taken by |", "|---|---|---|---|"]
     for one in OPTIONS:
-        option = f"{one.flag} {one.metavar}".strip().replace("|", "\\|")
+        option = f"{one.flag} {one.value_name}".strip().replace("|", "\\|")
         commands = ", ".join(one.commands)
         lines.append(f"| `{option}` | {one.default_text} | {one.meaning} | {commands} |")
     return "\n".join(lines) + "\n"

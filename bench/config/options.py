@@ -8,7 +8,7 @@ reads what was typed, and prints docs/reference/options.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -29,32 +29,9 @@ CLUSTER = ("deploy", "status", "teardown")
 Value = TypeVar("Value")
 
 
-def option(
-    default: Value,
-    meaning: str,
-    *,
-    metavar: str = "",
-    choices: tuple[str, ...] = (),
-    parse: Callable[[str], Any] = str,
-    takes: str = "",
-    commands: tuple[str, ...] = (PYTEST,),
-    shown: str = "",
-) -> Value:
-    """A field of `Options`.
-
-    With neither `metavar` nor `choices` it is a switch. `parse` makes the value from what was
-    typed, and raises ValueError for a text that is not what the option `takes`, or UserError.
-    `shown` is the default in words, where its value does not say it.
-    """
-    declared = {
-        "meaning": meaning,
-        "metavar": metavar or "|".join(choices),
-        "choices": choices,
-        "parse": parse,
-        "takes": takes or " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:]))),
-        "commands": commands,
-        "shown": shown,
-    }
+def option(default: Value, meaning: str, metavar: str = "", **more: Any) -> Value:
+    """A field of `Options`; `more` is what `bench.cli.options.Option` has besides."""
+    declared = {"meaning": meaning, "metavar": metavar, **more}
     made: Value = field(default=default, metadata=declared)
     return made
 
@@ -94,7 +71,7 @@ class Options:
     models: tuple[str, ...] = option(
         (),
         "models of the topology file",
-        metavar="A,B",
+        "A,B",
         parse=names,
         commands=(PYTEST, "deploy"),
         shown="all for the hardware",
@@ -102,26 +79,19 @@ class Options:
     arms: tuple[str, str] = option(
         ("baseline", "managed"),
         "arms to compare; one arm twice is an A/A run, which shows the noise floor",
-        metavar="CONTROL,TREATMENT",
+        "CONTROL,TREATMENT",
         parse=two_names,
         takes="control,treatment (two names)",
-        shown="baseline,managed",
     )
     profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
-    slo: Path = option(
-        DEFAULT_SLO, "service level objectives", metavar="FILE", parse=Path, shown="bench/slo.yaml"
-    )
+    slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE")
     topology: Path = option(
         DEFAULT_TOPOLOGY,
         "models, replicas and arms",
-        metavar="FILE",
-        parse=Path,
+        "FILE",
         commands=(PYTEST, *CLUSTER, "manifests"),
-        shown="bench/topology.yaml",
     )
-    seed: int = option(
-        1, "seed of every schedule and prompt", metavar="N", parse=int, takes="a whole number"
-    )
+    seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
         "leave the engines running for the next run (`python -m bench env stop` ends them), or "
@@ -132,7 +102,7 @@ class Options:
         None,
         "processes that share the load of a trial, in environment k8s pods; auto: one until its "
         "answers are too many for one, in k8s one",
-        metavar="N",
+        "N",
         parse=process_count,
         takes="auto or a whole number from 1",
         shown="auto",
@@ -142,11 +112,11 @@ class Options:
         None,
         "a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), Mooncake "
         "or Qwen-Bailian (JSON lines)",
-        metavar="FILE",
+        "FILE",
         parse=Path,
     )
     traffic_cut: Cut = option(
-        WHOLE, "seconds of the trace to use", metavar="FROM:TO", parse=parse_cut, shown="all"
+        WHOLE, "seconds of the trace to use", "FROM:TO", parse=parse_cut, shown="all"
     )
     hardware: Hardware | None = option(
         None,
@@ -158,7 +128,7 @@ class Options:
     kubeconfig: Path | None = option(
         None,
         "how to reach the cluster",
-        metavar="FILE",
+        "FILE",
         parse=Path,
         commands=(PYTEST, *CLUSTER),
         shown="$KUBECONFIG, ~/.kube/config",
@@ -166,18 +136,17 @@ class Options:
     context: str | None = option(
         None,
         "context of the kubeconfig",
-        metavar="NAME",
+        "NAME",
         commands=(PYTEST, *CLUSTER),
         shown="its current one",
     )
     ready_timeout: float = option(
-        1800.0,
+        1800,
         "seconds that pods of a cluster may take to become ready, or to end",
-        metavar="S",
+        "S",
         parse=seconds,
         takes="seconds above 0",
         commands=(PYTEST, *CLUSTER),
-        shown="1800",
     )
     undecided: str = option(
         "fail",
@@ -186,29 +155,17 @@ class Options:
         commands=(PYTEST, "compare"),
     )
     results: Path = option(
-        ROOT / "results",
-        "folder of stored runs",
-        metavar="DIR",
-        parse=Path,
-        commands=("compare", "convert"),
-        shown="results",
+        ROOT / "results", "folder of stored runs", "DIR", commands=("compare", "convert")
     )
     run: str | None = option(
-        None, "the stored run", metavar="ID", commands=("compare",), shown="the latest"
+        None, "the stored run", "ID", commands=("compare",), shown="the latest"
     )
-    arm: str = option(
-        "converted", "name of what was measured", metavar="NAME", commands=("convert",)
-    )
+    arm: str = option("converted", "name of what was measured", "NAME", commands=("convert",))
     check: bool = option(
         False,
         "write nothing; exit with 1 and one line if a file differs from the topology",
         commands=("manifests",),
     )
     folder: Path | None = option(
-        None,
-        "where to write",
-        metavar="DIR",
-        parse=Path,
-        commands=("manifests",),
-        shown="k8s",
+        None, "where to write", "DIR", parse=Path, commands=("manifests",), shown="k8s"
     )
