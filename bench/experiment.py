@@ -22,7 +22,7 @@ from bench.analysis.judge import judge
 from bench.analysis.trial_checks import disturbances
 from bench.attribution import apart, named, singled_out
 from bench.calibration import Calibration, Capacity
-from bench.config.profiles import Profile
+from bench.config.options import Profile
 from bench.config.topology import Arm
 from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
 from bench.cpu import CpuShares, CpuWatch

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bench.analysis.judge import Judgement, judge
 from bench.analysis.sensitivity import blocks_to_decide
-from bench.config.profiles import PROFILES
+from bench.config.options import PROFILES
 from bench.records import Trial, Verdict
 from bench.store import TrialStore, by_scenario
 

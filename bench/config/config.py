@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.options import HARDWARE, Options
-from bench.config.profiles import PROFILES, Profile
+from bench.config.options import HARDWARE, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError

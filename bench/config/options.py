@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from bench.config.profiles import PROFILES
 from bench.config.slo import DEFAULT_SLO
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
 from bench.drivers import DRIVERS
@@ -27,6 +26,34 @@ PYTEST = "pytest"
 CLUSTER = ("deploy", "status", "teardown")
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The budget of one comparison.
+
+    `looks` are the numbers of blocks after which a verdict is sought; the last one
+    is the most that is ever measured. A block is four trials of `trial_s`. One run of the
+    measurement of capacity takes `capacity_s`. A trial's requests may finish for `drain_s` after
+    its window.
+    """
+
+    name: str
+    looks: tuple[int, ...]
+    trial_s: float
+    capacity_s: float
+    drain_s: float
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("auto", looks=(4, 6, 8, 12, 16), trial_s=3.5, capacity_s=4.0, drain_s=20.0),
+        Profile("quick", looks=(4, 6, 8), trial_s=3.5, capacity_s=4.0, drain_s=20.0),
+        Profile("standard", looks=(4, 6, 8, 12), trial_s=20.0, capacity_s=15.0, drain_s=40.0),
+        Profile("thorough", looks=(4, 6, 8, 12), trial_s=60.0, capacity_s=30.0, drain_s=60.0),
+    )
+}
 
 
 def option(default: Value, meaning: str, metavar: str = "", **more: Any) -> Value:

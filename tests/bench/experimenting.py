@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.calibration import Calibration
-from bench.config.profiles import Profile
+from bench.config.options import Profile
 from bench.config.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
 from bench.drivers import Driver
 from bench.environments.cpu_engine.models import model_folder

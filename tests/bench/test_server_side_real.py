@@ -11,7 +11,7 @@ import pytest
 
 from bench.analysis.judge import judge
 from bench.calibration import Calibration
-from bench.config.profiles import Profile
+from bench.config.options import Profile
 from bench.config.topology import Arm, load_topology
 from bench.drivers.builtin import BuiltinDriver
 from bench.environments.local import LocalEnvironment
