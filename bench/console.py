@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,11 @@ def mute(stream: IO[str]) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
+
+
+def terminal() -> tuple[int, bool]:
+    """The width of the terminal in characters, and whether it shows colours."""
+    return shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
 
 
 def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colour: bool) -> str:
@@ -62,17 +68,22 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def exit_code(work: Callable[[], None]) -> int:
-    """Do `work`: 0, or 2 after one line on stderr for a user's mistake, 130 after Ctrl-C."""
+def exit_code(
+    work: Callable[[], int | None], interrupted: str = "interrupted; nothing was kept"
+) -> int:
+    """The exit code that `work` returns (0 if none).
+
+    For a user's mistake it is 2, after one line on stderr; after Ctrl-C 130, with the text
+    `interrupted`.
+    """
     try:
-        work()
+        return work() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was kept", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return _INTERRUPTED
-    return 0
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from bench.cli.review import review
 from bench.config.config import new_run_id
 from bench.config.options import HARDWARE, ROOT, Options
 from bench.config.topology import load_topology
-from bench.console import Parser
+from bench.console import Parser, exit_code, terminal
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.manifests import (
@@ -28,12 +27,9 @@ from bench.environments.kubernetes.manifests import (
     write,
 )
 from bench.environments.local import kept_engines, stop_kept
-from bench.errors import UserError
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.terminal import summary_text
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +50,13 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
-    try:
-        typed = vars(parser().parse_args(arguments))
-        command: Command = typed["command"]
-        return command.run(read_options(typed, command.name), typed.get("argument", ""))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return exit_code(lambda: _run(arguments), "interrupted")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    typed = vars(parser().parse_args(arguments))
+    command: Command = typed["command"]
+    return command.run(read_options(typed, command.name), typed.get("argument", ""))
 
 
 def parser() -> Parser:
@@ -125,7 +118,7 @@ def deploy(options: Options, name: str) -> int:
 def status(options: Options, name: str) -> int:
     """Print how an arm's replicas in a cluster do."""
     arm = load_topology(options.topology).arm(name)
-    width, colour = _terminal()
+    width, colour = terminal()
     table = cluster.status_of(_access(options), arm, make_progress(), width=width, colour=colour)
     print(table)
     return 0
@@ -184,10 +177,5 @@ def _access(options: Options) -> Access:
 
 
 def _print_summary(judgements: Sequence[Judgement]) -> None:
-    width, colour = _terminal()
+    width, colour = terminal()
     print(summary_text(judgements, width=width, colour=colour))
-
-
-def _terminal() -> tuple[int, bool]:
-    """The width of the terminal in characters, and whether it shows colours."""
-    return shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
