@@ -21,7 +21,7 @@ class Option:
     """
 
     name: str
-    default: object
+    default: Any
     meaning: str
     metavar: str = ""
     choices: tuple[str, ...] = ()
