@@ -18,7 +18,7 @@ import pytest
 from bench.analysis.gates import GateFailedError
 from bench.analysis.outcome import Outcome, outcome_of_gates
 from bench.cli.options import read_options
-from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, shown
+from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, only_lists, shown
 from bench.config.config import new_run_id, resolve
 from bench.config.options import PYTEST, ROOT
 from bench.errors import UserError
@@ -132,8 +132,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run in which nothing was decided must not look like a success."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
-    listed = session.config.option.collectonly or session.config.option.setupplan
-    if reporter is None or listed or exitstatus != pytest.ExitCode.OK:
+    if reporter is None or only_lists(session.config) or exitstatus != pytest.ExitCode.OK:
         return
     if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

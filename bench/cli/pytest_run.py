@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from _pytest.skipping import evaluate_skip_marks
 
 from bench.analysis.judgement import Judgement
 from bench.analysis.outcome import outcome_of
@@ -114,14 +115,18 @@ def measured(item: pytest.Item) -> bool:
 
 def measures(session: pytest.Session) -> bool:
     """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
-    option = session.config.option
-    listed = option.collectonly or option.setupplan or option.setuponly
-    failed = session.testsfailed and not option.continue_on_collection_errors
-    return not (listed or failed) and any(
-        measured(item) and not item.get_closest_marker("skip") for item in session.items
+    failed = session.testsfailed and not session.config.option.continue_on_collection_errors
+    return not (only_lists(session.config) or failed) and any(
+        measured(item) and not evaluate_skip_marks(item) for item in session.items
     )
+
+
+def only_lists(config: pytest.Config) -> bool:
+    """Whether tests or fixtures are only listed. An option is absent where its plugin is."""
+    options = ("collectonly", "setupplan", "setuponly", "showfixtures", "show_fixtures_per_test")
+    return any(config.getoption(name, False) for name in options)
 
 
 def compares(item: pytest.Item) -> bool:
     """Whether a test compares the arms, and is not going to be skipped."""
-    return bool(item.get_closest_marker(BOTH_ARMS)) and not item.get_closest_marker("skip")
+    return bool(item.get_closest_marker(BOTH_ARMS)) and not evaluate_skip_marks(item)
