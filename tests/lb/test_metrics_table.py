@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lb.metrics import METRICS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "balancer.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "balancer.md"
 
 
 def test_the_table_in_the_documentation_is_what_is_exported() -> None:
