@@ -73,6 +73,7 @@ async def data_plane(
         if fleet.row is not None:
             fleet.row.alive(time.monotonic_ns())
         gateway.expire()
+        upstream.expire()
         waiting.call()
         if keys is not None:
             keys.refresh()

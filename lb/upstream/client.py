@@ -7,7 +7,7 @@ import errno
 import os
 import ssl
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from contextlib import suppress
 from functools import partial
 
@@ -42,21 +42,28 @@ class Upstream:
     def __init__(self, key: str | None = None, trusted: ssl.SSLContext | None = None) -> None:
         self._authorization = "" if key is None else f"authorization: Bearer {key}\r\n"
         self._trusted = trusted
-        self._idle: defaultdict[_Peer, list[Connection]] = defaultdict(list)
+        self._idle: defaultdict[_Peer, deque[Connection]] = defaultdict(deque)
 
     def take(self, endpoint: Endpoint) -> Connection | None:
         """An idle connection, the one used last; None when there is none."""
         idle = self._idle[endpoint.authority, endpoint.tls]
-        if not idle:
-            return None
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
         while idle:
             connection = idle.pop()
-            if not connection.closing:
-                if connection.idle_since_s > oldest_s:
-                    return connection
-                connection.abort()
+            if connection.idle_since_s > oldest_s and not connection.closing:
+                return connection
+            connection.abort()
         return None
+
+    def expire(self) -> None:
+        """Close what has been idle for too long; to be called about every second.
+
+        Only the latest are used again, and replicas may leave the others open for ever.
+        """
+        oldest_s = time.monotonic() - _IDLE_LIMIT_S
+        for idle in self._idle.values():
+            while idle and idle[0].idle_since_s <= oldest_s:
+                idle.popleft().abort()
 
     async def connect(self, endpoint: Endpoint) -> Connection:
         """A new connection. Raises ConnectFailedError or OutOfDescriptorsError.

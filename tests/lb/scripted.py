@@ -103,6 +103,7 @@ class ScriptedReplica:
         self.health = "200 OK"
         # What it says to whether it sleeps; None: it does not know that it could.
         self.sleep_answer: bytes | None = None
+        self.sleep_status = "200 OK"
         self.sleep_checks = 0
         self.calls: list[Call] = []
         self.called = asyncio.Event()
@@ -114,7 +115,7 @@ class ScriptedReplica:
         self.connections = 0
         self.url = ""
         self._server: asyncio.Server
-        self._writers: set[asyncio.StreamWriter] = set()
+        self.writers: set[asyncio.StreamWriter] = set()
 
     @property
     def name(self) -> str:
@@ -133,7 +134,7 @@ class ScriptedReplica:
     async def die(self) -> None:
         """Stop listening and break every connection, as kill -9 does."""
         self._server.close()
-        for writer in tuple(self._writers):
+        for writer in tuple(self.writers):
             writer.transport.abort()
 
     async def hang(self, call: Call) -> None:
@@ -159,11 +160,11 @@ class ScriptedReplica:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
+        self.writers.add(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while not writer.is_closing():
                 await self._serve_one(reader, writer)
-        self._writers.discard(writer)
+        self.writers.discard(writer)
         writer.close()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -196,7 +197,7 @@ class ScriptedReplica:
         elif target == "/is_sleeping":
             self.sleep_checks += 1
             told = self.sleep_answer
-            status = "404 Not Found" if told is None else "200 OK"
+            status = "404 Not Found" if told is None else self.sleep_status
             writer.write(answer(told or b"", status))
         else:
             writer.write(answer(self.metrics))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lb.endpoint import Endpoint
+from lb.endpoint import Endpoint, parse_targets
 from lb.upstream import BadAnswerError, Upstream
-from tests.lb.scripted import answer
+from tests.lb.scripted import ScriptedReplica, answer
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +85,23 @@ async def test_an_answer_is_asked_for_as_it_is_and_another_coding_is_named(
             else:
                 with pytest.raises(BadAnswerError, match="/metrics encoded as gzip"):
                     await get
+
+
+async def test_what_replicas_leave_open_is_closed_when_it_is_used_no_more(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the latest is used again: others would take descriptors for ever."""
+    monkeypatch.setattr("lb.upstream.client._IDLE_LIMIT_S", 0.2)
+    async with ScriptedReplica() as replica, asyncio.timeout(20):
+        (target,) = parse_targets(replica.url, "test")
+        gets = [upstream.get(target.endpoint, "/health", 100) for _ in range(5)]
+        await asyncio.gather(*gets)
+        assert replica.connections == len(replica.writers) == 5
+        while len(replica.writers) > 1:
+            await upstream.get(target.endpoint, "/health", 100)
+            await asyncio.sleep(0.02)
+            upstream.expire()
+        assert replica.connections == 5
 
 
 async def test_an_answer_is_not_asked_for_again_because_another_one_is_waited_for(
