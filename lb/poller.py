@@ -146,13 +146,18 @@ class Poller:
         return entries
 
     async def _sleeps(self, replica: Replica) -> bool:
-        """Whether it says so; who does not know is not asked again for a while."""
+        """Whether it says so; who does not know is not asked again for a while.
+
+        While it does not answer, it is as it was: busy, or still asleep.
+        """
         try:
             body = await self._get(replica, "/is_sleeping", _SLEEP_TIMEOUT_S)
             asleep = orjson.loads(body)["is_sleeping"]
-        except (UpstreamError, orjson.JSONDecodeError, LookupError, TypeError) as error:
-            unanswered = isinstance(error, UpstreamError) and not getattr(error, "status", 0)
-            asleep = True if unanswered and replica.trouble == _ASLEEP else None
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            asleep = None
+        except UpstreamError as error:
+            knows = not 300 <= getattr(error, "status", 0) < 500
+            asleep = replica.trouble == _ASLEEP if knows else None
         if not isinstance(asleep, bool):
             self._ask_sleeping_s[replica] = time.monotonic() + _ASK_AGAIN_S
         return asleep is True

@@ -244,6 +244,30 @@ async def test_a_server_that_does_not_know_of_sleep_is_not_asked_all_the_time() 
         assert not (await lb.replicas())[replica.url]["healthy"]
 
 
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable"])
+async def test_one_that_cannot_say_now_whether_it_sleeps_is_asked_again(status: str) -> None:
+    async with (
+        ScriptedReplica() as replica,
+        balancer(replica.url) as lb,
+        asyncio.timeout(20),
+    ):
+        replica.sleep_answer, replica.sleep_status = b"{}", status
+        # What comes back may be another server, and is asked at once.
+        replica.health = "503 Service Unavailable"
+        await lb.until(replica.url, healthy=False)
+        replica.health = "200 OK"
+        await lb.until(replica.url, healthy=True)
+        replica.sleep_answer, replica.sleep_status = ASLEEP, "200 OK"
+        await lb.until(replica.url, healthy=False)
+        replica.sleep_status = status
+        checks = replica.sleep_checks
+        while replica.sleep_checks < checks + 3:
+            await asyncio.sleep(0.02)
+        assert not (await lb.replicas())[replica.url]["healthy"]
+        replica.sleep_answer, replica.sleep_status = AWAKE, "200 OK"
+        await lb.until(replica.url, healthy=True)
+
+
 @pytest.mark.parametrize("told", [b"", b"true", b"[1]", b'{"is_sleeping": "yes"}', b"{}"])
 async def test_what_is_no_answer_to_whether_it_sleeps_is_none(told: bytes) -> None:
     async with ScriptedReplica() as replica:
