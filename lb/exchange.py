@@ -20,7 +20,7 @@ from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
 from lb.generation import KeyOf, is_preflight, request_of, tenant_of
 from lb.journal import Journal
-from lb.outliers import Advice, is_refusal, status_of
+from lb.outliers import Advice, is_refusal
 from lb.passage import REPLICA_HEADER, Passage
 from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
@@ -45,8 +45,8 @@ logger = logging.getLogger("lb")
 _FAILURE = 500
 # Of these, the ones by which it says that it has not begun: another may.
 _UNAVAILABLE = frozenset({502, 503, 504})
-# So often a request is sent, and so often it is tried: connecting may fail before it is.
-_MOST_SENDS, _MOST_TRIES = 2, 3
+# So often a request is sent at most. Connecting may fail before it is, once to each replica.
+_MOST_SENDS = 2
 _NOT_FOUND = 404
 
 
@@ -75,6 +75,7 @@ class Exchange(Passage):
     """
 
     __slots__ = (
+        "_failed",
         "_flight",
         "_number",
         "_parts",
@@ -106,6 +107,7 @@ class Exchange(Passage):
         self._retried = False
         # Whose trial this is or, once it is retried, with whom its answer is compared.
         self._suspect: Replica | None = None
+        self._failed: frozenset[Replica] = frozenset()
         self._without: frozenset[Replica] = frozenset()
 
     def start(self) -> None:
@@ -183,8 +185,8 @@ class Exchange(Passage):
         self._replica = replica = choice.replica
         now_s = time.monotonic()
         self._number = replica.breaker.sent(now_s)
-        if replica.acceptance.models and not self._retried:
-            trial = replica.acceptance.sent(self._request.model, now_s)
+        if replica.acceptance.services and not self._retried:
+            trial = replica.acceptance.sent(self._request.service, now_s)
             self._suspect = replica if trial else None
         self._flight = self._parts.fleet.begin(replica, self._request)
         self._record.attempt(replica.name, self._request.model, choice.reason)
@@ -210,42 +212,44 @@ class Exchange(Passage):
                 return True
             self._without |= {replica}
             return not self._ask()
-        status = status_of(status, beginning)
-        if is_refusal(status) or replica.acceptance.models or self._suspect is not None:
-            return not self._compare(replica, status, now_s)
+        refused = is_refusal(status, beginning)
+        if refused or replica.acceptance.services or self._suspect is not None:
+            return not self._compare(replica, refused, now_s)
         return True
 
-    def _compare(self, replica: Replica, status: int, now_s: float) -> bool:
+    def _compare(self, replica: Replica, refused: bool, now_s: float) -> bool:
         """Find out who refuses what others accept. Whether the request was sent elsewhere."""
-        model, suspect = self._request.model, self._suspect
+        service, suspect = self._request.service, self._suspect
         self._suspect = None
         if suspect is not None and self._retried:
-            if suspect.acceptance.compared(model, status, now_s):
-                self._record.ejected(suspect.name, model)
+            if suspect.acceptance.compared(service, refused, now_s):
+                self._record.ejected(suspect.name, self._request.model)
                 logger.warning(
-                    "replica %s refuses requests for %s that others accept: it gets none for now",
+                    "replica %s refuses requests for %s at %s that others accept: it gets none of "
+                    "these for now",
                     suspect.name,
-                    model,
+                    self._request.model or "any model",
+                    self._request.path.decode("ascii") or "other paths",
                 )
             return False
-        advice = replica.acceptance.answered(model, status, now_s, trial=suspect is replica)
+        advice = replica.acceptance.answered(service, refused, now_s, trial=suspect is replica)
         if advice is Advice.PASS or self._retried:
             return False
         if advice is Advice.RETRY:
             return self._try_again()
-        replica.acceptance.suspend(model, status, now_s)
+        replica.acceptance.suspend(service, now_s)
         if self._try_again(suspect=replica):
             return True
         if self._parts.router.trusts_other(self._request, replica, now_s):
-            replica.acceptance.postponed(model, now_s)
+            replica.acceptance.postponed(service, now_s)
         else:
-            replica.acceptance.undecided(model, now_s)
+            replica.acceptance.undecided(service, now_s)
         return False
 
     def _leave_undecided(self) -> None:
         suspect, self._suspect = self._suspect, None
         if suspect is not None:
-            suspect.acceptance.undecided(self._request.model, time.monotonic())
+            suspect.acceptance.undecided(self._request.service, time.monotonic())
 
     def passed(self) -> None:
         self.deadline_s = time.monotonic() + self._parts.patience.stall_s
@@ -280,13 +284,14 @@ class Exchange(Passage):
         """
         replica, parts = self._replica, self._parts
         assert replica is not None
-        if self.sends >= _MOST_SENDS or self._record.attempts >= _MOST_TRIES:
+        if self.sends >= _MOST_SENDS:
             return False
+        self._failed |= {replica}
         router, request, now_s = parts.router, self._request, time.monotonic()
         if suspect is not None:
             choice = router.choose_to_compare(request, replica, now_s)
         else:
-            choice = router.choose_other(request, replica, now_s)
+            choice = router.choose_other(request, self._failed, now_s)
         if choice is None and isinstance(error, IdleClosedError):
             choice = Choice(replica, "retry")
         if choice is None:

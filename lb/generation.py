@@ -16,7 +16,7 @@ from lb.downstream import Incoming
 from lb.http1 import Header
 from lb.policies.affinity import key_of
 from lb.replicas import Request
-from lb.routes import Route
+from lb.routes import Route, listed_path
 
 SESSION_HEADER = b"x-session-id"
 TENANT_HEADER = b"x-tenant"
@@ -43,8 +43,11 @@ def request_of(
     if route.kind != "relayed":
         return Request("", 0, stored_response=route.kind == "stored")
     if incoming.method != b"POST":
-        return Request(default_model(), 0)
-    return parse_request(incoming, default_model, key_of)
+        request = Request(default_model(), 0)
+    else:
+        request = parse_request(incoming, default_model, key_of)
+    request.path = listed_path(incoming.target)
+    return request
 
 
 def is_preflight(route: Route, incoming: Incoming) -> bool:

@@ -46,7 +46,7 @@ EJECTIONS = Metric(
     "counter",
     ("replica", "model"),
     "Times that the replica refused a request of the model that another one accepted, and was "
-    "left alone for a while.",
+    "left alone for a while, at that path.",
 )
 UPSTREAM_ERRORS = Metric(
     "lb_upstream_errors_total",

@@ -12,7 +12,7 @@ from typing import Any
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
 from lb.engine_metrics import EngineGauges
-from lb.outliers import Acceptance
+from lb.outliers import Acceptance, Service
 
 logger = logging.getLogger("lb")
 
@@ -32,12 +32,19 @@ class Request:
     `key` stands for what the policy keeps together (a prefix, a session); None when
     there is nothing of the kind. `model` is "" where any will do. `stored_response`: it
     refers to a response that was answered before, which only the replica that did has.
+    `path` is where it goes, b"" for one that is not in the table of routes.
     """
 
     model: str
     prompt_tokens: int
     key: int | None = None
     stored_response: bool = False
+    path: bytes = b""
+
+    @property
+    def service(self) -> Service:
+        """What a replica may accept or refuse."""
+        return self.model, self.path
 
 
 # What the control plane finds out of a replica and tells its workers.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lb.apierror import ApiError, invalid_body, no_healthy_replica, unknown_model
 from lb.fleet import Fleet
@@ -34,16 +34,17 @@ class Router:
             return None
         return self._of(able, request, now_s)
 
-    def choose_other(self, request: Request, failed: Replica, now_s: float) -> Choice | None:
-        """Another one than `failed`, if there is any with a place."""
-        able = [r for r in self._fleet.candidates(request.model) if r is not failed]
+    def choose_other(
+        self, request: Request, failed: Collection[Replica], now_s: float
+    ) -> Choice | None:
+        """One that is not among `failed`, if there is any with a place."""
+        able = [one for one in self._fleet.candidates(request.model) if one not in failed]
         return self._retry(able, request, now_s)
 
     def choose_to_compare(self, request: Request, refusing: Replica, now_s: float) -> Choice | None:
         """One that works, if there is any with a place: if it can be, one that has not refused."""
-        model = request.model
         able = self._others_trusted(request, refusing, now_s)
-        accepting = [one for one in able if not one.acceptance.refuses(model)]
+        accepting = [one for one in able if not one.acceptance.refuses(request.service)]
         return self._retry(accepting or able, request, now_s)
 
     def trusts_other(self, request: Request, refusing: Replica, now_s: float) -> bool:
@@ -51,9 +52,8 @@ class Router:
         return bool(self._others_trusted(request, refusing, now_s))
 
     def _others_trusted(self, request: Request, but: Replica, now_s: float) -> list[Replica]:
-        model = request.model
-        able = self._fleet.candidates(model)
-        return [one for one in able if one is not but and _trusted(one, model, now_s)]
+        able = self._fleet.candidates(request.model)
+        return [one for one in able if one is not but and _trusted(one, request, now_s)]
 
     def _retry(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
         choice = self._of(able, request, now_s)
@@ -73,19 +73,21 @@ class Router:
         return defaults[0]
 
     def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
-        most, model = self._most_in_flight, request.model
+        most = self._most_in_flight
         free = [
             replica
             for replica in able
             if replica.in_flight < most
             and (not replica.breaker.open or replica.breaker.allows(now_s))
-            and (not replica.acceptance.models or replica.acceptance.allows(model, now_s))
+            and (
+                not replica.acceptance.services or replica.acceptance.allows(request.service, now_s)
+            )
         ]
         if len(free) > 1:
             return self._policy(free, request, now_s)
         if free:
             return Choice(free[0], "only")
-        if any(_trusted(replica, model, now_s) for replica in able):
+        if any(_trusted(replica, request, now_s) for replica in able):
             return None  # a place on one that works is worth waiting for
         # When nobody is trusted, trying is better than refusing everything.
         free = [replica for replica in able if replica.in_flight < most]
@@ -102,5 +104,5 @@ class Router:
         return no_healthy_replica(f"No replica that serves {model!r} is healthy")
 
 
-def _trusted(replica: Replica, model: str, now_s: float) -> bool:
-    return replica.breaker.allows(now_s) and replica.acceptance.allows(model, now_s)
+def _trusted(replica: Replica, request: Request, now_s: float) -> bool:
+    return replica.breaker.allows(now_s) and replica.acceptance.allows(request.service, now_s)

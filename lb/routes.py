@@ -33,6 +33,12 @@ def route_of(method: bytes, target: bytes) -> Route:
     return route
 
 
+def listed_path(target: bytes) -> bytes:
+    """The path of `target` if it is in the table, else b"": clients can make up any number."""
+    path = target.partition(b"?")[0]
+    return path if path in _ROUTES else b""
+
+
 def _by_pattern(method: bytes, path: bytes) -> Route:
     # As replicas read it: what is refused is refused however it is written.
     path = unquote_to_bytes(path)

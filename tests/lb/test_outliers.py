@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lb.fleet import Fleet
 from lb.http1 import chunk
-from lb.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice
+from lb.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
 from lb.policies import POLICIES
 from lb.settings import Admission
 from tests.lb.fleets import make_replicas, make_router, request
@@ -101,6 +101,8 @@ async def test_whatever_it_fails_with_a_fast_one_gets_no_more_than_its_share(sta
     [
         answer(b'{"error": {"message": "no"}}'),
         STREAM_HEAD + chunk(b'data: {"error": "no"}\n\n') + END_OF_CHUNKS,
+        STREAM_HEAD + END_OF_CHUNKS,
+        b"HTTP/1.1 204 No Content\r\n\r\n",
     ],
 )
 async def test_a_fast_one_whose_answers_are_errors_gets_no_more_than_its_share(
@@ -179,6 +181,49 @@ async def test_a_clients_fault_is_the_clients(policy: str) -> None:
     assert calls == [5, 5]
 
 
+async def test_a_clients_fault_is_the_clients_in_whatever_words() -> None:
+    """Of two versions, one may say 400 and the other 422."""
+
+    def judging(status: str) -> Behaviour:
+        async def judge(call: Call) -> None:
+            await (refusing(status) if b"wrong" in call.body else work)(call)
+
+        return judge
+
+    async with (
+        ScriptedReplica(judging("400 Bad Request")) as one,
+        ScriptedReplica(judging("422 Unprocessable Entity")) as two,
+        balancer(one.url, two.url) as lb,
+    ):
+        wrong = {(await lb.post(wrong=True)).status_code for _ in range(100)}
+        metrics = await lb.metrics()
+    assert wrong == {400, 422}
+    assert value(metrics, "lb_retries_total") <= 100 / SUSPICIOUS
+
+
+async def test_an_older_version_loses_only_the_api_that_it_lacks() -> None:
+    async def lacks_an_api(call: Call) -> None:
+        missing = call.target == "/v1/messages"
+        await (refusing("404 Not Found") if missing else work)(call)
+
+    async with (
+        ScriptedReplica(lacks_an_api) as old,
+        ScriptedReplica(work) as new,
+        balancer(old.url, new.url) as lb,
+    ):
+
+        async def messages() -> int:
+            return (await lb.client.post("/v1/messages", json={"model": "m"})).status_code
+
+        statuses = []
+        for _ in range(2 * SUSPICIOUS):
+            statuses.append(await messages())
+            await asyncio.gather(*(lb.post() for _ in range(4)))
+        chats = [sum(call.target != "/v1/messages" for call in each.calls) for each in (old, new)]
+    assert Counter(statuses)[404] < SUSPICIOUS
+    assert min(chats) >= 8 * SUSPICIOUS / 3
+
+
 async def test_the_only_replica_is_never_given_up() -> None:
     async with (
         ScriptedReplica(refusing("404 Not Found")) as replica,
@@ -227,13 +272,81 @@ async def test_one_that_accepts_again_gets_its_share_again() -> None:
 # The rule itself
 
 
-def test_it_takes_refusals_in_a_row() -> None:
+SERVICE = ("m", b"/v1/completions")
+
+
+@pytest.mark.parametrize(
+    ("refused", "of", "found"), [(1, 1, True), (2, 3, True), (1, 2, True), (1, 3, False)]
+)
+def test_it_takes_refusals_of_more_than_every_third(refused: int, of: int, found: bool) -> None:
     acceptance = Acceptance()
-    for _ in range(5):
-        for _ in range(SUSPICIOUS - 1):
-            assert acceptance.answered("m", 400, 0.0, trial=False) is Advice.PASS
-        assert acceptance.answered("m", 200, 0.0, trial=False) is Advice.PASS
-    assert not acceptance.models
+    advice = {
+        acceptance.answered(SERVICE, number % of < refused, 0.0, trial=False)
+        for number in range(120)
+    }
+    assert (Advice.COMPARE in advice) == found
+
+
+def test_what_was_refused_now_and_then_is_forgotten() -> None:
+    acceptance = Acceptance()
+    acceptance.answered(SERVICE, True, 0.0, trial=False)
+    for _ in range(2):
+        acceptance.answered(SERVICE, False, 0.0, trial=False)
+    assert not acceptance.services
+
+
+def test_a_clients_fault_as_a_trial_does_not_bring_a_replica_back() -> None:
+    acceptance = Acceptance()
+    acceptance.answered(SERVICE, True, 0.0, trial=False)
+    acceptance.suspend(SERVICE, 0.0)
+    assert acceptance.compared(SERVICE, False, 0.0)
+    assert acceptance.sent(SERVICE, 1.0)
+    assert acceptance.answered(SERVICE, True, 1.0, trial=True) is Advice.COMPARE
+    acceptance.suspend(SERVICE, 1.0)
+    assert not acceptance.compared(SERVICE, True, 1.0)
+    assert not acceptance.allows(SERVICE, 1.9)
+    assert acceptance.sent(SERVICE, 2.0)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b'{"error": {"message": "no"}}',
+        b'{\n  "error": "no"}',
+        b'{ "object" : "error", "message": "no"}',
+        b'{"type":"error","error":{}}',
+        b'{"detail":"Not Found"}',
+        b'data:{"error":"no"}\n\n',
+        b"event: error\r\ndata: no\r\n\r\n",
+        b"error: {}\n\n",
+        b"data: [DONE]\n\n",
+        b"\n<!doctype html>",
+        b'data: {"choices": [{"index": 0, "finish_reason": "abort"}]}\n\n',
+        b'{"id": "1", "choices": [{"text": "", "finish_reason":"error"}]}',
+    ],
+)
+def test_a_200_of_no_answer_is_a_refusal(beginning: bytes) -> None:
+    assert is_refusal(200, beginning)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"{}",
+        b'{"error": null, "id": "1"}',
+        b'{"id": "1", "object": "response", "error": null}',
+        b'data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"abort\\""}}]}\n\n',
+        b'data: {"choices": [{"index": 0, "finish_reason": "stop"}]}\n\n',
+        b": ping\n\n",
+        b"WEBVTT",
+        b"\xff\xfb",
+    ],
+)
+def test_an_answer_is_no_refusal(beginning: bytes) -> None:
+    assert not is_refusal(200, beginning)
+    assert not is_refusal(500, beginning)
+    assert is_refusal(404, beginning)
 
 
 def test_who_is_cleared_is_compared_more_seldom_for_a_while() -> None:
@@ -241,46 +354,47 @@ def test_who_is_cleared_is_compared_more_seldom_for_a_while() -> None:
     rows = []
     for _ in range(5):
         row = 1
-        while acceptance.answered("m", 400, 0.0, trial=False) is Advice.PASS:
+        while acceptance.answered(SERVICE, True, 0.0, trial=False) is Advice.PASS:
             row += 1
         rows.append(row)
-        acceptance.suspend("m", 400, 0.0)
-        assert not acceptance.allows("m", 1.0)
-        assert not acceptance.compared("m", 400, 1.0)
-        assert acceptance.allows("m", 1.0)
+        acceptance.suspend(SERVICE, 0.0)
+        assert not acceptance.allows(SERVICE, 0.0)
+        assert not acceptance.compared(SERVICE, True, 0.0)
+        assert acceptance.allows(SERVICE, 0.0)
     assert rows == [SUSPICIOUS, 2 * SUSPICIOUS, 4 * SUSPICIOUS, MOST_SUSPICIOUS, MOST_SUSPICIOUS]
 
 
 answers = st.lists(
     st.tuples(
         st.floats(0, 40),  # s since the one before
-        st.sampled_from([200, 400, 401]),
-        st.sampled_from([0, 200, 400, 401, 500]),  # of another replica; 0: none could be asked
+        st.booleans(),  # whether it refuses
+        st.sampled_from(["accepts", "refuses", "fails", "cannot be asked"]),  # another one
     )
 )
 
 
 @given(answers)
-def test_whatever_is_answered_it_gets_requests_again(told: list[tuple[float, int, int]]) -> None:
+def test_whatever_is_answered_it_gets_requests_again(told: list[tuple[float, bool, str]]) -> None:
     acceptance, now_s = Acceptance(), 0.0
-    for gap_s, status, other in told:
+    for gap_s, refused, other in told:
         now_s += gap_s
-        trial = acceptance.sent("m", now_s)
-        advice = acceptance.answered("m", status, now_s, trial=trial)
-        if status == 200:
+        trial = acceptance.sent(SERVICE, now_s)
+        advice = acceptance.answered(SERVICE, refused, now_s, trial=trial)
+        if not refused:
             assert advice is Advice.PASS
         elif advice is Advice.COMPARE:
-            acceptance.suspend("m", status, now_s)
-            if not other:
-                acceptance.postponed("m", now_s)
-            elif other == 500:
-                acceptance.undecided("m", now_s)
+            acceptance.suspend(SERVICE, now_s)
+            if other == "cannot be asked":
+                acceptance.postponed(SERVICE, now_s)
+            elif other == "fails":
+                acceptance.undecided(SERVICE, now_s)
             else:
-                assert acceptance.compared("m", other, now_s) == (other == 200)
+                ejected = acceptance.compared(SERVICE, other == "refuses", now_s)
+                assert ejected == (other == "accepts")
         elif trial:
             raise AssertionError("a trial that is refused has to be compared")
-        assert acceptance.allows("m", now_s + 30.0)
-        assert acceptance.allows("another", now_s)
+        assert acceptance.allows(SERVICE, now_s + 30.0)
+        assert acceptance.allows(("another", b"/v1/completions"), now_s)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -288,13 +402,14 @@ def test_a_replica_that_is_ejected_gets_nothing_but_a_trial(name: str) -> None:
     bad, *_ = replicas = make_replicas(3)
     fleet = Fleet(replicas)
     router = make_router(fleet, name)
-    bad.acceptance.answered("m", 401, 0.0, trial=False)
-    bad.acceptance.suspend("m", 401, 0.0)
-    assert bad.acceptance.compared("m", 200, 0.0)
+    service = request().service
+    bad.acceptance.answered(service, True, 0.0, trial=False)
+    bad.acceptance.suspend(service, 0.0)
+    assert bad.acceptance.compared(service, False, 0.0)
     rng = Random(1)
     for _ in range(50):
         choice = router.choose(request(key=rng.randrange(2**32)), 0.9)
         assert choice is not None
         assert choice.replica is not bad
-    assert bad.acceptance.sent("m", 1.0)
-    assert not bad.acceptance.allows("m", 1.0)
+    assert bad.acceptance.sent(service, 1.0)
+    assert not bad.acceptance.allows(service, 1.0)

@@ -44,9 +44,10 @@ def fail(replica: Replica, at_s: float) -> None:
 
 
 def eject(replica: Replica, model: str, at_s: float) -> None:
-    replica.acceptance.answered(model, 401, at_s, trial=False)
-    replica.acceptance.suspend(model, 401, at_s)
-    assert replica.acceptance.compared(model, 200, at_s)
+    service = request(model).service
+    replica.acceptance.answered(service, True, at_s, trial=False)
+    replica.acceptance.suspend(service, at_s)
+    assert replica.acceptance.compared(service, False, at_s)
 
 
 @st.composite
@@ -74,7 +75,10 @@ def replicas_in_any_state(draw: st.DrawFn) -> list[Replica]:
 
 def best(able: list[Replica], model: str) -> list[Replica]:
     """Those with a place of the trusted ones or, if there are none of these, of all."""
-    trusted = [one for one in able if one.breaker.allows(0.0) and one.acceptance.allows(model, 0.0)]
+    service = request(model).service
+    trusted = [
+        one for one in able if one.breaker.allows(0.0) and one.acceptance.allows(service, 0.0)
+    ]
     return [one for one in trusted or able if one.in_flight < PLACES]
 
 
@@ -98,7 +102,7 @@ def test_only_replicas_that_can_take_the_request_are_chosen_and_trusted_ones_fir
     assert_one_of(choice, best(serving, model))
     if choice is not None:
         assert choice.reason in get_args(Reason)
-        other = router.choose_other(arrival, choice.replica, 0.0)
+        other = router.choose_other(arrival, {choice.replica}, 0.0)
         assert_one_of(other, best([one for one in serving if one is not choice.replica], model))
 
 

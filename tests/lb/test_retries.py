@@ -126,6 +126,20 @@ async def test_a_request_that_always_fails_is_sent_twice_at_most_and_counted(
     assert [entry["attempts"] for entry in entries if entry["status"] >= 500] == [tries]
 
 
+async def test_where_many_die_at_once_the_one_that_is_left_answers() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        *dead, alive = [await stack.enter_async_context(ScriptedReplica()) for _ in range(6)]
+        urls = [replica.url for replica in (*dead, alive)]
+        async with balancer(*urls, poll_interval_s=60) as lb:
+            for replica in dead:
+                await replica.die()
+            response = await lb.post()
+            metrics = await lb.metrics()
+    assert response.headers["x-lb-replica"] == alive.name
+    assert value(metrics, "lb_upstream_errors_total", kind="connect") == len(dead)
+    assert value(metrics, "lb_choices_total") == len(dead) + 1
+
+
 async def test_a_replica_that_worked_before_it_closed_is_taken_for_failed() -> None:
     async with (
         ScriptedReplica(poisoned(work_then_close)) as bad,

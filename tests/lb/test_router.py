@@ -24,9 +24,9 @@ def test_one_replica_is_chosen_without_asking_the_policy() -> None:
 def test_another_one_is_chosen_for_a_retry() -> None:
     one, other = replicas = make_replicas(2)
     router = make_router(Fleet(replicas), "least-outstanding")
-    assert router.choose_other(request(), one, 0.0) == (other, "retry")
+    assert router.choose_other(request(), {one}, 0.0) == (other, "retry")
     other.draining = True
-    assert make_router(Fleet(replicas), "random").choose_other(request(), one, 0.0) is None
+    assert make_router(Fleet(replicas), "random").choose_other(request(), {one}, 0.0) is None
 
 
 @pytest.mark.parametrize("name", POLICIES)
