@@ -158,7 +158,7 @@ def no_healthy_replica(reason: str) -> ApiError:
 
 
 def out_of_descriptors(reason: str) -> ApiError:
-    message = f"The balancer has no descriptors left for more connections: {reason}"
+    message = f"The balancer has no descriptors or ports left for more connections: {reason}"
     return ApiError(503, message, code="out_of_descriptors", headers=_RETRY_AFTER)
 
 

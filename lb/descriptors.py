@@ -13,8 +13,10 @@ _MOST = 2**20
 _FOR_CLIENTS = 0.4
 _FOR_REFUSALS = 0.5
 _FOR_REQUESTS = 0.85
-# What the system says when this machine, and not a peer, has nothing left.
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# What the system says when this machine, and not a peer, has nothing left; EADDRNOTAVAIL: no port.
+_EXHAUSTED = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
 
 
 def raise_limit() -> None:

@@ -85,6 +85,7 @@ async def test_it_takes_as_many_as_the_system_lets_it_have() -> None:
 def test_it_is_told_from_what_a_replica_does() -> None:
     assert exhausted(OSError(errno.EMFILE, "Too many open files"))
     assert exhausted(OSError(errno.ENFILE, "Too many open files in system"))
+    assert exhausted(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))  # no port
     assert not exhausted(ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"))
     assert not exhausted(OSError(errno.EHOSTUNREACH, "No route to host"))
     assert not too_high_for_client(3)
