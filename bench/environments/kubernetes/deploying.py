@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from bench.environments.kubernetes.arm import DeployedArm
 from bench.environments.kubernetes.cluster import Api
-from bench.environments.kubernetes.cluster.kinds import APPLIED
+from bench.environments.kubernetes.cluster.api import APPLIED
 from bench.environments.kubernetes.kustomize import model_of
 from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS, marked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bench.environments.kubernetes.cluster import Api
-from bench.environments.kubernetes.cluster.kinds import APPLIED, KINDS
+from bench.environments.kubernetes.cluster.api import APPLIED, KINDS
 from bench.environments.kubernetes.ownership import (
     OURS,
     follows_from_others,
