@@ -19,7 +19,7 @@ from bench.config.topology import load_topology
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
-from bench.environments.kubernetes.load import PodSite
+from bench.environments.kubernetes.load_pods import PodSite
 from bench.environments.kubernetes.waiting import Wait
 from bench.load.arrivals import Constant
 from bench.load.drive import Load

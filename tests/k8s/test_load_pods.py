@@ -19,7 +19,7 @@ from bench.accuracy.level import Level
 from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
-from bench.environments.kubernetes.load import PodSite
+from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
 from bench.load.clocks import ask_clock
 from bench.load.drive import Load

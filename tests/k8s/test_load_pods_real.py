@@ -17,7 +17,7 @@ from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.cluster.streams import STDOUT
 from bench.environments.kubernetes.environment import KubernetesEnvironment
-from bench.environments.kubernetes.load import PodSite
+from bench.environments.kubernetes.load_pods import PodSite
 from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
 from bench.errors import UserError
 from bench.load.clocks import ask_clock

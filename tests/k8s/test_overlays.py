@@ -9,7 +9,7 @@ import pytest
 from bench.config.topology import Arm, Hardware, load_topology
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
 from bench.environments.kubernetes.capacity import wanted
-from bench.environments.kubernetes.load.places import load_objects
+from bench.environments.kubernetes.load_pods import load_objects
 from bench.environments.kubernetes.manifests import (
     K8S,
     deployment_name,

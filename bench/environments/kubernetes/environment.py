@@ -15,7 +15,7 @@ from bench.environments.kubernetes.capacity import fits, free, wanted
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import deploy
 from bench.environments.kubernetes.facts import cluster_facts
-from bench.environments.kubernetes.load import PodSite, bring_up
+from bench.environments.kubernetes.load_pods import PodSite, bring_up
 from bench.environments.kubernetes.manifests.names import ENGINE, LOAD_NAMESPACE
 from bench.environments.kubernetes.objects import Object
 from bench.environments.kubernetes.ownership import OURS

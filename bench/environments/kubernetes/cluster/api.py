@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from kubernetes.client import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
+
 from bench.environments.kubernetes.cluster.errors import away, refusal
 from bench.environments.kubernetes.cluster.streams import Streams
 from bench.environments.kubernetes.objects import Object
-from dataclasses import dataclass
 from bench.errors import UserError
-
 
 FIELD_MANAGER = "llm-bench"
 # To connect, and between bytes of an answer, in seconds.
