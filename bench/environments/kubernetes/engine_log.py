@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bench.environments.kubernetes.diagnosis.reason import one_line
+from bench.environments.kubernetes.diagnosis import one_line
 
 _REPOSITORY = re.compile(r"https://huggingface\.co/(?:api/models/)?([\w.-]+/[\w.-]+)")
 # `ValueError: ...`, also behind what vLLM puts before: `(EngineCore pid=42) ERROR ... [core.py:9]`.

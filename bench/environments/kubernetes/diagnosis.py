@@ -1,19 +1,74 @@
-"""Why a pod is not ready."""
+"""A reason, and when to believe it."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from bench.environments.kubernetes.diagnosis.logs import log_reason, telling_line
-from bench.environments.kubernetes.diagnosis.reason import (
-    LATER,
-    NEVER,
-    SOON,
-    Reason,
-    one_line,
-)
+from bench.environments.kubernetes.engine_log import log_reason, telling_line
 from bench.environments.kubernetes.objects import Object
+
+# What the cluster tries again by itself may still come right in so many seconds.
+AT_ONCE = 0.0
+SOON = 30.0
+# A node may come, or a pod that is ending may leave its place.
+LATER = 90.0
+NEVER = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is not ready, in one line.
+
+    It is given up once it has been so for `patience_s` seconds.
+    """
+
+    text: str
+    patience_s: float = AT_ONCE
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """What the cluster or a program said, in one line of bounded length."""
+    line = " ".join(str(text or "").split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def diagnose_workload(workload: Object, events: Sequence[Object]) -> Reason | None:
+    """Why pods of it are refused before they are there, a quota or an admission, or are over.
+
+    `events` are those of objects of its name, the oldest first.
+    """
+    meta = workload["metadata"]
+    for condition in (workload.get("status") or {}).get("conditions") or ():
+        if condition.get("status") != "True":
+            continue
+        told = str(condition.get("message") or condition.get("reason"))
+        if condition.get("type") == "ReplicaFailure":
+            return _refused(str(meta["name"]), told)
+        if condition.get("type") == "Failed":
+            return Reason(f"{meta['name']}: the Job has failed: {one_line(told)}")
+    # A Job has no condition for that. Events of one of the same name may be older.
+    for event in reversed(events):
+        if event.get("reason") == "FailedCreate" and _is_of(event, meta.get("uid")):
+            return _refused(str(meta["name"]), str(event.get("message")))
+    return None
+
+
+def _is_of(event: Object, uid: str | None) -> bool:
+    return bool((event.get("involvedObject") or {}).get("uid") == uid)
+
+
+def _refused(name: str, message: str) -> Reason:
+    told = one_line(message)
+    if "violates PodSecurity" in message:
+        return Reason(f"{name}: its pods are refused by the namespace's Pod Security: {told}")
+    if "exceeded quota" in message or "failed quota" in message:
+        # Where a pod has just been deleted, it counts for a moment.
+        return Reason(f"{name}: its pods are refused by a quota: {told}", SOON)
+    return Reason(f"{name}: its pods are refused: {told}", SOON)
+
 
 _NO_IMAGE = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
 _NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
