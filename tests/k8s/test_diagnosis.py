@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.environments.kubernetes.diagnosis import AT_ONCE, LATER, NEVER, SOON
-from bench.environments.kubernetes.diagnosis import diagnose, diagnose_workload
+from bench.environments.kubernetes.diagnosis import (
+    AT_ONCE,
+    LATER,
+    NEVER,
+    SOON,
+    diagnose,
+    diagnose_workload,
+)
 from bench.environments.kubernetes.engine_log import log_reason, telling_line
 
 DATA = Path(__file__).with_name("data")

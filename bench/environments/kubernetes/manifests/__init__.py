@@ -4,9 +4,15 @@ Pure functions from the topology to objects, and objects to text; only `folder` 
 files. Names, labels and ports are the same in the files of `k8s/` that people write.
 """
 
-from bench.environments.kubernetes.manifests.engine import engine_objects
-from bench.environments.kubernetes.manifests.files import engine_spec, manifest_files
-from bench.environments.kubernetes.manifests.folder import K8S, drift, suite_version, write
+from bench.environments.kubernetes.manifests.engine_objects import engine_objects
+from bench.environments.kubernetes.manifests.files import (
+    K8S,
+    drift,
+    engine_spec,
+    manifest_files,
+    suite_version,
+    write,
+)
 from bench.environments.kubernetes.manifests.names import deployment_name, namespace, object_name
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import get_args
 
-from bench.config.topology import Hardware, Model, Topology
-from bench.environments.kubernetes.manifests.cpu import cpu_engine
-from bench.environments.kubernetes.manifests.engine import engine_objects
-from bench.environments.kubernetes.manifests.gpu import gpu_engine
+import yaml
+
+from bench.environments.kubernetes.manifests.engine_objects import engine_objects
+from bench.environments.kubernetes.manifests.engine_spec import EngineSpec, cpu_engine, gpu_engine
 from bench.environments.kubernetes.manifests.names import check_distinct, object_name
 from bench.environments.kubernetes.manifests.overlay import (
     KVCACHED_PATH,
@@ -18,8 +20,6 @@ from bench.environments.kubernetes.manifests.overlay import (
     overlay,
     overlay_path,
 )
-from bench.environments.kubernetes.manifests.spec import EngineSpec
-from bench.environments.kubernetes.manifests.text import documents
 from bench.environments.kubernetes.objects import Object
 
 HEADER = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"
@@ -83,3 +83,78 @@ def _overlays(
 
 def _text(objects: Iterable[Object]) -> str:
     return HEADER + documents(objects)
+
+
+WIDTH = 100
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such."""
+
+
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent)
+
+
+def documents(objects: Iterable[Object]) -> str:
+    """Several objects, each a document."""
+    # What is in two places is written twice: YAML would have the second refer to the first.
+    copies = (json.loads(json.dumps(one)) for one in objects)
+    return "---\n".join(
+        yaml.dump(one, Dumper=_Dumper, sort_keys=False, width=WIDTH) for one in copies
+    )
+
+
+def operations(patch: Iterable[Object]) -> str:
+    """The operations of a JSON patch, one a line: kustomize wants them as a text."""
+    return "".join(
+        "- " + yaml.safe_dump(one, sort_keys=False, default_flow_style=True, width=999)
+        for one in patch
+    )
+
+
+K8S = Path(__file__).parents[4] / "k8s"
+
+
+def suite_version(pyproject: Path) -> str:
+    """The version of the suite, which its images have as their tag."""
+    version: str = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"]
+    return version
+
+
+def drift(folder: Path, files: Mapping[PurePosixPath, str]) -> str | None:
+    """How `folder` differs from `files`, in one line that names a file; None if it does not."""
+    for path, text in files.items():
+        file = folder / path
+        if not file.is_file():
+            return f"{file} is missing"
+        if file.read_text(encoding="utf-8") != text:
+            return f"{file} differs from the topology"
+    for file in _left_over(folder, files):
+        return f"{file} is of nothing in the topology"
+    return None
+
+
+def write(folder: Path, files: Mapping[PurePosixPath, str]) -> None:
+    """Write `files` into `folder`, and remove what was generated there before."""
+    for file in _left_over(folder, files):
+        file.unlink()
+        if not any(file.parent.iterdir()):
+            file.parent.rmdir()
+    for path, text in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def _left_over(folder: Path, files: Mapping[PurePosixPath, str]) -> list[Path]:
+    wanted = {folder / path for path in files}
+    return [
+        file
+        for file in sorted(folder.rglob("*.yaml"))
+        if file not in wanted and file.read_text(encoding="utf-8").startswith(HEADER)
+    ]

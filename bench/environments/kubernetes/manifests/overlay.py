@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from bench.config.topology import Arm, GpuEngineEntry, Hardware
-from bench.environments.kubernetes.manifests.gpu import (
+from bench.environments.kubernetes.manifests.engine_spec import (
     IMAGE,
     KVCACHED_IMAGE,
     KVCACHED_TAG,
     kvcached_variables,
 )
+from bench.environments.kubernetes.manifests.files import operations
 from bench.environments.kubernetes.manifests.names import ENGINE, namespace, object_name
-from bench.environments.kubernetes.manifests.text import operations
 from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
 

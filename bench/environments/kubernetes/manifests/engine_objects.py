@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.config.topology import Model
+from bench.environments.kubernetes.manifests.engine_spec import VLLM_VERSION, EngineSpec, Volume
 from bench.environments.kubernetes.manifests.names import (
     PORT,
     deployment_name,
@@ -13,7 +13,6 @@ from bench.environments.kubernetes.manifests.names import (
     engine_selector,
     object_name,
 )
-from bench.environments.kubernetes.manifests.spec import VLLM_VERSION, EngineSpec, Volume
 from bench.environments.kubernetes.objects import Object
 
 # How an engine ends: its address is taken out, which takes others a while to learn; then it
