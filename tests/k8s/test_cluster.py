@@ -8,9 +8,8 @@ import pytest
 
 from bench.environments.kubernetes.cluster import Access, connect
 from bench.environments.kubernetes.cluster.access import production_word
-from bench.environments.kubernetes.deploying import apply_one, in_order
-from bench.environments.kubernetes.kustomize import build, of_models
-from bench.environments.kubernetes.ownership import MADE
+from bench.environments.kubernetes.deploying import apply_one, build, in_order, of_models
+from bench.environments.kubernetes.objects import MADE
 from bench.errors import UserError
 from tests.k8s.scripted_api import kubeconfig, scripted_api
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import apply_one
-from bench.environments.kubernetes.ownership import OURS
+from bench.environments.kubernetes.objects import OURS
 from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError

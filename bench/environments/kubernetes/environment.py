@@ -8,19 +8,19 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.config.topology import Arm, Model
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes import pods as pod_facts
-from bench.environments.kubernetes.arm import BALANCER, DeployedArm
 from bench.environments.kubernetes.capacity import fits, free, wanted
 from bench.environments.kubernetes.cluster import Access, Api, connect
-from bench.environments.kubernetes.deploying import deploy
+from bench.environments.kubernetes.deploying import BALANCER, DeployedArm, deploy
 from bench.environments.kubernetes.facts import cluster_facts
 from bench.environments.kubernetes.load_pods import PodSite, bring_up
 from bench.environments.kubernetes.manifests.names import ENGINE, LOAD_NAMESPACE
-from bench.environments.kubernetes.objects import Object
-from bench.environments.kubernetes.ownership import OURS
+from bench.environments.kubernetes.objects import OURS, Object
 from bench.environments.kubernetes.teardown import teardown
-from bench.environments.kubernetes.tokenizer import tokenizer_folder
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
@@ -232,3 +232,24 @@ class KubernetesEnvironment:
             self._progress.note(f"left running: namespace {LOAD_NAMESPACE}")
         else:
             teardown(self._api, LOAD_NAMESPACE, self._progress, self._timeout_s)
+
+
+FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def tokenizer_folder(model: Model, cache: Path) -> Path:
+    """A folder with tokenizer.json and the chat template.
+
+    For a model of the hub these are downloaded, with HF_TOKEN of this machine; raises UserError
+    where the hub refuses or cannot be reached.
+    """
+    if model.hub is None:
+        return model_folder(model, cache)
+    try:
+        return Path(snapshot_download(model.hub, allow_patterns=list(FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the tokenizer of {model.hub} cannot be had, which prompts are made with: {told}; "
+            "set HF_TOKEN here as well"
+        ) from None

@@ -9,9 +9,8 @@ from typing import Any
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.capacity import fits, free, wanted
 from bench.environments.kubernetes.cluster import Api
-from bench.environments.kubernetes.deploying import apply_one, in_order
+from bench.environments.kubernetes.deploying import apply_one, build, in_order
 from bench.environments.kubernetes.diagnosis import diagnose
-from bench.environments.kubernetes.kustomize import build
 from bench.environments.kubernetes.manifests import K8S
 from bench.environments.kubernetes.manifests.names import LOAD, LOAD_NAMESPACE
 from bench.environments.kubernetes.objects import Object

@@ -6,7 +6,7 @@ import time
 
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.cluster.api import APPLIED, KINDS
-from bench.environments.kubernetes.ownership import (
+from bench.environments.kubernetes.objects import (
     OURS,
     follows_from_others,
     is_ours,

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.diagnosis import Reason, diagnose, diagnose_workload
-from bench.environments.kubernetes.objects import Object
-from bench.environments.kubernetes.ownership import OURS
+from bench.environments.kubernetes.objects import OURS, Object
 from bench.errors import UserError
 from bench.progress import Progress, Step
 
