@@ -8,16 +8,17 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from bench.environments.kubernetes.manifests import K8S
-from bench.environments.kubernetes.versions import SUPPORTED_VERSIONS
+from bench.environments.kubernetes.manifests.files import K8S
+from bench.environments.kubernetes.objects import Object
 
-Object = dict[str, Any]
+# The versions of Kubernetes that are supported. The oldest has to know `preStop: sleep`, as every
+# cluster does from 1.30 on.
+SUPPORTED_VERSIONS = ("1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 
 OVERLAYS = sorted(
     str(file.parent.relative_to(K8S)) for file in (K8S / "overlays").rglob("kustomization.yaml")

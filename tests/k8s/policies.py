@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.k8s.built import Object, containers, kind, name, of_kind, pods, templates
+from bench.environments.kubernetes.objects import Object
+from tests.k8s.built import containers, kind, name, of_kind, pods, templates
 
 Policy = Callable[[Sequence[Object]], Iterator[str]]
 

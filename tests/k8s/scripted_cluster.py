@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from tests.k8s.built import Object
+from bench.environments.kubernetes.objects import Object
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = "v5.channel.k8s.io"

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench.config.topology import load_topology
-from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
+from bench.environments.kubernetes.objects import is_terminating, name_of
 from bench.environments.kubernetes.waiting import Wait
 from bench.load.arrivals import Constant
 from bench.load.drive import Load
@@ -57,13 +56,13 @@ class Cluster:
 
     def pods(self, labels: dict[str, str]) -> list[str]:
         found = self.api.find("Pod", NAMESPACE, labels)
-        return [pod_facts.name(one) for one in found if not pod_facts.leaving(one)]
+        return [name_of(one) for one in found if not is_terminating(one)]
 
     def settled(self, deployment: str) -> None:
         """Return when a Deployment has all its pods, and none that leaves."""
-        self.wait.until_ready((deployment,), TIMEOUT_S)
+        self.wait.until_ready((deployment,))
         deadline_s = time.monotonic() + TIMEOUT_S
-        while any(map(pod_facts.leaving, self.api.find("Pod", NAMESPACE))):
+        while any(map(is_terminating, self.api.find("Pod", NAMESPACE))):
             assert time.monotonic() < deadline_s
             time.sleep(1.0)
 
@@ -77,7 +76,9 @@ def cluster(real_cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> I
         site = environment.site()
         environment.start((TOPOLOGY.models[MODEL],))
         api = connect(real_cluster)
-        yield Cluster(real_cluster, api, environment, site, Wait(api, NAMESPACE, progress))
+        yield Cluster(
+            real_cluster, api, environment, site, Wait(api, NAMESPACE, progress, TIMEOUT_S)
+        )
     finally:
         environment.stop()
     for namespace in (NAMESPACE, "llm-bench"):
@@ -144,7 +145,7 @@ def test_engines_that_come_and_go_under_load_lose_no_request(cluster: Cluster) -
 
     def scale() -> None:
         cluster.api.scale(NAMESPACE, ENGINE, 1)
-        cluster.wait.until_ready((ENGINE,), TIMEOUT_S)
+        cluster.wait.until_ready((ENGINE,))
         cluster.api.scale(NAMESPACE, ENGINE, len(before))
 
     with meanwhile(scale):

@@ -8,8 +8,8 @@ import pytest
 
 from bench.environments.kubernetes.cluster import Access, connect
 from bench.environments.kubernetes.cluster.access import production_word
-from bench.environments.kubernetes.deploying import apply_one, build, in_order, of_models
-from bench.environments.kubernetes.objects import MADE
+from bench.environments.kubernetes.deploying import apply_one, build, in_apply_order, of_models
+from bench.environments.kubernetes.objects import CREATED_BY
 from bench.errors import UserError
 from tests.k8s.scripted_api import kubeconfig, scripted_api
 
@@ -93,12 +93,12 @@ def test_a_namespace_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
         script.answers = {("PATCH", path): (201, space)}
         apply_one(api, space)
         assert script.asked[1:] == [("GET", path), ("PATCH", path)]
-    assert MADE not in space["metadata"]
+    assert CREATED_BY not in space["metadata"]
 
 
 def test_what_others_refer_to_is_applied_first() -> None:
     kinds = ["Deployment", "RoleBinding", "Namespace", "ServiceAccount", "Role", "Unheard"]
-    assert [one["kind"] for one in in_order([{"kind": kind} for kind in kinds])] == [
+    assert [one["kind"] for one in in_apply_order([{"kind": kind} for kind in kinds])] == [
         "Namespace",
         "ServiceAccount",
         "Role",

@@ -65,7 +65,7 @@ def test_what_does_not_come_up_is_told_and_taken_down_with_its_namespace(
 ) -> None:
     apply_one(api, deployment(namespace))
     with pytest.raises(UserError, match=r"engine-.*: image registry.invalid/none:1 cannot be pull"):
-        Wait(api, namespace, progress).until_ready(("engine",), TIMEOUT_S)
+        Wait(api, namespace, progress, TIMEOUT_S).until_ready(("engine",))
     assert teardown(api, namespace, progress, TIMEOUT_S)
     assert api.get("Namespace", None, namespace) is None
     assert not teardown(api, namespace, progress, TIMEOUT_S)

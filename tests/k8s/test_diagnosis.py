@@ -18,7 +18,7 @@ from bench.environments.kubernetes.diagnosis import (
     diagnose,
     diagnose_workload,
 )
-from bench.environments.kubernetes.engine_log import log_reason, telling_line
+from bench.environments.kubernetes.engine_log import error_line, log_reason
 
 DATA = Path(__file__).with_name("data")
 
@@ -184,7 +184,7 @@ def test_known_texts_of_engines_are_given_a_meaning(log: str, begins: str) -> No
 def test_the_line_that_tells_is_the_last_exception_that_says_something(
     log: str, line: str | None
 ) -> None:
-    assert telling_line(log) == (line if line is not None else log.strip().splitlines()[-1])
+    assert error_line(log) == (line if line is not None else log.strip().splitlines()[-1])
 
 
 JSON = st.recursive(

@@ -10,7 +10,8 @@ import pytest
 
 from bench.config.topology import Arm, load_topology
 from bench.environments.kubernetes.cluster import Access
-from bench.environments.kubernetes.commands import Wanted, deploy_arm
+from bench.environments.kubernetes.commands import deploy_arm
+from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.errors import UserError
 from bench.progress import PlainProgress
@@ -19,7 +20,7 @@ from tests.k8s.scripted_cluster import Cluster
 TOPOLOGY = load_topology()
 MODEL = TOPOLOGY.models["tiny-llama"]
 BASELINE, SIMPLE, MANAGED = (TOPOLOGY.arm(name) for name in ("baseline", "simple", "managed"))
-WANTED = Wanted(BASELINE, (MODEL,))
+WANTED = DeployedArm(BASELINE, (MODEL,))
 
 
 @pytest.fixture
@@ -121,6 +122,6 @@ def test_what_was_up_before_stays_when_another_arm_does_not_come_up(
     deploy_arm(access, WANTED, PlainProgress(said), 10.0, keep=False)
     cluster.come_up = False
     with pytest.raises(UserError, match="are; --ready-timeout allows more"):
-        deploy_arm(access, Wanted(SIMPLE, (MODEL,)), PlainProgress(said), 0.1, keep=False)
+        deploy_arm(access, DeployedArm(SIMPLE, (MODEL,)), PlainProgress(said), 0.1, keep=False)
     assert len(engines(cluster, "baseline")) == 2
     assert "namespace baseline has replicas: they stay" in said.getvalue()

@@ -23,16 +23,15 @@ from bench.config.topology import (
 )
 from bench.environments.cpu_engine.flags import engine_arguments
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.manifests import (
+from bench.environments.kubernetes.manifests.engine_spec import engine_spec
+from bench.environments.kubernetes.manifests.files import (
     K8S,
-    drift,
-    engine_spec,
+    first_difference,
     manifest_files,
-    object_name,
-    overlay_path,
-    write,
+    write_files,
 )
-from bench.environments.kubernetes.manifests.names import LONGEST, RESERVED
+from bench.environments.kubernetes.manifests.names import LONGEST, RESERVED, object_name
+from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.errors import UserError
 from tests.k8s.built import build, find, name, of_kind, schema_errors
 from tests.k8s.policies import problems
@@ -88,23 +87,23 @@ def test_a_file_that_is_missing_or_left_over_is_named_and_mended(copied: Path) -
     files = manifest_files(TOPOLOGY, "0.1.0")
     missing, left = copied / "engines/cpu/tiny-qwen.yaml", copied / "overlays/gone/x.yaml"
     missing.unlink()
-    assert drift(copied, files) == f"{missing} is missing"
+    assert first_difference(copied, files) == f"{missing} is missing"
     left.parent.mkdir()
     left.write_text(FIRST_LINE)
-    write(copied, files)
+    write_files(copied, files)
     assert not left.parent.exists()
     left.parent.mkdir()
     left.write_text(FIRST_LINE)
-    assert drift(copied, files) == f"{left} is of nothing in the topology"
+    assert first_difference(copied, files) == f"{left} belongs to nothing in the topology"
 
 
 def test_files_that_people_write_are_left_alone(copied: Path) -> None:
     own = copied / "overlays/mine/kustomization.yaml"
     own.parent.mkdir()
     own.write_text("resources: [../managed]\n")
-    write(copied, manifest_files(TOPOLOGY, "0.1.0"))
+    write_files(copied, manifest_files(TOPOLOGY, "0.1.0"))
     assert own.exists()
-    assert drift(copied, manifest_files(TOPOLOGY, "0.1.0")) is None
+    assert first_difference(copied, manifest_files(TOPOLOGY, "0.1.0")) is None
 
 
 def test_adding_a_model_is_one_entry_and_one_command(tmp_path: Path, copied: Path) -> None:
@@ -126,7 +125,7 @@ def test_adding_an_arm_is_one_entry_and_one_command(copied: Path) -> None:
     options = ("--max-in-flight", "5")
     arm = Arm("my.arm", 9000, "power-of-two", None, options, kvcached=True)
     with_it = replace(TOPOLOGY, arms={**TOPOLOGY.arms, arm.name: arm})
-    write(copied, manifest_files(with_it, "0.1.0"))
+    write_files(copied, manifest_files(with_it, "0.1.0"))
     objects = build(copied / overlay_path(arm, "gpu"))
     assert not problems(objects)
     balancer = find(objects, "Deployment", "balancer")["spec"]["template"]["spec"]["containers"][0]
@@ -175,7 +174,7 @@ def test_any_legal_topology_gives_overlays_within_the_policies(
 ) -> None:
     folder = tmp_path_factory.mktemp("k8s")
     shutil.copytree(K8S, folder, dirs_exist_ok=True)
-    write(folder, manifest_files(topology(*listed), "1.2.3"))
+    write_files(folder, manifest_files(topology(*listed), "1.2.3"))
     for hardware in {model.hardware for model in listed}:
         objects = build(folder / overlay_path(ARM, hardware))
         assert not schema_errors(objects)
@@ -241,7 +240,7 @@ def test_an_engine_on_a_cpu_gets_the_arguments_of_environment_local(tmp_path: Pa
 def test_a_folder_of_ones_own_is_mounted_read_only(tmp_path: Path) -> None:
     shutil.copytree(K8S, tmp_path, dirs_exist_ok=True)
     own = Model("mine", None, Path("/weights/x"), None, 1)
-    write(tmp_path, manifest_files(topology(own), "0.1.0"))
+    write_files(tmp_path, manifest_files(topology(own), "0.1.0"))
     objects = build(tmp_path / overlay_path(ARM, "cpu"))
     pod = find(objects, "Deployment", "engine-mine")["spec"]["template"]["spec"]
     folder = {"path": "/weights/x", "type": "Directory"}

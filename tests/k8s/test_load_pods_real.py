@@ -108,7 +108,7 @@ def test_what_heeds_nothing_is_killed_and_so_is_what_nobody_is_connected_to(
         assert modules(api, site, 1) == {"bench.sites.idle", "bench.sites.attended"}
     assert deaf.ended() == "it ended with 137 and said nothing"
     lost = site.start("bench.load.shard_process", [], 1)
-    lost._streams.drop()
+    lost._streams.abort()
     lost.close()
     assert str(lost.ended()).startswith("the connection to it was lost")
     deadline_s = time.monotonic() + PATIENCE_S

@@ -10,19 +10,15 @@ from bench.config.topology import Arm, Hardware, load_topology
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
 from bench.environments.kubernetes.capacity import wanted
 from bench.environments.kubernetes.load_pods import load_objects
-from bench.environments.kubernetes.manifests import (
-    K8S,
-    deployment_name,
-    namespace,
-    object_name,
-    overlay_path,
-    suite_version,
-)
+from bench.environments.kubernetes.manifests.files import K8S, suite_version
+from bench.environments.kubernetes.manifests.names import deployment_name, namespace_of, object_name
+from bench.environments.kubernetes.manifests.overlay import overlay_path
+from bench.environments.kubernetes.objects import Object
+from bench.topology import Arm, Hardware, load_topology
 from lb.options import make_parser
 from tests.k8s.built import (
     APPLIED,
     OVERLAYS,
-    Object,
     applied,
     containers,
     find,
@@ -84,7 +80,7 @@ def test_there_is_an_overlay_for_each_arm_and_each_hardware() -> None:
 def test_an_overlay_has_the_engines_of_the_topology(arm: Arm, hardware: Hardware) -> None:
     objects = of_arm(arm, hardware)
     (space,) = of_kind(objects, "Namespace")
-    assert name(space) == namespace(arm)
+    assert name(space) == namespace_of(arm)
     models = TOPOLOGY.models_for(hardware)
     assert {name(one): one["spec"]["replicas"] for one in engines(objects)} == {
         deployment_name(model.name): model.replicas for model in models

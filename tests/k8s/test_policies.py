@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from bench.environments.kubernetes.objects import Object
 from tests.k8s import policies
-from tests.k8s.built import Object, applied, find
+from tests.k8s.built import applied, find
 from tests.k8s.policies import POLICIES, Policy
 
 ENGINE = "engine-qwen2-5-7b"

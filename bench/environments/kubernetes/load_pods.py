@@ -1,4 +1,4 @@
-"""The pods that load is sent from: brought up, and how many there is room for."""
+"""The pods that load is sent from: an Indexed Job, in which programs are started by exec."""
 
 from __future__ import annotations
 
@@ -6,54 +6,82 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bench.environments.kubernetes import pods as pod_facts
 from bench.environments.kubernetes.capacity import fits, free, wanted
 from bench.environments.kubernetes.cluster import Api
-from bench.environments.kubernetes.deploying import apply_one, build, in_order
+from bench.environments.kubernetes.deploying import apply_all, build
 from bench.environments.kubernetes.diagnosis import diagnose
-from bench.environments.kubernetes.manifests import K8S
+from bench.environments.kubernetes.manifests.files import K8S
 from bench.environments.kubernetes.manifests.names import LOAD, LOAD_NAMESPACE
-from bench.environments.kubernetes.objects import Object
+from bench.environments.kubernetes.objects import Object, is_terminating, name_of
 from bench.environments.kubernetes.pod_program import PodProgram
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
 
-# The Job, and the container of its pods.
-NAME = LOAD
+# The image's Python; the program itself is run by the same one.
+_ATTENDED = ("python", "-m", "bench.sites.attended")
 
 
-def load_objects(places: int) -> list[Object]:
-    """What is applied for a load from so many pods."""
+class PodSite:
+    """A place is a pod. Programs are started in it through the API server.
+
+    Nothing that is measured goes through the API server. Each pod has the clock of its node.
+    """
+
+    name = "pods"
+    one_clock = False
+
+    def __init__(self, api: Api, pods: Sequence[Object]) -> None:
+        """`pods` are ready, in the order of their index."""
+        self._api = api
+        self._pods = tuple(pods)
+        self.shards: int | None = len(self._pods)
+
+    def start(self, module: str, arguments: Sequence[str], place: int) -> PodProgram:
+        """Start `python -m module arguments` in a pod; see `Site`."""
+        if not 0 <= place < len(self._pods):
+            raise UserError(
+                f"there is no place {place}: the load has {len(self._pods)} pods; see "
+                "--load-processes"
+            )
+        name = name_of(self._pods[place])
+        streams = self._api.execute(LOAD_NAMESPACE, name, LOAD, [*_ATTENDED, module, *arguments])
+        return PodProgram(streams, partial(_pod_failure, self._api, name))
+
+    def facts(self) -> Mapping[str, Any]:
+        """The pods, and the nodes that they run on."""
+        places = [{"pod": name_of(pod), "node": pod["spec"].get("nodeName")} for pod in self._pods]
+        return {"name": self.name, "places": places}
+
+
+def bring_up(api: Api, count: int, progress: Progress, timeout_s: float) -> PodSite:
+    """Start `count` pods and return when all are ready.
+
+    Pods of an earlier run are deleted first: their image may be older. Raises UserError with the
+    reason if the nodes have no room for all, or one does not become ready; what has been applied
+    stays.
+    """
+    wait = Wait(api, LOAD_NAMESPACE, progress, timeout_s)
+    objects = load_objects(count)
+    if api.get("Job", LOAD_NAMESPACE, LOAD) is not None:
+        progress.note(f"the load that namespace {LOAD_NAMESPACE} has is replaced")
+        api.delete("Job", LOAD_NAMESPACE, LOAD)
+        wait.until_pods_gone()
+    _check_room(api, objects)
+    apply_all(api, objects, progress, f"applying the load to namespace {LOAD_NAMESPACE}")
+    return PodSite(api, wait.until_job_ready(LOAD))
+
+
+def load_objects(count: int) -> list[Object]:
+    """The objects that are applied for load from `count` pods."""
     objects = build(K8S / LOAD)
     for one in objects:
         if one["kind"] == "Job":
-            one["spec"].update(completions=places, parallelism=places)
+            one["spec"].update(completions=count, parallelism=count)
     return objects
 
 
-def bring_up(api: Api, places: int, progress: Progress, timeout_s: float) -> tuple[Object, ...]:
-    """So many pods, anew, in the order of their places; returns when all are ready.
-
-    Pods that another run has left are taken away first: they are older than what they are to
-    run. Raises UserError with the reason where there is no room for all, or one does not come
-    up; what has been applied stays.
-    """
-    wait = Wait(api, LOAD_NAMESPACE, progress)
-    objects = load_objects(places)
-    if api.get("Job", LOAD_NAMESPACE, NAME) is not None:
-        progress.note(f"the load that namespace {LOAD_NAMESPACE} has is replaced")
-        api.delete("Job", LOAD_NAMESPACE, NAME)
-        wait.until_gone(timeout_s)
-    check_room(api, objects)
-    with progress.step(f"applying the load to namespace {LOAD_NAMESPACE}") as step:
-        for one in in_order(objects):
-            step.update(f"{one['kind']} {pod_facts.name(one)}")
-            apply_one(api, one)
-    return wait.until_placed(NAME, timeout_s)
-
-
-def check_room(api: Api, objects: Sequence[Object]) -> None:
+def _check_room(api: Api, objects: Sequence[Object]) -> None:
     """Raise UserError unless the nodes have room for all pods of the load."""
     pods, nodes = wanted(objects), free(api.find("Node"), api.find("Pod"), ())
     if fits(nodes, pods):
@@ -65,56 +93,15 @@ def check_room(api: Api, objects: Sequence[Object]) -> None:
     )
 
 
-# As the image has it; the program itself is run by the same Python.
-_ATTENDED = ("python", "-m", "bench.sites.attended")
-
-
-class PodSite:
-    """A place is a pod; programs are started in it by exec, through the API server alone.
-
-    Nothing that is measured passes there. The pods' clocks are their nodes' own.
-    """
-
-    name = "pods"
-    one_clock = False
-
-    def __init__(self, api: Api, pods: Sequence[Object]) -> None:
-        """`pods` are ready, in the order of their places."""
-        self._api = api
-        self._pods = tuple(pods)
-        self.shards: int | None = len(self._pods)
-
-    def start(self, module: str, arguments: Sequence[str], place: int) -> PodProgram:
-        """Start a program in a pod."""
-        if not 0 <= place < len(self._pods):
-            raise UserError(
-                f"there is no place {place}: the load has {len(self._pods)} pods; see "
-                "--load-processes"
-            )
-        name = pod_facts.name(self._pods[place])
-        streams = self._api.execute(LOAD_NAMESPACE, name, NAME, [*_ATTENDED, module, *arguments])
-        return PodProgram(streams, partial(fate, self._api, name))
-
-    def facts(self) -> Mapping[str, Any]:
-        """The pods, and the nodes that they are on."""
-        return {
-            "name": self.name,
-            "places": [
-                {"pod": pod_facts.name(pod), "node": pod["spec"].get("nodeName")}
-                for pod in self._pods
-            ],
-        }
-
-
-def fate(api: Api, name: str) -> str | None:
-    """What has become of a load pod, None if nothing that tells why a program in it has ended."""
+def _pod_failure(api: Api, name: str) -> str | None:
+    """What is wrong with a pod, as the reason why a program in it has ended; None if nothing."""
     try:
         pod = api.get("Pod", LOAD_NAMESPACE, name)
     except UserError as error:
         return str(error)
     if pod is None:
         return f"pod {name} is gone"
-    if pod_facts.leaving(pod):
+    if is_terminating(pod):
         return f"pod {name} is being deleted"
     reason = diagnose(pod, (), "")
     return None if reason is None else f"pod {name}: {reason.text}"

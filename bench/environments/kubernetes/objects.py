@@ -1,57 +1,104 @@
-"""Kubernetes objects as the API has them."""
+"""Kubernetes objects as JSON values: which are the suite's own, and what they say of themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from bench.environments.kubernetes.manifests.names import PART_OF
+from bench.environments.kubernetes.manifests.names import MODEL_LABEL, PART_OF, PORT
+from bench.records import Replica
 
 Object = dict[str, Any]
-"""An object, or a part of one, as JSON values."""
+"""An object of the API, or a part of one, as JSON values."""
 
-
-# All that the suite applies has these labels.
+# The labels of every object that the suite applies.
 OURS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/managed-by": PART_OF}
-# A namespace that the suite has made: one that was there before is never deleted.
-MADE = "llm-bench/made-by"
-# What a namespace has by itself, or what follows from other objects.
-_BY_ITSELF = {
-    ("", "serviceaccounts", "default"),
-    ("", "configmaps", "kube-root-ca.crt"),
-    ("", "configmaps", "openshift-service-ca.crt"),
-}
-_FOLLOWS = {
-    ("", "events"),
-    ("events.k8s.io", "events"),
-    ("", "endpoints"),
-    ("discovery.k8s.io", "endpointslices"),
-    ("metrics.k8s.io", "pods"),
-}
+# The annotation of a namespace that the suite has created. Only such a namespace is ever deleted.
+CREATED_BY = "llm-bench/made-by"
 
 
-def marked(namespace: Object) -> Object:
-    """The namespace with the mark that the suite has made it."""
-    meta = namespace["metadata"]
-    annotations = {**(meta.get("annotations") or {}), MADE: PART_OF}
-    return {**namespace, "metadata": {**meta, "annotations": annotations}}
+def name_of(one: Object) -> str:
+    """The object's name."""
+    return str(one["metadata"]["name"])
 
 
-def made_by_us(namespace: Object) -> bool:
-    annotations = namespace["metadata"].get("annotations") or {}
-    return bool(annotations.get(MADE) == PART_OF)
+def model_of(one: Object) -> str | None:
+    """The model that an object belongs to; None for one that serves all models."""
+    labels: dict[str, str] = one["metadata"].get("labels") or {}
+    return labels.get(MODEL_LABEL)
 
 
 def is_ours(one: Object) -> bool:
     """Whether the suite has applied the object."""
-    labels = one["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in OURS.items())
+    return OURS.items() <= (one["metadata"].get("labels") or {}).items()
 
 
-def follows_from_others(group: str, plural: str, one: Object) -> bool:
-    """Whether an object goes away by itself with what it belongs to."""
-    meta = one["metadata"]
-    return (
-        (group, plural) in _FOLLOWS
-        or (group, plural, meta["name"]) in _BY_ITSELF
-        or bool(meta.get("ownerReferences"))
+def mark_created(namespace: Object) -> Object:
+    """A copy of the namespace with the annotation that the suite has created it."""
+    meta = namespace["metadata"]
+    annotations = {**(meta.get("annotations") or {}), CREATED_BY: PART_OF}
+    return {**namespace, "metadata": {**meta, "annotations": annotations}}
+
+
+def is_created_by_us(namespace: Object) -> bool:
+    """Whether the namespace has that annotation."""
+    annotations = namespace["metadata"].get("annotations") or {}
+    return bool(annotations.get(CREATED_BY) == PART_OF)
+
+
+def conditions(one: Object) -> Sequence[Object]:
+    """The conditions in the object's status."""
+    found: Sequence[Object] = (one.get("status") or {}).get("conditions") or ()
+    return found
+
+
+def container_statuses(pod: Object) -> Sequence[Object]:
+    """The status of each of the pod's containers, without init containers."""
+    found: Sequence[Object] = (pod.get("status") or {}).get("containerStatuses") or ()
+    return found
+
+
+def is_terminating(pod: Object) -> bool:
+    """Whether the pod is being deleted."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the pod takes requests."""
+    return not is_terminating(pod) and any(
+        one.get("type") == "Ready" and one.get("status") == "True" for one in conditions(pod)
     )
+
+
+def restart_count(pod: Object) -> int:
+    """How often the pod's containers have been restarted."""
+    return sum(int(one.get("restartCount") or 0) for one in container_statuses(pod))
+
+
+def state_of(pod: Object) -> str:
+    """The state of a pod that is not ready, in one word."""
+    for container in container_statuses(pod):
+        state = container.get("state") or {}
+        if waiting := state.get("waiting"):
+            return str(waiting.get("reason") or "waiting")
+        if "running" in state:
+            return "starting"
+    return str((pod.get("status") or {}).get("phase") or "unknown").lower()
+
+
+def completion_index(pod: Object) -> int:
+    """The index of a pod within its Indexed Job, from 0."""
+    return int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])
+
+
+def as_replica(pod: Object) -> Replica:
+    """An engine's pod as a replica of its model."""
+    address = pod["status"]["podIP"]
+    host = f"[{address}]" if ":" in address else address
+    return Replica(pod["metadata"]["labels"][MODEL_LABEL], name_of(pod), f"http://{host}:{PORT}")
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """What the cluster or a program wrote, as one line of at most `limit` characters."""
+    line = " ".join(str(text or "").split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

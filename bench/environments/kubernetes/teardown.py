@@ -1,98 +1,106 @@
-"""Taking down what the suite has made, and nothing else."""
+"""Deletes what the suite has applied, and nothing else."""
 
 from __future__ import annotations
 
-import time
-
 from bench.environments.kubernetes.cluster import Api
-from bench.environments.kubernetes.cluster.api import APPLIED, KINDS
+from bench.environments.kubernetes.cluster.api import APPLIED, KINDS, Kind
 from bench.environments.kubernetes.objects import (
     OURS,
-    follows_from_others,
+    Object,
+    is_created_by_us,
     is_ours,
-    made_by_us,
+    name_of,
 )
-from bench.environments.kubernetes.waiting import INTERVAL_S, Wait
+from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
 
+# Objects that every namespace has, by API group, plural of the kind, and name.
+_DEFAULT = {
+    ("", "serviceaccounts", "default"),
+    ("", "configmaps", "kube-root-ca.crt"),
+    ("", "configmaps", "openshift-service-ca.crt"),
+}
+# Kinds whose objects the cluster derives from others, by API group and plural.
+_DERIVED = {
+    ("", "events"),
+    ("events.k8s.io", "events"),
+    ("", "endpoints"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("metrics.k8s.io", "pods"),
+}
+
 
 def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> bool:
-    """Delete all of the suite's from a namespace, and the namespace if the suite made it.
+    """Delete the suite's objects from a namespace; False if there were none.
 
-    A namespace stays that was there before, or in which others have put something. It needs
-    to know nothing of the run that deployed. False if there was nothing of ours.
+    Deletes the namespace too, unless somebody else created it or has put something into it. Works
+    for whatever an earlier run has left. Raises UserError if something is left after `timeout_s`.
     """
     space = api.get("Namespace", None, namespace)
-    found = _ours(api, namespace) if space is not None else []
-    everywhere = _of_the_cluster(api, namespace)
-    if not found and not everywhere and not (space and made_by_us(space)):
+    found = _applied(api, namespace, exists=space is not None)
+    if not found and not (space and is_created_by_us(space)):
         return False
     with progress.step(f"taking down namespace {namespace}") as step:
-        for kind, name in [*found, *everywhere]:
+        for kind, name in found:
             step.update(f"{kind} {name}")
-            api.delete(kind, namespace if KINDS[kind].namespaced else None, name)
+            api.delete(kind, namespace, name)
     if space is None:
         return True
-    Wait(api, namespace, progress).until_gone(timeout_s)
-    if not made_by_us(space):
+    wait = Wait(api, namespace, progress, timeout_s)
+    wait.until_pods_gone()
+    if not is_created_by_us(space):
         progress.note(f"namespace {namespace} stays: it was not made by the suite")
-    elif others := foreign(api, namespace):
+    elif others := _foreign(api, namespace):
         progress.note(f"namespace {namespace} stays: it holds what is not ours: {others[0]}")
     else:
         api.delete("Namespace", None, namespace)
-        _await_no_namespace(api, namespace, progress, timeout_s)
+        wait.until_namespace_gone()
     return True
 
 
-def foreign(api: Api, namespace: str) -> list[str]:
-    """Objects in a namespace that neither are the suite's nor follow from others.
+def _applied(api: Api, namespace: str, *, exists: bool) -> list[tuple[str, str]]:
+    """Kind and name of the suite's objects, in the order in which they are to be deleted.
 
-    A kind that may not be listed counts as one: nobody knows then.
+    The last is the PriorityClass of the namespace's arm, which is in no namespace itself.
+    """
+    inside = [
+        (kind, name_of(one))
+        for kind in reversed(APPLIED)
+        if exists and KINDS[kind].namespaced
+        for one in api.find(kind, namespace, OURS)
+    ]
+    classes = map(name_of, api.find("PriorityClass", None, OURS))
+    return [
+        *inside,
+        *(("PriorityClass", one) for one in classes if one == f"llm-bench-{namespace}"),
+    ]
+
+
+def _foreign(api: Api, namespace: str) -> list[str]:
+    """Objects in a namespace that are neither the suite's nor go away with others, in words.
+
+    A kind that may not be listed is one of them: nobody knows whether there are any.
     """
     found = []
-    for resource in api.resources():
-        group, plural = str(resource["group"]), str(resource["resource"])
+    for kind in api.namespaced_kinds():
         try:
-            objects = api.listed(resource, namespace)
+            objects = api.list_kind(kind, namespace)
         except UserError as error:
-            found.append(f"{plural}, perhaps ({error})")
+            found.append(f"{kind.plural}, perhaps ({error})")
             continue
         found += [
-            f"{resource['responseKind']['kind']} {one['metadata']['name']}"
+            f"{kind.name} {name_of(one)}"
             for one in objects
-            if not is_ours(one) and not follows_from_others(group, plural, one)
+            if not is_ours(one) and not _goes_by_itself(kind, one)
         ]
     return found
 
 
-def _ours(api: Api, namespace: str) -> list[tuple[str, str]]:
-    """The suite's objects in a namespace, those first that others exist for."""
-    return [
-        (kind, str(one["metadata"]["name"]))
-        for kind in reversed(APPLIED)
-        if KINDS[kind].namespaced
-        for one in api.find(kind, namespace, OURS)
-    ]
-
-
-def _of_the_cluster(api: Api, namespace: str) -> list[tuple[str, str]]:
-    """What belongs to the namespace's arm but lives in none: its PriorityClass."""
-    wanted = f"llm-bench-{namespace}"
-    classes = api.find("PriorityClass", None, OURS)
-    return [("PriorityClass", wanted) for one in classes if one["metadata"]["name"] == wanted]
-
-
-def _await_no_namespace(api: Api, namespace: str, progress: Progress, timeout_s: float) -> None:
-    started_s = time.monotonic()
-    with progress.step(f"waiting for namespace {namespace} to go") as step:
-        while space := api.get("Namespace", None, namespace):
-            conditions = (space.get("status") or {}).get("conditions") or ()
-            told = [str(one.get("message")) for one in conditions if one.get("status") == "True"]
-            step.update(told[0] if told else "its objects are being deleted")
-            if time.monotonic() - started_s > timeout_s:
-                raise UserError(
-                    f"namespace {namespace} was not gone after {timeout_s:.0f} s: "
-                    f"{told[0] if told else 'the cluster does not say why'}"
-                )
-            time.sleep(INTERVAL_S)
+def _goes_by_itself(kind: Kind, one: Object) -> bool:
+    """Whether the cluster deletes the object with its owner or with the namespace."""
+    return (
+        (kind.group, kind.plural) in _DERIVED
+        or (kind.group, kind.plural, name_of(one)) in _DEFAULT
+        or bool(one["metadata"].get("ownerReferences"))
+    )

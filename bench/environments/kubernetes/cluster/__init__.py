@@ -1,4 +1,4 @@
-"""A cluster's API, as far as it is needed: objects as JSON values, mistakes as one line."""
+"""Access to a cluster's API: objects as JSON values, errors as one line."""
 
 from bench.environments.kubernetes.cluster.access import Access, connect
 from bench.environments.kubernetes.cluster.api import Api

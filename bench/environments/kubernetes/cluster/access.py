@@ -1,4 +1,4 @@
-"""Which cluster, and whether it is one to measure on."""
+"""Which cluster to use; one that looks like production has to be named."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 
 from bench.environments.kubernetes.cluster.api import Api
+from bench.environments.kubernetes.objects import one_line
 from bench.errors import UserError
 
 _PRODUCTION = {"prod", "production", "live", "prd"}
@@ -20,9 +21,9 @@ _PRODUCTION = {"prod", "production", "live", "prd"}
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which kubeconfig, several as kubectl separates them, and which of its contexts.
+    """Which kubeconfig, and which of its contexts; None is its current one.
 
-    Without a `context` it is the current one.
+    `kubeconfig` may name several files, separated as in $KUBECONFIG.
     """
 
     kubeconfig: str
@@ -32,16 +33,16 @@ class Access:
     def chosen(
         cls, kubeconfig: Path | None, context: str | None, environ: Mapping[str, str]
     ) -> Self:
-        """What the user said; where that is nothing, what kubectl would take."""
+        """What the user gave; without a kubeconfig, the one that kubectl would use."""
         default = environ.get("KUBECONFIG") or "~/.kube/config"
         return cls(default if kubeconfig is None else str(kubeconfig), context)
 
 
 def connect(access: Access) -> Api:
-    """The API of the cluster; nothing is asked of it yet.
+    """The API of the cluster. Sends no request yet.
 
-    Raises UserError for a kubeconfig that cannot be read, a context that is not in it, and
-    one that looks like production and was not named.
+    Raises UserError if the kubeconfig cannot be read or has no such context, and if the cluster
+    looks like production and its context was not given by name.
     """
     files = access.kubeconfig
     try:
@@ -50,26 +51,25 @@ def connect(access: Access) -> Api:
         context = access.context or str(current["name"])
         if context not in known:
             raise UserError(f"no context {context!r} in {files}; known: {', '.join(known)}")
-        # One more try, for a connection that was kept and has been closed meanwhile.
+        # One retry, for a kept connection that was closed meanwhile.
         client: ApiClient = config.new_client_from_config(
             config_file=files, context=context, client_configuration=Configuration(retries=1)
         )
-    except config.ConfigException as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"cannot read the kubeconfig {files}: {told}; see --kubeconfig") from None
-    except OSError as error:
-        raise UserError(f"cannot read the kubeconfig {files}: {error}; see --kubeconfig") from None
+    except (config.ConfigException, OSError) as error:
+        raise UserError(
+            f"cannot read the kubeconfig {files}: {one_line(error)}; see --kubeconfig"
+        ) from None
     server = client.configuration.host
     if access.context is None and (word := production_word(context, server)):
         raise UserError(
             f"context {context!r} ({server}) looks like production ({word!r}); "
-            f"if it is meant, name it: --context {context}"
+            f"if you mean it, name it: --context {context}"
         )
     return Api(client, context, server)
 
 
 def production_word(context: str, server: str) -> str | None:
-    """The word in a context's name or its server's host that says production, if one does."""
+    """The word for production in a context's name or its server's host; None if there is none."""
     host = urlsplit(server).hostname or ""
     words = re.split(r"[^a-z]+", f"{context} {host}".lower())
     return next((word for word in words if word in _PRODUCTION), None)

@@ -1,4 +1,4 @@
-"""The few requests that the suite makes of an API server."""
+"""The requests to an API server that the suite needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubernetes.client import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
 
-from bench.environments.kubernetes.cluster.errors import away, refusal
+from bench.environments.kubernetes.cluster.errors import refusal, unreachable
 from bench.environments.kubernetes.cluster.streams import Streams
 from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
@@ -21,171 +21,32 @@ _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
 
 
-class Api:
-    """Objects are JSON values. Each method raises UserError with one line.
-
-    `context` and `server` are those of the kubeconfig.
-    """
-
-    def __init__(self, client: ApiClient, context: str, server: str) -> None:
-        self._client = client
-        self.context = context
-        self.server = server
-
-    def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
-        """An object, None if there is none."""
-        path = kind_named(kind).path(namespace, name)
-        text = self._ask(f"get {_what(kind, namespace, name)}", "GET", path, absent=(404,))
-        return None if text is None else self._object(text)
-
-    def find(
-        self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> list[Object]:
-        """All objects of a kind with these labels, in one namespace or in all."""
-        query = [("labelSelector", ",".join(f"{key}={is_}" for key, is_ in (labels or {}).items()))]
-        path = kind_named(kind).path(namespace)
-        text = self._ask(f"list {_what(kind, namespace)}", "GET", path, query=query)
-        items: list[Object] = self._object(text)["items"]
-        return items
-
-    def apply(self, wanted: Object) -> Object:
-        """Server-side apply: what `wanted` says becomes so, what others have set stays."""
-        kind, meta = wanted["kind"], wanted["metadata"]
-        what = _what(kind, meta.get("namespace"), meta["name"])
-        path = kind_named(kind).path(meta.get("namespace"), meta["name"])
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
-        return self._object(
-            self._ask(f"apply {what}", "PATCH", path, query=query, body=wanted, content=_APPLY)
-        )
-
-    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
-        """Set how many pods a Deployment has."""
-        what = _what("Deployment", namespace, deployment)
-        path = f"{kind_named('Deployment').path(namespace, deployment)}/scale"
-        query = [("fieldManager", FIELD_MANAGER)]
-        body = {"spec": {"replicas": replicas}}
-        self._ask(f"scale {what}", "PATCH", path, query=query, body=body, content=_MERGE)
-
-    def delete(self, kind: str, namespace: str | None, name: str) -> None:
-        """Delete an object and what it owns; one that is gone is deleted."""
-        path = kind_named(kind).path(namespace, name)
-        query = [("propagationPolicy", "Background")]
-        what = _what(kind, namespace, name)
-        self._ask(f"delete {what}", "DELETE", path, query=query, absent=(404,))
-
-    def log(self, namespace: str, pod: str, lines: int, *, previous: bool = False) -> str:
-        """The end of a pod's log, of the container before with `previous`; empty if none."""
-        query = [("tailLines", str(lines)), ("previous", str(previous).lower())]
-        path = f"{kind_named('Pod').path(namespace, pod)}/log"
-        what = f"read the log of {_what('Pod', namespace, pod)}"
-        absent = (400, 404)  # no such container yet, or none before it
-        return self._ask(what, "GET", path, query=query, accept="*/*", absent=absent) or ""
-
-    def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Streams:
-        """Start a command in a container, with its standard input, output and errors."""
-        what = f"start {' '.join(command)} in {_what('Pod', namespace, pod)}"
-        _, url, headers, *_ = self._client.param_serialize(
-            "GET",
-            f"{kind_named('Pod').path(namespace, pod)}/exec",
-            query_params=[
-                ("container", container),
-                *((stream, "true") for stream in ("stdin", "stdout", "stderr")),
-                *(("command", word) for word in command),
-            ],
-            auth_settings=["BearerToken"],
-        )
-        return Streams.opened(what, self._client.configuration, url, headers)
-
-    def version(self) -> str:
-        """The cluster's version, `v1.32.13`."""
-        return str(self._object(self._ask("ask for the version", "GET", "/version"))["gitVersion"])
-
-    def resources(self) -> list[Object]:
-        """Every kind of object that lives in namespaces, with its group and version."""
-        kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-        found: list[Object] = []
-        for path in ("/api", "/apis"):
-            text = self._ask("list the kinds of objects", "GET", path, accept=kind)
-            for group in self._object(text)["items"]:
-                first = group["versions"][0]
-                found += [
-                    {**one, "group": group["metadata"].get("name", ""), "version": first["version"]}
-                    for one in first.get("resources", ())
-                    if one["scope"] == "Namespaced" and {"list", "delete"} <= set(one["verbs"])
-                ]
-        return found
-
-    def listed(self, resource: Object, namespace: str) -> list[Object]:
-        """All objects of one of `resources` in a namespace."""
-        group, version, plural = (resource[key] for key in ("group", "version", "resource"))
-        prefix = f"/apis/{group}" if group else "/api"
-        path = f"{prefix}/{version}/namespaces/{namespace}/{plural}"
-        text = self._ask(f"list {plural} in {namespace}", "GET", path)
-        items: list[Object] = self._object(text)["items"]
-        return items
-
-    def _ask(
-        self,
-        action: str,
-        method: str,
-        path: str,
-        *,
-        query: Sequence[tuple[str, str]] = (),
-        body: Object | None = None,
-        content: str = "application/json",
-        accept: str = "application/json",
-        absent: Sequence[int] = (),
-    ) -> str | None:
-        """The answer's body; None for a status in `absent`."""
-        try:
-            request = self._client.param_serialize(
-                method,
-                path,
-                query_params=[pair for pair in query if pair[1]],
-                header_params={"Accept": accept, "Content-Type": content},
-                # As text where the client would not take it for JSON.
-                body=json.dumps(body) if content == _APPLY else body,
-                auth_settings=["BearerToken"],
-            )
-            answer = self._client.call_api(*request, _request_timeout=TIMEOUT_S)
-            text = str(answer.read().decode(errors="replace"))
-        except (ApiException, HTTPError, OSError) as error:
-            # The client's own exception is one of TLS here.
-            raise away(action, self.server, error) from None
-        if answer.status in absent:
-            return None
-        if answer.status >= 300:
-            raise refusal(action, answer.status, answer.reason or "", text)
-        return text
-
-    @staticmethod
-    def _object(text: str | None) -> Object:
-        made: Object = json.loads(text or "{}")
-        return made
-
-
-def _what(kind: str, namespace: str | None, name: str = "") -> str:
-    known = kind_named(kind)
-    shown = f"{kind} {name}" if name else known.plural
-    return f"{shown} in namespace {namespace}" if namespace and known.namespaced else shown
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where the API server has the objects of a kind."""
+    """A kind of objects, and where the API server has them."""
 
     name: str
     prefix: str
     plural: str
     namespaced: bool = True
 
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return "/".join(self.prefix.split("/")[2:-1])
+
     def path(self, namespace: str | None, name: str | None = None) -> str:
-        """The path of one object, or of all; of all namespaces if that is None."""
+        """The path of the object `name`, or of all; without `namespace`, in all namespaces."""
         inside = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         return f"{self.prefix}{inside}/{self.plural}{f'/{name}' if name else ''}"
 
+    def text(self, namespace: str | None, name: str = "") -> str:
+        """The same in words, for error messages."""
+        shown = f"{self.name} {name}" if name else self.plural
+        return f"{shown} in namespace {namespace}" if namespace and self.namespaced else shown
 
-# In the order in which they are applied: what others refer to comes first.
+
+# The kinds that are applied come first, those that others refer to before these.
 KINDS = {
     kind.name: kind
     for kind in (
@@ -200,8 +61,8 @@ KINDS = {
         Kind("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
         Kind("Deployment", "/apis/apps/v1", "deployments"),
         Kind("Job", "/apis/batch/v1", "jobs"),
-        Kind("Pod", "/api/v1", "pods"),
         # Never applied.
+        Kind("Pod", "/api/v1", "pods"),
         Kind("Event", "/api/v1", "events"),
         Kind("Node", "/api/v1", "nodes", namespaced=False),
         Kind("Secret", "/api/v1", "secrets"),
@@ -211,9 +72,166 @@ KINDS = {
 APPLIED = tuple(KINDS)[: tuple(KINDS).index("Pod")]
 
 
-def kind_named(name: str) -> Kind:
-    """Raises UserError for a kind that the suite does not know how to handle."""
+class Api:
+    """The API of one cluster. Every method raises UserError with one line.
+
+    `context` and `server` are those of the kubeconfig.
+    """
+
+    def __init__(self, client: ApiClient, context: str, server: str) -> None:
+        self._client = client
+        self.context = context
+        self.server = server
+
+    def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+        """An object; None if it does not exist."""
+        known = _kind(kind)
+        action, path = f"get {known.text(namespace, name)}", known.path(namespace, name)
+        text = self._request(action, "GET", path, accepted=(404,))
+        return None if text is None else _parsed(text)
+
+    def find(
+        self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """All objects of a kind that have these labels, in one namespace or in all."""
+        known = _kind(kind)
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        query = [("labelSelector", selector)] if selector else []
+        action = f"list {known.text(namespace)}"
+        return _items(self._request(action, "GET", known.path(namespace), query=query))
+
+    def apply(self, wanted: Object) -> None:
+        """Server-side apply: sets the fields in `wanted`, and leaves those that others have set."""
+        known, meta = _kind(wanted["kind"]), wanted["metadata"]
+        where = meta.get("namespace"), meta["name"]
+        action, path = f"apply {known.text(*where)}", known.path(*where)
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+        self._request(action, "PATCH", path, query=query, body=wanted, content=_APPLY)
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
+        """Set how many pods a Deployment has."""
+        known = _kind("Deployment")
+        action = f"scale {known.text(namespace, deployment)}"
+        path = f"{known.path(namespace, deployment)}/scale"
+        query = [("fieldManager", FIELD_MANAGER)]
+        body = {"spec": {"replicas": replicas}}
+        self._request(action, "PATCH", path, query=query, body=body, content=_MERGE)
+
+    def delete(self, kind: str, namespace: str | None, name: str) -> None:
+        """Delete an object and what it owns. Nothing happens if it does not exist."""
+        known = _kind(kind)
+        action, path = f"delete {known.text(namespace, name)}", known.path(namespace, name)
+        query = [("propagationPolicy", "Background")]
+        self._request(action, "DELETE", path, query=query, accepted=(404,))
+
+    def log(self, namespace: str, pod: str, lines: int, *, previous: bool = False) -> str:
+        """The last lines of a pod's log, with `previous` of the container before its restart.
+
+        Empty if there is no log.
+        """
+        known = _kind("Pod")
+        action = f"read the log of {known.text(namespace, pod)}"
+        path = f"{known.path(namespace, pod)}/log"
+        query = [("tailLines", str(lines)), ("previous", str(previous).lower())]
+        accepted = (400, 404)  # there is no such container yet, or none before it
+        return (
+            self._request(action, "GET", path, query=query, accept="*/*", accepted=accepted) or ""
+        )
+
+    def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Streams:
+        """Start a command in a container; the streams are its input, output and errors."""
+        known = _kind("Pod")
+        _, url, headers, *_ = self._client.param_serialize(
+            "GET",
+            f"{known.path(namespace, pod)}/exec",
+            query_params=[
+                ("container", container),
+                *((stream, "true") for stream in ("stdin", "stdout", "stderr")),
+                *(("command", word) for word in command),
+            ],
+            auth_settings=["BearerToken"],
+        )
+        action = f"start {' '.join(command)} in {known.text(namespace, pod)}"
+        return Streams.opened(action, self._client.configuration, url, headers)
+
+    def version(self) -> str:
+        """The cluster's version, such as `v1.32.13`."""
+        text = self._request("ask for the version", "GET", "/version")
+        return str(_parsed(text)["gitVersion"])
+
+    def namespaced_kinds(self) -> list[Kind]:
+        """Every kind of objects that the cluster has in namespaces and that can be deleted."""
+        accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        found = []
+        for root in ("/api", "/apis"):
+            text = self._request("list the kinds of objects", "GET", root, accept=accept)
+            for group in _items(text):
+                first, name = group["versions"][0], group["metadata"].get("name")
+                prefix = f"{root}/{name}" if name else root
+                found += [
+                    Kind(
+                        one["responseKind"]["kind"], f"{prefix}/{first['version']}", one["resource"]
+                    )
+                    for one in first.get("resources", ())
+                    if one["scope"] == "Namespaced" and {"list", "delete"} <= set(one["verbs"])
+                ]
+        return found
+
+    def list_kind(self, kind: Kind, namespace: str) -> list[Object]:
+        """All objects of one of `namespaced_kinds` in a namespace."""
+        action = f"list {kind.text(namespace)}"
+        return _items(self._request(action, "GET", kind.path(namespace)))
+
+    def _request(
+        self,
+        action: str,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: Object | None = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        accepted: Sequence[int] = (),
+    ) -> str | None:
+        """The body of the answer; None for an error status in `accepted`."""
+        try:
+            request = self._client.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params={"Accept": accept, "Content-Type": content},
+                # As text: the client knows this content type for no JSON.
+                body=json.dumps(body) if content == _APPLY else body,
+                auth_settings=["BearerToken"],
+            )
+            answer = self._client.call_api(*request, _request_timeout=TIMEOUT_S)
+            text = str(answer.read().decode(errors="replace"))
+        except (ApiException, HTTPError, OSError) as error:
+            # The client raises its own exception for TLS errors only.
+            raise unreachable(action, self.server, error) from None
+        if answer.status in accepted:
+            return None
+        if answer.status >= 300:
+            raise refusal(action, answer.status, answer.reason or "", text)
+        return text
+
+
+def _kind(name: str) -> Kind:
+    """Raises UserError for a kind that is not in `KINDS`."""
     try:
         return KINDS[name]
     except KeyError:
-        raise UserError(f"objects of kind {name} are not handled; see cluster/kinds.py") from None
+        raise UserError(
+            f"objects of kind {name} are not supported; supported: {', '.join(KINDS)}"
+        ) from None
+
+
+def _parsed(text: str | None) -> Object:
+    made: Object = json.loads(text or "{}")
+    return made
+
+
+def _items(text: str | None) -> list[Object]:
+    items: list[Object] = _parsed(text)["items"]
+    return items

@@ -1,8 +1,8 @@
-"""The streams of a command in a container, over one websocket to the API server.
+"""The standard streams of a command in a container, over one websocket to the API server.
 
-Protocol `v5.channel.k8s.io`: each message begins with the number of its stream. It is the
-first one that can say that a stream is over, without which no program would learn that its
-input is: Kubernetes speaks it from 1.30 on.
+Subprotocol `v5.channel.k8s.io`: each message begins with the number of its stream. It is the
+first version that can close a single stream, which a program needs to see the end of its input.
+Kubernetes speaks it from 1.30 on.
 """
 
 from __future__ import annotations
@@ -18,45 +18,44 @@ from kubernetes.client import Configuration
 from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 from websocket import ABNF, WebSocket, WebSocketBadStatusException, WebSocketException
 
-from bench.environments.kubernetes.cluster.errors import away, refusal
+from bench.environments.kubernetes.cluster.errors import refusal, unreachable
 from bench.errors import UserError
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
-_OVER = 255
+_CLOSE = 255
 _PROTOCOL = "v5.channel.k8s.io"
-_AT_ONCE = 64 * 1024
-# For the other side to take in or to send the rest of one message.
-_STALLED_S = 60.0
-# What is between here and the API server may drop connections on which nothing happens.
-_PING_EVERY_S = 20.0
-Received = tuple[int, bytes]
+_CHUNK_BYTES = 64 * 1024
+# For the API server to take or to send the rest of one message.
+_MESSAGE_TIMEOUT_S = 60.0
+# Whatever lies between here and the API server may drop idle connections.
+_PING_PERIOD_S = 20.0
 
 
 class Streams:
-    """One thread may receive while another one sends; raises nothing when the other side is gone.
+    """One thread may receive while another sends. No method raises if the connection is lost.
 
-    A message is sent or received at a time: TLS does not take both at once.
+    A lock keeps them from using the socket at once, which TLS does not allow.
     """
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
-        self._socket.settimeout(_STALLED_S)
-        self._turn = threading.Lock()
+        self._socket.settimeout(_MESSAGE_TIMEOUT_S)
+        self._lock = threading.Lock()
 
     @classmethod
     def opened(
         cls, action: str, configuration: Configuration, url: str, headers: Mapping[str, str]
     ) -> Streams:
-        """Connect; `action` is what for. Raises UserError where the API server refuses."""
+        """Connect. Raises UserError if the API server refuses; `action` is what it refuses."""
         asked = {**headers, "sec-websocket-protocol": _PROTOCOL}
         try:
             socket = create_websocket(configuration, get_websocket_url(url), asked)
         except WebSocketBadStatusException as error:
-            told = (error.resp_body or b"").decode(errors="replace")
-            raise refusal(action, error.status_code, error.status_message or "", told) from None
+            body = (error.resp_body or b"").decode(errors="replace")
+            raise refusal(action, error.status_code, error.status_message or "", body) from None
         except (WebSocketException, OSError) as error:
-            raise away(action, configuration.host, error) from None
-        # Asked for by a header, it is not known as the socket's own.
+            raise unreachable(action, configuration.host, error) from None
+        # The socket itself checks only subprotocols that it was given as such.
         if (socket.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
             socket.shutdown()
             raise UserError(
@@ -66,63 +65,67 @@ class Streams:
         return cls(socket)
 
     def send(self, data: bytes) -> None:
-        """Write to the command's input."""
-        with contextlib.suppress(WebSocketException, OSError):
-            for start in range(0, len(data), _AT_ONCE):
-                self._say(bytes([STDIN]) + data[start : start + _AT_ONCE])
+        """Write to the command's standard input."""
+        for start in range(0, len(data), _CHUNK_BYTES):
+            if not self._send(bytes([STDIN]) + data[start : start + _CHUNK_BYTES]):
+                return
 
     def end_input(self) -> None:
-        """Close the command's input; safe to repeat."""
-        with contextlib.suppress(WebSocketException, OSError):
-            self._say(bytes([_OVER, STDIN]))
+        """Close the command's standard input. Safe to repeat."""
+        self._send(bytes([_CLOSE, STDIN]))
 
-    def receive(self) -> Received | None:
-        """The next message of a stream; None when there will be no more."""
+    def receive(self) -> tuple[int, bytes] | None:
+        """The next message as stream and data; None when there will be no more."""
         with contextlib.suppress(WebSocketException, OSError, ValueError):
             while True:
-                self._await_message()
-                with self._turn:
+                self._wait_for_data()
+                with self._lock:
                     kind, frame = self._socket.recv_data_frame(control_frame=True)
                 if kind == ABNF.OPCODE_CLOSE:
                     return None
-                if kind == ABNF.OPCODE_BINARY and len(frame.data) > 1 and frame.data[0] != _OVER:
+                if kind == ABNF.OPCODE_BINARY and len(frame.data) > 1 and frame.data[0] != _CLOSE:
                     return frame.data[0], bytes(frame.data[1:])
         return None
 
-    def drop(self) -> None:
-        """Close the connection, also while another thread receives; safe to repeat."""
+    def abort(self) -> None:
+        """Cut the connection, also while another thread receives. Safe to repeat."""
         with contextlib.suppress(WebSocketException, OSError):
             self._socket.abort()
 
     def close(self) -> None:
-        """Give back the socket, when nobody uses it any more."""
+        """Release the socket, once no thread uses it."""
         self._socket.shutdown()
 
-    def _say(self, message: bytes) -> None:
-        with self._turn:
-            self._socket.send_binary(message)
+    def _send(self, message: bytes) -> bool:
+        """Send one message; False if the connection is lost."""
+        try:
+            with self._lock:
+                self._socket.send_binary(message)
+        except (WebSocketException, OSError):
+            return False
+        return True
 
-    def _await_message(self) -> None:
-        """Return when there is something to receive, which is not taken from the socket yet."""
+    def _wait_for_data(self) -> None:
+        """Return when the socket has something to receive, which stays in it."""
         socket = self._socket.sock
         if isinstance(socket, ssl.SSLSocket) and socket.pending():
             return
-        waiting = select.poll()
-        waiting.register(socket, select.POLLIN)
-        while not waiting.poll(_PING_EVERY_S * 1000):
-            with self._turn:
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        while not poll.poll(_PING_PERIOD_S * 1000):
+            with self._lock:
                 self._socket.ping()
 
 
 def exit_code(status: bytes) -> int | None:
-    """The exit code in the last message of a command; None if that tells none."""
+    """The exit code in a command's last message (on STATUS); None if there is none in it."""
     try:
-        told = json.loads(status)
+        message = json.loads(status)
     except ValueError:
         return None
-    if told.get("status") == "Success":
+    if message.get("status") == "Success":
         return 0
-    for cause in (told.get("details") or {}).get("causes") or ():
+    for cause in (message.get("details") or {}).get("causes") or ():
         if cause.get("reason") == "ExitCode" and str(cause.get("message")).isdigit():
             return int(cause["message"])
     return None

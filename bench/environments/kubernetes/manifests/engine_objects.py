@@ -1,9 +1,8 @@
-"""The objects of a model: Deployment, Service, PodDisruptionBudget."""
+"""The objects of a model's engines: Deployment, Service, PodDisruptionBudget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from bench.environments.kubernetes.manifests.engine_spec import VLLM_VERSION, EngineSpec, Volume
 from bench.environments.kubernetes.manifests.names import (
@@ -15,76 +14,78 @@ from bench.environments.kubernetes.manifests.names import (
 )
 from bench.environments.kubernetes.objects import Object
 
-# How an engine ends: its address is taken out, which takes others a while to learn; then it
-# finishes what it has.
-LEAVING_S = 10
-DRAINING_S = 120
-ENDING_S = 20
-# A start may load weights from the hub.
+# How an engine ends: it leaves the Service, which clients take a while to notice; then it
+# finishes the requests that it has.
+PRE_STOP_S = 10
+DRAIN_S = 120
+EXIT_S = 20
+# A start may download weights from the hub.
 START_S = 1200
-START_POLL_S = 5
+START_PERIOD_S = 5
 
 
 def engine_objects(model: Model, spec: EngineSpec) -> tuple[Object, ...]:
     """All objects of a model's engines, without a namespace."""
-    name, selector = deployment_name(model.name), dict(engine_selector(model))
-    return (
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": _metadata(name, model),
-            "spec": {
-                "replicas": model.replicas,
-                "revisionHistoryLimit": 2,
-                "progressDeadlineSeconds": START_S + 300,
-                # There is no spare GPU for one more.
-                "strategy": {
-                    "type": "RollingUpdate",
-                    "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
-                },
-                "selector": {"matchLabels": selector},
-                "template": {
-                    "metadata": {"labels": dict(engine_labels(model, VLLM_VERSION))},
-                    "spec": _pod(selector, spec),
-                },
-            },
+    selector = engine_selector(model)
+    deployment = {
+        "replicas": model.replicas,
+        "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": START_S + 300,
+        # There is no spare GPU for one more.
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
         },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": _metadata(object_name(model.name), model),
-            "spec": {
-                "type": "ClusterIP",
-                "selector": selector,
-                "ports": [{"name": "http", "port": PORT, "targetPort": "http"}],
-            },
+        "selector": {"matchLabels": selector},
+        "template": {
+            "metadata": {"labels": engine_labels(model, VLLM_VERSION)},
+            "spec": _pod(selector, spec),
         },
+    }
+    service = {
+        "type": "ClusterIP",
+        "selector": selector,
+        "ports": [{"name": "http", "port": PORT, "targetPort": "http"}],
+    }
+    budget = {
+        "maxUnavailable": 1,
+        # A pod that never became ready need not be protected.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector},
+    }
+    name = deployment_name(model.name)
+    return tuple(
         {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": _metadata(name, model),
-            "spec": {
-                "maxUnavailable": 1,
-                # One that never came up protects nobody.
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-                "selector": {"matchLabels": selector},
-            },
-        },
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": {"name": named, "labels": engine_labels(model, VLLM_VERSION)},
+            "spec": made,
+        }
+        for version, kind, named, made in (
+            ("apps/v1", "Deployment", name, deployment),
+            ("v1", "Service", object_name(model.name), service),
+            ("policy/v1", "PodDisruptionBudget", name, budget),
+        )
     )
 
 
-def _metadata(name: str, model: Model) -> Object:
-    return {"name": name, "labels": dict(engine_labels(model, VLLM_VERSION))}
+def environment(variables: Mapping[str, str | Object]) -> list[Object]:
+    """The `env` of a container."""
+    return [
+        {"name": name, "value" if isinstance(value, str) else "valueFrom": value}
+        for name, value in variables.items()
+    ]
 
 
 def _pod(selector: Mapping[str, str], spec: EngineSpec) -> Object:
-    pod: Object = {
+    tolerations = {"tolerations": spec.tolerations} if spec.tolerations else {}
+    return {
         "serviceAccountName": "engine",
         "automountServiceAccountToken": False,
-        # Of a Service named vllm, vLLM would take VLLM_PORT for its own setting.
+        # With a Service named vllm, Kubernetes would set VLLM_PORT, which vLLM takes for its own.
         "enableServiceLinks": False,
         "priorityClassName": "llm-bench",
-        "terminationGracePeriodSeconds": LEAVING_S + DRAINING_S + ENDING_S,
+        "terminationGracePeriodSeconds": PRE_STOP_S + DRAIN_S + EXIT_S,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": spec.user,
@@ -96,32 +97,30 @@ def _pod(selector: Mapping[str, str], spec: EngineSpec) -> Object:
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": dict(selector)},
+                "labelSelector": {"matchLabels": selector},
             }
         ],
+        **tolerations,
+        "containers": [_container(spec)],
+        "volumes": [{"name": one.name, **one.source} for one in spec.volumes],
     }
-    if spec.tolerations:
-        pod["tolerations"] = [dict(one) for one in spec.tolerations]
-    pod["containers"] = [_container(spec)]
-    pod["volumes"] = [{"name": one.name, **one.source} for one in spec.volumes]
-    return pod
 
 
 def _container(spec: EngineSpec) -> Object:
-    container: Object = {"name": "vllm", "image": spec.image}
-    if spec.command:
-        container["command"] = list(spec.command)
+    command = {"command": spec.command} if spec.command else {}
     return {
-        **container,
-        "args": [*spec.arguments, "--port", str(PORT), "--shutdown-timeout", str(DRAINING_S)],
-        "env": [dict(one) for one in spec.variables],
+        "name": "vllm",
+        "image": spec.image,
+        **command,
+        "args": [*spec.arguments, "--port", str(PORT), "--shutdown-timeout", str(DRAIN_S)],
+        "env": environment(spec.variables),
         "ports": [{"name": "http", "containerPort": PORT}],
-        "startupProbe": _probe(START_POLL_S, START_S // START_POLL_S, timeout_s=2),
+        "startupProbe": _probe(START_PERIOD_S, START_S // START_PERIOD_S, timeout_s=2),
         "readinessProbe": _probe(5, 3, timeout_s=5),
-        # Two minutes: an engine that has much to do may be slow to say so.
+        # Two minutes: an engine under load may be slow to answer.
         "livenessProbe": _probe(20, 6, timeout_s=10),
-        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVING_S}}},
-        "resources": {"requests": dict(spec.requests), "limits": dict(spec.limits)},
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
+        "resources": {"requests": spec.requests, "limits": spec.limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -131,10 +130,10 @@ def _container(spec: EngineSpec) -> Object:
     }
 
 
-def _probe(every_s: int, failures: int, *, timeout_s: int) -> dict[str, Any]:
+def _probe(period_s: int, failures: int, *, timeout_s: int) -> Object:
     return {
         "httpGet": {"path": "/health", "port": "http"},
-        "periodSeconds": every_s,
+        "periodSeconds": period_s,
         "timeoutSeconds": timeout_s,
         "failureThreshold": failures,
     }

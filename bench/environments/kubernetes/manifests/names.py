@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from bench.config.topology import Arm, Model
 from bench.errors import UserError
@@ -12,58 +12,58 @@ PORT = 8000
 PART_OF = "llm-bench"
 ENGINE, BALANCER, LOAD = "engine", "balancer", "load"
 MODEL_LABEL = "llm-bench/model"
-# Where load comes from.
+# The namespace of the pods that send load.
 LOAD_NAMESPACE = "llm-bench"
 
-# A Service's name has at most 63 characters, a label's value too, and before this one
-# stands `engine-`.
+# Names of Services and values of labels have at most 63 characters; `engine-` comes before this
+# name.
 LONGEST = 56
-# Services that every namespace has besides those of the models, a folder of overlays, and the
-# file that lists those of the models.
+# Names that are used already: a Service of every namespace, a folder of overlays, the headless
+# Service of all engines, and the file that lists the models.
 RESERVED = {"balancer", "cpu", "engines", "kustomization"}
-_WRITTEN = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_LEGAL = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def object_name(name: str) -> str:
-    """The name that a model or an arm of the topology has in Kubernetes.
+    """The name on Kubernetes of a model or an arm of the topology.
 
-    Raises UserError for one that can have none.
+    Raises UserError for a name that Kubernetes cannot have.
     """
-    if not _WRITTEN.fullmatch(name) or len(name) > LONGEST:
+    if not _LEGAL.fullmatch(name) or len(name) > LONGEST:
         raise UserError(
-            f"{name!r} cannot be a name on Kubernetes: give at most {LONGEST} letters, digits, "
-            "dots, dashes and underscores, a letter first and no sign last"
+            f"{name!r} cannot be a name on Kubernetes: use at most {LONGEST} letters, digits, "
+            "dots, dashes and underscores; begin with a letter and end with a letter or a digit"
         )
-    made = re.sub("[._]", "-", name.lower())
-    if made in RESERVED:
-        raise UserError(f"{name!r} is taken on Kubernetes; give it another name")
-    return made
+    converted = re.sub("[._]", "-", name.lower())
+    if converted in RESERVED:
+        raise UserError(f"{name!r} is taken on Kubernetes; choose another name")
+    return converted
 
 
 def deployment_name(model: str) -> str:
-    """The Deployment of a model's engines."""
+    """The name of the Deployment of a model's engines."""
     return f"engine-{object_name(model)}"
 
 
 def check_distinct(names: Iterable[str]) -> None:
-    """Raise UserError where two names of the topology are one on Kubernetes."""
+    """Raise UserError if two names of the topology have the same name on Kubernetes."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(object_name(name), name)
         if other != name:
             raise UserError(
                 f"{other!r} and {name!r} are both {object_name(name)!r} on Kubernetes; "
-                "give one another name"
+                "choose another name for one of them"
             )
 
 
-def namespace(arm: Arm) -> str:
-    """Where an arm's engines live: those with KVCached apart from those without."""
+def namespace_of(arm: Arm) -> str:
+    """The namespace of an arm's engines: one for engines with KVCached, one for the others."""
     return "managed" if arm.kvcached else "baseline"
 
 
-def engine_labels(model: Model, version: str) -> Mapping[str, str]:
-    """The labels of all that belongs to a model's engines."""
+def engine_labels(model: Model, version: str) -> dict[str, str]:
+    """The labels of every object of a model's engines."""
     return {
         "app.kubernetes.io/name": "vllm",
         "app.kubernetes.io/instance": deployment_name(model.name),
@@ -74,6 +74,6 @@ def engine_labels(model: Model, version: str) -> Mapping[str, str]:
     }
 
 
-def engine_selector(model: Model) -> Mapping[str, str]:
-    """What selects a model's engines. A Deployment's selector can never be changed."""
+def engine_selector(model: Model) -> dict[str, str]:
+    """The labels that select a model's engines. A Deployment's selector can never be changed."""
     return {"app.kubernetes.io/component": ENGINE, MODEL_LABEL: model.name}

@@ -1,48 +1,54 @@
-"""Overlays, one for each arm, and the component that makes engines those with KVCached."""
+"""The overlay of each arm, and the component that adds KVCached to engines on GPUs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+import yaml
+
+from bench.environments.kubernetes.manifests.engine_objects import environment
 from bench.environments.kubernetes.manifests.engine_spec import (
-    IMAGE,
-    KVCACHED_IMAGE,
-    KVCACHED_TAG,
-    kvcached_variables,
+    GPU_IMAGE,
+    VLLM_VERSION,
+    gpu_memory_share,
 )
-from bench.environments.kubernetes.manifests.files import operations
-from bench.environments.kubernetes.manifests.names import ENGINE, namespace, object_name
+from bench.environments.kubernetes.manifests.names import (
+    BALANCER,
+    ENGINE,
+    namespace_of,
+    object_name,
+)
 from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
 
 KVCACHED_PATH = PurePosixPath("components/kvcached")
-ENGINES = f"app.kubernetes.io/component={ENGINE}"
 
 
 def overlay_path(arm: Arm, hardware: Hardware) -> PurePosixPath:
-    """The overlay of an arm, below `k8s/`.
+    """The path of an arm's overlay below `k8s/`.
 
-    Raises UserError for an arm that Kubernetes cannot have.
+    Raises UserError for an arm that cannot run on Kubernetes.
     """
-    if not deployable(arm):
+    if not is_deployable(arm):
         raise UserError(
-            f"arm {arm.name!r} has a command of its own, on Kubernetes an arm has a policy of "
-            "this project's balancer, or kubernetes: kube-proxy"
+            f"arm {arm.name!r} has a command of its own, which environment k8s cannot run: give "
+            "it a policy of this project's balancer, or kubernetes: kube-proxy"
         )
     overlays = PurePosixPath("overlays")
     folder = overlays / "cpu" if hardware == "cpu" else overlays
     return folder / object_name(arm.name)
 
 
-def deployable(arm: Arm) -> bool:
-    """Whether Kubernetes can have the arm."""
+def is_deployable(arm: Arm) -> bool:
+    """Whether the arm can run on Kubernetes."""
     return arm.policy is not None or arm.kubernetes == "kube-proxy"
 
 
 def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -> Object:
-    """The kustomization of an arm.
+    """The kustomization of an arm; `version` is that of the suite's own images.
 
-    `node_folders` tells whether its engines mount folders of the nodes.
+    `node_folders` says whether its engines mount folders of the nodes.
     """
     up = "/".join([".."] * len(overlay_path(arm, hardware).parts))
     balanced = arm.kubernetes == "balancer"
@@ -55,48 +61,63 @@ def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -
     made: Object = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "namespace": namespace(arm),
+        "namespace": namespace_of(arm),
         "resources": [f"{up}/{base}" for base in bases],
     }
-    if wanted := [f"{up}/components/{name}" for name, is_ in components.items() if is_]:
-        made["components"] = wanted
-    made["patches"] = [_own_priority(arm)]
+    if used := [f"{up}/components/{name}" for name, needed in components.items() if needed]:
+        made["components"] = used
+    made["patches"] = [_priority_class(arm)]
     if balanced:
         made["images"] = [{"name": "llm-bench-lb", "newTag": version}]
         made["patches"].append(_balancer(arm, version))
     return made
 
 
-def kvcached(engine: GpuEngineEntry) -> Object:
-    """The component that gives engines on GPUs KVCached."""
+def kvcached_component(engine: GpuEngineEntry) -> Object:
+    """The component that replaces the image of engines on GPUs by the one with KVCached.
+
+    They get as much memory as vLLM has without KVCached, and a prefix cache with no other bound.
+    """
+    variables: dict[str, str | Object] = {
+        "ENABLE_KVCACHED": "true",
+        "KVCACHED_AUTOPATCH": "1",
+        # The image has one name for all, which engines that see each other must not share.
+        "KVCACHED_IPC_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
+        "KVCACHED_GPU_UTILIZATION": gpu_memory_share(engine),
+        # No bound; by default at most 16,000 tokens of prefixes stay cached.
+        "KVCACHED_MAX_CACHED_TOKENS": "-1",
+    }
     path = "/spec/template/spec/containers/0/env/-"
+    image = {
+        "name": GPU_IMAGE,
+        "newName": "ghcr.io/ovg-project/kvcached-vllm",
+        "newTag": f"kvcached-v0.1.6-vllm-v{VLLM_VERSION}",
+    }
+    target = {
+        "kind": "Deployment",
+        "labelSelector": f"app.kubernetes.io/component={ENGINE}",
+    }
+    added = ((path, variable) for variable in environment(variables))
     return {
         "apiVersion": "kustomize.config.k8s.io/v1alpha1",
         "kind": "Component",
-        "images": [{"name": IMAGE, "newName": KVCACHED_IMAGE, "newTag": KVCACHED_TAG}],
-        "patches": [
-            {
-                "target": {"kind": "Deployment", "labelSelector": ENGINES},
-                "patch": operations(
-                    {"op": "add", "path": path, "value": dict(value)}
-                    for value in kvcached_variables(engine)
-                ),
-            }
-        ],
+        "images": [image],
+        "patches": [{"target": target, "patch": _json_patch("add", added)}],
     }
 
 
-def _own_priority(arm: Arm) -> Object:
-    """A PriorityClass is the cluster's: each namespace has its own, so that it goes with it."""
-    name = f"llm-bench-{namespace(arm)}"
+def _priority_class(arm: Arm) -> Object:
+    """Renames the PriorityClass, which is cluster-wide: each namespace has one of its own."""
+    name = f"llm-bench-{namespace_of(arm)}"
     return {
         "target": {"kind": "PriorityClass", "name": "llm-bench"},
         "options": {"allowNameChange": True},
-        "patch": operations([{"op": "replace", "path": "/metadata/name", "value": name}]),
+        "patch": _json_patch("replace", [("/metadata/name", name)]),
     }
 
 
 def _balancer(arm: Arm, version: str) -> Object:
+    """Gives the balancer the arm's policy and options."""
     assert arm.policy is not None
     label = "/metadata/labels/app.kubernetes.io~1version"
     argument = "/spec/template/spec/containers/0/args/-"
@@ -106,6 +127,20 @@ def _balancer(arm: Arm, version: str) -> Object:
         *((argument, value) for value in ("--policy", arm.policy, *arm.options)),
     ]
     return {
-        "target": {"kind": "Deployment", "name": "balancer"},
-        "patch": operations({"op": "add", "path": path, "value": value} for path, value in added),
+        "target": {"kind": "Deployment", "name": BALANCER},
+        "patch": _json_patch("add", added),
     }
+
+
+def _json_patch(operation: str, changes: Iterable[tuple[str, object]]) -> str:
+    """A JSON patch with one line per pair of path and value: kustomize wants it as a text."""
+    return "".join(
+        "- "
+        + yaml.safe_dump(
+            {"op": operation, "path": path, "value": value},
+            sort_keys=False,
+            default_flow_style=True,
+            width=999,
+        )
+        for path, value in changes
+    )
