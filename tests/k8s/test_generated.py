@@ -23,7 +23,7 @@ from bench.config.topology import (
 )
 from bench.environments.cpu_engine.flags import engine_arguments
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.manifests.engine_spec import engine_spec
+from bench.environments.kubernetes.manifests.engine import engine_spec
 from bench.environments.kubernetes.manifests.files import (
     K8S,
     first_difference,

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.config.topology import Hardware, Model
 from bench.environments.kubernetes.capacity import amount
-from bench.environments.kubernetes.manifests.engine_spec import VLLM_VERSION
+from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
 from bench.environments.kubernetes.objects import Object, container_statuses, name_of
 from bench.topology import Model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -10,8 +9,7 @@ from typing import get_args
 
 import yaml
 
-from bench.environments.kubernetes.manifests.engine_objects import engine_objects
-from bench.environments.kubernetes.manifests.engine_spec import EngineSpec, engine_spec
+from bench.environments.kubernetes.manifests.engine import EngineSpec, engine_objects, engine_spec
 from bench.environments.kubernetes.manifests.names import check_distinct, object_name
 from bench.environments.kubernetes.manifests.overlay import (
     KVCACHED_PATH,
@@ -112,7 +110,10 @@ def _engines(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks."""
+    """Writes texts of several lines as blocks, and repeated values in full."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        return True
 
 
 def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -125,8 +126,4 @@ _Dumper.add_representer(str, _represent)
 
 def _yaml(objects: Iterable[Object]) -> str:
     """The objects as documents of YAML: the same text for the same objects."""
-    # A copy has no value twice: for a repeated one, YAML would write a reference to the first.
-    copies = (json.loads(json.dumps(one)) for one in objects)
-    return "---\n".join(
-        yaml.dump(one, Dumper=_Dumper, sort_keys=False, width=WIDTH) for one in copies
-    )
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=WIDTH)

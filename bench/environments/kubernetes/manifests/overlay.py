@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from bench.environments.kubernetes.manifests.engine_objects import environment
-from bench.environments.kubernetes.manifests.engine_spec import (
+from bench.environments.kubernetes.manifests.engine import (
     GPU_IMAGE,
     VLLM_VERSION,
+    environment,
     gpu_memory_share,
 )
 from bench.environments.kubernetes.manifests.names import (

@@ -1,4 +1,4 @@
-"""What differs between engines: image, arguments, variables, resources, volumes.
+"""The objects of a model's engines: engine.yaml with what depends on the model and its hardware.
 
 Engines on CPUs get the arguments and variables that they have in environment `local`; engines on
 GPUs load weights from the hub.
@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES, engine_arguments
+from bench.environments.kubernetes.manifests.names import (
+    deployment_name,
+    engine_labels,
+    engine_selector,
+    object_name,
+)
 from bench.environments.kubernetes.objects import Object
 from bench.topology import EngineEntry, GpuEngineEntry, Model, Topology
 
+TEMPLATE = Path(__file__).with_name("engine.yaml")
 # The version of vLLM in all images of engines.
 VLLM_VERSION = "0.30.0"
 CPU_IMAGE = "llm-bench-engine-cpu"
@@ -54,6 +64,59 @@ class EngineSpec:
     group: int
     volumes: Sequence[Volume]
     tolerations: Sequence[Object] = ()
+
+
+def engine_objects(model: Model, spec: EngineSpec) -> tuple[Object, ...]:
+    """Deployment, Service and PodDisruptionBudget of a model's engines, without a namespace."""
+    deployment, service, budget = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
+    name, selector = deployment_name(model.name), engine_selector(model)
+    labels = engine_labels(model, VLLM_VERSION)
+    for one, named in (
+        (deployment, name),
+        (service, object_name(model.name)),
+        (budget, name),
+    ):
+        one["metadata"].update(name=named, labels=labels)
+    service["spec"]["selector"] = selector
+    budget["spec"]["selector"]["matchLabels"] = selector
+    deployment["spec"]["replicas"] = model.replicas
+    deployment["spec"]["selector"]["matchLabels"] = selector
+    template = deployment["spec"]["template"]
+    template["metadata"]["labels"] = labels
+    template["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] = selector
+    _fill_in(template["spec"], spec)
+    return deployment, service, budget
+
+
+def environment(variables: Mapping[str, str | Object]) -> list[Object]:
+    """The `env` of a container."""
+    return [
+        {"name": name, "value" if isinstance(value, str) else "valueFrom": value}
+        for name, value in variables.items()
+    ]
+
+
+def _fill_in(pod: Object, spec: EngineSpec) -> None:
+    """Fill in what the spec says of a pod and its container."""
+    pod["securityContext"].update(runAsUser=spec.user, runAsGroup=spec.group)
+    pod["volumes"] = [{"name": one.name, **one.source} for one in spec.volumes]
+    (container,) = pod["containers"]
+    container["image"] = spec.image
+    container["args"] = [*spec.arguments, *container["args"]]
+    container["env"] = environment(spec.variables)
+    container["resources"].update(requests=spec.requests, limits=spec.limits)
+    container["volumeMounts"] = [
+        {"name": one.name, "mountPath": one.path, **({"readOnly": True} if one.read_only else {})}
+        for one in spec.volumes
+    ]
+    for part, key, values in (
+        (pod, "tolerations", spec.tolerations),
+        (container, "command", spec.command),
+    ):
+        if values:
+            part[key] = values
+        else:
+            del part[key]
 
 
 def engine_spec(model: Model, topology: Topology, version: str) -> EngineSpec:
