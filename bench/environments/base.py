@@ -15,11 +15,11 @@ from bench.sites.base import Site
 class Environment(Protocol):
     """A place that runs engines and balancers.
 
-    Life cycle: `site` and `start` once, `arm_routes` and `slowed` any number of times, `stop` once,
-    also after an error in between. All waiting is reported to the progress it was made with.
+    Call `site` and `start` once, then `arm_routes` and `slowed` as often as wanted, and `stop` at the
+    end, also after an error. An environment reports what it waits for to its progress.
 
-    Where `alternates` is true after `start`, only one arm is up at a time: the one that
-    `arm_routes` was asked about last. Coming up again, its replicas are others.
+    If `alternates` is true after `start`, only one arm is up at a time: the one that was last passed
+    to `arm_routes`. Its replicas are new ones each time.
     """
 
     name: str
@@ -28,61 +28,60 @@ class Environment(Protocol):
     def alternates(self) -> bool: ...
 
     def site(self) -> Site:
-        """Where loads are sent from and replicas are scraped; needs no engines.
+        """Where load is sent from and replicas are scraped from. Needs no engines.
 
-        Raises UserError with one line when its places do not come up.
+        Raises UserError if that does not come up.
         """
         ...
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
-        """Bring up every replica of `models`; return when each has answered a completion.
+        """Start the replicas of `models`; return them when each has answered a completion.
 
-        Raises UserError with one line (and the path of the log) when one cannot.
+        Raises UserError, with the path of the log, if a replica does not come up.
         """
         ...
 
     def arm_routes(
         self, arm: Arm, balancers: int, models: Sequence[str]
     ) -> Mapping[str, tuple[str, ...]]:
-        """For each of `models`, the base URLs that reach it through the arm, in turn.
+        """By model: the base URLs that reach it through the arm, to be used in turn.
 
-        Behind each is a balancer that is ready for all replicas, and so many of them run when
-        it returns: it starts what is missing and ends the rest. An environment may keep more
-        than one balancer behind a URL.
+        On return, `balancers` balancers run and know all replicas: missing ones have been started,
+        others stopped. An environment may have more than one balancer behind a URL.
         """
         ...
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
-        """The replicas that serve the arm, which has been asked for its routes before."""
+        """The replicas that serve the arm. Call `arm_routes` for it first."""
         ...
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of a core's time.
 
-        Whatever becomes of this process, they are at full speed again afterwards. Raises
-        UserError at its end when they have not been slowed all the time.
+        They run at full speed again afterwards, even if this process is killed. Raises UserError at
+        the end of the context if they were not slowed throughout.
         """
         ...
 
     def tokenizer_folder(self, model: str) -> Path:
-        """Folder that holds the model's tokenizer.json and chat template."""
+        """Folder with the model's tokenizer.json and chat template."""
         ...
 
     def dead_replicas(self) -> tuple[str, ...]:
-        """Names of replicas that no longer run, with their log, for an error message."""
+        """One text for each replica that has ended: its name, and where its log is."""
         ...
 
     def processes(self) -> tuple[int, ...] | None:
-        """Processes of this machine that serve, besides what this process has started.
+        """Ids of the serving processes on this machine that this process has not started.
 
-        None where engines run elsewhere, or it is not known which processes they are.
+        None if engines run elsewhere, or it is not known which processes they are.
         """
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """Provenance: engine version, weights kind, pinning, hardware. JSON values."""
+        """Provenance as JSON values: engine version, kind of weights, pinning, hardware."""
         ...
 
     def stop(self) -> None:
-        """Stop balancers, and the engines unless they are to be kept."""
+        """Stop the balancers, and the engines unless they are to be kept."""
         ...

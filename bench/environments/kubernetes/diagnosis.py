@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.environments.kubernetes.engine_log import error_line, log_reason
-from bench.environments.kubernetes.objects import Object, conditions, container_statuses, one_line
+from bench.environments.kubernetes.objects import (
+    Object,
+    conditions,
+    container_statuses,
+    is_true,
+    one_line,
+)
 
 # For how many seconds what the cluster retries by itself may still succeed.
 AT_ONCE = 0.0
@@ -59,13 +65,12 @@ def diagnose_workload(workload: Object, events: Sequence[Object]) -> Reason | No
     `events` are those of objects of its name, the oldest first.
     """
     name, uid = str(workload["metadata"]["name"]), workload["metadata"].get("uid")
-    for condition in conditions(workload):
-        if condition.get("status") != "True":
-            continue
-        message = str(condition.get("message") or condition.get("reason"))
-        if condition.get("type") == "ReplicaFailure":
-            return _refused(name, message)
-        if condition.get("type") == "Failed":
+    for kind in ("ReplicaFailure", "Failed"):
+        if is_true(workload, kind):
+            condition = conditions(workload)[kind]
+            message = str(condition.get("message") or condition.get("reason"))
+            if kind == "ReplicaFailure":
+                return _refused(name, message)
             return Reason(f"{name}: the Job has failed: {one_line(message)}")
     # A Job has no condition for refused pods. Events may be of an older object of the same name.
     for event in reversed(events):
@@ -140,26 +145,25 @@ def _ended(last: Object, container: Object, events: Sequence[Object], log: str) 
 
 
 def _unschedulable(pod: Object) -> Reason | None:
-    for condition in conditions(pod):
-        if condition.get("type") != "PodScheduled" or condition.get("status") != "False":
-            continue
-        message = str(condition.get("message") or "")
-        if lacks := sorted(set(_LACKS.findall(message))):
-            cause = f"no node has enough free {' and '.join(lacks)}"
-        elif "taint" in message:
-            cause = "no node takes it for the nodes' taints"
-        else:
-            cause = "no node takes it"
-        return Reason(f"unschedulable, {cause}: {one_line(message)}", LATER)
-    return None
+    scheduled = conditions(pod).get("PodScheduled", {})
+    if scheduled.get("status") != "False":
+        return None
+    message = str(scheduled.get("message") or "")
+    if lacks := sorted(set(_LACKS.findall(message))):
+        cause = f"no node has enough free {' and '.join(lacks)}"
+    elif "taint" in message:
+        cause = "no node takes it for the nodes' taints"
+    else:
+        cause = "no node takes it"
+    return Reason(f"unschedulable, {cause}: {one_line(message)}", LATER)
 
 
 def _lost(pod: Object) -> Reason | None:
-    for condition in conditions(pod):
-        if condition.get("type") == "Ready" and condition.get("reason") == "NodeNotReady":
-            return Reason("its node does not answer (NodeNotReady)", LATER)
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return Reason(f"it is evicted: {one_line(condition.get('message'))}", SOON)
+    if conditions(pod).get("Ready", {}).get("reason") == "NodeNotReady":
+        return Reason("its node does not answer (NodeNotReady)", LATER)
+    if is_true(pod, "DisruptionTarget"):
+        message = conditions(pod)["DisruptionTarget"].get("message")
+        return Reason(f"it is evicted: {one_line(message)}", SOON)
     return None
 
 

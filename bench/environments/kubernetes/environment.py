@@ -13,12 +13,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.capacity import fits, free, wanted
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import DeployedArm, deploy
-from bench.environments.kubernetes.facts import cluster_facts
 from bench.environments.kubernetes.load_pods import PodSite, bring_up
 from bench.environments.kubernetes.manifests.names import BALANCER, ENGINE, LOAD_NAMESPACE
+from bench.environments.kubernetes.nodes import cluster_facts, fits, free, wanted
 from bench.environments.kubernetes.objects import (
     OURS,
     Object,

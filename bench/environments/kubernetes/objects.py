@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.environments.kubernetes.manifests.names import MODEL_LABEL, PART_OF, PORT
@@ -46,10 +46,15 @@ def is_created_by_us(namespace: Object) -> bool:
     return bool(annotations.get(CREATED_BY) == PART_OF)
 
 
-def conditions(one: Object) -> Sequence[Object]:
-    """The conditions in the object's status."""
-    found: Sequence[Object] = (one.get("status") or {}).get("conditions") or ()
-    return found
+def conditions(one: Object) -> Mapping[str, Object]:
+    """The conditions in the object's status, by their type."""
+    found = (one.get("status") or {}).get("conditions") or ()
+    return {str(condition.get("type")): condition for condition in found}
+
+
+def is_true(one: Object, condition: str) -> bool:
+    """Whether the object has a condition of this type that is true."""
+    return bool(conditions(one).get(condition, {}).get("status") == "True")
 
 
 def container_statuses(pod: Object) -> Sequence[Object]:
@@ -65,9 +70,7 @@ def is_terminating(pod: Object) -> bool:
 
 def is_ready(pod: Object) -> bool:
     """Whether the pod takes requests."""
-    return not is_terminating(pod) and any(
-        one.get("type") == "Ready" and one.get("status") == "True" for one in conditions(pod)
-    )
+    return not is_terminating(pod) and is_true(pod, "Ready")
 
 
 def restart_count(pod: Object) -> int:

@@ -85,7 +85,7 @@ def _foreign(api: Api, namespace: str) -> list[str]:
     found = []
     for kind in api.namespaced_kinds():
         try:
-            objects = api.list_kind(kind, namespace)
+            objects = api.find(kind, namespace)
         except UserError as error:
             found.append(f"{kind.plural}, perhaps ({error})")
             continue

@@ -16,6 +16,7 @@ from bench.environments.kubernetes.objects import (
     container_statuses,
     is_ready,
     is_terminating,
+    is_true,
     name_of,
     one_line,
     restart_count,
@@ -117,10 +118,10 @@ class Wait:
             found = self.api.get("Namespace", None, self.namespace)
             if found is None:
                 return None
-            messages = (
-                one.get("message") for one in conditions(found) if one.get("status") == "True"
-            )
-            return str(next(messages, "its objects are being deleted"))
+            blocking = [kind for kind in conditions(found) if is_true(found, kind)]
+            if not blocking:
+                return "its objects are being deleted"
+            return one_line(conditions(found)[blocking[0]].get("message"))
 
         self._until_gone(f"namespace {self.namespace}", look)
 

@@ -14,9 +14,9 @@ from bench.environments.kubernetes.cluster.streams import Streams
 from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
 
-FIELD_MANAGER = "llm-bench"
 # To connect, and between bytes of an answer, in seconds.
 TIMEOUT_S = (10.0, 60.0)
+_AS_US = [("fieldManager", "llm-bench")]
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
 
@@ -34,16 +34,6 @@ class Kind:
     def group(self) -> str:
         """The API group; empty for the core group."""
         return "/".join(self.prefix.split("/")[2:-1])
-
-    def path(self, namespace: str | None, name: str | None = None) -> str:
-        """The path of the object `name`, or of all; without `namespace`, in all namespaces."""
-        inside = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
-        return f"{self.prefix}{inside}/{self.plural}{f'/{name}' if name else ''}"
-
-    def text(self, namespace: str | None, name: str = "") -> str:
-        """The same in words, for error messages."""
-        shown = f"{self.name} {name}" if name else self.plural
-        return f"{shown} in namespace {namespace}" if namespace and self.namespaced else shown
 
 
 # The kinds that are applied come first, those that others refer to before these.
@@ -85,65 +75,63 @@ class Api:
 
     def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         """An object; None if it does not exist."""
-        known = _kind(kind)
-        action, path = f"get {known.text(namespace, name)}", known.path(namespace, name)
-        text = self._request(action, "GET", path, accepted=(404,))
+        what, path = _locate(kind, namespace, name)
+        text = self._request(f"get {what}", "GET", path, accepted=(404,))
         return None if text is None else _parsed(text)
 
     def find(
-        self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
+        self,
+        kind: str | Kind,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> list[Object]:
         """All objects of a kind that have these labels, in one namespace or in all."""
-        known = _kind(kind)
+        what, path = _locate(kind, namespace)
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         query = [("labelSelector", selector)] if selector else []
-        action = f"list {known.text(namespace)}"
-        return _items(self._request(action, "GET", known.path(namespace), query=query))
+        return _items(self._request(f"list {what}", "GET", path, query=query))
 
     def apply(self, wanted: Object) -> None:
         """Server-side apply: sets the fields in `wanted`, and leaves those that others have set."""
-        known, meta = _kind(wanted["kind"]), wanted["metadata"]
-        where = meta.get("namespace"), meta["name"]
-        action, path = f"apply {known.text(*where)}", known.path(*where)
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
-        self._request(action, "PATCH", path, query=query, body=wanted, content=_APPLY)
+        meta = wanted["metadata"]
+        what, path = _locate(wanted["kind"], meta.get("namespace"), meta["name"])
+        query = [*_AS_US, ("force", "true")]
+        self._request(f"apply {what}", "PATCH", path, query=query, body=wanted, content=_APPLY)
 
     def scale(self, namespace: str, deployment: str, replicas: int) -> None:
         """Set how many pods a Deployment has."""
-        known = _kind("Deployment")
-        action = f"scale {known.text(namespace, deployment)}"
-        path = f"{known.path(namespace, deployment)}/scale"
-        query = [("fieldManager", FIELD_MANAGER)]
-        body = {"spec": {"replicas": replicas}}
-        self._request(action, "PATCH", path, query=query, body=body, content=_MERGE)
+        what, path = _locate("Deployment", namespace, deployment)
+        body, path = {"spec": {"replicas": replicas}}, f"{path}/scale"
+        self._request(f"scale {what}", "PATCH", path, query=_AS_US, body=body, content=_MERGE)
 
     def delete(self, kind: str, namespace: str | None, name: str) -> None:
         """Delete an object and what it owns. Nothing happens if it does not exist."""
-        known = _kind(kind)
-        action, path = f"delete {known.text(namespace, name)}", known.path(namespace, name)
+        what, path = _locate(kind, namespace, name)
         query = [("propagationPolicy", "Background")]
-        self._request(action, "DELETE", path, query=query, accepted=(404,))
+        self._request(f"delete {what}", "DELETE", path, query=query, accepted=(404,))
 
     def log(self, namespace: str, pod: str, lines: int, *, previous: bool = False) -> str:
         """The last lines of a pod's log, with `previous` of the container before its restart.
 
         Empty if there is no log.
         """
-        known = _kind("Pod")
-        action = f"read the log of {known.text(namespace, pod)}"
-        path = f"{known.path(namespace, pod)}/log"
-        query = [("tailLines", str(lines)), ("previous", str(previous).lower())]
-        accepted = (400, 404)  # there is no such container yet, or none before it
-        return (
-            self._request(action, "GET", path, query=query, accept="*/*", accepted=accepted) or ""
+        what, path = _locate("Pod", namespace, pod)
+        text = self._request(
+            f"read the log of {what}",
+            "GET",
+            f"{path}/log",
+            query=[("tailLines", str(lines)), ("previous", str(previous).lower())],
+            accept="*/*",
+            accepted=(400, 404),  # there is no such container yet, or none before it
         )
+        return text or ""
 
     def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Streams:
         """Start a command in a container; the streams are its input, output and errors."""
-        known = _kind("Pod")
+        what, path = _locate("Pod", namespace, pod)
         _, url, headers, *_ = self._client.param_serialize(
             "GET",
-            f"{known.path(namespace, pod)}/exec",
+            f"{path}/exec",
             query_params=[
                 ("container", container),
                 *((stream, "true") for stream in ("stdin", "stdout", "stderr")),
@@ -151,7 +139,7 @@ class Api:
             ],
             auth_settings=["BearerToken"],
         )
-        action = f"start {' '.join(command)} in {known.text(namespace, pod)}"
+        action = f"start {' '.join(command)} in {what}"
         return Streams.opened(action, self._client.configuration, url, headers)
 
     def version(self) -> str:
@@ -167,20 +155,13 @@ class Api:
             text = self._request("list the kinds of objects", "GET", root, accept=accept)
             for group in _items(text):
                 first, name = group["versions"][0], group["metadata"].get("name")
-                prefix = f"{root}/{name}" if name else root
+                prefix = "/".join(filter(None, (root, name, first["version"])))
                 found += [
-                    Kind(
-                        one["responseKind"]["kind"], f"{prefix}/{first['version']}", one["resource"]
-                    )
+                    Kind(one["responseKind"]["kind"], prefix, one["resource"])
                     for one in first.get("resources", ())
                     if one["scope"] == "Namespaced" and {"list", "delete"} <= set(one["verbs"])
                 ]
         return found
-
-    def list_kind(self, kind: Kind, namespace: str) -> list[Object]:
-        """All objects of one of `namespaced_kinds` in a namespace."""
-        action = f"list {kind.text(namespace)}"
-        return _items(self._request(action, "GET", kind.path(namespace)))
 
     def _request(
         self,
@@ -217,14 +198,19 @@ class Api:
         return text
 
 
-def _kind(name: str) -> Kind:
-    """Raises UserError for a kind that is not in `KINDS`."""
-    try:
-        return KINDS[name]
-    except KeyError:
-        raise UserError(
-            f"objects of kind {name} are not supported; supported: {', '.join(KINDS)}"
-        ) from None
+def _locate(kind: str | Kind, namespace: str | None, name: str = "") -> tuple[str, str]:
+    """An object in words, and its path on the API server.
+
+    Without `name`, it is all objects of the kind; without `namespace`, those of all namespaces.
+    Raises UserError for the name of a kind that is not in `KINDS`.
+    """
+    known = kind if isinstance(kind, Kind) else KINDS.get(kind)
+    if known is None:
+        raise UserError(f"objects of kind {kind} are not supported; supported: {', '.join(KINDS)}")
+    inside = f"/namespaces/{namespace}" if known.namespaced and namespace else ""
+    what = f"{known.name} {name}" if name else known.plural
+    path = "/".join(filter(None, (f"{known.prefix}{inside}", known.plural, name)))
+    return f"{what} in namespace {namespace}" if inside else what, path
 
 
 def _parsed(text: str | None) -> Object:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.environments.kubernetes.capacity import amount, fits, free, requested, wanted
+from bench.environments.kubernetes.nodes import amount, fits, free, requested, wanted
 
 GIB = 1024**3
 
