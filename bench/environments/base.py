@@ -15,11 +15,11 @@ from bench.sites.base import Site
 class Environment(Protocol):
     """A place that runs engines and balancers.
 
-    Call `site` and `start` once, then `arm_routes` and `slowed` as often as wanted, and `stop` at the
-    end, also after an error. An environment reports what it waits for to its progress.
+    Call `site` and `start` once, then `arm_routes` and `slowed` any number of times, and `stop` at
+    the end, also after an error. An environment reports to its progress what it waits for.
 
-    If `alternates` is true after `start`, only one arm is up at a time: the one that was last passed
-    to `arm_routes`. Its replicas are new ones each time.
+    If `alternates` is true after `start`, only one arm is up at a time: the one that was passed to
+    `arm_routes` last. Its replicas are new ones each time it comes up.
     """
 
     name: str

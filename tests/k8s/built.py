@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from bench.environments.kubernetes import deploying
 from bench.environments.kubernetes.manifests.files import K8S
 from bench.environments.kubernetes.objects import Object
 
@@ -35,11 +35,7 @@ def need_kubectl() -> None:
 def build(folder: Path) -> list[Object]:
     """The objects of a kustomization."""
     need_kubectl()
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return deploying.build(folder)
 
 
 @cache

@@ -17,7 +17,7 @@ from tests.k8s.scripted_cluster import Cluster, scripted_cluster
 
 @pytest.fixture(scope="session")
 def real_cluster(request: pytest.FixtureRequest) -> Access:
-    """The cluster of --kubeconfig or --context; nothing is tried on one that nobody named."""
+    """The cluster of --kubeconfig or --context; without either, these tests are skipped."""
     file = request.config.getoption("--kubeconfig")
     context = request.config.getoption("--context")
     if file is None and context is None:
@@ -40,5 +40,5 @@ def access(cluster: Cluster, tmp_path: Path) -> Access:
 
 @pytest.fixture
 def said() -> io.StringIO:
-    """What progress says, where it is told so."""
+    """What progress writes, where it is given this."""
     return io.StringIO()

@@ -39,9 +39,9 @@ SUCCESS = {"status": "Success"}
 class Cluster:
     """What a test says of the cluster, and what became of it.
 
-    `pod_status` tells what the pod of a Job's index is at, `come_up` whether the pods of
-    Deployments get ready. `refusal` is what exec is answered
-    with, if not None: a status and a message.
+    `pod_status` gives the status of a Job's pod by its index, `come_up` says whether the pods of
+    Deployments become ready. If `refusal`, a status and a message, is not None, exec is answered
+    with it.
     """
 
     cores: int = 4
@@ -227,9 +227,9 @@ class Cluster:
         await asyncio.gather(
             _show(socket, STDOUT, process.stdout), _show(socket, STDERR, process.stderr)
         )
-        told = bytes([STATUS]) + _status(await process.wait())
+        status = bytes([STATUS]) + _status(await process.wait())
         with suppress(ConnectionError):
-            await socket.send_bytes(told)
+            await socket.send_bytes(status)
             await socket.close()
         await feeding
         return socket
@@ -263,15 +263,15 @@ async def _feed(socket: web.WebSocketResponse, process: asyncio.subprocess.Proce
 
 async def _show(socket: web.WebSocketResponse, stream: int, said: asyncio.StreamReader) -> None:
     while data := await said.read(32 * 1024):
-        with suppress(ConnectionError):  # nobody listens any more
+        with suppress(ConnectionError):  # the other side has gone
             await socket.send_bytes(bytes([stream]) + data)
 
 
 def _status(code: int) -> bytes:
     if not code:
         return json.dumps(SUCCESS).encode()
-    told = str(code if code > 0 else 128 - code)
-    causes = [{"reason": "ExitCode", "message": told}]
+    shown = str(code if code > 0 else 128 - code)
+    causes = [{"reason": "ExitCode", "message": shown}]
     failure = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": causes}}
     return json.dumps(failure).encode()
 

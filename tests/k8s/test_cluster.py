@@ -58,7 +58,7 @@ def test_production_is_refused_unless_it_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "told"),
+    ("status", "message", "begins"),
     [
         (401, "Unauthorized", "cannot list pods in namespace baseline: the cluster does not know"),
         (403, FORBIDDEN, f"not allowed to list pods in namespace baseline: {FORBIDDEN}"),
@@ -66,13 +66,13 @@ def test_production_is_refused_unless_it_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_refusal_is_one_line_that_says_what_was_asked(
-    tmp_path: Path, status: int, message: str, told: str
+    tmp_path: Path, status: int, message: str, begins: str
 ) -> None:
     with scripted_api({("GET", PODS): (status, {"message": message})}) as script:
         api = connect(Access(str(kubeconfig(tmp_path, {"lab": script.server}, "lab"))))
         with pytest.raises(UserError) as raised:
             api.find("Pod", "baseline")
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(begins)
 
 
 def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:

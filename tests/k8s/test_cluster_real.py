@@ -1,4 +1,4 @@
-"""With a cluster: what is applied comes up or is told, and is gone afterwards.
+"""With a cluster: what is applied becomes ready or is diagnosed, and is gone afterwards.
 
 Runs in a namespace of its own, with images that the cluster need not have.
 """
@@ -60,7 +60,7 @@ def deployment(namespace: str) -> dict[str, Any]:
     }
 
 
-def test_what_does_not_come_up_is_told_and_taken_down_with_its_namespace(
+def test_what_does_not_come_up_is_diagnosed_and_taken_down_with_its_namespace(
     api: Api, namespace: str, progress: PlainProgress
 ) -> None:
     apply_one(api, deployment(namespace))

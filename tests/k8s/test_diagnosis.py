@@ -54,7 +54,7 @@ def captured(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "begins", "patience_s"), SEEN)
-def test_what_a_cluster_tells_of_a_pod_becomes_one_line(
+def test_the_reason_why_a_pod_is_not_ready_is_one_line(
     name: str, begins: str, patience_s: float
 ) -> None:
     seen = captured(name)
@@ -66,7 +66,7 @@ def test_what_a_cluster_tells_of_a_pod_becomes_one_line(
 
 
 @pytest.mark.parametrize(("name", "begins", "patience_s"), REFUSED)
-def test_pods_that_are_refused_are_told_from_their_deployment(
+def test_refused_pods_are_found_in_the_conditions_of_their_deployment(
     name: str, begins: str, patience_s: float
 ) -> None:
     reason = diagnose_workload(captured(name)["deployment"], ())
@@ -75,7 +75,7 @@ def test_pods_that_are_refused_are_told_from_their_deployment(
     assert reason.patience_s == patience_s
 
 
-def test_a_job_whose_pods_are_refused_is_told_from_its_own_events() -> None:
+def test_refused_pods_of_a_job_are_found_in_its_own_events() -> None:
     message = 'Error creating: pods "load-0-" is forbidden: exceeded quota: small'
     job = {"metadata": {"name": "load", "uid": "new"}}
     event = {"reason": "FailedCreate", "message": message, "involvedObject": {"uid": "new"}}
@@ -104,7 +104,7 @@ def ended(**terminated: Any) -> dict[str, Any]:
     )
 
 
-def test_a_container_over_its_memory_limit_is_told_also_while_it_runs_again() -> None:
+def test_a_container_over_its_memory_limit_is_named_also_while_it_runs_again() -> None:
     killed = {"reason": "OOMKilled", "exitCode": 137}
     runs_again = container(state={"running": {}}, lastState={"terminated": killed})
     for pod in (ended(**killed), container(state={"terminated": killed}), runs_again):
@@ -181,7 +181,7 @@ def test_known_texts_of_engines_are_given_a_meaning(log: str, begins: str) -> No
         ("usage: serve\napi_server.py: error: unrecognized arguments: --x\n", None),
     ],
 )
-def test_the_line_that_tells_is_the_last_exception_that_says_something(
+def test_the_error_line_is_the_last_exception_that_gives_a_reason(
     log: str, line: str | None
 ) -> None:
     assert error_line(log) == (line if line is not None else log.strip().splitlines()[-1])
@@ -218,7 +218,7 @@ EVENTS = st.lists(st.fixed_dictionaries({"reason": st.text(), "message": st.text
 
 
 @given(PODS, EVENTS, st.text())
-def test_whatever_a_cluster_tells_is_one_line_or_nothing(
+def test_whatever_a_cluster_answers_the_reason_is_one_line_or_none(
     pod: dict[str, Any], events: list[dict[str, Any]], log: str
 ) -> None:
     reason = diagnose(pod, events, log)

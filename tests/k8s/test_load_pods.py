@@ -123,8 +123,8 @@ def test_a_place_that_is_not_there_and_an_exec_that_is_refused_are_one_line(
     site = environment(1).site()
     with pytest.raises(UserError, match=r"there is no place 1: the load has 1 pods"):
         site.start("tests.k8s.echo", [], 1)
-    told = 'pods "load-0-x7k2p" is forbidden: User "me" cannot create resource "pods/exec"'
-    cluster.refusal = (403, told)
+    message = 'pods "load-0-x7k2p" is forbidden: User "me" cannot create resource "pods/exec"'
+    cluster.refusal = (403, message)
     with pytest.raises(UserError, match=r"^not allowed to start python -m .* in Pod load-0-.*exec"):
         site.start("tests.k8s.echo", [], 0)
     cluster.refusal = None
@@ -133,7 +133,7 @@ def test_a_place_that_is_not_there_and_an_exec_that_is_refused_are_one_line(
         site.start("tests.k8s.echo", [], 0)
 
 
-def test_a_pod_that_is_gone_is_told(cluster: Cluster, environment: Make) -> None:
+def test_a_pod_that_is_gone_is_named(cluster: Cluster, environment: Make) -> None:
     site = environment(1).site()
     cluster.delete_pod(0)
     with pytest.raises(UserError, match=r'cannot start .*: pods "load-0-x7k2p" not found \(404\)'):
@@ -150,7 +150,7 @@ def test_what_a_program_says_as_it_ends_is_its_last_word(environment: Make) -> N
     with closing(shard(environment(1).site(), "nonsense\n")) as failed:
         with pytest.raises(UserError, match=r"^it ended with 2: Expecting value"):
             failed.line(PATIENCE_S)
-        failed.send(b"to nobody\n")
+        failed.send(b"too late\n")
         assert str(failed.ended()).startswith("it ended with 2: ")
 
 
@@ -242,7 +242,7 @@ def test_pods_share_a_load_and_replicas_are_scraped_beside_it(
     assert cluster.running == 0
 
 
-def test_a_pod_that_is_deleted_loses_its_samples_and_is_told(
+def test_a_pod_that_is_deleted_loses_its_samples_and_is_named(
     cluster: Cluster, environment: Make
 ) -> None:
     site = environment(1).site()

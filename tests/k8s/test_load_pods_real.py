@@ -90,7 +90,7 @@ def test_a_pods_clock_is_known_within_the_time_that_asking_takes(site: PodSite) 
     assert shard.ended() == "it ended with 2: the input ended before the start"
 
 
-def test_a_mistake_is_told_in_pythons_words(site: PodSite) -> None:
+def test_a_mistake_is_reported_in_pythons_words(site: PodSite) -> None:
     with (
         closing(site.start("bench.no_such_module", [], 0)) as missing,
         pytest.raises(
@@ -100,7 +100,7 @@ def test_a_mistake_is_told_in_pythons_words(site: PodSite) -> None:
         missing.line(PATIENCE_S)
 
 
-def test_what_heeds_nothing_is_killed_and_so_is_what_nobody_is_connected_to(
+def test_a_program_that_ignores_its_input_is_killed_and_so_is_one_without_a_connection(
     api: Api, site: PodSite
 ) -> None:
     with closing(site.start("bench.sites.idle", [], 1)) as deaf:
@@ -117,7 +117,7 @@ def test_what_heeds_nothing_is_killed_and_so_is_what_nobody_is_connected_to(
     assert modules(api, site, 1) == {"bench.sites.idle"}
 
 
-def test_a_pod_that_is_deleted_is_told(api: Api, site: PodSite) -> None:
+def test_a_pod_that_is_deleted_is_named(api: Api, site: PodSite) -> None:
     pod = site.facts()["places"][1]["pod"]
     with closing(site.start("bench.sites.idle", [], 1)) as idle:
         api.delete("Pod", LOAD_NAMESPACE, pod)

@@ -1,4 +1,4 @@
-"""Whether a cluster has room for all arms, decided from what its API tells."""
+"""Whether a cluster has room for all arms, computed from its nodes and pods."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from bench.environments.kubernetes.cluster import Api, Streams
@@ -20,7 +19,6 @@ from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.sites.attended import GRACE_S
-from bench.sites.heard import Heard
 
 _STDERR_BYTES = 4096
 # Beyond the time that a program has to end before it is killed: for the API server to report it.
@@ -124,11 +122,9 @@ class PodProgram:
     def __init__(self, streams: Streams, pod_failure: Callable[[], str | None]) -> None:
         self._streams = streams
         self._pod_failure = pod_failure
-        self._output = Heard()
-        self._arrived = bytearray()
+        self._output = bytearray()
         self._end: str | None = None
         self._changed = threading.Condition()
-        self._reading = threading.Lock()
         self._sending = threading.Lock()
         self._receiver = threading.Thread(target=self._receive, daemon=True)
         self._receiver.start()
@@ -140,13 +136,15 @@ class PodProgram:
 
     def line(self, timeout_s: float) -> bytes:
         """The next line of its standard output; see `Program`."""
-        with self._reading:
-            return self._output.line(self._more(timeout_s))
+        with self._changed:
+            self._wait_for(lambda: b"\n" in self._output, timeout_s)
+            return self._take(self._output.index(b"\n") + 1)[:-1]
 
     def read(self, size: int, timeout_s: float) -> bytes:
         """The next `size` bytes of its standard output; see `Program`."""
-        with self._reading:
-            return self._output.read(size, self._more(timeout_s))
+        with self._changed:
+            self._wait_for(lambda: len(self._output) >= size, timeout_s)
+            return self._take(size)
 
     def ended(self) -> str | None:
         """Its exit code (128 + n after signal n) and last line of errors; None while it runs."""
@@ -159,22 +157,17 @@ class PodProgram:
         self._streams.abort()  # without a connection it is ended as well
         self._receiver.join()
 
-    def _more(self, timeout_s: float) -> Callable[[], None]:
-        """Waits for more output, `timeout_s` seconds in all."""
-        deadline_s = monotonic() + timeout_s
-        return lambda: self._take_arrived(deadline_s, timeout_s)
+    def _wait_for(self, enough: Callable[[], bool], timeout_s: float) -> None:
+        """Wait for enough output. Raises UserError if none comes in time, or the program ends."""
+        if not self._changed.wait_for(lambda: enough() or self._end is not None, timeout_s):
+            raise UserError(f"it said nothing for {timeout_s:g} s")
+        if not enough():
+            raise UserError(self._end)
 
-    def _take_arrived(self, deadline_s: float, timeout_s: float) -> None:
-        """Wait for output and hand it over. Raises UserError if none comes, or not in time."""
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: self._arrived or self._end is not None, max(0.0, deadline_s - monotonic())
-            ):
-                raise UserError(f"it said nothing for {timeout_s:g} s")
-            if not self._arrived:
-                raise UserError(self._end or "it was ended")
-            self._output.add(bytes(self._arrived))
-            self._arrived.clear()
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._output[:size])
+        del self._output[:size]
+        return taken
 
     def _receive(self) -> None:
         """Take in all output until the streams end, and then how the program has ended."""
@@ -183,7 +176,7 @@ class PodProgram:
             stream, data = received
             if stream == STDOUT:
                 with self._changed:
-                    self._arrived += data
+                    self._output += data
                     self._changed.notify_all()
             elif stream == STDERR:
                 errors += data

@@ -80,7 +80,7 @@ def _applied(api: Api, namespace: str, *, exists: bool) -> list[tuple[str, str]]
 def _foreign(api: Api, namespace: str) -> list[str]:
     """Objects in a namespace that are neither the suite's nor go away with others, in words.
 
-    A kind that may not be listed is one of them: nobody knows whether there are any.
+    Also names kinds that this user may not list: there may be objects of them.
     """
     found = []
     for kind in api.namespaced_kinds():
