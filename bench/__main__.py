@@ -163,7 +163,7 @@ def take_over(options: argparse.Namespace) -> int:
 def manifests(options: argparse.Namespace) -> int:
     """Write what is generated under k8s/, or say which of it differs from the topology."""
     topology = load_topology(options.topology)
-    files = manifest_files(topology, suite_version(ROOT / "pyproject.toml"))
+    files = manifest_files(topology, suite_version())
     if options.check:
         if difference := first_difference(options.folder, files):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)

@@ -9,7 +9,7 @@ import pytest
 from bench.config.topology import Arm, Hardware, load_topology
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
 from bench.environments.kubernetes.load_pods import load_objects
-from bench.environments.kubernetes.manifests.files import K8S, suite_version
+from bench.environments.kubernetes.manifests.files import suite_version
 from bench.environments.kubernetes.manifests.names import deployment_name, namespace_of, object_name
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.nodes import wanted
@@ -31,7 +31,7 @@ from tests.k8s.built import (
 from tests.k8s.policies import problems
 
 TOPOLOGY = load_topology()
-VERSION = suite_version(K8S.parent / "pyproject.toml")
+VERSION = suite_version()
 HARDWARE: Sequence[Hardware] = ("cpu", "gpu")
 BALANCED = [arm for arm in TOPOLOGY.arms.values() if arm.kubernetes == "balancer"]
 

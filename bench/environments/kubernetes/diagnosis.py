@@ -12,8 +12,8 @@ from bench.environments.kubernetes.objects import (
     Object,
     conditions,
     container_statuses,
-    is_true,
     one_line,
+    true_conditions,
 )
 
 # For how many seconds what the cluster retries by itself may still succeed.
@@ -65,13 +65,11 @@ def diagnose_workload(workload: Object, events: Sequence[Object]) -> Reason | No
     `events` are those of objects of its name, the oldest first.
     """
     name, uid = str(workload["metadata"]["name"]), workload["metadata"].get("uid")
-    for kind in ("ReplicaFailure", "Failed"):
-        if is_true(workload, kind):
-            condition = conditions(workload)[kind]
-            message = str(condition.get("message") or condition.get("reason"))
-            if kind == "ReplicaFailure":
-                return _refused(name, message)
-            return Reason(f"{name}: the Job has failed: {one_line(message)}")
+    messages = true_conditions(workload)
+    if "ReplicaFailure" in messages:
+        return _refused(name, messages["ReplicaFailure"])
+    if "Failed" in messages:
+        return Reason(f"{name}: the Job has failed: {one_line(messages['Failed'])}")
     # A Job has no condition for refused pods. Events may be of an older object of the same name.
     for event in reversed(events):
         same = (event.get("involvedObject") or {}).get("uid") == uid
@@ -161,8 +159,7 @@ def _unschedulable(pod: Object) -> Reason | None:
 def _lost(pod: Object) -> Reason | None:
     if conditions(pod).get("Ready", {}).get("reason") == "NodeNotReady":
         return Reason("its node does not answer (NodeNotReady)", LATER)
-    if is_true(pod, "DisruptionTarget"):
-        message = conditions(pod)["DisruptionTarget"].get("message")
+    if (message := true_conditions(pod).get("DisruptionTarget")) is not None:
         return Reason(f"it is evicted: {one_line(message)}", SOON)
     return None
 

@@ -52,9 +52,13 @@ def conditions(one: Object) -> Mapping[str, Object]:
     return {str(condition.get("type")): condition for condition in found}
 
 
-def is_true(one: Object, condition: str) -> bool:
-    """Whether the object has a condition of this type that is true."""
-    return bool(conditions(one).get(condition, {}).get("status") == "True")
+def true_conditions(one: Object) -> Mapping[str, str]:
+    """The message of each condition that is true, by its type; the reason if it has no message."""
+    return {
+        kind: str(condition.get("message") or condition.get("reason") or "")
+        for kind, condition in conditions(one).items()
+        if condition.get("status") == "True"
+    }
 
 
 def container_statuses(pod: Object) -> Sequence[Object]:
@@ -70,7 +74,7 @@ def is_terminating(pod: Object) -> bool:
 
 def is_ready(pod: Object) -> bool:
     """Whether the pod takes requests."""
-    return not is_terminating(pod) and is_true(pod, "Ready")
+    return not is_terminating(pod) and "Ready" in true_conditions(pod)
 
 
 def restart_count(pod: Object) -> int:

@@ -12,15 +12,14 @@ from bench.environments.kubernetes.objects import (
     OURS,
     Object,
     completion_index,
-    conditions,
     container_statuses,
     is_ready,
     is_terminating,
-    is_true,
     name_of,
     one_line,
     restart_count,
     state_of,
+    true_conditions,
 )
 from bench.errors import UserError
 from bench.progress import Progress
@@ -118,10 +117,8 @@ class Wait:
             found = self.api.get("Namespace", None, self.namespace)
             if found is None:
                 return None
-            blocking = [kind for kind in conditions(found) if is_true(found, kind)]
-            if not blocking:
-                return "its objects are being deleted"
-            return one_line(conditions(found)[blocking[0]].get("message"))
+            messages = true_conditions(found).values()
+            return next(map(one_line, messages), "its objects are being deleted")
 
         self._until_gone(f"namespace {self.namespace}", look)
 

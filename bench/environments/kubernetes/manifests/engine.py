@@ -71,11 +71,8 @@ def engine_objects(model: Model, spec: EngineSpec) -> tuple[Object, ...]:
     deployment, service, budget = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
     name, selector = deployment_name(model.name), engine_selector(model)
     labels = engine_labels(model, VLLM_VERSION)
-    for one, named in (
-        (deployment, name),
-        (service, object_name(model.name)),
-        (budget, name),
-    ):
+    service_name = object_name(model.name)
+    for one, named in ((deployment, name), (service, service_name), (budget, name)):
         one["metadata"].update(name=named, labels=labels)
     service["spec"]["selector"] = selector
     budget["spec"]["selector"]["matchLabels"] = selector
@@ -99,24 +96,25 @@ def environment(variables: Mapping[str, str | Object]) -> list[Object]:
 def _fill_in(pod: Object, spec: EngineSpec) -> None:
     """Fill in what the spec says of a pod and its container."""
     pod["securityContext"].update(runAsUser=spec.user, runAsGroup=spec.group)
+    pod["tolerations"] = spec.tolerations
     pod["volumes"] = [{"name": one.name, **one.source} for one in spec.volumes]
     (container,) = pod["containers"]
-    container["image"] = spec.image
-    container["args"] = [*spec.arguments, *container["args"]]
-    container["env"] = environment(spec.variables)
     container["resources"].update(requests=spec.requests, limits=spec.limits)
-    container["volumeMounts"] = [
-        {"name": one.name, "mountPath": one.path, **({"readOnly": True} if one.read_only else {})}
-        for one in spec.volumes
-    ]
-    for part, key, values in (
-        (pod, "tolerations", spec.tolerations),
-        (container, "command", spec.command),
-    ):
-        if values:
-            part[key] = values
-        else:
+    container.update(
+        image=spec.image,
+        command=spec.command,
+        args=[*spec.arguments, *container["args"]],
+        env=environment(spec.variables),
+        volumeMounts=[_mount(one) for one in spec.volumes],
+    )
+    for part, key in ((pod, "tolerations"), (container, "command")):
+        if not part[key]:
             del part[key]
+
+
+def _mount(volume: Volume) -> Object:
+    mount: Object = {"name": volume.name, "mountPath": volume.path}
+    return {**mount, "readOnly": True} if volume.read_only else mount
 
 
 def engine_spec(model: Model, topology: Topology, version: str) -> EngineSpec:

@@ -52,9 +52,10 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
     return {path: HEADER + _yaml(listed) for path, listed in objects.items()}
 
 
-def suite_version(pyproject: Path) -> str:
+def suite_version() -> str:
     """The version of the suite, which is the tag of its images."""
-    version: str = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"]
+    pyproject = (K8S.parent / "pyproject.toml").read_text(encoding="utf-8")
+    version: str = tomllib.loads(pyproject)["project"]["version"]
     return version
 
 
