@@ -227,9 +227,9 @@ class Cluster:
         await asyncio.gather(
             _show(socket, STDOUT, process.stdout), _show(socket, STDERR, process.stderr)
         )
-        status = bytes([STATUS]) + _status(await process.wait())
+        ending = bytes([STATUS]) + _status(await process.wait())
         with suppress(ConnectionError):
-            await socket.send_bytes(status)
+            await socket.send_bytes(ending)
             await socket.close()
         await feeding
         return socket
