@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.environment import KubernetesEnvironment
+from bench.progress import PlainProgress
+from bench.topology import Arm
 from tests.k8s.built import need_kubectl
 from tests.k8s.scripted_api import kubeconfig
 from tests.k8s.scripted_cluster import Cluster, scripted_cluster
@@ -42,3 +45,23 @@ def access(cluster: Cluster, tmp_path: Path) -> Access:
 def said() -> io.StringIO:
     """What progress writes, where it is given this."""
     return io.StringIO()
+
+
+@pytest.fixture
+def environment(
+    access: Access, said: io.StringIO, tmp_path: Path
+) -> Iterator[Callable[..., KubernetesEnvironment]]:
+    """Makes environments in that cluster, which are stopped at the end of the test."""
+    made = []
+
+    def make(*arms: Arm, places: int = 1, keep: bool = False) -> KubernetesEnvironment:
+        progress = PlainProgress(said)
+        one = KubernetesEnvironment(
+            access, arms, tmp_path, progress, timeout_s=1800.0, places=places, keep=keep
+        )
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.stop()

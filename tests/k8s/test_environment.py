@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -15,30 +14,13 @@ from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.errors import UserError
 from bench.progress import PlainProgress
+from bench.topology import load_topology
 from tests.k8s.scripted_cluster import Cluster
 
 TOPOLOGY = load_topology()
 MODEL = TOPOLOGY.models["tiny-llama"]
 BASELINE, SIMPLE, MANAGED = (TOPOLOGY.arm(name) for name in ("baseline", "simple", "managed"))
 WANTED = DeployedArm(BASELINE, (MODEL,))
-
-
-@pytest.fixture
-def environment(
-    access: Access, said: io.StringIO, tmp_path: Path
-) -> Iterator[Callable[..., KubernetesEnvironment]]:
-    """Makes an environment for some arms, which is stopped at the end."""
-    made = []
-
-    def make(*arms: Arm) -> KubernetesEnvironment:
-        made.append(
-            KubernetesEnvironment(access, arms, tmp_path, PlainProgress(said), timeout_s=1800.0)
-        )
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
 
 
 Make = Callable[..., KubernetesEnvironment]

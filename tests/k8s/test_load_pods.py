@@ -7,17 +7,14 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bench.accuracy.check import check_client
 from bench.accuracy.level import Level
-from bench.config.topology import load_topology
-from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
@@ -47,38 +44,13 @@ WAITS = {
 }
 
 
-@pytest.fixture
-def environment(
-    access: Access, said: io.StringIO, tmp_path: Path
-) -> Iterator[Callable[..., KubernetesEnvironment]]:
-    """Makes environments for that cluster, which are stopped at the end."""
-    made = []
-
-    def make(places: int, *, keep: bool = False) -> KubernetesEnvironment:
-        one = KubernetesEnvironment(
-            access,
-            (ARM,),
-            tmp_path,
-            PlainProgress(said),
-            timeout_s=1800.0,
-            places=places,
-            keep=keep,
-        )
-        made.append(one)
-        return one
-
-    yield make
-    for one in made:
-        one.stop()
-
-
 Make = Callable[..., KubernetesEnvironment]
 
 
 def test_pods_are_places_and_nothing_is_left_of_them(
     cluster: Cluster, environment: Make, said: io.StringIO
 ) -> None:
-    one = environment(3)
+    one = environment(ARM, places=3)
     site = one.site()
     assert (site.shards, site.one_clock) == (3, False)
     places = [{"pod": f"load-{place}-x7k2p", "node": "node1"} for place in range(3)]
@@ -93,11 +65,11 @@ def test_pods_are_places_and_nothing_is_left_of_them(
 def test_pods_that_are_to_be_kept_stay_and_the_next_run_replaces_them(
     cluster: Cluster, environment: Make, said: io.StringIO
 ) -> None:
-    kept = environment(2, keep=True)
+    kept = environment(ARM, places=2, keep=True)
     kept.site()
     kept.stop()
     assert len(cluster.names("pods")) == 2
-    again = environment(1)
+    again = environment(ARM)
     assert again.site().shards == 1
     assert len(cluster.names("pods")) == 1
     assert "the load that namespace llm-bench has is replaced" in said.getvalue()
@@ -107,20 +79,20 @@ def test_more_places_than_there_is_room_for_are_refused(
     cluster: Cluster, environment: Make
 ) -> None:
     with pytest.raises(UserError, match=r"room for 8 load pods, --load-processes asks for 9: each"):
-        environment(9).site()
+        environment(ARM, places=9).site()
     assert not cluster.objects
 
 
 def test_a_pod_that_does_not_come_up_is_diagnosed(cluster: Cluster, environment: Make) -> None:
     cluster.pod_status = lambda place: WAITS if place else READY
     with pytest.raises(UserError, match=r"load-1-x7k2p: image llm-bench:0\.1\.0 cannot be pulled"):
-        environment(2).site()
+        environment(ARM, places=2).site()
 
 
 def test_a_place_that_is_not_there_and_an_exec_that_is_refused_are_one_line(
     cluster: Cluster, environment: Make
 ) -> None:
-    site = environment(1).site()
+    site = environment(ARM).site()
     with pytest.raises(UserError, match=r"there is no place 1: the load has 1 pods"):
         site.start("tests.k8s.echo", [], 1)
     message = 'pods "load-0-x7k2p" is forbidden: User "me" cannot create resource "pods/exec"'
@@ -134,7 +106,7 @@ def test_a_place_that_is_not_there_and_an_exec_that_is_refused_are_one_line(
 
 
 def test_a_pod_that_is_gone_is_named(cluster: Cluster, environment: Make) -> None:
-    site = environment(1).site()
+    site = environment(ARM).site()
     cluster.delete_pod(0)
     with pytest.raises(UserError, match=r'cannot start .*: pods "load-0-x7k2p" not found \(404\)'):
         site.start("tests.k8s.echo", [], 0)
@@ -147,7 +119,7 @@ def shard(site: PodSite, order: str) -> Program:
 
 
 def test_what_a_program_says_as_it_ends_is_its_last_word(environment: Make) -> None:
-    with closing(shard(environment(1).site(), "nonsense\n")) as failed:
+    with closing(shard(environment(ARM).site(), "nonsense\n")) as failed:
         with pytest.raises(UserError, match=r"^it ended with 2: Expecting value"):
             failed.line(PATIENCE_S)
         failed.send(b"too late\n")
@@ -158,7 +130,7 @@ def test_binary_goes_there_and_back_and_closing_ends_the_program(
     cluster: Cluster, environment: Make
 ) -> None:
     data = os.urandom(5_000_000)
-    with closing(environment(1).site().start("tests.k8s.echo", [], 0)) as echo:
+    with closing(environment(ARM).site().start("tests.k8s.echo", [], 0)) as echo:
         echo.send(block(data))
         assert read_block(echo, PATIENCE_S) == data
         with pytest.raises(UserError, match=r"it said nothing for 0\.1 s"):
@@ -172,7 +144,7 @@ def test_binary_goes_there_and_back_and_closing_ends_the_program(
 def test_a_program_whose_connection_is_lost_ends_by_itself(
     cluster: Cluster, environment: Make
 ) -> None:
-    with closing(environment(1).site().start("tests.k8s.echo", [], 0)) as echo:
+    with closing(environment(ARM).site().start("tests.k8s.echo", [], 0)) as echo:
         echo.send(block(b"there"))
         assert read_block(echo, PATIENCE_S) == b"there"
         cluster.cut()
@@ -185,14 +157,14 @@ def test_a_program_whose_connection_is_lost_ends_by_itself(
 
 
 def test_one_that_heeds_nothing_is_killed(cluster: Cluster, environment: Make) -> None:
-    with closing(environment(1).site().start("tests.k8s.echo", ["deaf"], 0)) as deaf:
+    with closing(environment(ARM).site().start("tests.k8s.echo", ["deaf"], 0)) as deaf:
         assert deaf.line(PATIENCE_S) == b"deaf"
     assert deaf.ended() == "it ended with 137 and said nothing"
     assert cluster.running == 0
 
 
 def test_clocks_are_compared_within_the_time_that_asking_takes(environment: Make) -> None:
-    site = environment(1).site()
+    site = environment(ARM).site()
     order = '{"index": 0, "count": 1, "drain_s": 1.0}\n'
     with closing(shard(site, order)) as one:
         one.send(block(b"[]"))
@@ -204,7 +176,7 @@ def test_clocks_are_compared_within_the_time_that_asking_takes(environment: Make
 
 def test_the_client_is_checked_in_a_pod(environment: Make, said: io.StringIO) -> None:
     level = Level(streams=2, first_ms=5, every_ms=5, chunks=3, turns=1)
-    accuracy = check_client(PlainProgress(said), environment(1).site(), level)
+    accuracy = check_client(PlainProgress(said), environment(ARM).site(), level)
     assert accuracy.streams == 2
 
 
@@ -224,7 +196,7 @@ def spread(schedule: Schedule, url: str, site: PodSite, drain_timeout_s: float) 
 def test_pods_share_a_load_and_replicas_are_scraped_beside_it(
     cluster: Cluster, environment: Make
 ) -> None:
-    site = environment(2).site()
+    site = environment(ARM, places=2).site()
     with source(answer) as served:
         replica = Replica("m", "m-0", served.url)
         with scraping([replica], site, period_s=0.1) as scraper:
@@ -245,7 +217,7 @@ def test_pods_share_a_load_and_replicas_are_scraped_beside_it(
 def test_a_pod_that_is_deleted_loses_its_samples_and_is_named(
     cluster: Cluster, environment: Make
 ) -> None:
-    site = environment(1).site()
+    site = environment(ARM).site()
 
     async def delete_pod(call: Call) -> None:
         cluster.delete_pod(0)
@@ -264,7 +236,7 @@ def test_a_pod_that_is_deleted_loses_its_samples_and_is_named(
 
 @pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_keeps_what_every_pod_has_measured(cluster: Cluster, environment: Make) -> None:
-    site = environment(2).site()
+    site = environment(ARM, places=2).site()
 
     async def ctrl_c_at_the_last(call: Call) -> None:
         if call.prompt in {"prompt 0", "prompt 1"}:
