@@ -14,12 +14,12 @@ import yaml
 
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES, engine_arguments
 from bench.environments.kubernetes.manifests.names import (
+    ENGINE,
+    MODEL_LABEL,
     deployment_name,
-    engine_labels,
-    engine_selector,
     object_name,
 )
-from bench.environments.kubernetes.objects import Object
+from bench.environments.kubernetes.objects import OURS, Object
 from bench.topology import EngineEntry, GpuEngineEntry, Model, Topology
 
 TEMPLATE = Path(__file__).with_name("engine.yaml")
@@ -69,9 +69,16 @@ class EngineSpec:
 def engine_objects(model: Model, spec: EngineSpec) -> tuple[Object, ...]:
     """Deployment, Service and PodDisruptionBudget of a model's engines, without a namespace."""
     deployment, service, budget = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
-    name, selector = deployment_name(model.name), engine_selector(model)
-    labels = engine_labels(model, VLLM_VERSION)
-    service_name = object_name(model.name)
+    name, service_name = deployment_name(model.name), object_name(model.name)
+    # The selector of a Deployment can never be changed.
+    selector = {"app.kubernetes.io/component": ENGINE, MODEL_LABEL: model.name}
+    labels = {
+        "app.kubernetes.io/name": "vllm",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/version": VLLM_VERSION,
+        **OURS,
+        **selector,
+    }
     for one, named in ((deployment, name), (service, service_name), (budget, name)):
         one["metadata"].update(name=named, labels=labels)
     service["spec"]["selector"] = selector

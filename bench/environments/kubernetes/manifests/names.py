@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bench.config.topology import Arm, Model
 from bench.errors import UserError
+from bench.topology import Arm
 
 PORT = 8000
 PART_OF = "llm-bench"
@@ -60,20 +61,3 @@ def check_distinct(names: Iterable[str]) -> None:
 def namespace_of(arm: Arm) -> str:
     """The namespace of an arm's engines: one for engines with KVCached, one for the others."""
     return "managed" if arm.kvcached else "baseline"
-
-
-def engine_labels(model: Model, version: str) -> dict[str, str]:
-    """The labels of every object of a model's engines."""
-    return {
-        "app.kubernetes.io/name": "vllm",
-        "app.kubernetes.io/instance": deployment_name(model.name),
-        "app.kubernetes.io/version": version,
-        "app.kubernetes.io/part-of": PART_OF,
-        "app.kubernetes.io/managed-by": PART_OF,
-        **engine_selector(model),
-    }
-
-
-def engine_selector(model: Model) -> dict[str, str]:
-    """The labels that select a model's engines. A Deployment's selector can never be changed."""
-    return {"app.kubernetes.io/component": ENGINE, MODEL_LABEL: model.name}
