@@ -12,9 +12,7 @@ from bench.environments.kubernetes.deploying import DeployedArm, deploy
 from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE, namespace_of
 from bench.environments.kubernetes.objects import (
     OURS,
-    Object,
     is_ready,
-    is_terminating,
     name_of,
     restart_count,
     state_of,
@@ -84,14 +82,7 @@ def _status_rows(api: Api, namespace: str) -> Iterator[tuple[str, ...]]:
     for pod in api.find("Pod", namespace, OURS):
         name, node = name_of(pod), str(pod["spec"].get("nodeName") or "none")
         ready = "yes" if is_ready(pod) else "no"
-        yield name, node, ready, str(restart_count(pod)), reasons.get(name) or _state(pod)
+        yield name, node, ready, str(restart_count(pod)), reasons.get(name) or state_of(pod)
     for name in deployments:
         if name in reasons:
             yield name, "none", "no", "0", reasons[name]
-
-
-def _state(pod: Object) -> str:
-    """The state of a pod without a known problem; empty if it is ready."""
-    if is_terminating(pod):
-        return "ending"
-    return "" if is_ready(pod) else state_of(pod)

@@ -83,7 +83,11 @@ def restart_count(pod: Object) -> int:
 
 
 def state_of(pod: Object) -> str:
-    """The state of a pod that is not ready, in one word."""
+    """What a pod is waiting for or doing, in one word; empty if it is ready."""
+    if is_terminating(pod):
+        return "ending"
+    if is_ready(pod):
+        return ""
     for container in container_statuses(pod):
         state = container.get("state") or {}
         if waiting := state.get("waiting"):
