@@ -19,12 +19,13 @@ from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.cluster import Access
-from bench.environments.kubernetes.manifests import (
+from bench.environments.kubernetes.deploying import DeployedArm
+from bench.environments.kubernetes.manifests.files import (
     K8S,
-    drift,
+    first_difference,
     manifest_files,
     suite_version,
-    write,
+    write_files,
 )
 from bench.environments.local import kept_engines, stop_kept
 from bench.progress import make_progress
@@ -94,12 +95,12 @@ def take_over(options: Options, folder: str) -> int:
 def manifests(options: Options, _: str) -> int:
     """Write what is generated under k8s/, or say which of it differs from the topology."""
     folder = options.folder or K8S
-    files = manifest_files(load_topology(options.topology), suite_version(ROOT / "pyproject.toml"))
+    files = manifest_files(load_topology(options.topology), suite_version())
     if options.check:
-        if difference := drift(folder, files):
+        if difference := first_difference(folder, files):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)
         return 1 if difference else 0
-    write(folder, files)
+    write_files(folder, files)
     print(f"{len(files)} files written to {folder}")
     return 0
 
@@ -108,9 +109,9 @@ def deploy(options: Options, name: str) -> int:
     """Bring an arm up in a cluster."""
     topology = load_topology(options.topology)
     models = topology.select_models(options.models, options.hardware or HARDWARE["k8s"])
-    wanted = cluster.Wanted(topology.arm(name), models)
+    arm = DeployedArm(topology.arm(name), models)
     timeout_s, keep = options.ready_timeout, options.keep_env
-    cluster.deploy_arm(_access(options), wanted, make_progress(), timeout_s, keep=keep)
+    cluster.deploy_arm(_access(options), arm, make_progress(), timeout_s, keep=keep)
     print(f"arm {name} is up; python -m bench teardown {name} takes it down")
     return 0
 
@@ -119,8 +120,7 @@ def status(options: Options, name: str) -> int:
     """Print how an arm's replicas in a cluster do."""
     arm = load_topology(options.topology).arm(name)
     width, colour = terminal()
-    table = cluster.status_of(_access(options), arm, make_progress(), width=width, colour=colour)
-    print(table)
+    print(cluster.status_of(_access(options), arm, width=width, colour=colour))
     return 0
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.topology import Arm
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.progress import PlainProgress
-from bench.topology import Arm
 from tests.k8s.built import need_kubectl
 from tests.k8s.scripted_api import kubeconfig
 from tests.k8s.scripted_cluster import Cluster, scripted_cluster

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite

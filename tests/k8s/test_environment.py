@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.config.topology import Arm, load_topology
+from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access
 from bench.environments.kubernetes.commands import deploy_arm
 from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.errors import UserError
 from bench.progress import PlainProgress
-from bench.topology import load_topology
 from tests.k8s.scripted_cluster import Cluster
 
 TOPOLOGY = load_topology()

@@ -15,6 +15,7 @@ import pytest
 
 from bench.accuracy.check import check_client
 from bench.accuracy.level import Level
+from bench.config.topology import load_topology
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError

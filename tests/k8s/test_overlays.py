@@ -14,7 +14,6 @@ from bench.environments.kubernetes.manifests.names import deployment_name, names
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.nodes import wanted
 from bench.environments.kubernetes.objects import Object
-from bench.topology import Arm, Hardware, load_topology
 from lb.options import make_parser
 from tests.k8s.built import (
     APPLIED,

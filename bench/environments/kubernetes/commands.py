@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from bench.config.topology import Arm
 from bench.console import as_text
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import DeployedArm, deploy
@@ -21,7 +22,6 @@ from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.waiting import find_problems, late_pods
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.topology import Arm
 
 NARROWEST = 80
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from bench.config.topology import Arm, Model
 from bench.environments.kubernetes.cluster import Api
 from bench.environments.kubernetes.cluster.api import APPLIED
 from bench.environments.kubernetes.manifests.files import K8S
@@ -24,7 +25,6 @@ from bench.environments.kubernetes.objects import OURS, Object, mark_created, mo
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.topology import Arm, Model
 
 BALANCER_PORT = 8080
 _KUSTOMIZE_TIMEOUT_S = 120.0

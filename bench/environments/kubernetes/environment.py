@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from bench.config.topology import Arm, Model
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.deploying import DeployedArm, deploy

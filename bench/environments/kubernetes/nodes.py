@@ -7,9 +7,9 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
+from bench.config.topology import Model
 from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
 from bench.environments.kubernetes.objects import Object, container_statuses, name_of
-from bench.topology import Model
 
 Resources = dict[str, float]
 """Amount of each resource in `COUNTED`: GPUs, cores, bytes."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from bench.config.topology import EngineEntry, GpuEngineEntry, Model, Topology
 from bench.environments.cpu_engine.flags import ENGINE_VARIABLES, engine_arguments
 from bench.environments.kubernetes.manifests.names import (
     ENGINE,
@@ -20,7 +21,6 @@ from bench.environments.kubernetes.manifests.names import (
     object_name,
 )
 from bench.environments.kubernetes.objects import OURS, Object
-from bench.topology import EngineEntry, GpuEngineEntry, Model, Topology
 
 TEMPLATE = Path(__file__).with_name("engine.yaml")
 # The version of vLLM in all images of engines.

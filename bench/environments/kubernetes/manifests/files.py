@@ -9,6 +9,7 @@ from typing import get_args
 
 import yaml
 
+from bench.config.topology import Hardware, Model, Topology
 from bench.environments.kubernetes.manifests.engine import EngineSpec, engine_objects, engine_spec
 from bench.environments.kubernetes.manifests.names import check_distinct, object_name
 from bench.environments.kubernetes.manifests.overlay import (

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bench.config.topology import Arm, Model
+from bench.config.topology import Arm
 from bench.errors import UserError
-from bench.topology import Arm
 
 PORT = 8000
 PART_OF = "llm-bench"

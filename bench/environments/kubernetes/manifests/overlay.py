@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from bench.config.topology import Arm, GpuEngineEntry, Hardware
 from bench.environments.kubernetes.manifests.engine import (
     GPU_IMAGE,
     VLLM_VERSION,
