@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from bench.accuracy.check import check_client
 from bench.analysis.gates import describe, wants_confirmation
 from bench.analysis.judge import Judgement, judge
 from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
@@ -18,6 +17,7 @@ from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.experiment import Experiment, Plan, Question
+from bench.load.accuracy.check import check_client
 from bench.progress import Progress
 from bench.records import Trial, slo_key
 from bench.scenario import Scenario

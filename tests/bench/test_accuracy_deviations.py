@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.accuracy.deviations import (
+from bench.errors import UserError
+from bench.load.accuracy.deviations import (
     Told,
     e2e_error_s,
     itl_errors_s,
@@ -20,7 +21,6 @@ from bench.accuracy.deviations import (
     spread,
     ttft_error_s,
 )
-from bench.errors import UserError
 from bench.records import Sample
 from tests.bench.making import answered, failed
 

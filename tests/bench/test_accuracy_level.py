@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.accuracy.check import check_client
-from bench.accuracy.level import Level, Reading, measure
-from bench.accuracy.running import running_source
 from bench.errors import UserError
+from bench.load.accuracy.check import check_client
+from bench.load.accuracy.level import Level, Reading, measure
+from bench.load.accuracy.running import running_source
 from bench.progress import PlainProgress
 from bench.sites.local import LocalSite
 

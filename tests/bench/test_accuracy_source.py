@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.accuracy.answers import CHAT, TOLD, Wish, read_wish
-from bench.accuracy.source import Incoming
+from bench.load.accuracy.answers import CHAT, TOLD, Wish, read_wish
+from bench.load.accuracy.source import Incoming
 
 PATIENCE_S = 30.0
 pytestmark = pytest.mark.anyio

@@ -14,11 +14,11 @@ RULE = "TID251"
 # What makes names and dates for people, and nothing else.
 MAY_READ = {
     "bench/config/config.py",
-    "bench/calibrate.py",
+    "validation/calibrate.py",
     "bench/environments/local/environment.py",
     "bench/console.py",
-    "bench/sidebyside/machine.py",
-    "bench/crosscheck/__main__.py",
+    "validation/sidebyside/machine.py",
+    "validation/cross_check/__main__.py",
     "bench/drivers/named.py",
     "bench/cli/pytest_run.py",
     "lb/journal.py",
@@ -26,7 +26,7 @@ MAY_READ = {
 }
 MEASURES = [
     "bench/load/meter.py",
-    "bench/accuracy/source.py",
+    "bench/load/accuracy/source.py",
     "bench/experiment.py",
     "bench/new.py",
 ]

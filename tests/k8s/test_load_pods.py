@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import pytest
 
-from bench.accuracy.check import check_client
-from bench.accuracy.level import Level
 from bench.config.topology import load_topology
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
+from bench.load.accuracy.check import check_client
+from bench.load.accuracy.level import Level
 from bench.load.clocks import ask_clock
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending

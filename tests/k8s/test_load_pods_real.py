@@ -12,7 +12,6 @@ from contextlib import closing
 
 import pytest
 
-from bench.accuracy.check import check_client
 from bench.config.topology import load_topology
 from bench.environments.kubernetes.cluster import Access, Api, connect
 from bench.environments.kubernetes.cluster.streams import STDOUT
@@ -20,6 +19,7 @@ from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
 from bench.errors import UserError
+from bench.load.accuracy.check import check_client
 from bench.load.clocks import ask_clock
 from bench.progress import PlainProgress
 from bench.sites.wire import block

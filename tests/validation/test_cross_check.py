@@ -1,0 +1,107 @@
+"""The cross-check's arithmetic and table; it measures real engines only, by `make cross-check`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import UserError
+from bench.load.outcome import DriveResult, Ending
+from bench.records import Instrument
+from tests.bench.making import answered
+from validation.cross_check.figures import METRICS, measured, summarize
+from validation.cross_check.table import CALM, WHY, render
+from validation.cross_check.vllm_bench import values
+from validation.cross_check.work import Work
+
+ROOT = Path(__file__).parents[2]
+WORK = Work("tiny-llama", 4, 32, 128, 64)
+VLLM = {
+    "completed": 3,
+    "p50_ttft_ms": 100.0,
+    "p95_ttft_ms": 120.0,
+    "p50_tpot_ms": 10.0,
+    "p50_e2el_ms": 700.0,
+    "output_throughput": 320.0,
+    "request_throughput": 5.0,
+}
+
+
+def rounds(*e2e_s: float) -> list[dict[str, dict[str, float]]]:
+    return [{tool: dict.fromkeys(METRICS, value) for tool in WHY} for value in e2e_s]
+
+
+@given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=7), st.floats(0.5, 2.0))
+def test_a_ratio_is_that_within_rounds_however_much_they_differ(
+    reference: list[float], factor: float
+) -> None:
+    seen = [
+        {"builtin": {"e2e_p50_s": value}, "other": {"e2e_p50_s": value * factor}}
+        for value in reference
+    ]
+    figures = summarize(seen)
+    assert figures["other"]["e2e_p50_s"].ratio == pytest.approx(factor)
+    assert figures["builtin"]["e2e_p50_s"].ratio == 1.0
+    assert figures["builtin"]["e2e_p50_s"].low == min(reference)
+
+
+def test_a_metric_that_a_tool_does_not_tell_is_left_out() -> None:
+    figures = summarize(
+        [{"builtin": {"e2e_p50_s": 1.0, "output_tps": 2.0}, "x": {"output_tps": 2.0}}]
+    )
+    assert list(figures["x"]) == ["output_tps"]
+
+
+def test_a_drive_is_measured_by_the_definitions_here() -> None:
+    samples = tuple(answered(index, 0.2) for index in range(20))
+    instrument = Instrument(0.0, 0.0, 0.0)
+    seen = measured(DriveResult(samples, instrument, None, 4.0, Ending.COMPLETE))
+    assert seen["ttft_p50_s"] == pytest.approx(0.2)
+    assert seen["tpot_p50_s"] == pytest.approx(0.01)
+    assert seen["throughput_rps"] == pytest.approx(5.0)
+    assert set(seen) == set(METRICS)
+
+
+def test_vllms_milliseconds_become_seconds() -> None:
+    seen = values(VLLM, 3, Path("log"))
+    assert set(seen) == set(METRICS)
+    assert seen["ttft_p50_s"] == pytest.approx(0.1)
+    assert seen["output_tps"] == 320.0
+
+
+def test_a_run_of_vllm_bench_that_lost_requests_does_not_count() -> None:
+    with pytest.raises(UserError, match="completed 3 of 4; see log"):
+        values(VLLM, 4, Path("log"))
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_every_line_of_the_table_is_explained(width: int) -> None:
+    text = render(summarize(rounds(1.0, 1.0)), WORK, 2, width=width, colour=False)
+    for tool in WHY:
+        assert f"\n{tool}  " in text
+        assert f"\n{tool}: " in text
+    assert "differed" not in text
+
+
+def test_a_restless_machine_is_said() -> None:
+    figures = summarize(rounds(1.0, 1.0 * CALM + 0.4))
+    assert "differed 1.50-fold" in render(figures, WORK, 2, width=120, colour=False)
+
+
+def test_a_model_that_does_not_exist_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "validation.cross_check", "--model", "gpt"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown model 'gpt'")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,89 @@
+"""`python -m validation.proxies` as a user meets it, short of measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from validation.proxies import __main__ as command
+from validation.proxies.__main__ import ROOT, main
+from validation.proxies.peers import Peer, known_peers
+from validation.proxies.site import Site
+from validation.sidebyside.choice import choose
+
+
+def peer(name: str, program: Path | None = None) -> Peer:
+    return Peer(name, program, f"apt install {name}", (), lambda _: [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--rounds", "0"], "--rounds: '0' is not a whole number from 1"),
+        (["--window", "2.5"], "--window: '2.5' is not a whole number from 1"),
+        (["--colour"], "unrecognized arguments: --colour"),
+        (["--only", "lb,apache"], "--only: 'apache' is not one of lb, nginx, haproxy"),
+        (["--only", ""], "--only: '' is not one of"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    _one_line(capsys, expected)
+
+
+def test_without_wrk_the_line_that_installs_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([]) == 2
+    _one_line(capsys, "apt install wrk")
+
+
+def test_with_no_proxy_at_all_the_lines_that_install_them_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "wrk").write_text("#!/bin/sh\n")
+    (tmp_path / "wrk").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(command, "known_peers", lambda _: (peer("nginx"), peer("haproxy")))
+    assert main([]) == 2
+    _one_line(capsys, "install it with: apt install nginx; haproxy is absent")
+
+
+def test_peers_keep_their_order_however_they_are_chosen() -> None:
+    peers = [peer("a"), peer("b"), peer("c")]
+    assert [one.name for one in choose(peers, "c, a")] == ["a", "c"]
+    assert choose(peers, None) == peers
+
+
+def test_an_unknown_peer_is_told_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match="'x' is not one of a, b"):
+        choose([peer("a"), peer("b")], "a,x")
+
+
+def test_a_router_is_absent_until_its_environment_has_it(tmp_path: Path) -> None:
+    found = {peer.name: peer for peer in known_peers(tmp_path)}
+    assert found["vllm-router"].program is None
+    assert found["vllm-router"].install.endswith("install --no-deps vllm-router==0.1.17")
+    assert found["lb"].program is not None
+
+
+@pytest.mark.parametrize("peer", known_peers(ROOT), ids=lambda peer: peer.name)
+def test_a_proxy_gets_its_port_and_every_replica(peer: Peer, tmp_path: Path) -> None:
+    site = Site(18101, 18102, ("127.0.0.1:18100", "127.0.0.2:18100"), tmp_path)
+    command = " ".join(peer.start(site))
+    files = " ".join(path.read_text() for path in tmp_path.iterdir())
+    assert all(replica in command + files for replica in site.replicas)
+    assert str(site.port) in command + files
+
+
+def _one_line(capsys: pytest.CaptureFixture[str], expected: str) -> None:
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert expected in output.err
