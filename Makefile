@@ -24,19 +24,19 @@ bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
 	$(call measure)
 
 bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per chunk, latency, memory
-	$(BIN)/python -m validation.proxies $(ARGS)
+	$(BIN)/python -m validation proxies $(ARGS)
 
 calibrate: $(VENV)/.stamp ## The load generator alone: how far its timings are off
-	$(BIN)/python -m validation.calibrate $(ARGS)
+	$(BIN)/python -m validation calibrate $(ARGS)
 
 bench-load: $(VENV)/.stamp ## Load generators alone, side by side: CPU per streamed chunk, memory
-	$(BIN)/python -m validation.load_generators $(ARGS)
+	$(BIN)/python -m validation load-generators $(ARGS)
 
 cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real engine, side by side
-	$(BIN)/python -m validation.cross_check $(ARGS)
+	$(BIN)/python -m validation cross-check $(ARGS)
 
 evidence: $(VENV)/.stamp ## How often the rule is right, in six hours of comparisons with known answers
-	$(BIN)/python -m validation.evidence $(ARGS)
+	$(BIN)/python -m validation evidence $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"

@@ -1,12 +1,14 @@
-"""Whose CPU time it was: the bench's own, that of others on the machine, that of its host.
+"""CPU time: of processes and what they start, and whose it was on some cores.
 
-From /proc (proc(5)), over the cores that the bench, its engines and its balancers may use.
+On the cores that the bench, its engines and its balancers may use, CPU time is their own, that
+of other processes of the machine, or taken by the machine's host. From /proc (proc(5)).
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,8 @@ class CpuTimes:
     """CPU seconds of some cores since the machine was started.
 
     `busy_s` was spent in processes, in user mode and in system calls. Interrupts are not in
-    it: some kernels count them to whatever process they interrupt and some do not, and what
-    is of nobody must not count as others'. `counted_s` is everything, idling too.
+    it: some kernels count them to whatever process they interrupt and some do not, and time
+    that no process used must not count as others'. `counted_s` is everything, idling too.
     """
 
     busy_s: float
@@ -66,7 +68,7 @@ class CpuWatch:
 
     def _read(self) -> tuple[float, CpuTimes | None, float | None]:
         text = _STAT.read_text(encoding="utf-8") if _STAT.exists() else ""
-        own_s = None if self._roots is None else own_cpu_s(self._roots)
+        own_s = None if self._roots is None else usage(self._roots).cpu_s
         return time.monotonic(), read_cores(text, self._cores), own_s
 
 
@@ -105,15 +107,50 @@ def read_cores(stat: str, cores: Collection[int]) -> CpuTimes | None:
     )
 
 
-def own_cpu_s(roots: Collection[int]) -> float:
-    """CPU seconds of the processes `roots` and all they have started, ended ones included."""
-    used_s, children = dict[int, float](), dict[int, list[int]]()
-    for process in psutil.process_iter(["ppid", "cpu_times"]):
-        if (times := process.info["cpu_times"]) is not None:
-            # Of children: those that have ended. The running ones have their own.
-            used_s[process.pid] = sum(times[:4])
-            children.setdefault(process.info["ppid"], []).append(process.pid)
-    return sum(used_s.get(pid, 0.0) for pid in _descent(roots, children))
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What some processes have used. The CPU clock has steps of 10 ms.
+
+    `kernel_s` is the part of `cpu_s` that was spent in system calls and interrupts. Memory
+    pages that processes share count for each of them.
+    """
+
+    cpu_s: float
+    kernel_s: float
+    rss_bytes: int
+
+    def since(self, before: Usage) -> Usage:
+        """The CPU time from `before` on, and the memory of now."""
+        return Usage(self.cpu_s - before.cpu_s, self.kernel_s - before.kernel_s, self.rss_bytes)
+
+
+def usage(roots: Collection[int]) -> Usage:
+    """What the processes `roots` and all they have started have used.
+
+    Processes that have ended are in the CPU time, and not in the memory.
+    """
+    times, resident = dict[int, Sequence[float]](), dict[int, int]()
+    children = defaultdict[int, list[int]](list)
+    for process in psutil.process_iter(["ppid", "cpu_times", "memory_info"]):
+        seen = process.info
+        if seen["cpu_times"] is not None and seen["memory_info"] is not None:
+            times[process.pid], resident[process.pid] = seen["cpu_times"], seen["memory_info"].rss
+            children[seen["ppid"]].append(process.pid)
+    found = [pid for pid in _descent(roots, children) if pid in times]
+    # user, system, and the same of children that have ended. The running ones have their own.
+    return Usage(
+        cpu_s=sum(sum(times[pid][:4]) for pid in found),
+        kernel_s=sum(times[pid][1] + times[pid][3] for pid in found),
+        rss_bytes=sum(resident[pid] for pid in found),
+    )
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that process `pid` has started and that run; none if it has ended."""
+    try:
+        return {child.pid for child in psutil.Process(pid).children()}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def _descent(roots: Collection[int], children: Mapping[int, Sequence[int]]) -> set[int]:

@@ -1,62 +1,58 @@
-"""`python -m validation.calibrate`: how far the load generator's timings are off, by open streams."""
+"""`python -m validation calibrate`: how far the load generator's timings are off."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
-import resource
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from bench.console import Parser, exit_code, run_program
+from bench.analysis.bounds import DEFAULT_BOUNDS
+from bench.console import log_folder
 from bench.cores import pinned
-from bench.environments.local.facts import cpu_name
-from bench.errors import UserError
-from bench.load.accuracy.level import Level, Reading, measure
+from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source
-from bench.load.accuracy.table import NO_ENGINE, render
-from bench.progress import Progress, make_progress
-from bench.provenance import git_commit
-from bench.store.files import strict_json, write_whole
+from bench.openfiles import allow_connections
+from bench.progress import make_progress
+from bench.records import Spread
+from validation import harness
+from validation.figures import Row
+from validation.harness import ROOT
 
-ROOT = Path(__file__).parents[1]
 # At most 10,000 chunks per second, of which each core of a small machine carries its part.
 LEVELS = (
     Level(streams=1, first_ms=20, every_ms=20, chunks=5, turns=80),
     Level(streams=100, first_ms=50, every_ms=50, chunks=20, turns=6),
     Level(streams=1000, first_ms=100, every_ms=100, chunks=30, turns=2),
 )
-_OTHER_FILES = 500
+NO_ENGINE = (
+    "No engine was measured: a source that says when it sent each chunk stood in for one, and "
+    "all figures are about the load generator alone."
+)
+READING = (
+    "Error: the size of what the client measured − what the source says of the same request. "
+    "TTFT and E2E begin before the request has left the client and end when a chunk has come, so "
+    "that two ways over loopback and the source's waking up are in their errors."
+)
+TITLES = (
+    "streams\nerror of",
+    *("p50\nms", "p95\nms", "p99\nms", "max\nms", "\nn"),
+    *("client\nCPU", "loop lag\np99 ms", "source late\np99 ms"),
+)
+# The share of the time between two chunks by which the source may be late unmentioned.
+_LATE_SHARE = 0.1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; 2 after one line on stderr if that is not possible."""
-
-    def work() -> None:
-        options = parser().parse_args(arguments)
-        calibrate(options.streams, ROOT / "results" / "calibration.json")
-
-    return exit_code(work)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options."""
-    top = Parser(prog="python -m validation.calibrate", description=__doc__, allow_abbrev=False)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     known = ",".join(str(level.streams) for level in LEVELS)
-    top.add_argument(
+    parser.add_argument(
         "--streams",
         type=levels_named,
         default=LEVELS,
         metavar="A,B",
         help=f"numbers of open streams to measure at, of {known} (default: all)",
     )
-    return top
 
 
 def levels_named(text: str) -> tuple[Level, ...]:
@@ -69,54 +65,71 @@ def levels_named(text: str) -> tuple[Level, ...]:
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
-def calibrate(levels: Sequence[Level], output: Path) -> None:
+def calibrate(
+    options: argparse.Namespace, output: Path = ROOT / "results" / "calibration.json"
+) -> None:
     """Measure at every level, print the table, write the record to `output` (JSON).
 
     Raises UserError when the client or the source fails.
     """
-    allow_files(max(level.streams for level in levels) + _OTHER_FILES)
+    levels: Sequence[Level] = options.streams
+    allow_connections(max(level.streams for level in levels))
     cores = sorted(os.sched_getaffinity(0))
-    readings = _measure(levels, cores, make_progress())
-    write_whole(output, strict_json(output, record(facts(ROOT, cores), readings)))
-    remarks = [] if len(cores) > 1 else ["Client and source shared the one core there is."]
-    width = shutil.get_terminal_size((100, 24)).columns
-    print(render(readings, remarks, width=width, colour=sys.stdout.isatty()), end="")
-
-
-def allow_files(needed: int) -> None:
-    """Let this process and what it starts open so many files. Raises UserError if it may not."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise UserError(f"{needed} open files are needed, {hard} are allowed; raise ulimit -Hn")
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def record(machine: Mapping[str, Any], readings: Sequence[Reading]) -> dict[str, Any]:
-    """The whole calibration as JSON values."""
-    return {"note": NO_ENGINE, **machine, "levels": [asdict(one) for one in readings]}
-
-
-def facts(root: Path, cores: Sequence[int]) -> dict[str, Any]:
-    """Date, suite and machine, as JSON values."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git_commit(root / ".git"),
-        "python": platform.python_version(),
-        "cpu": cpu_name(Path("/proc/cpuinfo")),
-        "kernel": platform.release(),
-        "cores": {"source": cores[0], "client": cores[-1], "usable": len(cores)},
-    }
-
-
-def _measure(levels: Sequence[Level], cores: Sequence[int], progress: Progress) -> list[Reading]:
+    log = log_folder(ROOT, "calibrate") / "source.log"
+    progress = make_progress()
     readings = []
-    with pinned({cores[0]}), running_source() as url, pinned({cores[-1]}):
+    with pinned({cores[0]}), running_source(log) as source, pinned({cores[-1]}):
         for level in levels:
             with progress.step(f"{level}, {level.duration_s:.0f} s"):
-                readings.append(measure(level, url, cores))
-    return readings
+                readings.append(measure(level, source.url, cores))
+    facts = harness.machine_facts({"source": cores[0], "client": cores[-1], "usable": len(cores)})
+    harness.keep(output, {"note": NO_ENGINE, **facts, "levels": readings})
+    shared = [] if len(cores) > 1 else ["Client and source shared the one core there is."]
+    remarks = (*remarks_of(readings), *shared, READING, NO_ENGINE)
+    harness.print_table(TITLES, (row for one in readings for row in rows_of(one)), remarks)
 
 
-if __name__ == "__main__":
-    run_program(main)
+def rows_of(reading: Reading) -> Iterator[Row]:
+    """The lines of the table that show a level."""
+    accuracy, instrument = reading.accuracy, reading.instrument
+    beside = (
+        f"{100 * (instrument.cpu_share or 0.0):.0f} %",
+        _ms(instrument.loop_lag_p99_s or 0.0),
+        _ms(reading.source_late.p99_s),
+    )
+    yield Row(f"{accuracy.streams:,}", ("", "", "", "", "", *beside), style="bold")
+    yield Row("  TTFT", _cells(accuracy.ttft))
+    yield Row("  ITL", _cells(accuracy.itl))
+    yield Row("  E2E", _cells(accuracy.e2e))
+    yield Row("")
+
+
+def remarks_of(readings: Sequence[Reading]) -> Iterator[str]:
+    """What `readings` show besides errors: a source that was late, a machine that was busy."""
+    for reading in readings:
+        late_s, every_s = reading.source_late.p99_s, reading.level.every_ms / 1000
+        if late_s > _LATE_SHARE * every_s:
+            yield (
+                f"At {reading.level} the source itself was late, by"
+                f" {_ms(late_s)} ms (p99) where chunks are {1000 * every_s:.0f} ms apart. Its"
+                " times say so, so that this is no error of the client; but chunks came less"
+                " evenly than planned."
+            )
+    for reading in readings:
+        share = reading.instrument.foreign_cpu_share
+        if share is None:
+            yield "How much CPU time other processes took is unknown."
+        elif share > DEFAULT_BOUNDS.foreign_cpu_share:
+            yield (
+                f"At {reading.level} other processes took"
+                f" {100 * share:.0f} % of the CPU time: measure again on an idle machine."
+            )
+
+
+def _cells(spread: Spread) -> tuple[str, ...]:
+    times_s = (spread.p50_s, spread.p95_s, spread.p99_s, spread.max_s)
+    return (*map(_ms, times_s), f"{spread.n:,}")
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.3f}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
-from bench.load.accuracy.level import Level, Reading, measure
+from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source
 from bench.progress import PlainProgress
 from bench.sites.local import LocalSite
@@ -23,9 +24,9 @@ NOISE_S = 2.0
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running_source() as found:
-        yield found
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_source(tmp_path_factory.mktemp("source") / "log") as source:
+        yield source.url
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_as_many_streams_are_open_as_the_level_says(honest: Reading) -> None:
     assert honest.open_streams > 0.9 * LEVEL.streams
 
 
-def test_the_sources_own_lateness_is_told_apart(honest: Reading) -> None:
+def test_the_sources_own_lateness_is_a_figure_of_its_own(honest: Reading) -> None:
     assert 0 <= honest.source_late.p50_s < NOISE_S
 
 
@@ -73,15 +74,15 @@ def test_gaps_that_are_late_by_turns_show_as_error_of_itl_alone(url: str) -> Non
     assert LATE_S <= accuracy.e2e.p50_s < LATE_S + NOISE_S
 
 
-def test_the_check_of_a_run_tells_what_it_found() -> None:
+def test_the_check_of_a_run_says_what_it_found() -> None:
     said = io.StringIO()
     accuracy = check_client(PlainProgress(said), LocalSite(), LEVEL)
     assert accuracy.streams == LEVEL.streams
     assert "load generator at 8 open streams: TTFT" in said.getvalue()
 
 
-def test_without_a_source_there_is_one_line() -> None:
-    with running_source() as url:
+def test_without_a_source_there_is_one_line(tmp_path: Path) -> None:
+    with running_source(tmp_path / "log") as source:
         pass
-    with pytest.raises(UserError, match="the calibration source does not tell its times"):
-        measure(Level(1, 1, 1, 2, 1), url, CORES)
+    with pytest.raises(UserError, match="the synthetic source does not report its times"):
+        measure(Level(1, 1, 1, 2, 1), source.url, CORES)

@@ -1,4 +1,4 @@
-"""The calibration source as a raw client sees it."""
+"""Timed streams of the synthetic source, as a raw client sees them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.load.accuracy.answers import CHAT, TOLD, Wish, read_wish
-from bench.load.accuracy.source import Incoming
+from bench.load.accuracy.answers import CHAT, REPORT, StreamPlan, read_plan
+from bench.load.accuracy.source import Connection, Source, Wheel
 
 PATIENCE_S = 30.0
 pytestmark = pytest.mark.anyio
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a source in this event loop."""
-    told: dict[str, list[float]] = {}
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Incoming(told), "127.0.0.1", 0)
+    source = Source(Wheel(loop), every_ms=0)
+    server = await loop.create_server(lambda: Connection(source), "127.0.0.1", 0)
     async with server, asyncio.timeout(PATIENCE_S):
         port = server.sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -36,8 +36,8 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
     return head.encode() + body
 
 
-def chat(wish: Wish) -> bytes:
-    body = {"messages": [{"role": "user", "content": wish.prompt()}], "stream": True}
+def chat(plan: StreamPlan) -> bytes:
+    body = {"messages": [{"role": "user", "content": plan.prompt()}], "stream": True}
     return request("POST", CHAT, json.dumps(body).encode())
 
 
@@ -69,14 +69,14 @@ def contents(events: list[dict[str, Any]]) -> Iterator[str]:
                 yield text
 
 
-async def test_every_chunk_carries_the_time_that_the_source_tells_later() -> None:
+async def test_every_chunk_carries_the_time_that_the_source_reports_later() -> None:
     async with connected() as (reader, writer):
         before_s = monotonic()
-        writer.write(chat(Wish(5, first_ms=20, every_ms=10, chunks=4)))
+        writer.write(chat(StreamPlan(5, first_ms=20, every_ms=10, chunks=4)))
         events = await read_stream(reader)
-        writer.write(request("GET", TOLD))
-        status, told = await read_whole(reader)
-    arrived_s, *sent_s = told["5"]
+        writer.write(request("GET", REPORT))
+        status, report = await read_whole(reader)
+    arrived_s, *sent_s = report["times"]["5"]
     assert status == 200
     assert [float(text) for text in contents(events)] == pytest.approx(sent_s, abs=1e-8)
     assert before_s <= arrived_s <= sent_s[0] <= sent_s[-1] <= monotonic()
@@ -84,17 +84,17 @@ async def test_every_chunk_carries_the_time_that_the_source_tells_later() -> Non
 
 async def test_no_chunk_comes_before_it_is_due() -> None:
     async with connected() as (reader, writer):
-        writer.write(chat(Wish(0, first_ms=20, every_ms=10, chunks=4)))
+        writer.write(chat(StreamPlan(0, first_ms=20, every_ms=10, chunks=4)))
         await read_stream(reader)
-        writer.write(request("GET", TOLD))
-        _, told = await read_whole(reader)
-    arrived_s, *sent_s = told["0"]
+        writer.write(request("GET", REPORT))
+        _, report = await read_whole(reader)
+    arrived_s, *sent_s = report["times"]["0"]
     assert all(sent - arrived_s >= 0.02 + 0.01 * index - 1e-6 for index, sent in enumerate(sent_s))
 
 
 async def test_an_answer_has_the_shape_of_a_chat_completion() -> None:
     async with connected() as (reader, writer):
-        writer.write(chat(Wish(0, first_ms=1, every_ms=1, chunks=3)))
+        writer.write(chat(StreamPlan(0, first_ms=1, every_ms=1, chunks=3)))
         first, *middle, last, usage = await read_stream(reader)
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [one["choices"][0]["finish_reason"] for one in middle] == [None] * 3
@@ -105,24 +105,34 @@ async def test_an_answer_has_the_shape_of_a_chat_completion() -> None:
 async def test_a_late_chunk_claims_an_earlier_time() -> None:
     async with connected() as (reader, writer):
         before_s = monotonic()
-        writer.write(chat(Wish(0, first_ms=1, every_ms=1, chunks=4, late_ms=(0, 5000))))
+        writer.write(chat(StreamPlan(0, first_ms=1, every_ms=1, chunks=4, late_ms=(0, 5000))))
         claimed = [float(text) for text in contents(await read_stream(reader))]
     assert all(sent_s >= before_s for sent_s in claimed[::2])
     assert all(sent_s < before_s for sent_s in claimed[1::2])
 
 
-async def test_times_are_told_once() -> None:
+async def test_times_are_reported_once() -> None:
     async with connected() as (reader, writer):
-        writer.write(chat(Wish(0, first_ms=1, every_ms=1, chunks=1)))
+        writer.write(chat(StreamPlan(0, first_ms=1, every_ms=1, chunks=1)))
         await read_stream(reader)
         for expected in ({"0"}, set[str]()):
-            writer.write(request("GET", TOLD))
-            _, told = await read_whole(reader)
-            assert set(told) == expected
+            writer.write(request("GET", REPORT))
+            _, report = await read_whole(reader)
+            assert set(report["times"]) == expected
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"messages": []}', b'{"messages": [{}]}'])
-async def test_a_request_without_a_wish_is_refused(body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"messages": []}',
+        b'{"messages": [{}]}',
+        b'{"messages": [{"content": "stream by this plan: [1]"}]}',
+    ],
+)
+async def test_what_is_no_chat_request_is_refused(body: bytes) -> None:
     async with connected() as (reader, writer):
         writer.write(request("POST", CHAT, body))
         assert (await read_whole(reader))[0] == 400
@@ -136,7 +146,7 @@ async def test_what_is_not_http_ends_the_connection() -> None:
         assert await reader.read() == b""
 
 
-def test_a_wish_comes_through_a_prompt_unchanged() -> None:
-    wish = Wish(7, first_ms=20, every_ms=5, chunks=9, late_ms=(0, 40))
-    body = json.dumps({"messages": [{"role": "user", "content": wish.prompt()}]}).encode()
-    assert read_wish(body) == wish
+def test_a_plan_comes_through_a_prompt_unchanged() -> None:
+    plan = StreamPlan(7, first_ms=20, every_ms=5, chunks=9, late_ms=(0, 40))
+    assert read_plan(plan.prompt()) == plan
+    assert read_plan("{}") is None

@@ -1,4 +1,4 @@
-"""The source as a raw client sees it."""
+"""Paced streams and other answers of the synthetic source, as a raw client sees them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from validation.sidebyside.answers import CHAT, CHUNK_EVERY_MS, CHUNKS, SLOW, chat_body, slow_body
-from validation.sidebyside.source import Incoming
-from validation.sidebyside.tally import Tally
-from validation.sidebyside.wheel import Wheel
+from bench.load.accuracy.answers import CHAT, CHUNKS, ENDLESS, chat_body, endless_body
+from bench.load.accuracy.source import Connection, Source, Wheel
 
 PATIENCE_S = 30.0
+CHUNK_EVERY_MS = 5
 pytestmark = pytest.mark.anyio
 
 
@@ -23,10 +22,8 @@ pytestmark = pytest.mark.anyio
 async def served() -> AsyncIterator[int]:
     """The port of a source in this event loop."""
     loop = asyncio.get_running_loop()
-    wheel = Wheel(loop)
-    server = await loop.create_server(
-        lambda: Incoming(wheel, Tally(), CHUNK_EVERY_MS), "127.0.0.1", 0
-    )
+    source = Source(Wheel(loop), CHUNK_EVERY_MS)
+    server = await loop.create_server(lambda: Connection(source), "127.0.0.1", 0)
     async with server, asyncio.timeout(PATIENCE_S):
         yield server.sockets[0].getsockname()[1]
 
@@ -103,10 +100,10 @@ async def test_a_request_may_come_in_pieces() -> None:
         writer.close()
 
 
-async def test_a_slow_stream_begins_at_once_and_goes_on() -> None:
+async def test_an_endless_stream_begins_at_once_and_goes_on() -> None:
     async with served() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request(SLOW, slow_body()))
+        writer.write(request(ENDLESS, endless_body()))
         await reader.readuntil(b"\r\n\r\n")
         for _ in range(2):
             await reader.readuntil(b"data: ")

@@ -10,9 +10,9 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.sidebyside.wheel import SLOTS, Wheel
+from bench.load.accuracy.source import WHEEL_SIZE, Wheel
 
-Delays = st.integers(1, SLOTS - 1)
+Delays = st.integers(1, WHEEL_SIZE - 1)
 
 
 class Clock:
@@ -52,7 +52,7 @@ def test_every_call_comes_once_and_on_its_millisecond(delays: list[int]) -> None
 
     for delay in delays:
         wheel.after(delay, partial(note, delay))
-    clock.advance(SLOTS / 1000)
+    clock.advance(WHEEL_SIZE / 1000)
     assert [delay for delay, _ in called] == sorted(delays)
     assert all(abs(at_s - delay / 1000) < 1e-9 for delay, at_s in called)
 

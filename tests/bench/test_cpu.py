@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cpu import CpuTimes, CpuWatch, cpu_shares, own_cpu_s, read_cores
+from bench.cpu import CpuTimes, CpuWatch, children_of, cpu_shares, read_cores, usage
+from bench.process import Guarded
 
+T = TypeVar("T")
 # /proc/stat of a kernel 6.18, two of its four cores shown.
 STAT = """\
 cpu  3576438 47202 404910 3434708 9944 0 99655 797 0 0
@@ -82,9 +87,9 @@ def test_a_kernel_that_shows_zeros_tells_nothing() -> None:
 
 
 def test_what_this_process_starts_is_its_own_also_once_it_has_ended() -> None:
-    before_s = own_cpu_s({os.getpid()})
+    before_s = usage({os.getpid()}).cpu_s
     subprocess.run([sys.executable, "-c", BURN.format(0.3)], check=True)
-    assert own_cpu_s({os.getpid()}) - before_s > 0.25
+    assert usage({os.getpid()}).cpu_s - before_s > 0.25
 
 
 def test_a_process_of_others_is_not_ours_unless_it_is_named() -> None:
@@ -93,12 +98,39 @@ def test_a_process_of_others_is_not_ours_unless_it_is_named() -> None:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     other = psutil.Process(int(done.stdout))
     try:
-        ours_s, theirs_s = own_cpu_s({os.getpid()}), own_cpu_s({other.pid})
+        ours_s, theirs_s = usage({os.getpid()}).cpu_s, usage({other.pid}).cpu_s
         watch = CpuWatch((), os.sched_getaffinity(0))
-        while own_cpu_s({other.pid}) < theirs_s + 0.5:
+        while usage({other.pid}).cpu_s < theirs_s + 0.5:
             time.sleep(0.05)
         foreign = watch.stop().foreign
-        assert own_cpu_s({os.getpid(), other.pid}) - ours_s > 0.5
+        assert usage({os.getpid(), other.pid}).cpu_s - ours_s > 0.5
         assert foreign is None or foreign > 0
     finally:
         other.kill()
+
+
+def test_usage_is_the_sum_over_a_family_of_processes(tmp_path: Path) -> None:
+    nested = [sys.executable, "-c", BURN.format(0.3) + "\ntime.sleep(60)"]
+    family = f"import subprocess\nsubprocess.run({nested!r})"
+    process = Guarded([sys.executable, "-c", family], log=tmp_path / "log")
+    try:
+        (parent,) = _eventually(lambda: children_of(process.pid))
+        (child,) = _eventually(lambda: children_of(parent))
+        _eventually(lambda: usage({child}).cpu_s > 0.25)
+        both, one = usage({parent}), usage({child})
+        assert both.cpu_s >= one.cpu_s > 0.25
+        assert 0 <= both.kernel_s <= both.cpu_s
+        assert both.rss_bytes > one.rss_bytes > 2**20
+        assert usage({parent}).since(both).cpu_s < both.cpu_s
+    finally:
+        process.terminate()
+    assert children_of(process.pid) == set()
+    assert usage({parent, child}).rss_bytes == 0
+
+
+def _eventually(look: Callable[[], T]) -> T:
+    deadline_s = time.monotonic() + 30
+    while not (found := look()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return found

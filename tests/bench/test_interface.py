@@ -15,7 +15,7 @@ from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 
 ROOT = Path(__file__).parents[2]
-CLI = ("bench", "validation.calibrate", "validation.evidence", "lb", "reports")
+CLI = ("bench", "validation", "lb", "reports")
 EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
 FIRST_MODEL = {
     "two_balancers",

@@ -18,7 +18,7 @@ from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
-from bench.load.accuracy.level import Level
+from bench.load.accuracy.measurement import Level
 from bench.load.clocks import ask_clock
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending

@@ -1,4 +1,4 @@
-"""`python -m validation.calibrate` as a user meets it."""
+"""`python -m validation calibrate` as a user meets it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.load.accuracy.level import Level, Reading
-from bench.load.accuracy.table import NO_ENGINE, render
+from bench.load.accuracy.measurement import Level, Reading
 from tests.bench.making import INSTRUMENT, OFF
-from validation.calibrate import LEVELS, calibrate, levels_named, main
+from validation.__main__ import main, parser
+from validation.calibrate import (
+    LEVELS,
+    NO_ENGINE,
+    TITLES,
+    calibrate,
+    levels_named,
+    remarks_of,
+    rows_of,
+)
+from validation.figures import render
 
 ROOT = Path(__file__).parents[2]
 QUICK = Level(streams=4, first_ms=10, every_ms=10, chunks=3, turns=2)
@@ -30,7 +39,8 @@ def reading(level: Level = LEVELS[2]) -> Reading:
 
 
 def shown(*readings: Reading) -> str:
-    return " ".join(render(readings, (), width=200, colour=False).split())
+    rows = (row for one in readings for row in rows_of(one))
+    return " ".join(render(TITLES, rows, remarks_of(readings), width=200, colour=False).split())
 
 
 @pytest.mark.parametrize(
@@ -44,7 +54,7 @@ def shown(*readings: Reading) -> str:
 def test_a_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 2
+    assert main(["calibrate", *arguments]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("error: ")
@@ -60,7 +70,9 @@ def test_a_calibration_prints_a_table_and_keeps_every_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "results" / "calibration.json"
-    calibrate([QUICK], output)
+    options = parser().parse_args(["calibrate"])
+    options.streams = [QUICK]
+    calibrate(options, output)
     printed = capsys.readouterr()
     assert " ".join(printed.out.split()).endswith(NO_ENGINE)
     assert "4 open streams" in printed.err
@@ -73,13 +85,13 @@ def test_a_calibration_prints_a_table_and_keeps_every_figure(
     assert level["accuracy"]["itl"]["n"] == 2 * level["accuracy"]["ttft"]["n"]
 
 
-def test_a_source_that_was_late_itself_is_told() -> None:
+def test_a_source_that_was_late_itself_is_named() -> None:
     assert "itself was late" not in shown(reading())
     late = replace(reading(), source_late=replace(OFF, p99_s=0.02))
     assert "At 1,000 open streams the source itself was late, by 20.000 ms" in shown(late)
 
 
-def test_what_other_processes_took_is_told() -> None:
+def test_what_other_processes_took_is_said() -> None:
     busy = replace(reading(), instrument=replace(INSTRUMENT, foreign_cpu_share=0.4))
     assert "other processes took 40 % of the CPU time" in shown(busy)
     unknown = replace(reading(), instrument=replace(INSTRUMENT, foreign_cpu_share=None))
@@ -100,7 +112,7 @@ def test_an_interrupt_leaves_nothing_behind() -> None:
     kept = ROOT / "results" / "calibration.json"
     before = kept.stat().st_mtime_ns if kept.exists() else None
     process = subprocess.Popen(
-        [sys.executable, "-m", "validation.calibrate", "--streams", "1"],
+        [sys.executable, "-m", "validation", "calibrate", "--streams", "1"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

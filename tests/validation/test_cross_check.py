@@ -14,10 +14,8 @@ from bench.errors import UserError
 from bench.load.outcome import DriveResult, Ending
 from bench.records import Instrument
 from tests.bench.making import answered
-from validation.cross_check.figures import METRICS, measured, summarize
-from validation.cross_check.table import CALM, WHY, render
-from validation.cross_check.vllm_bench import values
-from validation.cross_check.work import Work
+from validation.cross_check import COMPARISON, STEADY, WHY, Work, remarks_of
+from validation.cross_check_tools import measured, vllm_values
 
 ROOT = Path(__file__).parents[2]
 WORK = Work("tiny-llama", 4, 32, 128, 64)
@@ -32,8 +30,15 @@ VLLM = {
 }
 
 
+METRICS = {metric.key for metric in COMPARISON.metrics}
+
+
 def rounds(*e2e_s: float) -> list[dict[str, dict[str, float]]]:
     return [{tool: dict.fromkeys(METRICS, value) for tool in WHY} for value in e2e_s]
+
+
+def shown(found: list[dict[str, dict[str, float]]], width: int) -> str:
+    return COMPARISON.text(COMPARISON.figures(found), remarks_of(found, WORK), width=width)
 
 
 @given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=7), st.floats(0.5, 2.0))
@@ -44,14 +49,14 @@ def test_a_ratio_is_that_within_rounds_however_much_they_differ(
         {"builtin": {"e2e_p50_s": value}, "other": {"e2e_p50_s": value * factor}}
         for value in reference
     ]
-    figures = summarize(seen)
+    figures = COMPARISON.figures(seen)
     assert figures["other"]["e2e_p50_s"].ratio == pytest.approx(factor)
     assert figures["builtin"]["e2e_p50_s"].ratio == 1.0
     assert figures["builtin"]["e2e_p50_s"].low == min(reference)
 
 
 def test_a_metric_that_a_tool_does_not_tell_is_left_out() -> None:
-    figures = summarize(
+    figures = COMPARISON.figures(
         [{"builtin": {"e2e_p50_s": 1.0, "output_tps": 2.0}, "x": {"output_tps": 2.0}}]
     )
     assert list(figures["x"]) == ["output_tps"]
@@ -64,24 +69,24 @@ def test_a_drive_is_measured_by_the_definitions_here() -> None:
     assert seen["ttft_p50_s"] == pytest.approx(0.2)
     assert seen["tpot_p50_s"] == pytest.approx(0.01)
     assert seen["throughput_rps"] == pytest.approx(5.0)
-    assert set(seen) == set(METRICS)
+    assert set(seen) == METRICS
 
 
 def test_vllms_milliseconds_become_seconds() -> None:
-    seen = values(VLLM, 3, Path("log"))
-    assert set(seen) == set(METRICS)
+    seen = vllm_values(VLLM, 3, Path("log"))
+    assert set(seen) == METRICS
     assert seen["ttft_p50_s"] == pytest.approx(0.1)
     assert seen["output_tps"] == 320.0
 
 
 def test_a_run_of_vllm_bench_that_lost_requests_does_not_count() -> None:
     with pytest.raises(UserError, match="completed 3 of 4; see log"):
-        values(VLLM, 4, Path("log"))
+        vllm_values(VLLM, 4, Path("log"))
 
 
 @pytest.mark.parametrize("width", [40, 200])
 def test_every_line_of_the_table_is_explained(width: int) -> None:
-    text = render(summarize(rounds(1.0, 1.0)), WORK, 2, width=width, colour=False)
+    text = shown(rounds(1.0, 1.0), width)
     for tool in WHY:
         assert f"\n{tool}  " in text
         assert f"\n{tool}: " in text
@@ -89,13 +94,12 @@ def test_every_line_of_the_table_is_explained(width: int) -> None:
 
 
 def test_a_restless_machine_is_said() -> None:
-    figures = summarize(rounds(1.0, 1.0 * CALM + 0.4))
-    assert "differed 1.50-fold" in render(figures, WORK, 2, width=120, colour=False)
+    assert "differed 1.50-fold" in shown(rounds(1.0, 1.0 * STEADY + 0.4), 120)
 
 
 def test_a_model_that_does_not_exist_is_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "validation.cross_check", "--model", "gpt"],
+        [sys.executable, "-m", "validation", "cross-check", "--model", "gpt"],
         cwd=ROOT,
         capture_output=True,
         text=True,

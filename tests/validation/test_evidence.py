@@ -13,9 +13,16 @@ import psutil
 import pytest
 
 from bench.errors import UserError
-from validation.evidence.ledger import LedgerEntry, append, missing, read_ledger
-from validation.evidence.measuring import NEIGHBOUR
-from validation.evidence.plan import AA_SCENARIOS, MODELS, planned_runs
+from validation.evidence.command import NEIGHBOUR
+from validation.evidence.ledger import (
+    AA_SCENARIOS,
+    MODELS,
+    LedgerEntry,
+    append,
+    missing,
+    planned_runs,
+    read_ledger,
+)
 from validation.evidence.summary import page, summary
 
 RUN = next(iter(planned_runs()))

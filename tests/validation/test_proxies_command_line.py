@@ -1,4 +1,4 @@
-"""`python -m validation.proxies` as a user meets it, short of measuring."""
+"""`python -m validation proxies` as a user meets it, short of measuring."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from validation.proxies import __main__ as command
-from validation.proxies.__main__ import ROOT, main
-from validation.proxies.peers import Peer, known_peers
-from validation.proxies.site import Site
-from validation.sidebyside.choice import choose
+from validation.__main__ import main
+from validation.harness import ROOT, Program, choose
+from validation.proxies.programs import Place, Proxy, known_proxies
 
 
-def peer(name: str, program: Path | None = None) -> Peer:
-    return Peer(name, program, f"apt install {name}", (), lambda _: [])
+def program(name: str, program: Path | None = None) -> Proxy:
+    return Program(name, program, f"apt install {name}", (), lambda _: [])
 
 
 @pytest.mark.parametrize(
@@ -31,54 +29,57 @@ def peer(name: str, program: Path | None = None) -> Peer:
 def test_a_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 2
+    assert main(["proxies", *arguments]) == 2
     _one_line(capsys, expected)
 
 
-def test_without_wrk_the_line_that_installs_it_is_told(
+def test_without_wrk_the_line_that_installs_it_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert main([]) == 2
+    assert main(["proxies"]) == 2
     _one_line(capsys, "apt install wrk")
 
 
-def test_with_no_proxy_at_all_the_lines_that_install_them_are_told(
+def test_with_no_proxy_at_all_the_lines_that_install_them_are_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "wrk").write_text("#!/bin/sh\n")
     (tmp_path / "wrk").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(command, "known_peers", lambda _: (peer("nginx"), peer("haproxy")))
-    assert main([]) == 2
+    monkeypatch.setattr(
+        "validation.proxies.comparison.known_proxies",
+        lambda _: (program("nginx"), program("haproxy")),
+    )
+    assert main(["proxies"]) == 2
     _one_line(capsys, "install it with: apt install nginx; haproxy is absent")
 
 
-def test_peers_keep_their_order_however_they_are_chosen() -> None:
-    peers = [peer("a"), peer("b"), peer("c")]
-    assert [one.name for one in choose(peers, "c, a")] == ["a", "c"]
-    assert choose(peers, None) == peers
+def test_programs_keep_their_order_however_they_are_chosen() -> None:
+    known = [program(name, Path(name)) for name in "abc"]
+    assert [one.name for one in choose(known, "c, a", "proxy").present] == ["a", "c"]
+    assert choose(known, None, "proxy").present == tuple(known)
 
 
-def test_an_unknown_peer_is_told_with_the_known_ones() -> None:
+def test_an_unknown_program_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="'x' is not one of a, b"):
-        choose([peer("a"), peer("b")], "a,x")
+        choose([program("a"), program("b")], "a,x", "proxy")
 
 
 def test_a_router_is_absent_until_its_environment_has_it(tmp_path: Path) -> None:
-    found = {peer.name: peer for peer in known_peers(tmp_path)}
-    assert found["vllm-router"].program is None
+    found = {one.name: one for one in known_proxies(tmp_path)}
+    assert found["vllm-router"].path is None
     assert found["vllm-router"].install.endswith("install --no-deps vllm-router==0.1.17")
-    assert found["lb"].program is not None
+    assert found["lb"].path is not None
 
 
-@pytest.mark.parametrize("peer", known_peers(ROOT), ids=lambda peer: peer.name)
-def test_a_proxy_gets_its_port_and_every_replica(peer: Peer, tmp_path: Path) -> None:
-    site = Site(18101, 18102, ("127.0.0.1:18100", "127.0.0.2:18100"), tmp_path)
-    command = " ".join(peer.start(site))
+@pytest.mark.parametrize("proxy", known_proxies(ROOT), ids=lambda one: one.name)
+def test_a_proxy_gets_its_port_and_every_replica(proxy: Proxy, tmp_path: Path) -> None:
+    place = Place(18101, 18102, ("127.0.0.1:18100", "127.0.0.2:18100"), tmp_path)
+    command = " ".join(proxy.start(place))
     files = " ".join(path.read_text() for path in tmp_path.iterdir())
-    assert all(replica in command + files for replica in site.replicas)
-    assert str(site.port) in command + files
+    assert all(replica in command + files for replica in place.replicas)
+    assert str(place.port) in command + files
 
 
 def _one_line(capsys: pytest.CaptureFixture[str], expected: str) -> None:

@@ -9,49 +9,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.proxies.columns import METRICS
-from validation.proxies.measurement import OPEN_STREAMS, Measurement, Round
-from validation.proxies.wording import ONLY_PROXIES, remarks_of
-from validation.sidebyside.choice import absences
-from validation.sidebyside.figures import Figures, summarize
-from validation.sidebyside.machine import busy_remarks
-from validation.sidebyside.rounds import alternate
-from validation.sidebyside.table import render
+from bench.cpu import Usage
+from bench.load.accuracy.answers import CHUNKS
+from validation.figures import Figures, Round
+from validation.harness import Program, Selection, alternate, busy_remarks
+from validation.proxies.comparison import COMPARISON, remarks_of
+from validation.proxies.load import Load
+from validation.proxies.measurement import OPEN_STREAMS, Measurement, Part
+from validation.proxies.programs import Proxy
+
+
+def part(cpu_s: float, kernel_s: float, *, p50_s: float = 100e-6, p99_s: float = 200e-6) -> Part:
+    """1000 answers in a tenth of a second, at so much CPU time each."""
+    return Part(Load(1000, 0.1, p50_s, p99_s, {}), Usage(1000 * cpu_s, 1000 * kernel_s, 2**20))
+
 
 PLAIN = Measurement(
-    requests_per_s=10_000.0,
-    p50_s=0.005,
-    p99_s=0.009,
-    lone_p50_s=100e-6,
-    lone_p99_s=200e-6,
-    request_cpu_s=50e-6,
-    request_kernel_s=20e-6,
-    core_share=0.9,
-    burst_cpu_s=70e-6,
-    burst_kernel_s=30e-6,
-    chunk_cpu_s=10e-6,
-    chunk_kernel_s=8e-6,
+    whole=part(50e-6, 20e-6, p50_s=0.005, p99_s=0.009),
+    lone=part(50e-6, 20e-6),
+    bursts=part(70e-6, 30e-6),
+    streams=part(CHUNKS * 10e-6, CHUNKS * 8e-6),
     open_streams=OPEN_STREAMS,
     rss_bytes=20 * 2**20,
     errors={},
 )
 
 
-def rounds_of(**servers: Sequence[Measurement]) -> list[Round]:
+def rounds_of(**servers: Sequence[Measurement]) -> list[Round[Measurement]]:
     return [dict(zip(servers, one, strict=True)) for one in zip(*servers.values(), strict=True)]
 
 
 def cpu(*seconds: float) -> list[Measurement]:
-    return [replace(PLAIN, request_cpu_s=one) for one in seconds]
+    return [replace(PLAIN, whole=part(one, 20e-6)) for one in seconds]
 
 
-def figures_of(rounds: Sequence[Round]) -> Figures:
-    return summarize(rounds, METRICS, "nginx", incomparable={"source"})
+def lone(p50_s: float) -> Measurement:
+    return replace(PLAIN, lone=part(50e-6, 20e-6, p50_s=p50_s))
 
 
-def shown(rounds: Sequence[Round], remarks: Sequence[str] = ()) -> str:
+def figures_of(rounds: Sequence[Round[Measurement]]) -> Figures:
+    return COMPARISON.figures(rounds)
+
+
+def shown(rounds: Sequence[Round[Measurement]], remarks: Sequence[str] = ()) -> str:
     lines = (*remarks, *remarks_of(rounds))
-    return render(figures_of(rounds), METRICS, "nginx", lines, width=80, colour=False)
+    return COMPARISON.text(figures_of(rounds), lines, width=80)
 
 
 @given(st.lists(st.integers(), unique=True), st.integers(0, 5))
@@ -90,8 +92,8 @@ def test_without_the_reference_there_is_no_ratio() -> None:
 
 
 def test_added_latency_is_taken_within_a_round() -> None:
-    source = [replace(PLAIN, lone_p50_s=one) for one in (100e-6, 500e-6, 100e-6)]
-    lb = [replace(PLAIN, lone_p50_s=one) for one in (150e-6, 560e-6, 170e-6)]
+    source = [lone(one) for one in (100e-6, 500e-6, 100e-6)]
+    lb = [lone(one) for one in (150e-6, 560e-6, 170e-6)]
     figures = figures_of(rounds_of(source=source, lb=lb))
     figure = figures["lb"]["added_p50_us"]
     assert (figure.median, figure.low, figure.high) == pytest.approx((60, 50, 70))
@@ -99,9 +101,7 @@ def test_added_latency_is_taken_within_a_round() -> None:
 
 
 def test_of_nothing_added_nothing_is_a_multiple() -> None:
-    rounds = rounds_of(
-        source=[PLAIN], lb=[replace(PLAIN, lone_p50_s=150e-6)], nginx=[replace(PLAIN)]
-    )
+    rounds = rounds_of(source=[PLAIN], lb=[lone(150e-6)], nginx=[replace(PLAIN)])
     assert figures_of(rounds)["lb"]["added_p50_us"].ratio is None
 
 
@@ -119,11 +119,12 @@ def test_the_table_tells_figures_ranges_and_multiples() -> None:
 
 def test_the_table_says_what_was_measured() -> None:
     text = shown(rounds_of(source=[PLAIN], lb=[PLAIN]))
-    assert ONLY_PROXIES in text.replace("\n", " ")
+    assert COMPARISON.note in text.replace("\n", " ")
 
 
 def test_an_absent_proxy_is_named_with_the_line_that_installs_it() -> None:
-    absent = absences({"nginx": "apt install nginx"})
+    nginx: Proxy = Program("nginx", None, "apt install nginx", (), lambda _: [])
+    absent = Selection((), (nginx,)).remarks
     text = shown(rounds_of(source=[PLAIN], lb=[PLAIN]), absent)
     assert "nginx is absent; install it with: apt install nginx" in text
     assert "x nginx" not in text

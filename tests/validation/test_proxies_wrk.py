@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bench.errors import UserError
-from validation.proxies.wrk import parse, script
-from validation.sidebyside.answers import chat_body
+from bench.load.accuracy.answers import chat_body
+from validation.proxies.load import parse, script
 
 # As wrk 4.1.0 prints it, with the line of the script at the end.
 OUTPUT = """\
@@ -46,7 +46,7 @@ def test_a_clean_run_has_no_errors() -> None:
     ("output", "seen"),
     [
         ("unable to connect to 127.0.0.1:9 Connection refused\n", "Connection refused"),
-        ("", "it said nothing"),
+        ("", "it printed nothing"),
     ],
 )
 def test_what_wrk_says_instead_of_a_result_is_told(output: str, seen: str) -> None:

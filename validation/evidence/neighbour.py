@@ -1,7 +1,7 @@
-"""Somebody else on the machine: takes a part of each core's time, at random times.
+"""Another user of the machine: takes a part of each core's time, at random times.
 
-Not imported: `measuring` runs this file as a script. It leaves the process that started it, so
-that its time counts as somebody else's, and ends when its standard input is closed, which the
+Not imported: `command` runs this file as a script. It leaves the process that started it, so
+that its time counts as that of others, and ends when its standard input is closed, which the
 kernel does however that process ends.
 """
 
@@ -13,12 +13,12 @@ import select
 import sys
 import time
 
-# Mean lengths of work; what lies between follows from the share.
+# Mean length of a piece of work; that of the rests follows from the share.
 _WORK_S = 0.3
 
 
 def disturb(share: float, seed: int) -> None:
-    """Work and rest by turns, each for an exponentially distributed time, until nobody is there."""
+    """Work and rest by turns, for exponentially distributed times, until the input is closed."""
     times = random.Random(seed)
     rest_s = 0.0
     while not select.select([sys.stdin], [], [], rest_s)[0]:

@@ -1,4 +1,4 @@
-"""What the ledger comes to, as figures and as the table of the docs. Nothing is typed by hand."""
+"""Figures and the page of the docs, made from the ledger alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.records import Verdict
-from validation.evidence.ledger import LedgerEntry
-from validation.evidence.plan import PlannedRun, planned_runs
+from validation.evidence.ledger import LedgerEntry, PlannedRun, planned_runs
 
 # By kind: what it is, the verdicts that are wrong or right, and the share that is wanted of them.
 TITLES: Mapping[str, str] = {

@@ -1,4 +1,1 @@
-"""`python -m validation.load_generators`: what load generators cost, side by side, against one source.
-
-It measures load generators only. No engine runs, and nothing here says how a model is served.
-"""
+"""What load generators cost, side by side, and what this one does with thousands of streams."""

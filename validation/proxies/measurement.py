@@ -3,105 +3,146 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bench.cpu import Usage
 from bench.errors import UserError
-from validation.proxies.streams import while_streaming
-from validation.proxies.wrk import Load, Wrk
-from validation.sidebyside.answers import AT_ONCE, CHUNKS, chat_body
-from validation.sidebyside.procfs import Usage, usage
-from validation.sidebyside.running import Target
+from bench.load.accuracy.answers import AT_ONCE, CHUNKS, chat_body
+from bench.load.accuracy.running import LocalServer
+from validation.figures import Metric, Of, cpu_metric
+from validation.proxies.load import Load, Wrk, while_streaming
+from validation.servers import SOURCE
 
 CONNECTIONS = 64
 OPEN_STREAMS = 2000
+CHUNK_EVERY_MS = 5
 _WARM_UP_S = 1
 # For closed connections to be put away before another proxy is measured on that core.
 _SETTLE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """One server in one round. Seconds, bytes, CPU seconds (user and system).
+class Part:
+    """One kind of load on a server: what wrk counted, and what the server used meanwhile."""
 
-    `core_share` is its CPU time per second at `CONNECTIONS` whole answers at a time: below
-    1 something else was the bottleneck. `lone_*` are latencies of one request at a time.
-    `request_cpu_s` is the CPU time per whole answer of JSON, `burst_cpu_s` that per stream
-    whose events the source sends in one write. `chunk_cpu_s` is the CPU time per finished
-    stream of events that are apart, by its chunks; streams that the end of the window cuts
-    off have their part in it, for all proxies alike. `*_kernel_s` is the part of it that
-    system calls took. `rss_bytes` is None unless all of `OPEN_STREAMS` were open. `errors`
-    counts what wrk counted.
+    load: Load
+    used: Usage
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds (user and system) per answer."""
+        return self.used.cpu_s / self.load.requests
+
+    @property
+    def kernel_s(self) -> float:
+        """The part of `cpu_s` that system calls took."""
+        return self.used.kernel_s / self.load.requests
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One server in one round.
+
+    `whole`: answers of JSON, `CONNECTIONS` at a time. `lone`: the same, one at a time. `bursts`:
+    streams whose events the source sends in one write. `streams`: streams whose events come one
+    by one; those that the end of the window cuts off have a part in their CPU time, for all
+    proxies alike. `rss_bytes` is the memory with `OPEN_STREAMS` streams, None unless all of
+    them were open. `errors` are wrk's counts by kind.
     """
 
-    requests_per_s: float
-    p50_s: float
-    p99_s: float
-    lone_p50_s: float
-    lone_p99_s: float
-    request_cpu_s: float
-    request_kernel_s: float
-    core_share: float
-    burst_cpu_s: float
-    burst_kernel_s: float
-    chunk_cpu_s: float
-    chunk_kernel_s: float
+    whole: Part
+    lone: Part
+    bursts: Part
+    streams: Part
     open_streams: int
     rss_bytes: int | None
     errors: Mapping[str, int]
 
 
-Round = Mapping[str, Measurement]
-"""The measurements of one round by the server's name."""
-
-
-def measure(target: Target, wrk: Wrk, window_s: int) -> Measurement:
-    """Warm up, then measure in five parts. Raises UserError if nothing is answered."""
-    whole, streamed = chat_body(stream=False), chat_body(stream=True)
-    at_once = chat_body(stream=True, prompt=AT_ONCE)
-    wrk.run(target.port, whole, connections=CONNECTIONS, seconds=_WARM_UP_S)
-    many, many_used = _loaded(target, wrk, whole, CONNECTIONS, window_s)
-    lone, _ = _loaded(target, wrk, whole, 1, window_s)
-    bursts, bursts_used = _loaded(target, wrk, at_once, CONNECTIONS, window_s)
-    streams, streams_used = _loaded(target, wrk, streamed, CONNECTIONS, window_s)
-    opened, rss_bytes = while_streaming(
-        target.port, OPEN_STREAMS, lambda: usage(target.group).rss_bytes
+def _added(latency_s: Callable[[Load], float]) -> Of[Measurement]:
+    """Microseconds by which a lone request takes longer than at the source; None for it."""
+    return lambda one, round_: (
+        None
+        if one is round_[SOURCE]
+        else (latency_s(one.lone.load) - latency_s(round_[SOURCE].lone.load)) * 1e6
     )
+
+
+METRICS: tuple[Metric[Measurement], ...] = (
+    Metric(
+        "requests_per_s",
+        f"at {CONNECTIONS}",
+        "req/s",
+        lambda one, _: one.whole.load.requests / one.whole.load.duration_s,
+    ),
+    Metric("p50_ms", f"p50 at {CONNECTIONS}", "ms", lambda one, _: one.whole.load.p50_s * 1e3),
+    Metric("p99_ms", f"p99 at {CONNECTIONS}", "ms", lambda one, _: one.whole.load.p99_s * 1e3),
+    Metric("added_p50_us", "added p50", "µs", _added(lambda load: load.p50_s)),
+    Metric("added_p99_us", "added p99", "µs", _added(lambda load: load.p99_s)),
+    # Below 100 %, something else was the bottleneck.
+    Metric(
+        "core_percent",
+        "its core",
+        "% busy",
+        lambda one, _: 100 * one.whole.used.cpu_s / one.whole.load.duration_s,
+    ),
+    cpu_metric(
+        "request_cpu_us",
+        "CPU/JSON",
+        lambda one: one.whole.cpu_s,
+        lambda one: one.whole.kernel_s,
+    ),
+    cpu_metric(
+        "burst_cpu_us",
+        "CPU/SSE",
+        lambda one: one.bursts.cpu_s,
+        lambda one: one.bursts.kernel_s,
+    ),
+    cpu_metric(
+        "chunk_cpu_us",
+        "CPU/chunk",
+        lambda one: one.streams.cpu_s / CHUNKS,
+        lambda one: one.streams.kernel_s / CHUNKS,
+    ),
+    Metric(
+        "rss_mib",
+        f"RSS at {OPEN_STREAMS:,}",
+        "MiB",
+        lambda one, _: None if one.rss_bytes is None else one.rss_bytes / 2**20,
+    ),
+)
+
+
+def measure(server: LocalServer, wrk: Wrk, window_s: int) -> Measurement:
+    """Warm up, then measure in five parts. Raises UserError if it answers nothing."""
+
+    def under_load(body: bytes, connections: int) -> Part:
+        before = server.usage()
+        load = wrk.run(server.port, body, connections=connections, seconds=window_s)
+        used = server.usage().since(before)
+        if not load.requests:
+            log = server.process.log
+            raise UserError(
+                f"{log.stem} answered nothing within {window_s} s ({load.errors or 'no error'}); "
+                f"see {log}, or leave it out with --only"
+            )
+        return Part(load, used)
+
+    json, stream = chat_body(stream=False), chat_body(stream=True)
+    burst = chat_body(stream=True, prompt=AT_ONCE)
+    wrk.run(server.port, json, connections=CONNECTIONS, seconds=_WARM_UP_S)
+    whole, lone = under_load(json, CONNECTIONS), under_load(json, 1)
+    bursts, streams = under_load(burst, CONNECTIONS), under_load(stream, CONNECTIONS)
+    opened, rss_bytes = while_streaming(server.port, OPEN_STREAMS, lambda: server.usage().rss_bytes)
     time.sleep(_SETTLE_S)
+    errors = Counter[str]()
+    for part in (whole, lone, bursts, streams):
+        errors.update(part.load.errors)
     return Measurement(
-        requests_per_s=many.requests / many.duration_s,
-        p50_s=many.p50_s,
-        p99_s=many.p99_s,
-        lone_p50_s=lone.p50_s,
-        lone_p99_s=lone.p99_s,
-        request_cpu_s=many_used.cpu_s / many.requests,
-        request_kernel_s=many_used.kernel_s / many.requests,
-        core_share=many_used.cpu_s / many.duration_s,
-        burst_cpu_s=bursts_used.cpu_s / bursts.requests,
-        burst_kernel_s=bursts_used.kernel_s / bursts.requests,
-        chunk_cpu_s=streams_used.cpu_s / streams.requests / CHUNKS,
-        chunk_kernel_s=streams_used.kernel_s / streams.requests / CHUNKS,
+        *(whole, lone, bursts, streams),
         open_streams=opened,
         rss_bytes=rss_bytes if opened == OPEN_STREAMS else None,
-        errors=_sum(many, lone, bursts, streams),
+        errors=dict(sorted(errors.items())),
     )
-
-
-def _loaded(
-    target: Target, wrk: Wrk, body: bytes, connections: int, seconds: int
-) -> tuple[Load, Usage]:
-    """What wrk saw, and what the target used meanwhile."""
-    before = usage(target.group)
-    load = wrk.run(target.port, body, connections=connections, seconds=seconds)
-    used = usage(target.group).since(before)
-    if not load.requests:
-        raise UserError(
-            f"{target.name} answered nothing within {seconds} s ({load.errors or 'no error'}); "
-            "see its log, or leave it out with --only"
-        )
-    return load, used
-
-
-def _sum(*loads: Load) -> dict[str, int]:
-    kinds = {kind for load in loads for kind in load.errors}
-    return {kind: sum(load.errors.get(kind, 0) for load in loads) for kind in sorted(kinds)}

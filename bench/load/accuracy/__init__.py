@@ -1,4 +1,5 @@
-"""How far the client's timings are off, measured against a source that tells its own.
+"""How far the client's timings are off, measured against a synthetic source.
 
-The source is no engine: what it says is about the instrument, and never a result.
+The source is no engine: what it sends says something about programs that read it, such as the
+load generator, and is never a result.
 """

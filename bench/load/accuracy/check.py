@@ -1,20 +1,35 @@
-"""The client measured in about a second, before a run relies on it."""
+"""The client measured in about a second, before a run relies on it.
+
+It is measured in the place from which loads are sent, where `check_client` runs this module:
+`python -m bench.load.accuracy.check LEVEL`. LEVEL is a `Level` as JSON; it prints one line of
+JSON, the `Accuracy`.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from bench.errors import UserError
-from bench.load.accuracy import place
-from bench.load.accuracy.level import Level
+from bench.load.accuracy.measurement import Level, measure
+from bench.load.accuracy.running import running_source
 from bench.progress import Progress
 from bench.records import Accuracy
 from bench.sites.base import Site
+from bench.sites.inside import heed_input
 
 # Some load, and far from what a client could notice: an error here is the client's nature.
 LEVEL = Level(streams=16, first_ms=20, every_ms=20, chunks=10, turns=2)
 # Beyond the time that the streams take: to start the source and the client, also when busy.
-_PATIENCE_S = 90.0
+_TIMEOUT_S = 90.0
+_LEVEL = TypeAdapter(Level)
+_ACCURACY = TypeAdapter(Accuracy)
 
 
 def check_client(progress: Progress, site: Site, level: Level = LEVEL) -> Accuracy:
@@ -22,16 +37,16 @@ def check_client(progress: Progress, site: Site, level: Level = LEVEL) -> Accura
 
     Raises UserError when it loses what was sent, or when the source does not start.
     """
-    wanted = place.LEVEL.dump_json(level).decode()
+    arguments = [_LEVEL.dump_json(level).decode()]
     try:
         with (
             progress.step("checking the load generator"),
-            closing(site.start("bench.load.accuracy.place", [wanted], 0)) as program,
+            closing(site.start("bench.load.accuracy.check", arguments, 0)) as program,
         ):
-            told = program.line(level.duration_s + _PATIENCE_S)
+            line = program.line(level.duration_s + _TIMEOUT_S)
     except UserError as error:
         raise UserError(f"the load generator does not measure right: {error}") from error
-    accuracy = place.ACCURACY.validate_json(told)
+    accuracy = _ACCURACY.validate_json(line)
     ttft, itl, e2e = accuracy.ttft, accuracy.itl, accuracy.e2e
     off = f"TTFT {_ms(ttft.p50_s)}, ITL {_ms(itl.p50_s)}, E2E {_ms(e2e.p50_s)} off (medians)"
     progress.note(f"load generator at {level}: {off}")
@@ -40,3 +55,24 @@ def check_client(progress: Progress, site: Site, level: Level = LEVEL) -> Accura
 
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f} ms"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure here; 2 after one line on stderr if that is not possible."""
+    heed_input(lambda: os._exit(1))  # nothing is worth keeping
+    level = _LEVEL.validate_json(arguments[0])
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="llm-bench-") as folder,
+            running_source(Path(folder) / "source.log") as source,
+        ):
+            accuracy = measure(level, source.url, os.sched_getaffinity(0)).accuracy
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(_ACCURACY.dump_json(accuracy).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

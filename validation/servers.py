@@ -1,13 +1,11 @@
-"""Servers of a run: started in order, ready before they are used, ended with the run."""
+"""Servers that load is sent to: ready before they are used, ended with the run."""
 
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,55 +13,49 @@ import httpx
 from bench.cores import pinned
 from bench.environments.local.ports import LOOPBACK, free_ports
 from bench.errors import UserError
+from bench.load.accuracy.answers import CHAT, chat_body
+from bench.load.accuracy.running import LocalServer, running_source
 from bench.process import Guarded, last_lines
-from validation.sidebyside.answers import CHAT, chat_body
-from validation.sidebyside.procfs import listening_group
+from validation.harness import ROOT
 
 SOURCE = "source"
 # Drawn from, so that two runs that start at once hardly take the same.
 _FIRST_PORTS = range(18100, 28100)
 _READY_TIMEOUT_S = 60.0
-_ASK_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A server that load can be sent to: its port and its process group."""
-
-    name: str
-    port: int
-    group: int
+_REQUEST_TIMEOUT_S = 2.0
 
 
 class Servers:
-    """Servers that answer like the source, each on its cores, until `close`.
+    """Servers that answer like the source, on cores of their own, until `close`.
 
-    `root` is where this project's modules can be imported from; logs go to `folder`.
+    Logs go to `folder`.
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
-        self._root = root
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.ports = free_ports(random.choice(_FIRST_PORTS), reserved=())
         self._running = ExitStack()
 
-    def start_source(self, hosts: Sequence[str], every_ms: int, cores: Collection[int]) -> Target:
-        """Start the source; its streams have a chunk each `every_ms`.
+    def start_source(
+        self, every_ms: int, cores: Collection[int], hosts: Sequence[str] = (LOOPBACK,)
+    ) -> LocalServer:
+        """Start the source; its streams have a chunk each `every_ms`. Raises UserError."""
+        log = self._folder / f"{SOURCE}.log"
+        with pinned(cores):
+            return self._running.enter_context(
+                running_source(log, loop="uvloop", every_ms=every_ms, hosts=hosts)
+            )
 
-        Raises UserError if it does not answer.
-        """
-        port = next(self.ports)
-        module = [sys.executable, "-m", "validation.sidebyside.source"]
-        return self.start(SOURCE, [*module, str(port), str(every_ms), *hosts], port, cores)
-
-    def start(self, name: str, command: Sequence[str], port: int, cores: Collection[int]) -> Target:
+    def start(
+        self, name: str, command: Sequence[str], port: int, cores: Collection[int]
+    ) -> LocalServer:
         """Start a server that listens on `port`. Raises UserError if it does not answer."""
         log = self._folder / f"{name}.log"
         with pinned(cores):
-            process = Guarded(command, log=log, folder=self._root)
+            process = Guarded(command, log=log, folder=ROOT)
         self._running.callback(process.terminate)
         _await_ready(name, port, process)
-        return Target(name, port, listening_group(port))
+        return LocalServer(port, process)
 
     def close(self) -> None:
         """End them all, the last first. Safe to repeat."""
@@ -75,8 +67,10 @@ def _await_ready(name: str, port: int, process: Guarded) -> None:
     deadline_s = time.monotonic() + _READY_TIMEOUT_S
     while why := _why_not_ready(port):
         if process.poll() is not None:
-            said = last_lines(process.log) or "it said nothing"
-            raise UserError(f"{name} ended: {said}; see {process.log}, or leave it out with --only")
+            output = last_lines(process.log) or "it printed nothing"
+            raise UserError(
+                f"{name} ended: {output}; see {process.log}, or leave it out with --only"
+            )
         if time.monotonic() > deadline_s:
             raise UserError(
                 f"{name} does not answer after {_READY_TIMEOUT_S:.0f} s: {why}; "
@@ -91,7 +85,7 @@ def _why_not_ready(port: int) -> str | None:
             f"http://{LOOPBACK}:{port}{CHAT}",
             content=chat_body(stream=False),
             headers={"content-type": "application/json"},
-            timeout=_ASK_TIMEOUT_S,
+            timeout=_REQUEST_TIMEOUT_S,
             trust_env=False,
         )
     except httpx.HTTPError as error:

