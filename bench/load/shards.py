@@ -14,7 +14,7 @@ from bench.records import Instrument, Schedule
 
 # What the end of the whole is when the ends of its parts differ: the first that any has.
 _GRAVEST = (Ending.INTERRUPTED, Ending.LOST, Ending.RAN_DRY, Ending.COMPLETE)
-# What one process reads at a quarter of a core (validation.load_generators), so that bursts fit in.
+# What one process reads at a quarter of a core (`make bench-load`), so that bursts fit in.
 PROCESS_CHUNKS_PER_S = 20_000
 
 
