@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 # Programs with lists of their own.
 PROGRAMS = ("bench", "lb")
-# What is in no list: vLLM is in the engine's environment, pytest runs its plugin (bench/cli/pytest_*)
-# and never an image, `_typeshed` is for type checkers only, the rest is this project.
+# What is in no list: vLLM is in the engine's environment, pytest runs its plugin and never an image,
+# `_typeshed` is for type checkers only, the rest is this project.
 ELSEWHERE = {"vllm", "pytest", "_pytest", "_typeshed", "bench", "lb", "reports"}
 
 
