@@ -2,6 +2,7 @@ import json
 import math
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -423,3 +424,23 @@ def test_latest_refuses_facts_that_json_has_no_word_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         write_latest(tmp_path / "latest.json", [], {"load": math.nan})
     assert not (tmp_path / "latest.json").exists()
+
+
+def test_reading_starts_no_pool_of_threads(tmp_path: Path) -> None:
+    # Arrow's pools abort the process at its end now and then, after all is done.
+    TrialStore(tmp_path).save(trial())
+    counts = """
+import sys
+from pathlib import Path
+from bench.store import TrialStore
+
+def threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+before = threads()
+TrialStore(Path(sys.argv[1])).load_run()
+print(threads() - before)
+"""
+    run = [sys.executable, "-c", counts, str(tmp_path)]
+    started = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert started <= 1  # Arrow's files have one of their own

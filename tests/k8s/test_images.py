@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 # Programs with lists of their own.
 PROGRAMS = ("bench", "lb")
-# What is in no list: vLLM is in the engine's environment, pytest runs its plugin and never an image,
+# What is in no list: vLLM is in the engine's environment, pytest runs its plugin and no image, and
 # `_typeshed` is for type checkers only, the rest is this project.
 ELSEWHERE = {"vllm", "pytest", "_pytest", "_typeshed", "bench", "lb", "reports"}
 
