@@ -428,7 +428,7 @@ def test_latest_refuses_facts_that_json_has_no_word_for(tmp_path: Path) -> None:
 
 def test_reading_starts_no_pool_of_threads(tmp_path: Path) -> None:
     # Arrow's pools abort the process at its end now and then, after all is done.
-    TrialStore(tmp_path).save(trial())
+    TrialStore(tmp_path).save(paired(BASE, HALF)[0])
     counts = """
 import sys
 from pathlib import Path
