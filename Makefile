@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check evidence test check report stop lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check evidence docs test test-fast check report stop lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -15,13 +15,23 @@ define measure
 endef
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+##@ Measure arms
 
 bench: $(VENV)/.stamp ## The main job in a quarter of an hour: engines, balancers, verdicts, report
 	$(call measure,-k "heavy_tail or multi_tenant" --profile quick)
 
 bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
 	$(call measure)
+
+report: $(VENV)/.stamp ## Generate the Allure report of the last run again
+	$(BIN)/python -m reports generate
+
+stop: $(VENV)/.stamp ## Stop engines that --keep-env left running
+	$(BIN)/python -m bench env stop
+
+##@ Measure the suite itself, and programs like it
 
 bench-lb: $(VENV)/.stamp ## Proxies alone, side by side: CPU per request and per chunk, latency, memory
 	$(BIN)/python -m validation proxies $(ARGS)
@@ -38,6 +48,11 @@ cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real 
 evidence: $(VENV)/.stamp ## How often the rule is right, in six hours of comparisons with known answers
 	$(BIN)/python -m validation evidence $(ARGS)
 
+##@ Develop
+
+test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait, in three minutes
+	$(BIN)/pytest -q -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
+
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
 	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama
@@ -48,11 +63,9 @@ check: $(VENV)/.stamp ## Format, lint, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-report: $(VENV)/.stamp ## Generate the Allure report of the last run again
-	$(BIN)/python -m reports generate
-
-stop: $(VENV)/.stamp ## Stop engines that --keep-env left running
-	$(BIN)/python -m bench env stop
+docs: $(VENV)/.stamp ## Make the pages that follow from the code: options, layers of imports
+	$(BIN)/python -m bench options > docs/reference/options.md
+	$(BIN)/python -m tests.layers
 
 COMPILE = $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url \
   --no-emit-find-links --custom-compile-command "make lock"
