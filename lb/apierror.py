@@ -133,6 +133,13 @@ def unsupported_coding(coding: bytes) -> ApiError:
     return ApiError(415, message, code="unsupported_encoding", headers=headers)
 
 
+def unsupported_transfer_coding(coding: str) -> ApiError:
+    message = (
+        f"The transfer coding {coding[:100]} is not supported: send a length, or chunked alone"
+    )
+    return ApiError(501, message, code="unsupported_encoding")
+
+
 def bad_request(reason: str) -> ApiError:
     return ApiError(400, reason, code="bad_request")
 

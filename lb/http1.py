@@ -79,6 +79,18 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def foreign_coding(headers: Iterable[Header]) -> str:
+    """The transfer codings of a message, if they are other than `chunked` once; else "".
+
+    Whoever cannot decode them all does not know the body, even where its end is known.
+    """
+    values = b",".join(value for name, value in headers if name == b"transfer-encoding")
+    codings = [coding for coding in map(bytes.strip, values.lower().split(b",")) if coding]
+    if codings in ([], [b"chunked"], [b"identity"]):
+        return ""
+    return b", ".join(codings).decode("ascii", "replace")
+
+
 def lines_size(headers: Iterable[Header]) -> int:
     """Bytes of `headers` as lines, without spaces that say nothing."""
     return sum(len(name) + len(value) + 4 for name, value in headers)

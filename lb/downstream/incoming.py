@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lb.apierror import bad_request
-from lb.http1 import Header
+from lb.apierror import bad_request, unsupported_transfer_coding
+from lb.http1 import Header, foreign_coding
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
@@ -43,12 +43,15 @@ def origin_form(target: bytes) -> bytes:
 def awaits_leave(headers: list[Header], version: str) -> bool:
     """Whether the client waits for a `100 Continue` before it sends the body.
 
-    Raises ApiError 400 for a head that is refused, beyond what the parser refuses already:
+    Raises ApiError for a head that is refused, beyond what the parser refuses already:
     llhttp (strict) rejects what request smuggling is made of, two lengths, a length beside
-    chunks, unknown transfer codings, folded lines, bare CR and NUL.
+    chunks, chunks that are not the last coding, folded lines, bare CR and NUL.
     """
     if version not in {"1.1", "1.0"}:
         raise bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
+    coding = foreign_coding(headers)
+    if coding.endswith(" chunked"):  # else nobody knows where it ends: the parser refuses it
+        raise unsupported_transfer_coding(coding)
     hosts, waits = 0, False
     for name, value in headers:
         if name == b"host":

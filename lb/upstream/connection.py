@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from lb.http1 import UNCOUNTED_BYTES, Header, head_grown, lines_size
+from lb.http1 import UNCOUNTED_BYTES, Header, foreign_coding, head_grown, lines_size
 from lb.upstream.errors import (
     BadAnswerError,
     ConnectionLostError,
@@ -22,6 +22,7 @@ from lb.upstream.errors import (
 )
 
 _MAX_HEAD_BYTES = 64 * 1024
+_HEAD_TOO_LARGE = f"sent a head of more than {_MAX_HEAD_BYTES} bytes"
 # A replica that closes an idle connection as a request is sent has closed it before the
 # request arrives: that shows after a round trip. Who closes later may have worked on it.
 _IDLE_CLOSE_S = 0.25
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._head_most = 0  # of the head under way, at most
         self._complete = False
         self._overrun = False
+        self._fault = ""  # of the head, why it cannot be used
         self._keep_alive = False
 
     @property
@@ -81,7 +83,9 @@ class Connection(asyncio.Protocol):
     @property
     def framed(self) -> bool:
         """Whether the answer states where its body ends."""
-        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+        headers = dict(self.headers)
+        chunked = b"chunked" in headers.get(b"transfer-encoding", b"").lower()
+        return chunked or b"content-length" in headers
 
     def send(self, message: bytes, receiver: Receiver, body: bytes = b"") -> None:
         """Send a whole request, of which the body may come apart; its answer goes to `receiver`."""
@@ -89,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers = []
         self._head_complete = self._complete = False
+        self._fault = ""
         self._head_bytes = self._head_most = 0
         self._transport.write(message)
         if body:
@@ -127,7 +132,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._complete:
-                self._fail(BadAnswerError(f"did not answer in HTTP/1.1 ({error})"))
+                self._fail(BadAnswerError(self._fault or f"did not answer in HTTP/1.1 ({error})"))
                 return
             self._overrun = True
         if self._complete:
@@ -169,10 +174,10 @@ class Connection(asyncio.Protocol):
     def _wait_for_head(self, piece: bytes) -> None:
         """A piece has come without the end of the head, or it is an unusable one."""
         self._head_bytes = head_grown(self._head_bytes, self.headers, piece)
-        if self.status and not self._head_too_large():
-            self._fail(BadAnswerError(f"sent an unusable head (status {self.status})"))
-        elif self.status or self._head_bytes > _MAX_HEAD_BYTES + UNCOUNTED_BYTES:
-            self._fail(BadAnswerError(f"sent a head of more than {_MAX_HEAD_BYTES} bytes"))
+        if self._head_bytes > _MAX_HEAD_BYTES + UNCOUNTED_BYTES:
+            self._fault = self._fault or _HEAD_TOO_LARGE
+        if self._fault:
+            self._fail(BadAnswerError(self._fault))
 
     def _lost(self, reason: str) -> ConnectionLostError:
         touched = self._head_most > 0
@@ -205,15 +210,22 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             self.headers.clear()  # an interim answer, the real one follows
-        elif not self._complete:
+        elif not (self._complete or self._fault):
             self.status = status
-            sized = self._head_most <= _MAX_HEAD_BYTES or not self._head_too_large()
-            self._head_complete = 200 <= status <= 599 and sized
-            self._keep_alive = self._parser.should_keep_alive()
+            self._fault = self._fault_of_head()
+            self._head_complete = not self._fault
+            # A body that must not be there, but may, would be in front of the next answer.
+            self._keep_alive = self._parser.should_keep_alive() and status not in {204, 304}
 
     def on_message_complete(self) -> None:
         self._complete = self._head_complete
 
-    def _head_too_large(self) -> bool:
-        """Whether the head that is complete now is over the limit, however it came."""
-        return lines_size(self.headers) > _MAX_HEAD_BYTES
+    def _fault_of_head(self) -> str:
+        """Why the head that is complete now cannot be used, however it came; "" if it can."""
+        if self._head_most > _MAX_HEAD_BYTES and lines_size(self.headers) > _MAX_HEAD_BYTES:
+            return _HEAD_TOO_LARGE
+        if not 200 <= self.status <= 599:
+            return f"sent an unusable head (status {self.status})"
+        if coding := foreign_coding(self.headers):
+            return f"sent a body in the transfer coding {coding}, which is not supported"
+        return ""

@@ -120,6 +120,9 @@ REPLIES = {
         _JSON + b"Transfer-Encoding: Chunked\r\n\r\n" + _chunk(_ANSWER) + b"0\r\n\r\n", _ANSWER
     ),
     "json until closed": Reply(_JSON + b"\r\n" + _ANSWER, _ANSWER, framed=False),
+    "json as it is until closed": Reply(
+        _JSON + b"Transfer-Encoding: identity\r\n\r\n" + _ANSWER, _ANSWER, framed=False
+    ),
     "stream": Reply(_SSE + _STREAM, _TEXT),
     "stream, other framing": Reply(
         _SSE.replace(b"text/event", b"Text/Event")

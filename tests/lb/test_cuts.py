@@ -148,6 +148,11 @@ REFUSED = {
     "bare LF": (b"GET / HTTP/1.1\nhost: lb\n\n", 400),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "compressed in chunks": (
+        post(b"transfer-encoding: gzip, chunked", body=b"1\r\nx\r\n0\r\n\r\n"),
+        501,
+    ),
+    "two codings": (post(b"transfer-encoding: gzip", b"transfer-encoding: chunked"), 501),
     "too long a body": (post(b"content-length: 301", body=b"x" * 301), 413),
     "too many chunks": (
         post(b"transfer-encoding: chunked", body=b"12d\r\n" + b"x" * 301 + b"\r\n0\r\n\r\n"),
@@ -270,6 +275,50 @@ def test_a_replicas_head_is_judged_by_its_own_size(
     relay.answer(cut(sent, data.draw(st.lists(st.integers(1, len(sent)), max_size=20))))
     (answer,) = read_answers(relay.client.written, ["GET"], "")
     assert answer.status == (200 if size <= 65_536 else 502)
+
+
+_CHUNKED = b"1\r\nx\r\n0\r\n\r\n"
+UNUSABLE = {
+    "compressed in chunks": (
+        b"200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n" + _CHUNKED,
+        "gzip",
+    ),
+    "two codings": (
+        b"200 OK\r\ntransfer-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n" + _CHUNKED,
+        "br, chunked",
+    ),
+    "compressed until closed": (b"200 OK\r\ntransfer-encoding: gzip\r\n\r\nx", "gzip"),
+    "chunks in chunks": (
+        b"200 OK\r\ntransfer-encoding: chunked, chunked\r\n\r\n" + _CHUNKED,
+        "chunked, chunked",
+    ),
+    "another protocol": (b"101 Go\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n", "status 101"),
+    "no status": (
+        b"600 No\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        "status 600",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_cannot_be_passed_on_is_the_replicas_fault_wherever_it_is_cut(name: str) -> None:
+    data, reason = UNUSABLE[name]
+    for pieces in every_cut(b"HTTP/1.1 " + data):
+        relay = Relay()
+        relay.send([GET])
+        relay.answer(pieces)
+        (answer,) = read_answers(relay.client.written, ["GET"], "")
+        assert (answer.status, answer.whole) == (502, True)
+        assert reason in answer.body.decode()
+        assert relay.replica.asked[0][1].ended
+
+
+@pytest.mark.parametrize("head", [b"204 No\r\ncontent-length: 2", b"204 No\r\nx: y", b"304 No"])
+def test_a_body_that_must_not_be_there_is_not_taken_for_the_next_answer(head: bytes) -> None:
+    relay = Relay()
+    relay.send([GET])
+    relay.answer([b"HTTP/1.1 %b\r\n\r\n" % head])
+    assert relay.replica.asked[0][1].ended
 
 
 # What comes at its turn
