@@ -22,6 +22,8 @@ _HTTP_OK = 200
 # else a server says is no end that was asked for.
 _COMPLETE = ("stop", "length")
 _ERROR = "error"
+# By header, the coding that a body that can be read has beside none.
+_CODINGS = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 _STATUS_KINDS = {429: ErrorKind.RATE_LIMITED, 503: ErrorKind.UNAVAILABLE}
 
 
@@ -73,17 +75,19 @@ def _read_events(exchange: Exchange) -> Answer:
 
 
 def _read_event(event: Event, at_s: float, answer: Answer) -> None:
-    if event.data == "[DONE]":
+    data = event.data.strip()
+    if data == "[DONE]":
         answer.done = True
         return
-    if not event.data and event.name != _ERROR:
+    if not data and event.name != _ERROR:
         return
     try:
         content = orjson.loads(event.data)
     except orjson.JSONDecodeError:
         content = None
-    if event.name == _ERROR or (isinstance(content, dict) and content.get("error")):
-        answer.failure = Failure(ErrorKind.SERVER, _shorten(_message(content) or event.data))
+    if event.name == _ERROR or _is_error(content):
+        told = _message(content) or data or "an error event without data"
+        answer.failure = Failure(ErrorKind.SERVER, _shorten(told))
     elif not isinstance(content, dict):
         # Chunks have no name: another name is of an event beside them, like a ping.
         if event.name == UNNAMED:
@@ -93,6 +97,13 @@ def _read_event(event: Event, at_s: float, answer: Answer) -> None:
             _read_chunk(content, at_s, answer)
         except (AttributeError, TypeError):
             answer.failure = _unreadable("not a completion chunk", event)
+
+
+def _is_error(content: object) -> bool:
+    """Whether an event has an `error`, or is an object of that name."""
+    if not isinstance(content, dict):
+        return False
+    return bool(content.get("error")) or content.get("object") == "error"
 
 
 def _unreadable(why: str, event: Event) -> Failure:
@@ -137,6 +148,8 @@ def _status_failure(exchange: Exchange) -> Failure:
     text = _text(exchange)
     with suppress(orjson.JSONDecodeError):  # not every server answers errors in JSON
         text = _message(orjson.loads(text)) or text
+    if location := exchange.headers.get("location"):
+        text = f"redirects to {location} {text}"
     kind = kind_of_status(exchange.status or 0)
     return Failure(kind, _shorten(f"HTTP {exchange.status}: {text}"))
 
@@ -155,13 +168,14 @@ def _message(content: object) -> str | None:
 
 def _coding(exchange: Exchange) -> str | None:
     """What is wrong with an encoded body: identity was asked for; None where it is not encoded."""
-    coding = exchange.headers.get("content-encoding", "").strip().lower()
-    if coding in {"", "identity"}:
-        return None
-    return (
-        f"the answer has content encoding {coding} though identity was asked for;"
-        " switch compression off at the server or what is before it"
-    )
+    for header, plain in _CODINGS.items():
+        coding = exchange.headers.get(header, "").strip().lower()
+        if coding not in {"", "identity", plain}:
+            return (
+                f"the answer has {header.replace('-', ' ')} {coding} though identity was asked for;"
+                " switch compression off at the server or what is before it"
+            )
+    return None
 
 
 def _text(exchange: Exchange) -> str:

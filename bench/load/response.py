@@ -6,6 +6,8 @@ import httptools
 
 from bench.load.exchange import Exchange
 
+_SWITCHING = 101  # to another protocol, which nobody has asked for
+
 
 class Response:
     """Fills `exchange` with head and body as bytes are fed.
@@ -52,12 +54,20 @@ class Response:
             raise ValueError("a second answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.exchange.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self.exchange.status is not None:
+            return  # a trailer
+        key, headers = name.decode("latin-1").lower(), self.exchange.headers
+        said = [headers[key]] if key in headers else []
+        headers[key] = ", ".join([*said, value.decode("latin-1")])
 
     def on_headers_complete(self) -> None:
-        headers = self.exchange.headers
-        self.exchange.status = self._parser.get_status_code()
-        self._until_close = "content-length" not in headers and "transfer-encoding" not in headers
+        headers, status = self.exchange.headers, self._parser.get_status_code()
+        if 100 <= status < 200 and status != _SWITCHING:
+            headers.clear()  # an interim answer, the real one follows
+            return
+        self.exchange.status = status
+        chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._until_close = not chunked and "content-length" not in headers
 
     def on_chunk_header(self) -> None:
         self._chunk_ended = False
@@ -66,7 +76,7 @@ class Response:
         self._chunk_ended = True
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
-            return  # an interim answer, the real one follows
+        if self.exchange.status is None:
+            return  # an interim answer
         self.complete = True
         self.keep_alive = self._parser.should_keep_alive()

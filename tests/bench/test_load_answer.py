@@ -74,6 +74,7 @@ def test_usage_in_every_chunk_is_read_to_the_last() -> None:
     [
         b"data: \n\n",
         b"data\n\n",
+        b"data\ndata\n\n",
         b": ping - now\n\n",
         b"event: ping\ndata: ping\n\n",
         b'event: ping\ndata: {"type": "ping"}\n\n',
@@ -88,6 +89,20 @@ def test_whatever_the_standard_allows_beside_the_chunks_is_no_fault(
     answer = read_answer(exchange(b"\xef\xbb\xbf" + first, *rest))
     assert answer.chunk_s == [3.0, 5.0]
     assert (answer.output_tokens, answer.failure) == (2, None)
+
+
+@pytest.mark.parametrize("end", [b"data:[DONE]\n\n", b"data:\t[DONE] \n\n"])
+def test_blanks_around_the_end_are_no_part_of_it(end: bytes) -> None:
+    assert read_answer(exchange(TOKEN, STOP, end)).failure is None
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, chunked", "gzip"])
+def test_an_answer_in_another_transfer_coding_names_it(coding: str) -> None:
+    headers = {"content-type": "text/event-stream", "transfer-encoding": coding}
+    failure = read_answer(exchange(b"\x1f\x8b\x08", headers=headers)).failure
+    assert failure is not None
+    assert failure.kind is ErrorKind.PROTOCOL
+    assert f"transfer encoding {coding}" in failure.detail
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -135,6 +150,8 @@ ERROR = event(error={"message": "out of memory", "type": "InternalServerError", 
         ((ROLE, TOKEN, ERROR, DONE), ErrorKind.SERVER, "out of memory"),
         ((TOKEN, b"event: error\ndata: it broke\n\n"), ErrorKind.SERVER, "it broke"),
         ((TOKEN, event(error="overloaded")), ErrorKind.SERVER, "overloaded"),
+        ((TOKEN, event(object="error", message="too old")), ErrorKind.SERVER, "too old"),
+        ((TOKEN, b"event: error\ndata:\n\n"), ErrorKind.SERVER, "without data"),
         ((ROLE, b"data: {broken\n\n", DONE), ErrorKind.PROTOCOL, "{broken"),
         ((b"data: [1]\n\n",), ErrorKind.PROTOCOL, "not a JSON object"),
         ((event(choices=[None]), DONE), ErrorKind.PROTOCOL, "not a completion chunk"),
@@ -176,6 +193,12 @@ def test_what_came_before_a_failure_is_kept() -> None:
 def test_a_status_keeps_the_servers_message(body: bytes, detail: str) -> None:
     failure = read_answer(exchange(body, status=400)).failure
     assert failure == Failure(ErrorKind.STATUS, detail)
+
+
+def test_a_redirection_says_where_to() -> None:
+    headers = {"location": "https://lb/v1"}
+    failure = read_answer(exchange(b"", status=307, headers=headers)).failure
+    assert failure == Failure(ErrorKind.STATUS, "HTTP 307: redirects to https://lb/v1")
 
 
 def test_a_long_message_is_cut() -> None:

@@ -45,6 +45,7 @@ def say(*pieces: bytes, reset: bool = False) -> Script:
 
 
 TOKEN = delta(content="x")
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\ncontent-type: text/event-stream\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,8 @@ TOKEN = delta(content="x")
         (say(CHUNKED, chunk(TOKEN), reset=True), ErrorKind.DISCONNECT, 200, "in the middle of"),
         (say(UNTIL_CLOSE, ANSWER, reset=True), ErrorKind.DISCONNECT, 200, "in the middle of"),
         (say(b"HTTP/1.1 200 O"), ErrorKind.DISCONNECT, None, "in the middle of"),
+        (say(b"HTTP/1.1 100 Continue\r\n\r\n"), ErrorKind.DISCONNECT, None, "in the middle of"),
+        (say(EARLY_HINTS, reset=True), ErrorKind.DISCONNECT, None, "in the middle of"),
         (
             say(with_status(b"503 Busy", b'{"error": {"message": "no replica"}}')),
             ErrorKind.UNAVAILABLE,
