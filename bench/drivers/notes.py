@@ -18,6 +18,7 @@ AIPERF = (
     " request was early",
     "answers that broke off are told from whole ones by their token usage only;"
     " requests that hang are not recorded at all and count as not sent",
+    "server-sent events end with a blank line of LF or of CRLF for it, not of CR",
     _NO_REPLICA,
     _ELSEWHERE,
 )

@@ -7,6 +7,7 @@ part of what is measured.
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from time import monotonic
 from typing import Any
@@ -24,10 +25,11 @@ from bench.records import DriverFacts, ErrorKind, PlannedRequest
 NOTES = (
     "requests count as sent when the SDK is called, and chunks as arrived when it hands them"
     " out: its own work, and making a connection, are in TTFT, E2E and ITL",
-    "a stream without [DONE] looks complete to it when a finish reason came",
-    "compressed answers are asked for, and decoded",
-    "server-sent events are read by the SDK's rules: one without data is an error, and what"
-    " follows a byte order mark at the start is lost",
+    "a stream without [DONE] looks complete to it when a finish reason came, and what breaks"
+    " behind [DONE] is not seen",
+    "compressed answers are asked for, and decoded; redirects are followed",
+    "server-sent events are read by the SDK's rules: one that is not JSON, whatever its name, or"
+    " not UTF-8, is an error, and what follows a byte order mark at the start is lost",
 )
 
 
@@ -113,6 +115,14 @@ def _note_head(exchange: Exchange, response: httpx2.Response) -> None:
     exchange.headers.pop("content-encoding", None)
 
 
-def _event(chunk: ChatCompletionChunk) -> bytes:
-    """A chunk as the event that it came as, so that all answers are read by one rule."""
-    return b"data: " + orjson.dumps(chunk.to_dict(mode="json")) + b"\n\n"
+def _event(chunk: object) -> bytes:
+    """A chunk as the event that it came as, so that all answers are read by one rule.
+
+    The SDK hands out whatever JSON has come, and strings that are not Unicode.
+    """
+    content = chunk.to_dict(mode="json") if isinstance(chunk, ChatCompletionChunk) else chunk
+    try:
+        data = orjson.dumps(content)
+    except orjson.JSONEncodeError:
+        data = json.dumps(content).encode()
+    return b"data: " + data + b"\n\n"

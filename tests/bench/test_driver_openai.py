@@ -161,6 +161,14 @@ def stream(body: bytes, *, head: bytes = CHUNKED) -> Callable[[Call], Awaitable[
     return write
 
 
+def say(data: bytes) -> Callable[[Call], Awaitable[None]]:
+    async def write(call: Call) -> None:
+        await call.write(data)
+        call.writer.close()
+
+    return write
+
+
 ENCODED = CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer")
 
 
@@ -173,8 +181,15 @@ ENCODED = CHUNKED.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer")
         # These are what its notes say.
         (stream(b"\xef\xbb\xbf" + ANSWER.removeprefix(ROLE)), None, 1),
         (stream(ROLE + b"data: \n\n" + ANSWER), ErrorKind.PROTOCOL, 0),
+        (stream(b"event: ping\ndata: ping\n\n" + ANSWER), ErrorKind.PROTOCOL, 0),
+        (stream(ANSWER.replace(b"one", b"\xff")), ErrorKind.PROTOCOL, 0),
+        (say(CHUNKED + chunk(ANSWER)), None, 2),
+        # These are JSON, but no chunks.
+        (stream(b"data: null\n\n" + ANSWER), ErrorKind.PROTOCOL, 0),
+        (stream(b"data: 7\n\n" + ANSWER), ErrorKind.PROTOCOL, 0),
+        (stream(ANSWER.replace(b"one", b"\\ud83d")), ErrorKind.PROTOCOL, 0),
     ],
-    ids=["cr", "gzip", "comment", "mark", "empty"],
+    ids=["cr", "gzip", "comment", "mark", "empty", "ping", "not UTF-8", "end", "null", "7", "half"],
 )
 def test_the_sdk_reads_streams_by_its_own_rules(
     script: Callable[[Call], Awaitable[None]], error: ErrorKind | None, chunks: int
