@@ -34,6 +34,14 @@ def say(handler: BaseHTTPRequestHandler, text: str, status: int = 200) -> None:
     handler.wfile.write(body)
 
 
+def encoded(handler: BaseHTTPRequestHandler) -> None:
+    assert handler.headers["Accept-Encoding"] == "identity"
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 def waiting(handler: BaseHTTPRequestHandler) -> None:
     say(handler, 'vllm:num_requests_waiting{model_name="m"} 3\n')
 
@@ -118,9 +126,10 @@ def broken(handler: BaseHTTPRequestHandler) -> None:
         (lambda handler: say(handler, "busy", 503), "status 503"),
         (lambda handler: say(handler, "no metrics here"), "no series of m"),
         (lambda handler: say(handler, 'vllm:num_requests_waiting{model_name="n"} 1'), "no series"),
+        (encoded, "content encoding gzip"),
         (broken, ""),
     ],
-    ids=["refused", "foreign", "another model", "broken"],
+    ids=["refused", "foreign", "another model", "encoded", "broken"],
 )
 def test_what_cannot_be_read_is_missing_with_the_reason(answer: Answer, error: str) -> None:
     with served(answer) as (replica, asked):
