@@ -22,7 +22,7 @@ _HTTP_OK = 200
 # else a server says is no end that was asked for.
 _COMPLETE = ("stop", "length")
 _ERROR = "error"
-# By header, the coding that a body that can be read has beside none.
+# The only coding beside none that each of these headers may name.
 _CODINGS = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 _STATUS_KINDS = {429: ErrorKind.RATE_LIMITED, 503: ErrorKind.UNAVAILABLE}
 
@@ -100,7 +100,7 @@ def _read_event(event: Event, at_s: float, answer: Answer) -> None:
 
 
 def _is_error(content: object) -> bool:
-    """Whether an event has an `error`, or is an object of that name."""
+    """Whether an event holds an `error`, or is an object of the kind `error`."""
     if not isinstance(content, dict):
         return False
     return bool(content.get("error")) or content.get("object") == "error"
