@@ -25,7 +25,6 @@ from bench.calibration import Calibration, Capacity
 from bench.config.options import Profile
 from bench.config.topology import Arm
 from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
-from bench.cpu import CpuShares, CpuWatch
 from bench.drivers import Driver
 from bench.environments.base import Environment
 from bench.errors import UserError
@@ -37,13 +36,14 @@ from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.progress import Progress, Step
-from bench.quiet import await_quiet
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
-from bench.scraping import scraping
 from bench.sites.base import Site
 from bench.slots import BOTH, Slot
 from bench.store import TrialStore
+from bench.telemetry.cpu import CpuShares, CpuWatch
+from bench.telemetry.quiet import await_quiet
+from bench.telemetry.scraping import scraping
 
 # In a search for the load, a trial lasts so many times as long as a request may take.
 TRIAL_PER_OBJECTIVE = 10.0

@@ -12,16 +12,16 @@ import pytest
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.judge import judge
 from bench.calibration import Capacity
-from bench.cpu import CpuShares
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Driven
 from bench.errors import UserError
 from bench.experiment import PATIENCE, spare_blocks
 from bench.load.drive import Load
 from bench.load.outcome import Ending
-from bench.quiet import await_quiet
 from bench.records import Trial
 from bench.slots import CONTROL
+from bench.telemetry.cpu import CpuShares
+from bench.telemetry.quiet import await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 
 LATE = {"dispatch_lag_p99_s": 9.0}

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records import Replica, ServerReading
-from bench.scraping import scraping
-from bench.scraping.exposition import SERIES
-from bench.scraping.process import next_due_s
 from bench.sites.local import LocalSite
+from bench.telemetry.exposition import SERIES
+from bench.telemetry.scrape_process import next_due_s
+from bench.telemetry.scraping import scraping
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 PERIOD_S = 0.05
@@ -172,7 +172,7 @@ def test_a_scraper_that_is_killed_leaves_every_replica_missing() -> None:
         (process,) = (
             child
             for child in psutil.Process().children()
-            if "bench.scraping.process" in child.cmdline()
+            if "bench.telemetry.scrape_process" in child.cmdline()
         )
         os.kill(process.pid, signal.SIGKILL)
     (series,) = scraper.since(0.0)
@@ -190,7 +190,7 @@ def test_an_error_within_ends_the_scraper_and_goes_on_up() -> None:
         raise KeyboardInterrupt
     assert scraper.since(0.0)[0].readings[-1].waiting == 3
     assert not any(
-        "bench.scraping.process" in child.cmdline() for child in psutil.Process().children()
+        "bench.telemetry.scrape_process" in child.cmdline() for child in psutil.Process().children()
     )
 
 

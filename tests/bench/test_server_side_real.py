@@ -22,10 +22,10 @@ from bench.load.workload import Bimodal, Fixed, Workload
 from bench.progress import make_progress
 from bench.records import Expectation, Role, Slo, Trial
 from bench.scenario import Scenario
-from bench.scraping import scraping
 from bench.sites.local import LocalSite
 from bench.slots import CONTROL
 from bench.store import TrialStore
+from bench.telemetry.scraping import scraping
 from reports.terminal import summary_text
 from tests.bench.making import ACCURACY
 

@@ -17,8 +17,8 @@ import threading
 from time import monotonic
 from urllib.parse import urlencode, urlsplit
 
-from bench.scraping.exposition import SERIES, read_series
 from bench.sites.wire import block
+from bench.telemetry.exposition import SERIES, read_series
 
 # At /metrics vLLM renders everything, which costs the replica some 4 ms of CPU. With the slash
 # another handler answers, which renders only what is named: 0.4 ms.

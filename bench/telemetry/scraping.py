@@ -86,7 +86,7 @@ def scraping(
         "timeout_s": timeout_s,
         "replicas": [(one.name, one.model, one.url) for one in replicas],
     }
-    program = site.start("bench.scraping.process", [], 0)
+    program = site.start("bench.telemetry.scrape_process", [], 0)
     try:
         program.send(json.dumps(order).encode() + b"\n")
         with contextlib.suppress(UserError):  # it could not start, which `end` tells

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Collection
 
 from bench.analysis.bounds import ValidityBounds
-from bench.cpu import CpuShares, CpuWatch
 from bench.progress import Step
+from bench.telemetry.cpu import CpuShares, CpuWatch
 
 # Long enough for shares of CPU time that mean something.
 _LOOK_S = 2.0
