@@ -17,9 +17,9 @@ from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
 from bench.load.strata import RUN
 from bench.load.workload import Asks, Fixed, Workload
+from bench.processes.program import Site
 from bench.progress import Progress, Step
 from bench.records import Replica, Sample, Schedule
-from bench.sites.base import Site
 
 # Requests in flight on each replica while warming it and while measuring capacity, per
 # sequence that it runs at once: as many wait as run, so that no slot falls empty.

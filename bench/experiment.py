@@ -35,10 +35,10 @@ from bench.load.routes import bypassing, routes
 from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
+from bench.processes.program import Site
 from bench.progress import Progress, Step
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
 from bench.scenario import Scenario
-from bench.sites.base import Site
 from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 from bench.telemetry.cpu import CpuShares, CpuWatch

@@ -8,8 +8,8 @@ from bench.drivers.driver import Driven
 from bench.load.drive import Load
 from bench.load.processes import run_spread
 from bench.load.shards import processes_for
+from bench.processes.program import Site
 from bench.records import DriverFacts
-from bench.sites.base import Site
 
 
 class BuiltinDriver:

@@ -26,7 +26,7 @@ from bench.drivers.tool_venv import ensure_tool
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
-from bench.process import last_lines
+from bench.processes.guarded import last_lines
 from bench.progress import Progress
 from bench.records import DriverFacts
 

@@ -13,8 +13,8 @@ from bench.drivers.driver import Driver
 from bench.drivers.genai_perf import GenaiPerfDriver
 from bench.drivers.openai_sdk import OpenAiDriver
 from bench.errors import UserError
+from bench.processes.program import Site
 from bench.progress import Progress
-from bench.sites.base import Site
 
 DRIVERS = ("builtin", "openai", "aiperf", "genai-perf")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.process import Guarded
+from bench.processes.guarded import Guarded
 
 
 def run_bounded(name: str, command: Sequence[str], *, log: Path, limit_s: float) -> int:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.lock import exclusive
-from bench.process import Guarded, last_lines
+from bench.processes.guarded import Guarded, last_lines
+from bench.processes.lock import exclusive
+from bench.processes.venv import Venv
 from bench.progress import Progress, Step
-from bench.venv import Venv
 
 _INSTALL = ("-m", "pip", "install", "--no-deps", "--no-input", "--disable-pip-version-check")
 _LOCK_TIMEOUT_S = 900.0

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bench.config.topology import Arm, Model
 from bench.records import Replica
-from bench.sites.base import Site
+from bench.processes.program import Site
 
 
 class Environment(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from bench.errors import UserError
-from bench.sites.base import Program
+from bench.processes.program import Program
 
 ASK = b"clock\n"
 # The shortest way there and back of so many tells the most.

@@ -19,7 +19,7 @@ from bench.load.exchange import Exchange, Failure
 from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
-from bench.openfiles import allow_connections, allow_connections_up_to
+from bench.processes.resources import allow_connections, allow_connections_up_to
 from bench.records import Connections, ErrorKind, PlannedRequest, Schedule
 
 _REPORT_EVERY_S = 0.5

@@ -17,8 +17,7 @@ from bench.load.drive import Load, run_together
 from bench.load.outcome import DriveResult, Ending
 from bench.load.parcels import load_bytes, results_of
 from bench.load.shards import merge
-from bench.sites.base import Program, Site
-from bench.sites.wire import END, block, read_block
+from bench.processes.program import END, Program, Site, block, read_block
 
 # Enough for every process to be told and to wake up.
 _AHEAD_S = 0.05

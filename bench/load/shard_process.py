@@ -25,8 +25,7 @@ from bench.load.clocks import ASK
 from bench.load.drive import run_together
 from bench.load.parcels import loads_of, result_bytes
 from bench.load.shards import shard
-from bench.sites.inside import heed_input, standard_input
-from bench.sites.wire import block, take_block
+from bench.processes.program import block, heed_input, standard_input, take_block
 
 
 def main() -> int:

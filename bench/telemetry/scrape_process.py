@@ -17,7 +17,7 @@ import threading
 from time import monotonic
 from urllib.parse import urlencode, urlsplit
 
-from bench.sites.wire import block
+from bench.processes.program import block
 from bench.telemetry.exposition import SERIES, read_series
 
 # At /metrics vLLM renders everything, which costs the replica some 4 ms of CPU. With the slash

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bench.errors import UserError
+from bench.processes.program import END, Program, Site, read_block
 from bench.records import Replica, ServerReading, ServerSeries
-from bench.sites.base import Program, Site
-from bench.sites.wire import END, read_block
 
 PERIOD_S = 0.25
 TIMEOUT_S = 5.0

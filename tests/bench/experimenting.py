@@ -21,10 +21,10 @@ from bench.environments.cpu_engine.models import model_folder
 from bench.experiment import Experiment, Plan, Question
 from bench.load.arrivals import Constant
 from bench.load.workload import Fixed, Workload
+from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
 from bench.records import Expectation, Replica, Slo
 from bench.scenario import Scenario
-from bench.sites.local import LocalSite
 from bench.store import TrialStore
 from tests.bench.load_source import (
     CHUNKED,

@@ -13,8 +13,8 @@ from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source
+from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
-from bench.sites.local import LocalSite
 
 CORES = os.sched_getaffinity(0)
 LEVEL = Level(streams=8, first_ms=20, every_ms=20, chunks=6, turns=2)

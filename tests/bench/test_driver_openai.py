@@ -13,8 +13,8 @@ from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.openai_sdk import OpenAiDriver
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult
+from bench.processes.local import LocalSite
 from bench.records import ErrorKind, Sample, Schedule
-from bench.sites.local import LocalSite
 from tests.bench.load_source import (
     ANSWER,
     CHUNKED,

@@ -19,9 +19,9 @@ from bench.drivers.running import run_bounded
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
+from bench.processes.local import LocalSite
 from bench.progress import make_progress
 from bench.records import Schedule
-from bench.sites.local import LocalSite
 from tests.bench.artifacts import aiperf_line
 from tests.bench.load_source import closed, opened
 

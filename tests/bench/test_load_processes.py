@@ -14,8 +14,8 @@ from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
 from bench.load.processes import run_spread
+from bench.processes.local import LocalSite
 from bench.records import ErrorKind, Schedule
-from bench.sites.local import LocalSite
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, closed, opened, source
 
 SHARD = ["-m", "bench.load.shard_process"]

@@ -16,7 +16,7 @@ from bench.environments.local.install import (
 )
 from bench.environments.local.pip import TORCH_INDEX, install
 from bench.errors import UserError
-from bench.venv import Venv
+from bench.processes.venv import Venv
 
 TORCH = "torch==2.13.0+cpu"
 LOG = Path("install.log")

@@ -14,7 +14,7 @@ LIMITED = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 from bench.errors import UserError
-from bench.openfiles import allow_connections, allow_connections_up_to
+from bench.processes.resources import allow_connections, allow_connections_up_to
 try:
     print({call})
 except UserError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.process import Guarded, last_lines
+from bench.processes.guarded import Guarded, last_lines
 
 # Holds the FIFO open in a child and in a grandchild, until both have ended.
 FAMILY = "exec 3>{fifo}; {trap} sleep 600 & echo ready >&3; wait; sleep 600"
@@ -46,7 +46,7 @@ def all_writers_ended(reader: int) -> bool:
 
 def test_kill_9_of_the_parent_ends_child_and_grandchild(tmp_path: Path, fifo: Path) -> None:
     parent_code = (
-        "import sys, time; from pathlib import Path; from bench.process import Guarded\n"
+        "import sys, time; from pathlib import Path; from bench.processes.guarded import Guarded\n"
         "child = Guarded(sys.argv[2:], log=Path(sys.argv[1])); time.sleep(600)"
     )
     parent = subprocess.Popen(

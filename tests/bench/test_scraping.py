@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.processes.local import LocalSite
 from bench.records import Replica, ServerReading
-from bench.sites.local import LocalSite
 from bench.telemetry.exposition import SERIES
 from bench.telemetry.scrape_process import next_due_s
 from bench.telemetry.scraping import scraping

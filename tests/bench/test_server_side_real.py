@@ -19,10 +19,10 @@ from bench.environments.local.install import ensure_engine
 from bench.experiment import Experiment, Plan, Question
 from bench.load.arrivals import Poisson
 from bench.load.workload import Bimodal, Fixed, Workload
+from bench.processes.local import LocalSite
 from bench.progress import make_progress
 from bench.records import Expectation, Role, Slo, Trial
 from bench.scenario import Scenario
-from bench.sites.local import LocalSite
 from bench.slots import CONTROL
 from bench.store import TrialStore
 from bench.telemetry.scraping import scraping

@@ -14,21 +14,21 @@ import psutil
 import pytest
 
 from bench.errors import UserError
-from bench.sites.idle import others_run
-from bench.sites.local import LocalProgram, LocalSite
-from bench.sites.wire import block, read_block
+from bench.processes.idle import others_run
+from bench.processes.local import LocalProgram, LocalSite
+from bench.processes.program import block, read_block
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 ECHO = """
 import sys
-from bench.sites.inside import standard_input
-from bench.sites.wire import block, take_block
+from bench.processes.program import standard_input
+from bench.processes.program import block, take_block
 sys.stdout.buffer.write(block(take_block(standard_input())))
 """
 HEEDS = """
 import time
-from bench.sites.inside import heed_input
+from bench.processes.program import heed_input
 heed_input(lambda: print("told", flush=True))
 print("ready", flush=True)
 time.sleep(600)
@@ -100,7 +100,7 @@ def test_a_module_that_is_not_there_is_told_by_python_itself() -> None:
 
 def test_kill_9_of_the_parent_ends_the_program() -> None:
     code = (
-        "import sys, time; from bench.sites.local import LocalProgram\n"
+        "import sys, time; from bench.processes.local import LocalProgram\n"
         "one = LocalProgram([sys.executable, '-c', sys.argv[1]])\n"
         "one.line(60); print(flush=True); time.sleep(600)"
     )
@@ -118,7 +118,7 @@ def test_kill_9_of_the_parent_ends_the_program() -> None:
 def attended(module: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A module that is attended to, as in a pod."""
     environ = {**os.environ, "PYTHONPATH": f"{module.parent}:{ROOT}"}
-    command = [sys.executable, "-m", "bench.sites.attended", module.stem]
+    command = [sys.executable, "-m", "bench.processes.attended", module.stem]
     with subprocess.Popen(
         command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -160,7 +160,7 @@ def test_one_that_does_not_heed_the_end_of_its_input_is_killed(tmp_path: Path) -
 
 
 def test_what_keeps_a_place_ends_when_it_is_told_to() -> None:
-    with subprocess.Popen([sys.executable, "-m", "bench.sites.idle"], cwd=ROOT) as idle:
+    with subprocess.Popen([sys.executable, "-m", "bench.processes.idle"], cwd=ROOT) as idle:
         with pytest.raises(subprocess.TimeoutExpired):
             idle.wait(1.0)
         idle.terminate()

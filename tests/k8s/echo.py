@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from bench.sites.inside import standard_input
-from bench.sites.wire import block, take_block
+from bench.processes.program import block, standard_input, take_block
 
 if sys.argv[1:] == ["deaf"]:
     print("deaf", flush=True)

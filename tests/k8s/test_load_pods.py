@@ -23,10 +23,9 @@ from bench.load.clocks import ask_clock
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
 from bench.load.processes import run_spread
+from bench.processes.program import Program, block, read_block
 from bench.progress import PlainProgress
 from bench.records import ErrorKind, Replica, Schedule
-from bench.sites.base import Program
-from bench.sites.wire import block, read_block
 from bench.telemetry.scraping import scraping
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, opened, source
 from tests.k8s.scripted_cluster import READY, Cluster

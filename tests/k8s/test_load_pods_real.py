@@ -21,8 +21,8 @@ from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.clocks import ask_clock
+from bench.processes.program import block
 from bench.progress import PlainProgress
-from bench.sites.wire import block
 
 pytestmark = pytest.mark.cluster
 PATIENCE_S = 60.0
@@ -103,23 +103,23 @@ def test_a_mistake_is_reported_in_pythons_words(site: PodSite) -> None:
 def test_a_program_that_ignores_its_input_is_killed_and_so_is_one_without_a_connection(
     api: Api, site: PodSite
 ) -> None:
-    with closing(site.start("bench.sites.idle", [], 1)) as deaf:
+    with closing(site.start("bench.processes.idle", [], 1)) as deaf:
         time.sleep(1.0)
-        assert modules(api, site, 1) == {"bench.sites.idle", "bench.sites.attended"}
+        assert modules(api, site, 1) == {"bench.processes.idle", "bench.processes.attended"}
     assert deaf.ended() == "it ended with 137 and said nothing"
     lost = site.start("bench.load.shard_process", [], 1)
     lost._streams.abort()
     lost.close()
     assert str(lost.ended()).startswith("the connection to it was lost")
     deadline_s = time.monotonic() + PATIENCE_S
-    while modules(api, site, 1) != {"bench.sites.idle"} and time.monotonic() < deadline_s:
+    while modules(api, site, 1) != {"bench.processes.idle"} and time.monotonic() < deadline_s:
         time.sleep(0.5)
-    assert modules(api, site, 1) == {"bench.sites.idle"}
+    assert modules(api, site, 1) == {"bench.processes.idle"}
 
 
 def test_a_pod_that_is_deleted_is_named(api: Api, site: PodSite) -> None:
     pod = site.facts()["places"][1]["pod"]
-    with closing(site.start("bench.sites.idle", [], 1)) as idle:
+    with closing(site.start("bench.processes.idle", [], 1)) as idle:
         api.delete("Pod", LOAD_NAMESPACE, pod)
         with pytest.raises(UserError, match=f"pod {pod} is (gone|being deleted)"):
             idle.line(PATIENCE_S)
@@ -127,6 +127,6 @@ def test_a_pod_that_is_deleted_is_named(api: Api, site: PodSite) -> None:
     while api.get("Pod", LOAD_NAMESPACE, pod) and time.monotonic() < deadline_s:
         time.sleep(0.5)
     with pytest.raises(UserError, match=f'pods "{pod}" not found'):
-        site.start("bench.sites.idle", [], 1)
+        site.start("bench.processes.idle", [], 1)
     with closing(site.start("bench.load.shard_process", [], 0)) as other:
         assert other.ended() is None

@@ -18,13 +18,13 @@ from bench.environments.kubernetes.objects import Object, is_terminating, name_o
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.sites.attended import GRACE_S
+from bench.processes.attended import GRACE_S
 
 _STDERR_BYTES = 4096
 # Beyond the time that a program has to end before it is killed: for the API server to report it.
 _REPORT_S = 10.0
 # The image's Python; the program itself is run by the same one.
-_ATTENDED = ("python", "-m", "bench.sites.attended")
+_ATTENDED = ("python", "-m", "bench.processes.attended")
 
 
 class PodSite:

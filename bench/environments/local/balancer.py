@@ -13,7 +13,7 @@ import httpx
 from bench.config.topology import Arm
 from bench.environments.local.reasons import reason
 from bench.errors import UserError
-from bench.process import Guarded
+from bench.processes.guarded import Guarded
 from bench.progress import Step
 from bench.records import Replica
 

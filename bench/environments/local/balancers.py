@@ -11,7 +11,7 @@ from bench.config.topology import Arm
 from bench.environments.local.balancer import Balancer, await_ready, balancer_command
 from bench.environments.local.ports import LOOPBACK, free_ports, holder, is_free
 from bench.errors import UserError
-from bench.process import Guarded
+from bench.processes.guarded import Guarded
 from bench.progress import Progress
 from bench.records import Replica
 

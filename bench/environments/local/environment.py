@@ -21,10 +21,10 @@ from bench.environments.local.memory import available_memory, check_memory
 from bench.environments.local.planning import PlannedReplica, plan_replicas
 from bench.environments.local.ports import free_ports
 from bench.environments.local.slowing import slowed
+from bench.processes.local import LocalSite
+from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica
-from bench.sites.local import LocalSite
-from bench.venv import Venv
 
 
 class LocalEnvironment:

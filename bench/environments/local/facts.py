@@ -13,7 +13,7 @@ import psutil
 
 from bench.config.topology import EngineEntry, Model
 from bench.environments.local.planning import PlannedReplica
-from bench.venv import Venv
+from bench.processes.venv import Venv
 
 
 def local_facts(

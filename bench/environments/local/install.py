@@ -13,10 +13,10 @@ from bench.environments.local import pip
 from bench.environments.local.host_command import check_command
 from bench.environments.local.reasons import reason_in
 from bench.errors import UserError
-from bench.lock import exclusive
-from bench.process import Guarded, last_lines
+from bench.processes.guarded import Guarded, last_lines
+from bench.processes.lock import exclusive
+from bench.processes.venv import Venv
 from bench.progress import Progress, Step
-from bench.venv import Venv
 
 REQUIREMENTS = Path(__file__).with_name("requirements-engine.txt")
 NEEDED_BYTES = 4 * 10**9  # 2.2 GB installed, the rest while unpacking

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.environments.local.ports import LOOPBACK
 from bench.environments.local.state import end_engines, read_engines, state_file
-from bench.lock import exclusive
+from bench.processes.lock import exclusive
 from bench.progress import Progress
 
 RUN_TIMEOUT_S = 1800.0

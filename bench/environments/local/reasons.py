@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.process import last_lines
+from bench.processes.guarded import last_lines
 
 # vLLM writes "(EngineCore pid=7) ERROR 01-31 23:59:59 [core.py:42] text".
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ \d\d-\d\d [\d:]{8} \[[^\]]+\] )?")

@@ -1,4 +1,4 @@
-"""Holds a place open for programs and does nothing: `python -m bench.sites.idle`.
+"""Holds a place open for programs and does nothing: `python -m bench.processes.idle`.
 
 The first process of a load pod. It ends at SIGTERM, and by itself when for `UNUSED_S` seconds
 nothing else has run beside it: whoever wanted the place is gone.

@@ -1,4 +1,4 @@
-"""A program whose input comes from afar: `python -m bench.sites.attended MODULE ARGUMENT...`.
+"""A program whose input comes from afar: `python -m bench.processes.attended MODULE ARGUMENT...`.
 
 Runs `python -m MODULE ARGUMENT...` and hands its own input on to it. When that is closed,
 because nobody wants the program any more or the connection is lost, the program's is closed as

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from bench.errors import UserError
 
@@ -31,3 +34,14 @@ def allow_connections_up_to(connections: int) -> int:
     limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return limit - _OTHERS
+
+
+@contextmanager
+def pinned(cores: Collection[int]) -> Iterator[None]:
+    """Run on `cores`, and start there what is started: threads count the cores they find."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from bench.errors import UserError
-from bench.sites.heard import Heard
+from bench.processes.program import Heard
 
 _ROOT = Path(__file__).parents[2]
 _AT_ONCE = 1 << 20

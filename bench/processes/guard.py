@@ -1,6 +1,6 @@
 """Runs one command and ends it when whoever started the guard goes away.
 
-Not imported: `bench.process` runs this file as a script. The guard's standard input
+Not imported: `bench.processes.guarded` runs this file as a script. The guard's standard input
 is a pipe that its parent holds open. The kernel closes the pipe however the parent
 ends, kill -9 included, which no handler inside the parent could promise.
 """
