@@ -10,13 +10,13 @@ from pathlib import Path
 
 import httpx
 
-from bench.environments.local.ports import LOOPBACK, free_ports
 from bench.errors import UserError
 from bench.load.accuracy.answers import CHAT, chat_body
 from bench.load.accuracy.running import LocalServer, running_source
 from validation.harness import ROOT
 from bench.processes.guarded import Guarded, last_lines
 from bench.processes.resources import pinned
+from bench.processes.resources import LOOPBACK, free_ports, pinned
 
 SOURCE = "source"
 # Drawn from, so that two runs that start at once hardly take the same.

@@ -14,8 +14,8 @@ from bench.environments.local.install import (
     check_library,
     check_platform,
 )
-from bench.environments.local.pip import TORCH_INDEX, install
 from bench.errors import UserError
+from bench.processes.pip import TORCH_INDEX, install
 from bench.processes.venv import Venv
 
 TORCH = "torch==2.13.0+cpu"

@@ -17,8 +17,8 @@ from bench.config.topology import EngineEntry, Model, Topology
 from bench.environments.cpu_engine.flags import engine_arguments
 from bench.environments.local.memory import available_memory, check_memory
 from bench.environments.local.planning import PlannedReplica, plan_replicas
-from bench.environments.local.ports import free_ports, holder, is_free
 from bench.errors import UserError
+from bench.processes.resources import free_ports, holder, is_free
 
 GIB = 1024**3
 

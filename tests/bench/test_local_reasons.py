@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.pip_causes import causes
-from bench.environments.local.reasons import LIMIT, death, reason
+from bench.processes.logs import LIMIT, death, reason
+from bench.processes.pip_errors import causes
 
 ENGINE_LOG = """\
 (APIServer pid=12) INFO 01-31 23:59:58 [model.py:692] Resolved architecture: LlamaForCausalLM

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from bench.environments.local.slowing import slowed
-from bench.environments.local.throttle import members
 from bench.errors import UserError
+from bench.processes.throttle import members
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0

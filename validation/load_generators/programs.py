@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.environments.local.pip import TORCH_INDEX
 from validation.harness import VLLM_BENCH, Program
+from bench.processes.pip import TORCH_INDEX
 
 OURS = "bench"
 BARE = "bare reads"

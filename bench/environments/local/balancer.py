@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 
 from bench.config.topology import Arm
-from bench.environments.local.reasons import reason
 from bench.errors import UserError
 from bench.processes.guarded import Guarded
+from bench.processes.logs import reason
 from bench.progress import Step
 from bench.records import Replica
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bench.config.topology import Arm
 from bench.environments.local.balancer import Balancer, await_ready, balancer_command
-from bench.environments.local.ports import LOOPBACK, free_ports, holder, is_free
 from bench.errors import UserError
 from bench.processes.guarded import Guarded
+from bench.processes.resources import LOOPBACK, free_ports, holder, is_free
 from bench.progress import Progress
 from bench.records import Replica
 

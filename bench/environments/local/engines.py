@@ -18,8 +18,6 @@ from bench.environments.local.hosting import (
     start_host,
 )
 from bench.environments.local.planning import PlannedReplica
-from bench.environments.local.ports import LOOPBACK
-from bench.environments.local.reasons import death, reason
 from bench.environments.local.state import (
     Engines,
     RunningReplica,
@@ -29,6 +27,8 @@ from bench.environments.local.state import (
     why_unusable,
 )
 from bench.errors import UserError
+from bench.processes.logs import death, reason
+from bench.processes.resources import LOOPBACK
 from bench.progress import Progress, Step
 from bench.records import Replica
 

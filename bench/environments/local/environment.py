@@ -19,9 +19,9 @@ from bench.environments.local.install import ensure_engine
 from bench.environments.local.kept import run_lock
 from bench.environments.local.memory import available_memory, check_memory
 from bench.environments.local.planning import PlannedReplica, plan_replicas
-from bench.environments.local.ports import free_ports
 from bench.environments.local.slowing import slowed
 from bench.processes.local import LocalSite
+from bench.processes.resources import free_ports
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica

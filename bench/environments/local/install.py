@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.environments.local import pip
 from bench.environments.local.host_command import check_command
-from bench.environments.local.reasons import reason_in
 from bench.errors import UserError
+from bench.processes import pip
 from bench.processes.guarded import Guarded, last_lines
 from bench.processes.lock import exclusive
+from bench.processes.logs import reason_in
 from bench.processes.venv import Venv
 from bench.progress import Progress, Step
 

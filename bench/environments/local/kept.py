@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.environments.local.ports import LOOPBACK
 from bench.environments.local.state import end_engines, read_engines, state_file
 from bench.processes.lock import exclusive
+from bench.processes.resources import LOOPBACK
 from bench.progress import Progress
 
 RUN_TIMEOUT_S = 1800.0

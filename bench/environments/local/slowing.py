@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.environments.local.reasons import reason
 from bench.errors import UserError
+from bench.processes.logs import reason
 
 THROTTLE = Path(__file__).with_name("throttle.py")
 

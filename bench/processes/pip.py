@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.environments.local.pip_causes import Cause, causes
 from bench.errors import UserError
+from bench.processes.pip_errors import Cause, causes
 
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
