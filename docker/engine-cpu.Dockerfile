@@ -22,7 +22,7 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-comp
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile \
     -r /tmp/requirements.txt
 COPY bench /app/bench
-RUN cd /app && /opt/venv/bin/python -m bench.environments.cpu_engine /opt/models
+RUN cd /app && /opt/venv/bin/python -m bench.environments.cpu_engine.models /opt/models
 
 FROM ${PYTHON}
 RUN apt-get update \

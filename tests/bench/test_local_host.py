@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.enginehost.identity import ProcessIdentity, identify, is_alive
-from bench.environments.local.enginehost.replicas import ReplicaSpec
-from bench.environments.local.hosting import HostSpec, Lease, write_spec
+from bench.environments.local.enginehost.replicas import (
+    ProcessIdentity,
+    ReplicaSpec,
+    identify,
+    is_alive,
+)
+from bench.environments.local.host import HostSpec, Lease, write_spec
 from bench.environments.local.state import Engines, await_end, end_engines, read_engines
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +135,7 @@ def test_kept_engines_outlive_their_lease_and_end_with_the_next(host: RunningHos
 def test_a_holder_killed_with_9_ends_its_lease(host: RunningHost) -> None:
     holder_code = (
         "import sys, time; from pathlib import Path\n"
-        "from bench.environments.local.hosting import Lease\n"
+        "from bench.environments.local.host import Lease\n"
         "lease = Lease(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen(

@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 
 from bench.config.topology import EngineEntry, Model, Topology
 from bench.environments.cpu_engine.flags import engine_arguments
-from bench.environments.local.memory import available_memory, check_memory
-from bench.environments.local.planning import PlannedReplica, plan_replicas
+from bench.environments.local.planning import (
+    PlannedReplica,
+    available_memory,
+    check_memory,
+    plan_replicas,
+)
 from bench.errors import UserError
 from bench.processes.resources import free_ports, holder, is_free
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.environments.local.slowing import slowed
 from bench.errors import UserError
-from bench.processes.throttle import members
+from bench.processes.throttle import members, slowed
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -28,7 +27,7 @@ HARDLY = 0.02
 SLOWS = """
 import sys, time
 from pathlib import Path
-from bench.environments.local.slowing import slowed
+from bench.processes.throttle import slowed
 with slowed([int(sys.argv[1])], float(sys.argv[2]), Path(sys.argv[3])):
     time.sleep(600)
 """

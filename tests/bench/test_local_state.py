@@ -12,16 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.local.enginehost.identity import ProcessIdentity, identify, is_alive
-from bench.environments.local.enginehost.replicas import ReplicaSpec
-from bench.environments.local.kept import kept_engines, stop_kept
+from bench.environments.local.enginehost.replicas import (
+    ProcessIdentity,
+    ReplicaSpec,
+    identify,
+    is_alive,
+)
 from bench.environments.local.planning import PlannedReplica
 from bench.environments.local.state import (
     Engines,
     RunningReplica,
     end_engines,
+    kept_engines,
     read_engines,
     state_file,
+    stop_kept,
     why_unusable,
 )
 from bench.progress import PlainProgress

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from bench.processes.local import LocalSite
 from bench.records import Replica, ServerReading
-from bench.telemetry.exposition import SERIES
-from bench.telemetry.scrape_process import next_due_s
+from bench.telemetry.scrape_process import SERIES, next_due_s
 from bench.telemetry.scraping import scraping
 
 Answer = Callable[[BaseHTTPRequestHandler], None]

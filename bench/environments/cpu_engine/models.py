@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -147,3 +148,8 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
         shutil.rmtree(draft)
         if not folder.is_dir():
             raise
+
+
+if __name__ == "__main__":
+    for architecture in FAMILIES:
+        write_tiny_model(architecture, Path(sys.argv[1]) / architecture)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from bench.environments.local.answers import await_answers
 from bench.environments.local.enginehost.replicas import ReplicaSpec
-from bench.environments.local.hosting import (
+from bench.environments.local.host import (
     HostSpec,
     Lease,
     engine_environment,

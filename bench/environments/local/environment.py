@@ -14,14 +14,18 @@ from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.facts import local_facts
-from bench.environments.local.hosting import host_fingerprint
+from bench.environments.local.host import host_fingerprint
 from bench.environments.local.install import ensure_engine
-from bench.environments.local.kept import run_lock
-from bench.environments.local.memory import available_memory, check_memory
-from bench.environments.local.planning import PlannedReplica, plan_replicas
-from bench.environments.local.slowing import slowed
+from bench.environments.local.planning import (
+    PlannedReplica,
+    available_memory,
+    check_memory,
+    plan_replicas,
+)
+from bench.environments.local.state import run_lock
 from bench.processes.local import LocalSite
 from bench.processes.resources import free_ports
+from bench.processes.throttle import slowed
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.environments.local.host_command import check_command
+from bench.environments.local.host import check_command
 from bench.errors import UserError
 from bench.processes import pip
 from bench.processes.guarded import Guarded, last_lines

@@ -9,13 +9,16 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.environments.local.enginehost.identity import ProcessIdentity, is_alive
-from bench.environments.local.enginehost.replicas import ReplicaSpec
+from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
 from bench.environments.local.planning import PlannedReplica
+from bench.processes.lock import exclusive
+from bench.processes.resources import LOOPBACK
+from bench.progress import Progress
 
 STOP_TIMEOUT_S = 15.0
 
@@ -111,3 +114,36 @@ def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
     if is_alive(process):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
+
+
+RUN_TIMEOUT_S = 1800.0
+
+
+def run_lock(
+    cache: Path, progress: Progress, timeout_s: float = RUN_TIMEOUT_S
+) -> AbstractContextManager[None]:
+    """The lock that whoever uses the engines of a cache folder holds; see `exclusive`."""
+    return exclusive(state_file(cache).with_name("lock"), "the engines", progress, timeout_s)
+
+
+def kept_engines(cache: Path) -> tuple[str, ...]:
+    """One line for every engine that runs or has died: name, address, core, state, log."""
+    engines = read_engines(state_file(cache))
+    return tuple(
+        f"{replica.spec.name}  http://{LOOPBACK}:{replica.spec.port}  core {replica.spec.core}  "
+        f"{'running' if replica.alive else 'dead'}  {replica.spec.log}"
+        for replica in (engines.replicas if engines else ())
+    )
+
+
+def stop_kept(cache: Path, progress: Progress) -> bool:
+    """End the engines that were kept; False if there were none.
+
+    Raises UserError if a run is using them.
+    """
+    with run_lock(cache, progress, timeout_s=0.0):
+        state = state_file(cache)
+        engines = read_engines(state)
+        if engines is not None:
+            end_engines(engines, state)
+        return engines is not None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -26,6 +27,30 @@ class ReplicaSpec:
 
 
 Serve = Callable[[ReplicaSpec], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process number and its start time in clock ticks since boot (proc(5))."""
+
+    pid: int
+    start: int
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The process that has this number now; None if there is none or it is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The second field is a name in parentheses that may hold spaces and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    state, start = fields[0], int(fields[19])
+    return None if state in "ZX" else ProcessIdentity(pid, start)
+
+
+def is_alive(process: ProcessIdentity) -> bool:
+    return identify(process.pid) == process
 
 
 def tie_children_to_parents() -> None:
