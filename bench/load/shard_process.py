@@ -25,7 +25,7 @@ from bench.load.clocks import ASK
 from bench.load.drive import run_together
 from bench.load.parcels import loads_of, result_bytes
 from bench.load.shards import shard
-from bench.processes.program import block, heed_input, standard_input, take_block
+from bench.processes.program import block, standard_input, take_block, watch_input
 
 
 def main() -> int:
@@ -57,7 +57,7 @@ def _await_start() -> float:
             start_s = float(instant)
         case _:
             raise EOFError
-    heed_input(_interrupt)
+    watch_input(_interrupt)
     return start_s
 
 

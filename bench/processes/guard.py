@@ -1,40 +1,68 @@
-"""Runs one command and ends it when whoever started the guard goes away.
+"""Runs a command, and ends it when the guard's standard input is closed.
 
-Not imported: `bench.processes.guarded` runs this file as a script. The guard's standard input
-is a pipe that its parent holds open. The kernel closes the pipe however the parent
-ends, kill -9 included, which no handler inside the parent could promise.
+    guard.py GRACE_S COMMAND...             the command's own input is empty; it gets SIGTERM
+    guard.py --pass-input GRACE_S COMMAND...  it gets the guard's input, and ends when that ends
+
+After `GRACE_S` seconds more its whole process group gets SIGKILL. The exit code is the
+command's, 128 + n after signal n; 127 if it cannot be started.
+
+Whoever starts a guard holds the other end of its input open. The kernel closes a pipe however
+its holder ends, kill -9 included, which no handler inside the holder could promise; in a pod
+the container runtime closes it when the connection is lost. `guarded` runs this file as a
+script of the standard library alone, so it imports nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 
+PASS_INPUT = "--pass-input"
+_AT_ONCE = 1 << 20
 
-def main(grace_s: float, command: list[str]) -> int:
+
+def main(grace_s: float, command: list[str], *, pass_input: bool) -> int:
     """Run `command` in a process group of its own; return its exit code as a shell does."""
+    stdin = subprocess.PIPE if pass_input else subprocess.DEVNULL
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(command, stdin=stdin, start_new_session=True)
     except OSError as error:
         print(f"cannot start {command[0]}: {error.strerror}", flush=True)
         return 127
-    threading.Thread(target=_end_with_parent, args=(child, grace_s), daemon=True).start()
+    threading.Thread(target=_end_without_input, args=(child, grace_s), daemon=True).start()
+    if child.stdin is not None:
+        threading.Thread(target=_copy_input, args=(child,), daemon=True).start()
     code = child.wait()
     _signal_group(child.pid, signal.SIGKILL)  # what it left behind
     return code if code >= 0 else 128 - code
 
 
-def _end_with_parent(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    while os.read(0, 4096):
-        pass
-    _signal_group(child.pid, signal.SIGTERM)
+def _end_without_input(child: subprocess.Popen[bytes], grace_s: float) -> None:
+    """End it once the input is closed, though not all of the input may have been read."""
+    closed = select.poll()
+    closed.register(0, 0)
+    closed.poll()
+    if child.stdin is None:
+        _signal_group(child.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(grace_s)
     _signal_group(child.pid, signal.SIGKILL)
+
+
+def _copy_input(child: subprocess.Popen[bytes]) -> None:
+    """Pass all input on, ahead of the child's reading: whoever sends must be able to close."""
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        while data := os.read(0, _AT_ONCE):
+            child.stdin.write(data)
+            child.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.close()
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -43,4 +71,6 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))
+    own_input, arguments = sys.argv[1] == PASS_INPUT, sys.argv[1:]
+    seconds, *program = arguments[1:] if own_input else arguments
+    sys.exit(main(float(seconds), program, pass_input=own_input))

@@ -1,4 +1,8 @@
-"""What every site offers, and a program that runs on one."""
+"""The suite's own programs: where they run, and how one talks with them.
+
+A program is told and tells in lines of text, and in blocks: a line with the length, then so many
+bytes, compressed. It ends when its standard input says `end`, or is closed.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,30 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from bench.errors import UserError
 
+END = b"end\n"
+# From the end of its input to the time when a program is killed.
+GRACE_S = 5.0
+# The fastest level: blocks are mostly numbers and words, and shrink to a third.
+_LEVEL = 1
+_AT_ONCE = 1 << 20
+
 
 class Program(Protocol):
-    """One program of the suite under way. One thread may read while another one sends."""
+    """A running program. One thread may read while another one sends."""
 
     def send(self, data: bytes) -> None:
-        """Write to its standard input; nothing happens if it has ended, which reading tells."""
+        """Write to its standard input; does nothing if the program has ended."""
         ...
 
     def line(self, timeout_s: float) -> bytes:
-        """The next line of its standard output, without its end.
+        """The next line of its standard output, without the line feed.
 
-        Raises UserError when the program has ended, or says nothing for `timeout_s` seconds.
+        Raises UserError when the program has ended, or writes nothing for `timeout_s` seconds.
         """
         ...
 
@@ -31,16 +43,17 @@ class Program(Protocol):
         ...
 
     def ended(self) -> str | None:
-        """How it ended, with its last words; None while it runs."""
+        """One line with its exit code (128 + n after signal n) and its last line of standard
+        error; None while it runs."""
         ...
 
     def close(self) -> None:
-        """End it, whatever it does; returns when that is done. Safe to repeat."""
+        """End the program; returns when it has ended. Safe to repeat."""
         ...
 
 
 class Site(Protocol):
-    """Places for programs. `shards` is how many there are for a load, None: as many as wanted.
+    """Where programs run. `shards` is how many a load is split into; None: as many as wanted.
 
     With `one_clock` all of them, and this process, share CLOCK_MONOTONIC.
     """
@@ -61,20 +74,67 @@ class Site(Protocol):
         ...
 
 
-END = b"end\n"
-# Most of it are numbers and words: the fastest level makes a third of them.
-_LEVEL = 1
-_AT_ONCE = 1 << 20
+class Output:
+    """The standard output of a program, as lines and blocks of bytes.
+
+    `receive` gives what was written since the last call, and waits for it until a time of
+    CLOCK_MONOTONIC; nothing (b"") when that has passed. It raises UserError at the end.
+    """
+
+    def __init__(self, receive: Callable[[float], bytes]) -> None:
+        self.reading = threading.Lock()
+        self._receive = receive
+        self._received = bytearray()
+
+    def line(self, timeout_s: float) -> bytes:
+        """The next line, without the line feed. Raises UserError like `Program.line`."""
+        with self.reading:
+            deadline_s, searched = monotonic() + timeout_s, 0
+            while (end := self._received.find(b"\n", searched)) < 0:
+                searched = len(self._received)
+                self._receive_more(deadline_s, timeout_s)
+            return self._take(end + 1)[:-1]
+
+    def read(self, size: int, timeout_s: float) -> bytes:
+        """The next `size` bytes. Raises UserError like `Program.line`."""
+        with self.reading:
+            deadline_s = monotonic() + timeout_s
+            while len(self._received) < size:
+                self._receive_more(deadline_s, timeout_s)
+            return self._take(size)
+
+    def _receive_more(self, deadline_s: float, timeout_s: float) -> None:
+        received = self._receive(deadline_s)
+        if not received:
+            raise UserError(f"it said nothing for {timeout_s:g} s")
+        self._received += received
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
+
+def end_message(code: int, errors: bytes) -> str:
+    """How a program ended: its exit code, and the last line of its standard error."""
+    said = last_line(errors)
+    return f"it ended with {code}" + (f": {said}" if said else " and said nothing")
+
+
+def last_line(errors: bytes) -> str:
+    """The last line that is not blank; empty if there is none."""
+    lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def block(data: bytes) -> bytes:
-    """`data` as it is sent."""
+    """`data` as a block."""
     packed = zlib.compress(data, _LEVEL)
     return b"%d\n%b" % (len(packed), packed)
 
 
 def read_block(program: Program, timeout_s: float) -> bytes:
-    """The next block that `program` writes. Raises UserError when there is none."""
+    """The data of the next block that `program` writes. Raises UserError when there is none."""
     size = program.line(timeout_s)
     if not size.isdigit():
         raise UserError(f"it said {size[:80]!r} where the length of its result was due")
@@ -84,8 +144,19 @@ def read_block(program: Program, timeout_s: float) -> bytes:
         raise UserError(f"what it wrote is damaged: {error}") from None
 
 
+# What follows is for the programs themselves.
+
+
+def standard_input() -> io.FileIO:
+    """Standard input, unbuffered: nothing is read ahead of whoever reads next.
+
+    The buffered one must not be read in a thread: Python aborts if it ends meanwhile.
+    """
+    return io.FileIO(0, closefd=False)
+
+
 def take_block(stream: io.FileIO) -> bytes:
-    """The next block of a program's own input. Raises EOFError when that ends before."""
+    """The data of the next block of the program's own input. Raises EOFError if that ends."""
     size = int(stream.readline() or -1)
     packed = bytearray()
     while len(packed) != size:
@@ -96,59 +167,17 @@ def take_block(stream: io.FileIO) -> bytes:
     return zlib.decompress(packed)
 
 
-Hear = Callable[[], None]
-"""Takes in more of what is said; raises UserError where no more will come, or not in time."""
-
-
-class Heard:
-    """Bytes as they came, given out as lines and in blocks."""
-
-    def __init__(self) -> None:
-        self._waiting = bytearray()
-
-    def add(self, data: bytes) -> None:
-        """Take in what was said."""
-        self._waiting += data
-
-    def line(self, hear: Hear) -> bytes:
-        """The next line, without its end; `hear` is called until there is one."""
-        looked_at = 0
-        while (end := self._waiting.find(b"\n", looked_at)) < 0:
-            looked_at = len(self._waiting)
-            hear()
-        return self._take(end + 1)[:-1]
-
-    def read(self, size: int, hear: Hear) -> bytes:
-        """The next `size` bytes; `hear` is called until they are there."""
-        while len(self._waiting) < size:
-            hear()
-        return self._take(size)
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        return taken
-
-
-def standard_input() -> io.FileIO:
-    """Standard input as it comes: nothing is read ahead of whoever reads next.
-
-    The buffered one must not be read in a thread: Python aborts if it ends meanwhile.
-    """
-    return io.FileIO(0, closefd=False)
-
-
-def heed_input(at_end: Callable[[], None]) -> None:
+def watch_input(at_end: Callable[[], None]) -> None:
     """From now on call `at_end`, in another thread, when the input says `end`.
 
-    When it is closed, nobody is there any more to take a result: the process exits at once.
+    When the input is closed, nobody is left to take a result: the process exits at once.
     """
-    threading.Thread(target=_heed, args=(at_end,), daemon=True).start()
 
+    def watch() -> None:
+        lines = standard_input()
+        while line := lines.readline():
+            if line == END:
+                at_end()
+        os._exit(1)
 
-def _heed(at_end: Callable[[], None]) -> None:
-    lines = standard_input()
-    while line := lines.readline():
-        if line == END:
-            at_end()
-    os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from bench.processes.local import LocalSite
 from bench.records import Replica, ServerReading
-from bench.telemetry.scrape_process import SERIES, next_due_s
-from bench.telemetry.scraping import scraping
+from bench.telemetry.exposition import SERIES
+from bench.telemetry.scraping import next_due_s, scraping
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 PERIOD_S = 0.05
@@ -171,7 +171,7 @@ def test_a_scraper_that_is_killed_leaves_every_replica_missing() -> None:
         (process,) = (
             child
             for child in psutil.Process().children()
-            if "bench.telemetry.scrape_process" in child.cmdline()
+            if "bench.telemetry.scraping" in child.cmdline()
         )
         os.kill(process.pid, signal.SIGKILL)
     (series,) = scraper.since(0.0)
@@ -189,7 +189,7 @@ def test_an_error_within_ends_the_scraper_and_goes_on_up() -> None:
         raise KeyboardInterrupt
     assert scraper.since(0.0)[0].readings[-1].waiting == 3
     assert not any(
-        "bench.telemetry.scrape_process" in child.cmdline() for child in psutil.Process().children()
+        "bench.telemetry.scraping" in child.cmdline() for child in psutil.Process().children()
     )
 
 

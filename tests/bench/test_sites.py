@@ -14,22 +14,22 @@ import psutil
 import pytest
 
 from bench.errors import UserError
+from bench.processes.guard import PASS_INPUT
 from bench.processes.idle import others_run
 from bench.processes.local import LocalProgram, LocalSite
-from bench.processes.program import block, read_block
+from bench.processes.program import GRACE_S, block, read_block
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 ECHO = """
 import sys
-from bench.processes.program import standard_input
-from bench.processes.program import block, take_block
+from bench.processes.program import block, standard_input, take_block
 sys.stdout.buffer.write(block(take_block(standard_input())))
 """
 HEEDS = """
 import time
-from bench.processes.program import heed_input
-heed_input(lambda: print("told", flush=True))
+from bench.processes.program import watch_input
+watch_input(lambda: print("told", flush=True))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -115,10 +115,11 @@ def test_kill_9_of_the_parent_ends_the_program() -> None:
 
 
 @contextmanager
-def attended(module: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A module that is attended to, as in a pod."""
+def guarded_module(module: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A module under guard, as in a pod."""
     environ = {**os.environ, "PYTHONPATH": f"{module.parent}:{ROOT}"}
-    command = [sys.executable, "-m", "bench.processes.attended", module.stem]
+    guard = [sys.executable, "-m", "bench.processes.guard", PASS_INPUT, str(GRACE_S)]
+    command = [*guard, sys.executable, "-m", module.stem]
     with subprocess.Popen(
         command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -134,11 +135,11 @@ def attended(module: Path) -> Iterator[subprocess.Popen[bytes]]:
         ("import os, sys; print(sys.stdin.readline(), flush=True); os.kill(os.getpid(), 9)", 137),
     ],
 )
-def test_a_program_that_is_attended_to_gets_its_input_and_its_end_is_told(
+def test_a_program_under_guard_gets_its_input_and_its_end_is_told(
     tmp_path: Path, code: str, end: int
 ) -> None:
     (tmp_path / "own.py").write_text(code, encoding="utf-8")
-    with attended(tmp_path / "own.py") as process:
+    with guarded_module(tmp_path / "own.py") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"hear\n")
@@ -147,10 +148,10 @@ def test_a_program_that_is_attended_to_gets_its_input_and_its_end_is_told(
         assert process.wait(PATIENCE_S) == end
 
 
-def test_one_that_does_not_heed_the_end_of_its_input_is_killed(tmp_path: Path) -> None:
+def test_one_that_ignores_the_end_of_its_input_is_killed(tmp_path: Path) -> None:
     code = "import time; print('up', flush=True); time.sleep(600)"
     (tmp_path / "own.py").write_text(code, encoding="utf-8")
-    with attended(tmp_path / "own.py") as process:
+    with guarded_module(tmp_path / "own.py") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"

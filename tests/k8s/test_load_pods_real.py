@@ -105,7 +105,7 @@ def test_a_program_that_ignores_its_input_is_killed_and_so_is_one_without_a_conn
 ) -> None:
     with closing(site.start("bench.processes.idle", [], 1)) as deaf:
         time.sleep(1.0)
-        assert modules(api, site, 1) == {"bench.processes.idle", "bench.processes.attended"}
+        assert modules(api, site, 1) == {"bench.processes.idle", "bench.processes.guard"}
     assert deaf.ended() == "it ended with 137 and said nothing"
     lost = site.start("bench.load.shard_process", [], 1)
     lost._streams.abort()
