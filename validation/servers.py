@@ -17,6 +17,7 @@ from validation.harness import ROOT
 from bench.processes.guarded import Guarded, last_lines
 from bench.processes.resources import pinned
 from bench.processes.resources import LOOPBACK, free_ports, pinned
+from bench.processes.ports import LOOPBACK, free_ports
 
 SOURCE = "source"
 # Drawn from, so that two runs that start at once hardly take the same.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bench.processes.logs import reason_in
+from bench.processes.guarded import reason_in
 
 
 @dataclass(frozen=True, slots=True)

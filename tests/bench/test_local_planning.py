@@ -23,6 +23,7 @@ from bench.environments.local.planning import (
 )
 from bench.errors import UserError
 from bench.processes.resources import free_ports, holder, is_free
+from bench.processes.ports import free_ports, holder, is_free
 
 GIB = 1024**3
 

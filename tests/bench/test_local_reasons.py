@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes.logs import LIMIT, death, reason
+from bench.processes.guarded import LIMIT, death, reason
 from bench.processes.pip_errors import causes
 
 ENGINE_LOG = """\

@@ -16,9 +16,8 @@ import httpx
 from bench.config.topology import Arm
 from bench.environments.local.balancer import Balancer, await_ready, balancer_command
 from bench.errors import UserError
-from bench.processes.guarded import Guarded
-from bench.processes.logs import reason
-from bench.processes.resources import LOOPBACK, free_ports, holder, is_free
+from bench.processes.guarded import Guarded, reason
+from bench.processes.ports import LOOPBACK, free_ports, holder, is_free
 from bench.progress import Progress, Step
 from bench.records import Replica
 

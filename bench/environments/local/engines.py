@@ -27,8 +27,8 @@ from bench.environments.local.state import (
     why_unusable,
 )
 from bench.errors import UserError
-from bench.processes.logs import death, reason
-from bench.processes.resources import LOOPBACK
+from bench.processes.guarded import death, reason
+from bench.processes.ports import LOOPBACK
 from bench.progress import Progress, Step
 from bench.records import Replica
 

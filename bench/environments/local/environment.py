@@ -23,9 +23,9 @@ from bench.environments.local.planning import (
     plan_replicas,
 )
 from bench.environments.local.state import run_lock
+from bench.processes import throttle
 from bench.processes.local import LocalSite
-from bench.processes.resources import free_ports
-from bench.processes.throttle import slowed
+from bench.processes.ports import free_ports
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica
@@ -98,7 +98,7 @@ class LocalEnvironment:
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of its core's time."""
-        return slowed(self._engines.groups(replicas), share, self._logs / "throttle.log")
+        return throttle.slowed(self._engines.groups(replicas), share)
 
     def tokenizer_folder(self, model: str) -> Path:
         """Folder that holds the model's tokenizer.json and chat template."""

@@ -12,9 +12,8 @@ from pathlib import Path
 from bench.environments.local.host import check_command
 from bench.errors import UserError
 from bench.processes import pip
-from bench.processes.guarded import Guarded, last_lines
+from bench.processes.guarded import Guarded, last_lines, reason_in
 from bench.processes.lock import exclusive
-from bench.processes.logs import reason_in
 from bench.processes.venv import Venv
 from bench.progress import Progress, Step
 
