@@ -19,11 +19,11 @@ from bench.drivers.driver import Driven
 from bench.drivers.measured import drive_result
 from bench.drivers.notes import AIPERF
 from bench.drivers.running import run_bounded
-from bench.drivers.tool_venv import ensure_tool
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.processes.guarded import last_lines
+from bench.processes.venv import ensure_venv
 from bench.progress import Progress
 from bench.records import DriverFacts
 
@@ -53,7 +53,7 @@ class AiperfDriver:
         progress: Progress,
     ) -> Self:
         """The driver with an aiperf under `cache`. Raises UserError if that cannot be had."""
-        venv = ensure_tool("aiperf", REQUIREMENTS, cache, progress)
+        venv = ensure_venv("aiperf", REQUIREMENTS, cache, progress)
         program = venv.folder / "bin" / "aiperf"
         return cls(program, venv.version("aiperf"), folders, tokenizer_folder)
 

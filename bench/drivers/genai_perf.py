@@ -22,11 +22,11 @@ from bench.drivers.driver import Driven
 from bench.drivers.measured import drive_result
 from bench.drivers.notes import GENAI_PERF
 from bench.drivers.running import run_bounded
-from bench.drivers.tool_venv import ensure_tool
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.processes.guarded import last_lines
+from bench.processes.venv import ensure_venv
 from bench.progress import Progress
 from bench.records import DriverFacts
 
@@ -55,7 +55,7 @@ class GenaiPerfDriver:
     ) -> Self:
         """The driver with a genai-perf under `cache`. Raises UserError if that cannot be had."""
         check_glibc(platform.libc_ver())
-        venv = ensure_tool("genai-perf", REQUIREMENTS, cache, progress)
+        venv = ensure_venv("genai-perf", REQUIREMENTS, cache, progress)
         return cls(venv.folder / "bin", venv.version("genai-perf"), folders, tokenizer_folder)
 
     def run(self, load: Load, *, drain_timeout_s: float) -> Driven:

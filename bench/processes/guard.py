@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 
-PASS_INPUT = "--pass-input"
+PASS_INPUT = "--pass-input"  # noqa: S105 - an option's name
 _AT_ONCE = 1 << 20
 
 

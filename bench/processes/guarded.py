@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive this one."""
+"""Commands that cannot outlive this process, and what their logs say."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ GUARD = Path(__file__).with_name("guard.py")
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ \d\d-\d\d [\d:]{8} \[[^\]]+\] )?")
 # "ValueError: text" of Python, "ERROR: text" and "× text" of pip.
 _ERROR = re.compile(r"^(?:(?:ERROR|[\w.]*(?:Error|Exception)):|×) \S")
-# What is no error: "INFO: text", with or without the process in front, and torch's
+# Not an error: "INFO: text", with or without the process in front, and torch's
 # "[W0131 23:59:59.123 utils.cpp:68] text".
-_CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\) )?(?:(?:DEBUG|INFO|WARNING)\b|\[?[IW]\d{4} [\d:]{8}\.)")
+_INFORMATION = re.compile(
+    r"^(?:\(\w+ pid=\d+\) )?(?:(?:DEBUG|INFO|WARNING)\b|\[?[IW]\d{4} [\d:]{8}\.)"
+)
 # Errors that only say that another process had one.
-_SECONDARY = re.compile(r"Engine core initialization failed|EngineDeadError")
+_RESULT = re.compile(r"Engine core initialization failed|EngineDeadError")
 
-LOOK_BACK_LINES = 400
+_LOG_LINES = 400
 LIMIT = 300
 
 
@@ -41,7 +43,6 @@ class Guarded:
     ) -> None:
         """Start `command` in `folder`; one that cannot be started exits with code 127."""
         self.log = log
-        self._grace_s = grace_s
         log.parent.mkdir(parents=True, exist_ok=True)
         # -I -S: the guard needs the standard library only, and starts in 15 ms.
         guard = [sys.executable, "-I", "-S", str(GUARD), str(grace_s), *command]
@@ -62,7 +63,7 @@ class Guarded:
         return self._guard.pid
 
     def poll(self) -> int | None:
-        """Exit code, 128 + n after signal n; None while it runs."""
+        """The exit code, 128 + n after signal n; None while it runs."""
         return self._guard.poll()
 
     def wait(self, timeout_s: float) -> int | None:
@@ -73,7 +74,7 @@ class Guarded:
             return None
 
     def ask_to_end(self) -> None:
-        """Let it get its SIGTERM, and do not wait. Safe to repeat."""
+        """Have SIGTERM sent to it, without waiting. Safe to repeat."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
 
@@ -92,46 +93,46 @@ def last_lines(log: Path, count: int = 1) -> str:
     return "\n".join([line for line in lines if line.strip()][-count:])
 
 
-def reason(log: Path) -> str:
-    """The last primary error in a log, else its last line that is no mere information."""
-    return reason_in(last_lines(log, LOOK_BACK_LINES))
+def error_in_log(log: Path) -> str:
+    """The last error in a log that is not the result of another, in one line.
+
+    Where there is no error: the last line that is neither debugging nor information.
+    """
+    return error_in(last_lines(log, _LOG_LINES))
 
 
-def reason_in(said: str) -> str:
-    """Like `reason`, of what a process said."""
-    lines = _telling_lines(said)
+def error_in(output: str) -> str:
+    """Like `error_in_log`, of what a process has printed."""
+    lines = _lines_without_information(output)
     errors = _errors(lines)
     if not lines:
         return "its log tells no error"
-    return _shortened(_message(lines, errors[-1] if errors else len(lines) - 1))
+    return _with_detail(lines, errors[-1] if errors else len(lines) - 1)
 
 
-def death(log: Path) -> str:
-    """Why something that ran well is gone: its last primary error, if it had any."""
-    lines = _telling_lines(last_lines(log, LOOK_BACK_LINES))
+def cause_of_death(log: Path) -> str:
+    """Why a process that had been running is gone: the last error in its log, if any."""
+    lines = _lines_without_information(last_lines(log, _LOG_LINES))
     errors = _errors(lines)
     if not errors:
         return "no error in its log, so it was killed from outside"
-    return _shortened(_message(lines, errors[-1]))
+    return _with_detail(lines, errors[-1])
 
 
-def _telling_lines(said: str) -> list[str]:
-    lines = [line for line in said.splitlines() if line.strip()]
-    return [_PREFIX.sub("", line) for line in lines if not _CHATTER.match(line)]
+def _lines_without_information(output: str) -> list[str]:
+    lines = [line for line in output.splitlines() if line.strip()]
+    return [_PREFIX.sub("", line) for line in lines if not _INFORMATION.match(line)]
 
 
 def _errors(lines: list[str]) -> list[int]:
-    """Where the errors are, the primary ones if there are any."""
+    """Indexes of the errors; of those that are not the result of another, if there are any."""
     errors = [index for index, line in enumerate(lines) if _ERROR.match(line)]
-    return [index for index in errors if not _SECONDARY.search(lines[index])] or errors
+    return [index for index in errors if not _RESULT.search(lines[index])] or errors
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= LIMIT else text[: LIMIT - 1] + "…"
-
-
-def _message(lines: list[str], index: int) -> str:
-    """The line at `index`, with its first detail where that is indented below it."""
+def _with_detail(lines: list[str], index: int) -> str:
+    """The line at `index`, with its first detail where that is indented below it, shortened."""
     below = lines[index + 1] if index + 1 < len(lines) else ""
     detail = f": {below.strip()}" if below.startswith(" ") else ""
-    return lines[index].strip() + detail
+    text = lines[index].strip() + detail
+    return text if len(text) <= LIMIT else text[: LIMIT - 1] + "…"

@@ -1,4 +1,4 @@
-"""Why pip failed, from all it said: the cause, which it tells in the middle, and what helps."""
+"""Why pip failed, from all that it printed: the cause, and what helps."""
 
 from __future__ import annotations
 
@@ -7,41 +7,52 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bench.processes.guarded import reason_in
+from bench.processes.guarded import error_in
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why pip failed, and what helps; `advice` is empty where only pip's own words are known."""
+    """Why pip failed, and what helps; `advice` is empty where the text is pip's own."""
 
-    seen: str
+    text: str
     advice: str
 
 
 def causes(said: str) -> list[Cause]:
-    """Why pip failed, from all it said, the likeliest cause first; never empty.
+    """Why pip failed, from all that it printed, the likeliest cause first; never empty.
 
-    That nothing was found, or that versions conflict, is told only where nothing else is:
-    pip says so as well when it could not reach an index.
+    That nothing was found, or that versions conflict, is a cause only where no other is
+    known: pip prints that as well when it could not reach an index.
     """
     lines = _decisive_lines(said)
-    sources = [url for told in _SOURCES.findall(said) for url in told.split(", ")]
+    sources = [url for listed in _SOURCES.findall(said) for url in listed.split(", ")]
     return (
         _found(_CAUSES, lines, sources)
         or _found(_CONSEQUENCES, lines, sources)
-        or [Cause(reason_in("\n".join(lines)).removeprefix("ERROR: "), "")]
+        or [Cause(error_in("\n".join(lines)).removeprefix("ERROR: "), "")]
     )
+
+
+def text_of(found: Sequence[Cause]) -> str:
+    """The causes in one line."""
+    return ", and ".join(cause.text for cause in found)
+
+
+def advice_of(found: Sequence[Cause]) -> list[str]:
+    """What helps, each advice once."""
+    return list(dict.fromkeys(cause.advice for cause in found if cause.advice))
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A cause that pip's log tells of: how it looks there, and its words here.
+    """A cause that pip's output may have: a pattern for it there, and the texts of its `Cause`.
 
-    The words may have {host}, and the pattern's groups; " ({what})" goes if there is none.
+    The texts may have {host}, and the pattern's groups; " ({what})" is left out if there is
+    no such group.
     """
 
     pattern: str
-    seen: str
+    text: str
     advice: str
 
 
@@ -50,8 +61,8 @@ _CHECK_NETWORK = (
     " for a mirror set PIP_INDEX_URL"
 )
 
-# The first that matches a line has it, so the special stands before the general: a proxy
-# that cannot be reached is also a refused connection.
+# The first that matches a line is its cause, so the special stands before the general: a
+# proxy that cannot be reached is also a refused connection.
 _CAUSES = (
     _Known(
         r"No space left on device|Disk quota exceeded",
@@ -169,33 +180,33 @@ _CONSEQUENCES = (
     ),
 )
 
-# "Looking in indexes: URL, URL", and the same of links. pip hides passwords in them.
+# "Looking in indexes: URL, URL", or "links" in place of indexes. pip hides passwords in them.
 _SOURCES = re.compile(r"^Looking in (?:indexes|links): (.+)$", re.MULTILINE)
 _HOST = re.compile(
     r"host='([^']+)'|Failed to resolve '([^']+)'|Connection to (\S+) timed out"
     r"|repository located at (\S+) is|https?://(?:[^/@\s]*@)?([\w.-]+)"
 )
-# What ends a line about a request that failed: "...': /simple/torch/".
+# The end of a line about a request that failed: "...': /simple/torch/".
 _PATH = re.compile(r"': (/\S*)$")
-# A failure that pip tried again after: not the end of it.
+# A failure after which pip tried again: no cause.
 _TRIED_AGAIN = re.compile(r"Retrying \(Retry\(total=[1-9]")
 _NO_HOST = "pip's index"
 
 
 def _decisive_lines(said: str) -> list[str]:
-    """The lines without failures that pip got over; pip 26's two lines of an error as one."""
+    """The lines without failures after which pip tried again; an error of pip 26 as one line."""
     lines = re.sub(r"\n╰─> ", ": ", said).splitlines()
     return [line for line in lines if not _TRIED_AGAIN.search(line)]
 
 
 def _found(table: Sequence[_Known], lines: Sequence[str], sources: Sequence[str]) -> list[Cause]:
-    """The causes of `table` that `lines` tell of, in the table's order, each once."""
+    """The causes of `table` that `lines` match, in the table's order, each once."""
     matches = [match for line in lines if (match := _first_match(table, line))]
     found: list[Cause] = []
     for known in table:
-        told = [(match, _host(match.string, sources)) for by, match in matches if by is known]
-        # One failure is told in several lines, of which some name the host.
-        named = [one for one in told if one[1]] or told
+        hosts = [(match, _host(match.string, sources)) for by, match in matches if by is known]
+        # Several lines are about one failure, and only some of them name the host.
+        named = [one for one in hosts if one[1]] or hosts
         found += [_in_words(known, match, host or _NO_HOST) for match, host in named]
     return list(dict.fromkeys(found))
 
@@ -207,14 +218,14 @@ def _first_match(table: Sequence[_Known], line: str) -> tuple[_Known, re.Match[s
 
 def _in_words(known: _Known, match: re.Match[str], host: str) -> Cause:
     groups = {name: (text or "").strip() for name, text in match.groupdict().items()}
-    seen = known.seen if groups.get("what") else known.seen.replace(" ({what})", "")
-    return Cause(seen.format(host=host, **groups), known.advice.format(host=host, **groups))
+    text = known.text if groups.get("what") else known.text.replace(" ({what})", "")
+    return Cause(text.format(host=host, **groups), known.advice.format(host=host, **groups))
 
 
 def _host(line: str, sources: Sequence[str]) -> str:
-    """The host that a line is about; empty if it tells none.
+    """The host that a line is about; empty if it names none.
 
-    Old versions of pip tell the path only; then it is that of the sources which have it.
+    Old versions of pip print the path only; then it is the host of the sources with that path.
     """
     if match := _HOST.search(line):
         host: str = next(filter(None, match.groups()))

@@ -1,11 +1,13 @@
-"""What this process may use of the machine: open files, and cores."""
+"""What the machine gives this process: open files, and cores."""
 
 from __future__ import annotations
 
 import os
+import platform
 import resource
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench.errors import UserError
 
@@ -49,3 +51,12 @@ def pinned(cores: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def cpu_name() -> str:
+    """The processor's name from the kernel, or the architecture."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.machine()

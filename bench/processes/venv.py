@@ -1,12 +1,31 @@
-"""A virtual environment for one program: where it is, and whether it is whole and current."""
+"""Virtual environments for programs with pins of their own: installed once, whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
 import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.errors import UserError
+from bench.processes.guarded import Guarded, error_in, last_lines
+from bench.processes.lock import exclusive
+from bench.processes.pip_errors import advice_of, causes, text_of
+from bench.progress import Progress, Step
+
+PIP_INSTALL = (
+    *("-m", "pip", "install"),
+    *("--no-deps", "--no-input", "--progress-bar=off", "--disable-pip-version-check"),
+)
+_PIP_NEWS = ("Collecting", "Downloading", "Processing", "Installing", "Successfully")
+_LOCK_TIMEOUT_S = 900.0
+
+Run = Callable[[Sequence[str]], "str | None"]
+"""Runs the environment's Python with arguments; None, or all that it printed if it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +37,7 @@ class Venv:
 
     @property
     def python(self) -> Path:
+        """The environment's interpreter."""
         return self.folder / "bin" / "python"
 
     @property
@@ -28,12 +48,14 @@ class Venv:
         return digest.hexdigest()[:16]
 
     def is_complete(self) -> bool:
+        """Whether what is pinned now has been installed to the end."""
         try:
             return self._stamp.read_text(encoding="utf-8") == self.fingerprint
         except FileNotFoundError:
             return False
 
     def mark_complete(self) -> None:
+        """Note that all is installed."""
         self._stamp.write_text(self.fingerprint, encoding="utf-8")
 
     def version(self, package: str) -> str:
@@ -46,3 +68,96 @@ class Venv:
     @property
     def _stamp(self) -> Path:
         return self.folder / ".complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An empty virtual environment that is being filled; `name` is for the user."""
+
+    name: str
+    venv: Venv
+    log: Path
+    step: Step
+
+    def run(self, arguments: Sequence[str]) -> str | None:
+        """Run the environment's Python; see `Run`."""
+        return _run([str(self.venv.python), *arguments], self.log, self.step)
+
+
+def install_requirements(installation: Installation) -> None:
+    """Install what is pinned. Raises UserError with one line if pip fails."""
+    requirements = str(installation.venv.requirements)
+    said = installation.run([*PIP_INSTALL, "--requirement", requirements])
+    if said is not None:
+        raise UserError(pip_failure(installation.name, said, installation.log))
+
+
+def ensure_venv(
+    key: str,
+    requirements: Path,
+    cache: Path,
+    progress: Progress,
+    *,
+    name: str = "",
+    needed_bytes: int = 0,
+    install: Callable[[Installation], None] = install_requirements,
+) -> Venv:
+    """The virtual environment `key` under `cache`, installed if it is missing or outdated.
+
+    `name` is for the user; empty: `key`. `needed_bytes` of the disk must be free. Raises
+    UserError with one line when it cannot be installed.
+    """
+    name = name or key
+    venv = Venv(cache / f"{key}-venv", requirements)
+    if venv.is_complete():
+        return venv
+    lock = cache / f"{key}-venv.lock"
+    with exclusive(lock, f"the packages of {name}", progress, _LOCK_TIMEOUT_S):
+        if not venv.is_complete():
+            check_disk(name, cache, needed_bytes, shutil.disk_usage(cache).free)
+            with progress.step(f"installing {name}, once") as step:
+                log = cache / "logs" / f"install-{key}.log"
+                log.unlink(missing_ok=True)
+                _make_empty(venv, log, step)
+                install(Installation(name, venv, log, step))
+                venv.mark_complete()
+    return venv
+
+
+def check_disk(name: str, folder: Path, needed_bytes: int, free_bytes: int) -> None:
+    """Raise UserError where the packages of `name` would not fit."""
+    if free_bytes < needed_bytes:
+        raise UserError(
+            f"the packages of {name} need {needed_bytes / 1e9:.0f} GB in {folder}, "
+            f"{free_bytes / 1e9:.1f} GB are free; make room"
+        )
+
+
+def pip_failure(name: str, said: str, log: Path) -> str:
+    """One line for the user about a pip that failed, from all that it printed."""
+    found = causes(said)
+    advice = "; ".join(advice_of(found)) or "check pip's index (`pip config list`)"
+    return f"cannot install {name}: pip: {text_of(found)}; {advice}; see {log}"
+
+
+def _make_empty(venv: Venv, log: Path, step: Step) -> None:
+    shutil.rmtree(venv.folder, ignore_errors=True)
+    said = _run([sys.executable, "-m", "venv", str(venv.folder)], log, step)
+    if said is not None:
+        raise UserError(f"cannot make a virtual environment: {error_in(said)}; see {log}")
+
+
+def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
+    begin = log.stat().st_size if log.exists() else 0
+    process = Guarded(command, log=log)
+    try:
+        while (code := process.wait(1.0)) is None:
+            lines = last_lines(log, 20).splitlines()
+            news = (line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS))
+            step.update(next(news, ""))
+    finally:
+        process.terminate()
+    if code == 0:
+        return None
+    # The log has what earlier commands printed as well.
+    return log.read_bytes()[begin:].decode("utf-8", errors="replace")

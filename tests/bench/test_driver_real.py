@@ -12,7 +12,6 @@ from bench.calibration import Calibration
 from bench.config.topology import EngineEntry, load_topology
 from bench.drivers import Driver, make_driver
 from bench.drivers.aiperf import REQUIREMENTS
-from bench.drivers.tool_venv import ensure_tool
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.install import ensure_engine
 from bench.load.arrivals import Poisson
@@ -20,6 +19,7 @@ from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.load.schedule import plan_closed_loop, plan_open_loop
 from bench.load.workload import Fixed, Uniform, Workload
+from bench.processes.venv import ensure_venv
 from bench.progress import make_progress
 from bench.records import Schedule
 
@@ -48,7 +48,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     cache, progress = tmp_path_factory.mktemp("cache"), make_progress()
     (cache / "engine-venv").symlink_to(ensure_engine(ROOT / ".cache", progress).folder)
-    aiperf = ensure_tool("aiperf", REQUIREMENTS, ROOT / ".cache", progress)
+    aiperf = ensure_venv("aiperf", REQUIREMENTS, ROOT / ".cache", progress)
     (cache / "aiperf-venv").symlink_to(aiperf.folder)
     environment = LocalEnvironment(cache, TOPOLOGY, progress)
     try:

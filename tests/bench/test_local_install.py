@@ -10,13 +10,13 @@ import pytest
 from bench.environments.local.install import (
     NEEDED_BYTES,
     REQUIREMENTS,
-    check_disk,
+    TORCH_INDEX,
     check_library,
     check_platform,
+    install_packages,
 )
 from bench.errors import UserError
-from bench.processes.pip import TORCH_INDEX, install
-from bench.processes.venv import Venv
+from bench.processes.venv import Venv, check_disk
 
 TORCH = "torch==2.13.0+cpu"
 LOG = Path("install.log")
@@ -63,20 +63,20 @@ class Pip:
 
 def test_the_torch_index_is_not_asked_when_pip_already_knows_a_source() -> None:
     pip = Pip(index=False)
-    install(pip, REQUIREMENTS, TORCH, LOG)
+    install_packages(pip, REQUIREMENTS, TORCH, LOG)
     assert pip.asked == ["configured", "rest"]
 
 
 def test_the_torch_index_is_asked_when_pip_knows_no_source() -> None:
     pip = Pip(configured=False)
-    install(pip, REQUIREMENTS, TORCH, LOG)
+    install_packages(pip, REQUIREMENTS, TORCH, LOG)
     assert pip.asked == ["configured", "index", "rest"]
 
 
 def test_when_no_source_has_torch_both_are_named_with_the_remedy() -> None:
     pip = Pip(configured=False, index=False)
     with pytest.raises(UserError) as caught:
-        install(pip, REQUIREMENTS, TORCH, LOG)
+        install_packages(pip, REQUIREMENTS, TORCH, LOG)
     message = str(caught.value)
     assert "configured has nothing" in message
     assert "index has nothing" in message
@@ -92,7 +92,7 @@ def test_the_causes_in_pips_log_are_told_in_place_of_a_resolvers_complaint() -> 
         return UNREACHED + CONSTRAINED if TORCH_INDEX in arguments else CONSTRAINED
 
     with pytest.raises(UserError) as caught:
-        install(pip, REQUIREMENTS, TORCH, LOG)
+        install_packages(pip, REQUIREMENTS, TORCH, LOG)
     told = str(caught.value)
     assert f"pip with {TORCH_INDEX}: the name of index.example.invalid could not be res" in told
     assert "; both times: nothing found fits torch==2.9.0, which a constraint file in" in told
@@ -103,19 +103,21 @@ def test_the_causes_in_pips_log_are_told_in_place_of_a_resolvers_complaint() -> 
 
 def test_a_cause_that_pip_has_with_and_without_the_torch_index_is_told_once() -> None:
     with pytest.raises(UserError) as caught:
-        install(lambda arguments: "[Errno 28] No space left on device", REQUIREMENTS, TORCH, LOG)
+        install_packages(
+            lambda arguments: "[Errno 28] No space left on device", REQUIREMENTS, TORCH, LOG
+        )
     told = str(caught.value)
     assert f"pip both as configured and with {TORCH_INDEX}: the disk is full; make room" in told
 
 
 def test_pip_that_fails_without_a_word_has_failed() -> None:
     with pytest.raises(UserError, match="its log tells no error"):
-        install(lambda arguments: "", REQUIREMENTS, TORCH, LOG)
+        install_packages(lambda arguments: "", REQUIREMENTS, TORCH, LOG)
 
 
 def test_a_failure_of_the_other_packages_is_told() -> None:
     with pytest.raises(UserError, match="rest has nothing"):
-        install(Pip(rest=False), REQUIREMENTS, TORCH, LOG)
+        install_packages(Pip(rest=False), REQUIREMENTS, TORCH, LOG)
 
 
 def test_an_unreachable_torch_index_gives_up_soon() -> None:
@@ -126,7 +128,7 @@ def test_an_unreachable_torch_index_gives_up_soon() -> None:
         return "ERROR: no"
 
     with pytest.raises(UserError):
-        install(pip, REQUIREMENTS, TORCH, LOG)
+        install_packages(pip, REQUIREMENTS, TORCH, LOG)
     joined = " ".join(seen[1])
     assert "--retries 1" in joined
     assert "--timeout 15" in joined
@@ -186,7 +188,7 @@ def test_a_machine_that_cannot_run_the_engine_is_told(
 def test_a_fit_machine_passes() -> None:
     check_platform("Linux", "x86_64", (3, 11))
     check_library("libc.so.6")
-    check_disk(Path("/cache"), NEEDED_BYTES)
+    check_disk("the engine", Path("/cache"), NEEDED_BYTES, NEEDED_BYTES)
 
 
 def test_a_library_that_is_missing_is_told_with_its_package() -> None:
@@ -199,4 +201,4 @@ def test_a_library_that_is_missing_is_told_with_its_package() -> None:
 
 def test_a_full_disk_is_told_with_the_numbers() -> None:
     with pytest.raises(UserError, match=r"need 4 GB in /cache, 1\.5 GB are free"):
-        check_disk(Path("/cache"), 1_500_000_000)
+        check_disk("the engine", Path("/cache"), NEEDED_BYTES, 1_500_000_000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes.guarded import LIMIT, death, reason
+from bench.processes.guarded import LIMIT, cause_of_death, error_in_log
 from bench.processes.pip_errors import causes
 
 ENGINE_LOG = """\
@@ -55,23 +55,23 @@ pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
 def test_the_root_cause_is_told(tmp_path: Path, log: str, told: str) -> None:
     file = tmp_path / "log"
     file.write_text(log)
-    assert reason(file) == told
+    assert error_in_log(file) == told
 
 
 def test_an_error_that_only_points_to_another_is_told_when_it_is_alone(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text("RuntimeError: Engine core initialization failed. See root cause above.\n")
-    assert reason(file).startswith("RuntimeError: Engine core")
+    assert error_in_log(file).startswith("RuntimeError: Engine core")
 
 
 def test_a_long_reason_is_cut(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text("ValueError: " + "x" * 5000)
-    assert len(reason(file)) == LIMIT
+    assert len(error_in_log(file)) == LIMIT
 
 
 def test_a_missing_log_is_told(tmp_path: Path) -> None:
-    assert reason(tmp_path / "log") == "its log tells no error"
+    assert error_in_log(tmp_path / "log") == "its log tells no error"
 
 
 TORCH_LOG = "[W1123 19:00:36.711357472 utils.cpp:68] Warning: NUMA binding: strictly bound.\n"
@@ -90,7 +90,7 @@ def test_what_ran_well_and_is_gone_died_of_an_error_or_was_killed(
 ) -> None:
     file = tmp_path / "log"
     file.write_text(log)
-    assert death(file) == told
+    assert cause_of_death(file) == told
 
 
 NOT_FOUND = """\
@@ -143,7 +143,7 @@ def broken(by: str, tries_left: int = 0, path: str = "/simple/torch/") -> str:
 
 
 def seen(said: str) -> list[str]:
-    return [cause.seen for cause in causes(said)]
+    return [cause.text for cause in causes(said)]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def seen(said: str) -> list[str]:
 )
 def test_where_an_index_was_out_of_reach_pip_failed_for_that(by: str, told: str) -> None:
     (cause,) = causes(LOOKING + broken(by) + NOT_FOUND)
-    assert told in cause.seen
+    assert told in cause.text
     assert cause.advice
 
 
@@ -315,7 +315,7 @@ def test_of_a_file_that_could_not_be_fetched_the_host_is_told_once() -> None:
 
 def test_a_constraint_of_pips_configuration_is_told_with_the_way_out() -> None:
     (cause,) = causes(CONFLICT)
-    assert cause.seen.startswith("nothing found fits torch==2.9.0, which a constraint file in")
+    assert cause.text.startswith("nothing found fits torch==2.9.0, which a constraint file in")
     assert "PIP_CONSTRAINT" in cause.advice
     assert "`pip config list`" in cause.advice
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validation.harness import VLLM_BENCH, Program
-from bench.processes.pip import TORCH_INDEX
+from bench.environments.local.install import TORCH_INDEX
 
 OURS = "bench"
 BARE = "bare reads"

@@ -1,4 +1,4 @@
-"""Whether replicas answer: each must complete a real chat request."""
+"""Waits for replicas: each must complete a chat request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.progress import Step
 from bench.records import Replica
 
-# Long enough to run every kind of step that an engine has.
+# Enough to run every kind of step that an engine has.
 OUTPUT_TOKENS = 64
 ANSWER_TIMEOUT_S = 120.0
 PROMPT = "How long does a queue have to be?"
@@ -27,8 +27,8 @@ def await_answers(
 ) -> None:
     """Return when every replica has answered; all are asked at once.
 
-    Calls `check_alive` while waiting and lets what it raises through. Raises UserError
-    for a replica that answers anything but a completion, or not within `timeout_s`.
+    Calls `check_alive`, which may raise, while it waits. Raises UserError for a replica that
+    answers anything but a completion, or not within `timeout_s` seconds.
     """
     give_up = threading.Event()
     pool = ThreadPoolExecutor(len(replicas))
@@ -43,14 +43,14 @@ def await_answers(
 def chat(
     url: str, model: str, output_tokens: int, timeout_s: float, prompt: str = PROMPT
 ) -> httpx.Response:
-    """Ask for a completion of `output_tokens` tokens, not streamed."""
+    """The response to a request for a completion of `output_tokens` tokens, not streamed."""
     request = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": output_tokens,
         "ignore_eos": True,
     }
-    # Loopback: a proxy named in the environment is not for this.
+    # The address is loopback: a proxy named in the environment must not be used.
     return httpx.post(
         f"{url}/v1/chat/completions", json=request, timeout=timeout_s, trust_env=False
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,28 @@ import httpx
 from bench.config.topology import Arm
 from bench.environments.local.balancer import Balancer, await_ready, balancer_command
 from bench.errors import UserError
-from bench.processes.guarded import Guarded, reason
+from bench.processes.guarded import Guarded, error_in_log
 from bench.processes.ports import LOOPBACK, free_ports, holder, is_free
 from bench.progress import Progress, Step
 from bench.records import Replica
 
 ROOT = Path(__file__).parents[3]
+READY_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """A running balancer. `name` is its arm's, with a number from an arm's second one on."""
+
+    name: str
+    url: str
+    process: Guarded
+
+    def require_alive(self) -> None:
+        """Raise UserError, with the reason and the log, if it has died."""
+        if self.process.poll() is not None:
+            log = self.process.log
+            raise UserError(f"the balancer of {self.name} died: {error_in_log(log)}; see {log}")
 
 
 class Balancers:
@@ -45,8 +61,8 @@ class Balancers:
     def urls(self, arm: Arm, count: int) -> tuple[str, ...]:
         """Base URLs of the arm's balancers; exactly `count` run when it returns.
 
-        Raises UserError if a port is taken, one does not get ready, or one has died: what
-        dies under load is not started again, which would hide that it did.
+        Raises UserError if a port is taken, or if one does not get ready or has died: one that
+        dies under load is not started again, which would hide its death.
         """
         running = self._running.setdefault(arm.name, [])
         while len(running) > count:
@@ -58,6 +74,7 @@ class Balancers:
         return tuple(balancer.url for balancer in running)
 
     def stop(self) -> None:
+        """End all balancers."""
         for balancer in itertools.chain.from_iterable(self._running.values()):
             balancer.process.terminate()
         self._running.clear()
@@ -86,24 +103,6 @@ class Balancers:
         return arm.port
 
 
-READY_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Balancer:
-    """One running balancer; `name` tells an arm's second one from its first."""
-
-    name: str
-    url: str
-    process: Guarded
-
-    def require_alive(self) -> None:
-        """Raise UserError, with the reason and the log, if it has died."""
-        if self.process.poll() is not None:
-            log = self.process.log
-            raise UserError(f"the balancer of {self.name} died: {reason(log)}; see {log}")
-
-
 def await_ready(balancer: Balancer, arm: Arm, replicas: Sequence[Replica], step: Step) -> None:
     """Return when it serves all of `replicas`.
 
@@ -125,7 +124,10 @@ def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]
     """The command that runs a balancer of the arm in front of `endpoints` (base URLs)."""
     values = {"{port}": str(port), "{endpoints}": ",".join(endpoints)}
     if arm.command is not None:
-        return [_fill(part, values) for part in arm.command]
+        command = list(arm.command)
+        for name, value in values.items():
+            command = [part.replace(name, value) for part in command]
+        return command
     assert arm.policy is not None
     lb = [sys.executable, "-m", "lb", "--policy", arm.policy]
     where = ["--endpoints", values["{endpoints}"], "--port", values["{port}"]]
@@ -133,10 +135,10 @@ def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]
 
 
 def why_not_ready(arm: Arm, answer: Any, replicas: Sequence[Replica]) -> str | None:
-    """What a balancer still lacks by its own `answer` (JSON); None when it is ready.
+    """What a balancer lacks according to its `answer` (JSON); None when it is ready.
 
-    This project's own tells the health of every replica (`/health`); of any other only
-    the models are known (`/v1/models`).
+    This project's own answers with the health of every replica (`/health`), any other with
+    its models (`/v1/models`).
     """
     try:
         if arm.policy:
@@ -159,9 +161,3 @@ def _ask(arm: Arm, url: str, replicas: Sequence[Replica]) -> str | None:
     except ValueError:
         return f"{path} is not JSON"
     return why_not_ready(arm, answer, replicas)
-
-
-def _fill(part: str, values: Mapping[str, str]) -> str:
-    for name, value in values.items():
-        part = part.replace(name, value)
-    return part

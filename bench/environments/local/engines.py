@@ -1,4 +1,4 @@
-"""The engines of a run: found again or started, watched, and given up."""
+"""The engines of a run: taken over from an earlier run or started, watched, released."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bench.environments.local.state import (
     why_unusable,
 )
 from bench.errors import UserError
-from bench.processes.guarded import death, reason
+from bench.processes.guarded import cause_of_death, error_in_log
 from bench.processes.ports import LOOPBACK
 from bench.progress import Progress, Step
 from bench.records import Replica
@@ -39,7 +39,7 @@ Found = TypeVar("Found")
 
 
 class EngineSet:
-    """The one set of engines of a cache folder. Whoever uses it holds the run lock."""
+    """The engines of a cache folder, of which there is one set; its user holds the run lock."""
 
     def __init__(self, cache: Path, logs: Path, progress: Progress) -> None:
         self._cache = cache
@@ -51,9 +51,9 @@ class EngineSet:
         self._running: tuple[RunningReplica, ...] = ()
 
     def find(self, wanted: Sequence[PlannedReplica], fingerprint: str) -> tuple[Replica, ...]:
-        """Running engines that serve `wanted`, each having answered again.
+        """Replicas of running engines that serve `wanted`; each has answered a request.
 
-        Engines that cannot are ended, and the result is empty.
+        If the engines cannot serve them, they are ended and the result is empty.
         """
         engines = read_engines(self._state)
         if engines is None:
@@ -61,7 +61,7 @@ class EngineSet:
         unusable = why_unusable(engines, wanted, fingerprint) or self._take_over(engines, wanted)
         if unusable is None:
             return self._replicas(wanted)
-        self._progress.note(f"engines that were left are ended: {unusable}")
+        self._progress.note(f"the engines that were kept are ended: {unusable}")
         self.release(keep=False)
         return ()
 
@@ -94,13 +94,12 @@ class EngineSet:
     def dead(self) -> tuple[str, ...]:
         """Replicas that no longer run, each with the reason and its log."""
         return tuple(
-            f"{replica.spec.name} ({death(Path(replica.spec.log))}; see {replica.spec.log})"
-            for replica in self._running
-            if not replica.alive
+            f"{spec.name} ({cause_of_death(Path(spec.log))}; see {spec.log})"
+            for spec in (replica.spec for replica in self._running if not replica.alive)
         )
 
     def groups(self, replicas: Sequence[Replica]) -> tuple[int, ...]:
-        """The process groups of those of `replicas` that run: each holds all that is theirs."""
+        """The process group of each of `replicas` that runs: all its processes are in it."""
         names = {replica.name for replica in replicas}
         return tuple(
             running.process.pid
@@ -109,7 +108,7 @@ class EngineSet:
         )
 
     def processes(self) -> tuple[int, ...]:
-        """The process of every replica that runs; what else it has started descends from it."""
+        """The process of every replica that runs; its other processes descend from it."""
         return tuple(replica.process.pid for replica in self._running if replica.alive)
 
     def release(self, *, keep: bool) -> None:
@@ -124,7 +123,7 @@ class EngineSet:
             if engines := read_engines(self._state):
                 end_engines(engines, self._state)
             if self._host is not None:
-                self._host.kill()  # if it had not even written itself down
+                self._host.kill()  # it may have ended before it wrote the state file
                 self._host.wait()
 
     def _take_over(self, engines: Engines, wanted: Sequence[PlannedReplica]) -> str | None:
@@ -148,7 +147,7 @@ class EngineSet:
             step.update(doing)
             if self._host.poll() is not None:
                 log = self._log("host")
-                raise UserError(f"the engines' host died at start: {reason(log)}; see {log}")
+                raise UserError(f"the engines' host died at start: {error_in_log(log)}; see {log}")
             if time.monotonic() > deadline_s:
                 raise UserError(f"{doing} took more than {START_TIMEOUT_S:.0f} s; try again")
             time.sleep(0.05)

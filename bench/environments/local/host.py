@@ -1,4 +1,4 @@
-"""How to run the package `enginehost` with the engine's own Python."""
+"""Starts an engine host with the engine's own Python, and holds a lease on it."""
 
 from __future__ import annotations
 
@@ -18,31 +18,18 @@ from bench.environments.local.enginehost.main import KEEP, SOCKET
 from bench.environments.local.enginehost.replicas import ReplicaSpec
 
 # Appended last, so that nothing beside the package can stand in for an installed module.
-_BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from enginehost import {}"
-
-
-def host_command(python: Path, spec: Path) -> list[str]:
-    """Run a host as `spec` says."""
-    return _command(python, "main; main.main(sys.argv[2])", str(spec))
-
-
-def check_command(python: Path) -> list[str]:
-    """Import everything that a host imports; fails if the installation does not work.
-
-    Writes the byte code of what it imports, so that later starts need not compile it.
-    """
-    return _command(python, "serving; serving.preload()")
-
-
-def _command(python: Path, code: str, *arguments: str) -> list[str]:
-    # -I ignores PYTHON* variables: PYTHONDONTWRITEBYTECODE would make every start compile.
-    folder = str(Path(__file__).parent)
-    return [str(python), "-I", "-c", _BOOTSTRAP.format(code), folder, *arguments]
+# -I ignores PYTHON* variables: PYTHONDONTWRITEBYTECODE would make every start compile.
+_PACKAGE = str(Path(__file__).parent)
+_IMPORT = "import sys; sys.path.append(sys.argv[1]); from enginehost import "
+_RUN = ("-I", "-c", f"{_IMPORT}main; main.main(sys.argv[2])", _PACKAGE)
+# Imports all that a host imports, and fails if the installation does not work. Leaves the
+# byte code of what it imports, so that later starts need not compile it.
+IMPORT_ALL = ("-I", "-c", f"{_IMPORT}serving; serving.preload()", _PACKAGE)
 
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """What a host is told; see `enginehost.main`."""
+    """The specification of a host; see `enginehost.main`."""
 
     environment: Mapping[str, str]
     folder: str
@@ -111,7 +98,7 @@ def start_host(python: Path, spec: HostSpec, log: Path) -> subprocess.Popen[byte
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
-            host_command(python, spec_file),
+            [str(python), *_RUN, str(spec_file)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

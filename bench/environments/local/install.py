@@ -1,47 +1,57 @@
-"""Installs the engine virtual environment once, whole or not at all."""
+"""Installs the engine: vLLM's build for CPUs, in a virtual environment of its own."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.environments.local.host import check_command
+from bench.environments.local.host import IMPORT_ALL
 from bench.errors import UserError
-from bench.processes import pip
-from bench.processes.guarded import Guarded, last_lines, reason_in
-from bench.processes.lock import exclusive
-from bench.processes.venv import Venv
-from bench.progress import Progress, Step
+from bench.processes.guarded import error_in
+from bench.processes.pip_errors import Cause, advice_of, causes, text_of
+from bench.processes.venv import (
+    PIP_INSTALL,
+    Installation,
+    Run,
+    Venv,
+    ensure_venv,
+    pip_failure,
+)
+from bench.progress import Progress
 
 REQUIREMENTS = Path(__file__).with_name("requirements-engine.txt")
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NEEDED_BYTES = 4 * 10**9  # 2.2 GB installed, the rest while unpacking
 # vLLM's kernels are linked to it. Without it vLLM only warns, and dies when it needs them.
 NUMA_LIBRARY = "libnuma.so.1"
-_PIP_NEWS = ("Collecting", "Downloading", "Processing", "Installing", "Successfully")
-LOCK_TIMEOUT_S = 900.0
+
+# Nothing is compiled to byte code here: the first import does that for the few modules
+# that are used, which is less than a tenth of them.
+_INSTALL = (*PIP_INSTALL, "--no-compile")
+# An index that cannot be reached should say so soon.
+_TORCH_INDEX = ("--index-url", TORCH_INDEX, "--timeout", "15", "--retries", "1")
+_WHEEL = "or put the wheel in a folder and name that in PIP_FIND_LINKS"
 
 
 def ensure_engine(cache: Path, progress: Progress) -> Venv:
-    """The engine virtual environment under `cache`, installed if it is missing or outdated.
+    """The engine's virtual environment under `cache`, installed if it is missing or outdated.
 
     Raises UserError with one line when this machine cannot have one.
     """
     check_platform(platform.system(), platform.machine(), sys.version_info[:2])
     check_library(NUMA_LIBRARY)
-    venv = Venv(cache / "engine-venv", REQUIREMENTS)
-    if venv.is_complete():
-        return venv
-    lock = cache / "engine-venv.lock"
-    with exclusive(lock, "the engine's packages", progress, LOCK_TIMEOUT_S):
-        if not venv.is_complete():
-            check_disk(cache, shutil.disk_usage(cache).free)
-            with progress.step("installing the engine (vLLM for CPU, once)") as step:
-                _install(venv, cache / "logs" / "install.log", step)
-    return venv
+    return ensure_venv(
+        "engine",
+        REQUIREMENTS,
+        cache,
+        progress,
+        name="the engine (vLLM for CPU)",
+        needed_bytes=NEEDED_BYTES,
+        install=_install,
+    )
 
 
 def check_platform(system: str, machine: str, python: Sequence[int]) -> None:
@@ -67,51 +77,41 @@ def check_library(name: str) -> None:
         ) from None
 
 
-def check_disk(folder: Path, free_bytes: int) -> None:
-    """Raise UserError where the packages would not fit."""
-    if free_bytes < NEEDED_BYTES:
-        raise UserError(
-            f"the engine's packages need {NEEDED_BYTES / 1e9:.0f} GB in {folder}, "
-            f"{free_bytes / 1e9:.1f} GB are free; make room"
-        )
+def install_packages(run: Run, requirements: Path, torch: str, log: Path) -> None:
+    """Install `torch` (a pin), then all of `requirements`. Raises UserError with one line.
 
-
-def _install(venv: Venv, log: Path, step: Step) -> None:
-    log.unlink(missing_ok=True)
-    step.update("making the virtual environment")
-    shutil.rmtree(venv.folder, ignore_errors=True)
-    said = _run([sys.executable, "-m", "venv", str(venv.folder)], log, step)
+    PyPI has no CPU build of torch. Where pip's configuration has a source with one (an index,
+    a folder of wheels), PyTorch's own index often cannot be reached; so pip is run as it is
+    configured first, and with that index second. `log` is where `run` keeps pip's output.
+    """
+    as_configured = run([*_INSTALL, torch])
+    if as_configured is not None:
+        with_index = run([*_INSTALL, *_TORCH_INDEX, torch])
+        if with_index is not None:
+            raise UserError(_no_torch(torch, causes(as_configured), causes(with_index), log))
+    said = run([*_INSTALL, "--requirement", str(requirements)])
     if said is not None:
-        raise UserError(f"cannot make a virtual environment: {reason_in(said)}; see {log}")
+        raise UserError(pip_failure("the engine", said, log))
 
-    pip.install(
-        lambda arguments: _run([str(venv.python), *arguments], log, step),
-        venv.requirements,
-        f"torch=={venv.version('torch')}",
-        log,
+
+def _install(installation: Installation) -> None:
+    venv, log = installation.venv, installation.log
+    install_packages(installation.run, venv.requirements, f"torch=={venv.version('torch')}", log)
+    installation.step.update("importing vLLM for the first time")
+    said = installation.run(IMPORT_ALL)
+    if said is not None:
+        raise UserError(f"the installed engine does not work: {error_in(said)}; see {log}")
+
+
+def _no_torch(torch: str, configured: list[Cause], index: list[Cause], log: Path) -> str:
+    first = [cause for cause in configured if cause not in index]
+    second = [cause for cause in index if cause not in configured]
+    both = [cause for cause in configured if cause in index]
+    attempts = (
+        ("as configured", first),
+        (f"with {TORCH_INDEX}", second),
+        ("both times" if second else f"both as configured and with {TORCH_INDEX}", both),
     )
-    step.update("importing vLLM for the first time")
-    said = _run(check_command(venv.python), log, step)
-    if said is not None:
-        raise UserError(f"the installed engine does not work: {reason_in(said)}; see {log}")
-    venv.mark_complete()
-
-
-def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
-    """Run a command to its end; None, or what it said if it failed."""
-    begin = log.stat().st_size if log.exists() else 0
-    process = Guarded(command, log=log)
-    try:
-        while (code := process.wait(1.0)) is None:
-            step.update(_doing(log))
-    finally:
-        process.terminate()
-    if code == 0:
-        return None
-    # The log has what earlier commands said as well.
-    return log.read_bytes()[begin:].decode("utf-8", errors="replace")
-
-
-def _doing(log: Path) -> str:
-    lines = last_lines(log, 20).splitlines()
-    return next((line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS)), "")
+    seen = "; ".join(f"{when}: {text_of(found)}" for when, found in attempts if found)
+    advice = "; ".join([*advice_of([*first, *second, *both]), _WHEEL])
+    return f"cannot install {torch}: pip {seen}; {advice}; see {log}"

@@ -1,4 +1,4 @@
-"""What is to run: every replica with its core and its arguments."""
+"""What is to run: every replica with its core and arguments, and whether all fit into memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from bench.environments.cpu_engine.models import weight_bytes
 import psutil
 from bench.errors import UserError
 
+GIB = 1024**3
+# Measured as proportional set size, rounded up: the host while it imports, and per
+# replica its server and engine without KV cache and weights.
+HOST_BYTES = 0.6 * GIB
+REPLICA_BYTES = 0.4 * GIB
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedReplica:
-    """A replica to run, apart from what may change between starts.
+    """A replica to run: what stays the same from one start to the next.
 
-    `memory_bytes` is its KV cache and weights.
+    `memory_bytes` is the size of its KV cache and weights.
     """
 
     name: str
@@ -35,32 +41,25 @@ def plan_replicas(
 ) -> tuple[PlannedReplica, ...]:
     """Plan every replica of `models`, whose folders are given by name.
 
-    Replicas take `cores` in turn through the whole topology, so that a replica keeps its
-    core whichever models are picked, and those of one model never share one needlessly.
+    The replicas of the whole topology take `cores` in turn. So a replica keeps its core
+    whichever models are picked, and two of one model share a core only if there are too few.
     """
-    places = [
-        (model.name, index)
-        for model in topology.models_for("cpu")
-        for index in range(model.replicas)
-    ]
+    every = [name for model in topology.models_for("cpu") for name in _replica_names(model)]
     return tuple(
         PlannedReplica(
-            name=f"{model.name}-{index}",
+            name=name,
             model=model.name,
-            core=cores[places.index((model.name, index)) % len(cores)],
+            core=cores[every.index(name) % len(cores)],
             argv=engine_arguments(model, str(folders[model.name]), topology.engine),
             memory_bytes=topology.engine.kv_cache_mib * MIB + weight_bytes(folders[model.name]),
         )
         for model in models
-        for index in range(model.replicas)
+        for name in _replica_names(model)
     )
 
 
-GIB = 1024**3
-# Measured as proportional set size, rounded up: the host while it imports, and per
-# replica its server and engine without KV cache and weights.
-HOST_BYTES = 0.6 * GIB
-REPLICA_BYTES = 0.4 * GIB
+def _replica_names(model: Model) -> list[str]:
+    return [f"{model.name}-{index}" for index in range(model.replicas)]
 
 
 def check_memory(replicas: Sequence[PlannedReplica], available_bytes: float) -> None:
@@ -75,7 +74,7 @@ def check_memory(replicas: Sequence[PlannedReplica], available_bytes: float) -> 
 
 
 def available_memory(control_group: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes that can still be had, within the machine and within a container's limit."""
+    """Bytes of memory that are free, in the machine and within a container's limit."""
     available = float(psutil.virtual_memory().available)
     try:
         limit = (control_group / "memory.max").read_text().strip()

@@ -1,4 +1,4 @@
-"""Engines that were started and may still run: found, compared, ended."""
+"""The state file of engines that were started: read, compared with what is wanted, ended."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from bench.processes.ports import LOOPBACK
 from bench.progress import Progress
 
 STOP_TIMEOUT_S = 15.0
+RUN_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunningReplica:
+    """A replica that was started, and its process."""
+
     spec: ReplicaSpec
     process: ProcessIdentity
 
     @property
     def alive(self) -> bool:
+        """Whether its process runs."""
         return is_alive(self.process)
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """A host and its replicas, as the host wrote them down; `folder` is the host's own."""
+    """What the state file holds: a host, the folder that is its own, and its replicas."""
 
     fingerprint: str
     folder: Path
     host: ProcessIdentity
     replicas: tuple[RunningReplica, ...]
 
-    def replica(self, name: str) -> RunningReplica | None:
-        return next((replica for replica in self.replicas if replica.spec.name == name), None)
-
 
 def state_file(cache: Path) -> Path:
-    """Where the host of a cache folder's engines writes itself down."""
+    """The state file of a cache folder's engines, which their host writes."""
     return cache / "run" / "local" / "state.json"
 
 
@@ -68,13 +69,14 @@ def read_engines(state: Path) -> Engines | None:
 def why_unusable(
     engines: Engines, wanted: Sequence[PlannedReplica], fingerprint: str
 ) -> str | None:
-    """Why `engines` cannot serve `wanted`; None if they can, as far as they can be seen."""
+    """Why `engines` cannot serve `wanted`; None if nothing in the state file or /proc says so."""
     if not is_alive(engines.host):
         return "their host is gone"
     if engines.fingerprint != fingerprint:
         return "they are of another version"
+    replicas = {replica.spec.name: replica for replica in engines.replicas}
     for plan in wanted:
-        running = engines.replica(plan.name)
+        running = replicas.get(plan.name)
         if running is None:
             return f"{plan.name} is not among them"
         if not running.alive:
@@ -85,7 +87,7 @@ def why_unusable(
 
 
 def end_engines(engines: Engines, state: Path) -> None:
-    """End all of `engines` that is left and remove their traces."""
+    """End what is left of `engines`, and remove their folder and the state file."""
     _signal(engines.host, signal.SIGTERM)  # a live host ends its replicas in order
     await_end(engines.host, STOP_TIMEOUT_S)
     _signal(engines.host, signal.SIGKILL)
@@ -116,18 +118,15 @@ def _signal(process: ProcessIdentity, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-RUN_TIMEOUT_S = 1800.0
-
-
 def run_lock(
     cache: Path, progress: Progress, timeout_s: float = RUN_TIMEOUT_S
 ) -> AbstractContextManager[None]:
-    """The lock that whoever uses the engines of a cache folder holds; see `exclusive`."""
+    """The lock on the engines of a cache folder, which their user holds; see `exclusive`."""
     return exclusive(state_file(cache).with_name("lock"), "the engines", progress, timeout_s)
 
 
 def kept_engines(cache: Path) -> tuple[str, ...]:
-    """One line for every engine that runs or has died: name, address, core, state, log."""
+    """One line for every engine in the state file: name, address, core, running or dead, log."""
     engines = read_engines(state_file(cache))
     return tuple(
         f"{replica.spec.name}  http://{LOOPBACK}:{replica.spec.port}  core {replica.spec.core}  "
