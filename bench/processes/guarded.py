@@ -73,14 +73,10 @@ class Guarded:
         except subprocess.TimeoutExpired:
             return None
 
-    def ask_to_end(self) -> None:
-        """Have SIGTERM sent to it, without waiting. Safe to repeat."""
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()
-
     def terminate(self) -> None:
         """End it and all it started; returns when that is done. Safe to repeat."""
-        self.ask_to_end()
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
         self._guard.wait()
 
 

@@ -61,6 +61,8 @@ _CHECK_NETWORK = (
     " for a mirror set PIP_INDEX_URL"
 )
 
+_CHECK_CERTIFICATE = "where a company's proxy signs connections, set PIP_CERT to the file of its CA"
+
 # The first that matches a line is its cause, so the special stands before the general: a
 # proxy that cannot be reached is also a refused connection.
 _CAUSES = (
@@ -93,14 +95,14 @@ _CAUSES = (
         _CHECK_NETWORK,
     ),
     _Known(
-        r"CERTIFICATE_VERIFY_FAILED\] certificate verify failed: (?P<what>.+?)\.? \(_ssl",
+        r"CERTIFICATE_VERIFY_FAILED(?:\] certificate verify failed: (?P<what>.+?)\.? \(_ssl)?",
         "the certificate of {host} is not trusted ({what})",
-        "where a company's proxy signs connections, set PIP_CERT to the file of its CA",
+        _CHECK_CERTIFICATE,
     ),
     _Known(
-        r"CERTIFICATE_VERIFY_FAILED|CertificateError\(.*?(?P<what>hostname '[^']+' doesn't match)",
+        r"CertificateError\(.*?(?P<what>hostname '[^']+' doesn't match)",
         "the certificate of {host} is not trusted ({what})",
-        "where a company's proxy signs connections, set PIP_CERT to the file of its CA",
+        _CHECK_CERTIFICATE,
     ),
     _Known(
         r"Could not find a suitable TLS CA certificate bundle, invalid path: (?P<path>.+)",

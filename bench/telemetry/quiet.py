@@ -1,4 +1,4 @@
-"""Waiting until nothing else takes the machine's time."""
+"""Waits until other programs leave the machine's CPU time alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from bench.analysis.bounds import ValidityBounds
 from bench.progress import Step
 from bench.telemetry.cpu import CpuShares, CpuWatch
 
-# Long enough for shares of CPU time that mean something.
-_LOOK_S = 2.0
-# A passing job is over by then. A machine that stays busy is for its user to free.
+# Long enough for shares of CPU time to be meaningful.
+_SAMPLE_S = 2.0
+# A short job is over by then; a machine that stays busy must be freed by its user.
 LIMIT_S = 60.0
+
+
+def measure_shares(roots: Collection[int] | None, cores: Collection[int]) -> CpuShares:
+    """The shares within the next 2 s; see `CpuWatch`."""
+    watch = CpuWatch(roots, cores)
+    time.sleep(_SAMPLE_S)
+    return watch.stop()
 
 
 def await_quiet(
@@ -22,16 +29,16 @@ def await_quiet(
     step: Step,
     *,
     limit_s: float = LIMIT_S,
-    look: Callable[[Collection[int] | None, Collection[int]], CpuShares] | None = None,
+    measure: Callable[[Collection[int] | None, Collection[int]], CpuShares] = measure_shares,
 ) -> bool:
-    """Wait until others leave the cores alone; False if they did not within `limit_s`.
+    """Wait until other programs' share of `cores` is within `bounds`.
 
-    `roots` are the processes whose time is the bench's own. Where it cannot be known whose
-    time it was, there is nothing to wait for. `look` takes some time and tells the shares.
+    Returns whether it is, after at most `limit_s` seconds; True where it cannot be measured.
+    `roots` are the bench's own processes. `measure` waits and returns the shares.
     """
     began_s = time.monotonic()
     while True:
-        shares = (look or _look)(roots, cores)
+        shares = measure(roots, cores)
         foreign, stolen = shares.foreign or 0.0, shares.stolen or 0.0
         if foreign <= bounds.foreign_cpu_share and stolen <= bounds.stolen_cpu_share:
             return True
@@ -42,9 +49,3 @@ def await_quiet(
             f"waiting for other programs, which take {max(foreign, stolen):.0%} of the machine,"
             f" for {waited_s:.0f} s of at most {limit_s:.0f}"
         )
-
-
-def _look(roots: Collection[int] | None, cores: Collection[int]) -> CpuShares:
-    watch = CpuWatch(roots, cores)
-    time.sleep(_LOOK_S)
-    return watch.stop()

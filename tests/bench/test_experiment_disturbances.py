@@ -160,15 +160,15 @@ class Shown:
 def test_a_busy_machine_is_waited_for_until_it_is_quiet() -> None:
     seen = iter([CpuShares(0.31, 0.0), CpuShares(0.0, 0.3), CpuShares(0.1, 0.05)])
     shown = Shown()
-    assert await_quiet((), (0,), DEFAULT_BOUNDS, shown, look=lambda *_: next(seen))
+    assert await_quiet((), (0,), DEFAULT_BOUNDS, shown, measure=lambda *_: next(seen))
     assert ["take 31% of the machine" in text for text in shown.texts] == [True, False]
 
 
 def test_a_machine_that_stays_busy_is_not_waited_for_without_end() -> None:
     busy = CpuShares(0.5, 0.0)
-    assert not await_quiet((), (0,), DEFAULT_BOUNDS, Shown(), limit_s=0.0, look=lambda *_: busy)
+    assert not await_quiet((), (0,), DEFAULT_BOUNDS, Shown(), limit_s=0.0, measure=lambda *_: busy)
 
 
 def test_where_nobody_knows_whose_time_it_was_nothing_is_waited_for() -> None:
     unknown = CpuShares(None, None)
-    assert await_quiet(None, (0,), DEFAULT_BOUNDS, Shown(), look=lambda *_: unknown)
+    assert await_quiet(None, (0,), DEFAULT_BOUNDS, Shown(), measure=lambda *_: unknown)

@@ -19,13 +19,13 @@ import pytest
 
 from bench.config.topology import EngineEntry, Topology, load_topology
 from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
-from bench.environments.local.answers import chat
 from bench.environments.local.install import ensure_engine
 from bench.environments.local.state import Engines, read_engines, state_file
 from bench.errors import UserError
 from bench.load.prompts import PromptMaker
 from bench.progress import make_progress
 from bench.records import Prefix
+from bench.records import Prefix, Replica
 
 pytestmark = pytest.mark.engines
 
@@ -46,6 +46,19 @@ environment.start(MODELS)
 print("started", flush=True)
 time.sleep(600)
 """
+
+
+def chat(
+    replica: Replica, output_tokens: int, prompt: str = "How long is a queue?"
+) -> httpx.Response:
+    request = {
+        "model": replica.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": output_tokens,
+        "ignore_eos": True,
+    }
+    url = f"{replica.url}/v1/chat/completions"
+    return httpx.post(url, json=request, timeout=60.0, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +105,7 @@ def test_kept_engines_answer_are_pinned_and_are_found_again(cache: Path) -> None
     assert running(cache) == before
     assert second.dead_replicas() == ()
     for one in replicas:
-        answer = chat(one.url, one.model, output_tokens=16, timeout_s=60.0).json()
+        answer = chat(one, 16).json()
         assert answer["usage"]["completion_tokens"] == 16
     cores = {
         one.spec.name: {frozenset(p.cpu_affinity() or ()) for p in family(one.process.pid)}
@@ -121,7 +134,7 @@ def test_a_shared_prefix_is_found_in_the_cache_within_a_trial_and_not_by_another
     prompts = [maker.make(832, seed, salt, [Prefix(768, 7)]) for salt in salts for seed in (1, 2)]
     found = [cached_tokens(one.url)]
     for prompt in prompts:
-        chat(one.url, one.model, output_tokens=1, timeout_s=60.0, prompt=prompt)
+        chat(one, 1, prompt)
         found.append(cached_tokens(one.url))
     gained = [after - before for before, after in itertools.pairwise(found)]
     assert gained == [0, 768, 0, 768]
@@ -133,7 +146,7 @@ def test_a_slowed_replica_answers_and_its_neighbour_is_alive_and_well(cache: Pat
     replicas = used.start(MODELS)
     with used.slowed(replicas[:1], 0.2):
         for one in replicas:
-            assert chat(one.url, one.model, output_tokens=64, timeout_s=60.0).is_success
+            assert chat(one, 64).is_success
         assert used.dead_replicas() == ()
     stopped = [p for p in family(running(cache).host.pid) if p.status() == psutil.STATUS_STOPPED]
     assert stopped == []

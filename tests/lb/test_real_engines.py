@@ -203,8 +203,7 @@ async def test_an_engine_that_stops_running_loses_its_requests_to_another_until_
 def processes(cache: Path, replica: Replica) -> list[psutil.Process]:
     engines = read_engines(state_file(cache))
     assert engines is not None
-    running = engines.replica(replica.name)
-    assert running is not None
+    running = next(one for one in engines.replicas if one.spec.name == replica.name)
     server = psutil.Process(running.process.pid)
     return [server, *server.children(recursive=True)]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import httpx
 
@@ -30,64 +29,54 @@ def await_answers(
     Calls `check_alive`, which may raise, while it waits. Raises UserError for a replica that
     answers anything but a completion, or not within `timeout_s` seconds.
     """
-    give_up = threading.Event()
-    pool = ThreadPoolExecutor(len(replicas))
-    names = {pool.submit(_await_answer, replica, give_up): replica.name for replica in replicas}
-    try:
-        _await_all(names, step, timeout_s, check_alive)
-    finally:
-        give_up.set()
-        pool.shutdown(wait=False)
+    asyncio.run(_await_answers(replicas, step, timeout_s, check_alive))
 
 
-def chat(
-    url: str, model: str, output_tokens: int, timeout_s: float, prompt: str = PROMPT
-) -> httpx.Response:
-    """The response to a request for a completion of `output_tokens` tokens, not streamed."""
-    request = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": output_tokens,
-        "ignore_eos": True,
-    }
-    # The address is loopback: a proxy named in the environment must not be used.
-    return httpx.post(
-        f"{url}/v1/chat/completions", json=request, timeout=timeout_s, trust_env=False
-    )
-
-
-def _await_all(
-    names: dict[Future[None], str],
-    step: Step,
-    timeout_s: float,
-    check_alive: Callable[[], None],
+async def _await_answers(
+    replicas: Sequence[Replica], step: Step, timeout_s: float, check_alive: Callable[[], None]
 ) -> None:
     deadline_s = time.monotonic() + timeout_s
-    pending = set(names)
-    while pending:
-        waiting = sorted(names[answer] for answer in pending)
-        step.update(f"{len(names) - len(pending)}/{len(names)} ready, waiting for {waiting[0]}")
-        done, pending = wait(pending, timeout=0.2)
-        for answer in done:
-            answer.result()
-        if pending:
-            check_alive()
-            if time.monotonic() > deadline_s:
-                raise UserError(f"{', '.join(waiting)} did not answer within {timeout_s:.0f} s")
-
-
-def _await_answer(replica: Replica, give_up: threading.Event) -> None:
-    while not give_up.is_set():
+    # The addresses are loopback: a proxy named in the environment must not be used.
+    async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:
+        pending = {
+            asyncio.create_task(_await_answer(client, replica), name=replica.name)
+            for replica in replicas
+        }
         try:
-            response = chat(replica.url, replica.model, OUTPUT_TOKENS, ANSWER_TIMEOUT_S)
+            while pending:
+                waiting = sorted(task.get_name() for task in pending)
+                ready = len(replicas) - len(pending)
+                step.update(f"{ready}/{len(replicas)} ready, waiting for {waiting[0]}")
+                done, pending = await asyncio.wait(pending, timeout=0.2)
+                for error in filter(None, [task.exception() for task in done]):
+                    raise error
+                if pending:
+                    check_alive()
+                    if time.monotonic() > deadline_s:
+                        names = ", ".join(waiting)
+                        raise UserError(f"{names} did not answer within {timeout_s:.0f} s")
+        finally:
+            for task in pending:
+                task.cancel()
+
+
+async def _await_answer(client: httpx.AsyncClient, replica: Replica) -> None:
+    request = {
+        "model": replica.model,
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": OUTPUT_TOKENS,
+        "ignore_eos": True,
+    }
+    while True:
+        try:
+            response = await client.post(f"{replica.url}/v1/chat/completions", json=request)
         except httpx.TransportError:
-            give_up.wait(0.1)  # not listening yet
-            continue
-        _check(replica.name, response)
-        return
+            await asyncio.sleep(0.1)  # not listening yet
+        else:
+            return _require_completion(replica.name, response)
 
 
-def _check(name: str, response: httpx.Response) -> None:
+def _require_completion(name: str, response: httpx.Response) -> None:
     try:
         content = response.json()["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
