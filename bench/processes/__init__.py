@@ -1,6 +1,5 @@
 """Programs that the suite starts: its own and those of others, here and in pods.
 
-The suite's own programs talk in lines and blocks over standard input and output, so that one is
-the same thing as a process of this machine and in a pod. They end when their input says `end`,
-or is closed.
+The suite's own programs talk over standard input and output (`program`), so that they work in
+the same way on this machine (`local`) and in pods. Commands run under a guard (`guarded`).
 """

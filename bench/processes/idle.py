@@ -1,7 +1,7 @@
 """Holds a place open for programs and does nothing: `python -m bench.processes.idle`.
 
 The first process of a load pod. It ends at SIGTERM, and by itself when for `UNUSED_S` seconds
-nothing else has run beside it: whoever wanted the place is gone.
+no other process has run in the pod: its user is gone.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from time import monotonic
 
 # Bringing up engines of two arms may take an hour, in which no load is sent.
 UNUSED_S = 2 * 3600.0
-LOOK_EVERY_S = 30.0
+CHECK_EVERY_S = 30.0
 
 
 def main() -> int:
-    """Wait until the place is not needed any more."""
+    """Return 0 when the place is not needed any more."""
     over = Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     # Processes whose parents have ended are this one's children here: nobody waits for them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     used_s = monotonic()
-    while not over.wait(LOOK_EVERY_S):
+    while not over.wait(CHECK_EVERY_S):
         if others_run():
             used_s = monotonic()
         elif monotonic() - used_s >= UNUSED_S:

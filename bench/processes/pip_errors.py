@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -233,11 +233,6 @@ def _host(line: str, sources: Sequence[str]) -> str:
         host: str = next(filter(None, match.groups()))
         return host
     if match := _PATH.search(line):
-        return " or ".join(dict.fromkeys(_hosts_with(match[1], sources)))
+        urls = [url for url in map(urlsplit, sources) if match[1].startswith(url.path)]
+        return " or ".join(dict.fromkeys(url.hostname for url in urls if url.hostname))
     return ""
-
-
-def _hosts_with(path: str, sources: Sequence[str]) -> Iterator[str]:
-    for url in map(urlsplit, sources):
-        if url.hostname and path.startswith(url.path):
-            yield url.hostname

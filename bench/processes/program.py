@@ -1,7 +1,7 @@
 """The suite's own programs: where they run, and how one talks with them.
 
-A program is told and tells in lines of text, and in blocks: a line with the length, then so many
-bytes, compressed. It ends when its standard input says `end`, or is closed.
+Both sides write lines of text, and blocks: a line with the length, then so many compressed
+bytes. A program ends when its standard input says `end`, or is closed.
 """
 
 from __future__ import annotations

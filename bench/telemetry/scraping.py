@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from time import monotonic
 from urllib.parse import urlencode, urlsplit
 
@@ -33,11 +32,15 @@ _PATIENCE_S = 30.0
 _PATHS = ("/metrics/?" + urlencode([("name[]", name) for name in SERIES.values()]), "/metrics")
 
 
+# When a scrape was due, when it was read, the series by field, and why there are none.
+Row = tuple[float, float, dict[str, float], str | None]
+
+
 class Scraper:
     """The readings of every replica, once scraping has ended."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
-        self._readings: dict[str, tuple[ServerReading, ...]] = {one.name: () for one in replicas}
+        self._rows: dict[str, list[Row]] = {replica.name: [] for replica in replicas}
         self._error: str | None = None
 
     def since(self, start_s: float) -> tuple[ServerSeries, ...]:
@@ -48,16 +51,10 @@ class Scraper:
         """
         if self._error is not None:
             lost = ServerReading(due_s=0.0, at_s=0.0, error=self._error)
-            return tuple(ServerSeries(name, (lost,)) for name in self._readings)
+            return tuple(ServerSeries(name, (lost,)) for name in self._rows)
         return tuple(
-            ServerSeries(
-                name,
-                tuple(
-                    replace(reading, due_s=reading.due_s - start_s, at_s=reading.at_s - start_s)
-                    for reading in readings
-                ),
-            )
-            for name, readings in self._readings.items()
+            ServerSeries(name, tuple(_reading(row, start_s) for row in rows))
+            for name, rows in self._rows.items()
         )
 
     def end(self, program: Program, timeout_s: float) -> None:
@@ -67,14 +64,13 @@ class Scraper:
             rows = json.loads(read_block(program, timeout_s))
         except (UserError, ValueError) as error:
             self._error = f"the program that scrapes is lost: {error}"
-            return
-        self._readings = {
-            name: tuple(
-                ServerReading(due_s=due_s, at_s=at_s, error=error, **read)
-                for due_s, at_s, read, error in rows[name]
-            )
-            for name in self._readings
-        }
+        else:
+            self._rows = {name: rows[name] for name in self._rows}
+
+
+def _reading(row: Row, start_s: float) -> ServerReading:
+    due_s, at_s, read, error = row
+    return ServerReading(due_s=due_s - start_s, at_s=at_s - start_s, error=error, **read)
 
 
 @contextmanager
@@ -110,9 +106,6 @@ def scraping(
 
 
 # What follows runs in the process that scrapes.
-
-# When a scrape was due, when it was read, the series by field, and why there are none.
-Row = tuple[float, float, dict[str, float], str | None]
 
 
 class ReplicaScraper(threading.Thread):

@@ -15,7 +15,7 @@ from bench.config.topology import Architecture
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What sets one architecture apart.
+    """What differs from one architecture to another.
 
     `config` holds the keys of config.json that other families lack or set otherwise.
     `special_tokens` get the last token numbers, in this order.

@@ -8,7 +8,7 @@ from bench.config.topology import EngineEntry, Model
 
 MIB = 1024**2
 
-# One core for each replica, whoever sees to that.
+# For replicas that have one core each.
 ENGINE_VARIABLES: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -26,7 +26,7 @@ ENGINE_VARIABLES: Mapping[str, str] = {
 
 
 def engine_arguments(model: Model, folder: str, engine: EngineEntry) -> tuple[str, ...]:
-    """Arguments of vLLM's server for a model in `folder`, apart from its address."""
+    """Arguments of vLLM's server for a model in `folder`; host and port are not among them."""
     arguments = [
         *("--model", folder),
         *("--served-model-name", model.name),

@@ -1,4 +1,8 @@
-"""Model folders: tiny ones made at first use, or a user's own checked."""
+"""Model folders: tiny models, made at first use, and a user's own, checked.
+
+`python -m bench.environments.cpu_engine.models FOLDER` makes all tiny models, one folder for
+each; the engine's image is built with it.
+"""
 
 from __future__ import annotations
 

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from bench.environments.local.answers import await_answers
 from bench.environments.local.enginehost.replicas import ReplicaSpec
-from bench.environments.local.host import (
-    HostSpec,
-    Lease,
-    engine_environment,
-    make_host_folder,
-    start_host,
-)
+from bench.environments.local.host import Lease, host_spec, start_host
 from bench.environments.local.planning import PlannedReplica
 from bench.environments.local.state import (
     Engines,
@@ -76,16 +70,14 @@ class EngineSet:
 
         Raises UserError with one line and the log when one dies or does not answer.
         """
-        folder = make_host_folder()
         specs = [
             ReplicaSpec(plan.name, plan.core, plan.argv, next(ports), str(self._log(plan.name)))
             for plan in wanted
         ]
-        environment = engine_environment(self._cache, folder)
-        spec = HostSpec(environment, str(folder), str(self._state), fingerprint, specs)
+        spec = host_spec(self._cache, self._state, fingerprint, specs)
         with self._progress.step(f"starting {len(specs)} engines") as step:
             self._host = start_host(python, spec, self._log("host"))
-            self._lease = self._await(lambda: _connect(folder), step, "starting Python")
+            self._lease = self._await(lambda: _connect(Path(spec.folder)), step, "starting Python")
             self._running = self._await(self._forked, step, "importing vLLM")
             replicas = self._replicas(wanted)
             await_answers(replicas, step, START_TIMEOUT_S, self._require_alive)
@@ -98,18 +90,16 @@ class EngineSet:
             for spec in (replica.spec for replica in self._running if not replica.alive)
         )
 
-    def groups(self, replicas: Sequence[Replica]) -> tuple[int, ...]:
-        """The process group of each of `replicas` that runs: all its processes are in it."""
-        names = {replica.name for replica in replicas}
+    def processes(self, names: Collection[str] | None = None) -> tuple[int, ...]:
+        """The process of every replica that runs, or of those with `names`.
+
+        All processes of a replica descend from it, and are in its process group.
+        """
         return tuple(
             running.process.pid
             for running in self._running
-            if running.spec.name in names and running.alive
+            if running.alive and (names is None or running.spec.name in names)
         )
-
-    def processes(self) -> tuple[int, ...]:
-        """The process of every replica that runs; its other processes descend from it."""
-        return tuple(replica.process.pid for replica in self._running if replica.alive)
 
     def release(self, *, keep: bool) -> None:
         """End the engines, or with `keep` leave them running. Safe to repeat."""

@@ -101,7 +101,8 @@ class LocalEnvironment:
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of its core's time."""
-        return throttle.slowed(self._engines.groups(replicas), share)
+        names = {replica.name for replica in replicas}
+        return throttle.slowed(self._engines.processes(names), share)
 
     def tokenizer_folder(self, model: str) -> Path:
         """Folder that holds the model's tokenizer.json and chat template."""

@@ -67,22 +67,21 @@ def host_fingerprint(venv_fingerprint: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def make_host_folder() -> Path:
-    """A folder for the host's socket and the engines' temporary files.
+def host_spec(
+    cache: Path, state: Path, fingerprint: str, replicas: Sequence[ReplicaSpec]
+) -> HostSpec:
+    """The specification of a host for `replicas`, with a new folder.
 
-    Not in the cache: the path of a unix socket may have about 100 bytes.
+    The folder is not in the cache: the path of a unix socket may have about 100 bytes.
     """
-    return Path(tempfile.mkdtemp(prefix="llm-bench-"))
-
-
-def engine_environment(cache: Path, folder: Path) -> Mapping[str, str]:
-    """The environment variables of the engines, which the host pins to their cores."""
-    return {
+    folder = tempfile.mkdtemp(prefix="llm-bench-")
+    environment = {
         **ENGINE_VARIABLES,
-        "TMPDIR": str(folder),
+        "TMPDIR": folder,
         "HF_HOME": str(cache / "huggingface"),
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
     }
+    return HostSpec(environment, folder, str(state), fingerprint, replicas)
 
 
 def write_spec(spec: HostSpec) -> Path:

@@ -26,10 +26,10 @@ import sys
 from bench.processes.program import block, standard_input, take_block
 sys.stdout.buffer.write(block(take_block(standard_input())))
 """
-HEEDS = """
+WATCHES = """
 import time
 from bench.processes.program import watch_input
-watch_input(lambda: print("told", flush=True))
+watch_input(lambda: print("end", flush=True))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -68,20 +68,20 @@ def test_one_that_has_ended_is_told_with_its_last_words_and_what_it_said_is_kept
 
 def test_what_is_no_block_is_told() -> None:
     with (
-        program("print('Traceback')") as odd,
+        program("print('Traceback')") as wrong,
         pytest.raises(UserError, match=r"b'Traceback' where"),
     ):
-        read_block(odd, PATIENCE_S)
+        read_block(wrong, PATIENCE_S)
 
 
-def test_closing_ends_a_program_that_heeds_its_input_at_once() -> None:
-    with program(HEEDS) as heeding:
-        assert heeding.line(PATIENCE_S) == b"ready"
-        heeding.send(b"end\n")
-        assert heeding.line(PATIENCE_S) == b"told"
-        assert heeding.ended() is None
-    assert heeding.ended() == "it ended with 1 and said nothing"
-    heeding.close()
+def test_closing_ends_a_program_that_watches_its_input_at_once() -> None:
+    with program(WATCHES) as watching:
+        assert watching.line(PATIENCE_S) == b"ready"
+        watching.send(b"end\n")
+        assert watching.line(PATIENCE_S) == b"end"
+        assert watching.ended() is None
+    assert watching.ended() == "it ended with 1 and said nothing"
+    watching.close()
 
 
 def test_closing_ends_also_one_that_does_not() -> None:
@@ -105,7 +105,7 @@ def test_kill_9_of_the_parent_ends_the_program() -> None:
         "one.line(60); print(flush=True); time.sleep(600)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, HEEDS], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, WATCHES], cwd=ROOT, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
