@@ -1,7 +1,9 @@
 """Runs a command, and ends it when the guard's standard input is closed.
 
-    guard.py GRACE_S COMMAND...             the command's own input is empty; it gets SIGTERM
-    guard.py --pass-input GRACE_S COMMAND...  it gets the guard's input, and ends when that ends
+    guard.py GRACE_S COMMAND...
+        The command's input is empty. When the guard's is closed, the command gets SIGTERM.
+    guard.py --forward-input GRACE_S COMMAND...
+        The command gets all of the guard's input, and is expected to end when that ends.
 
 After `GRACE_S` seconds more its whole process group gets SIGKILL. The exit code is the
 command's, 128 + n after signal n; 127 if it cannot be started.
@@ -22,13 +24,13 @@ import subprocess
 import sys
 import threading
 
-PASS_INPUT = "--pass-input"  # noqa: S105 - an option's name
+FORWARD_INPUT = "--forward-input"
 _AT_ONCE = 1 << 20
 
 
-def main(grace_s: float, command: list[str], *, pass_input: bool) -> int:
+def main(grace_s: float, command: list[str], *, forward_input: bool) -> int:
     """Run `command` in a process group of its own; return its exit code as a shell does."""
-    stdin = subprocess.PIPE if pass_input else subprocess.DEVNULL
+    stdin = subprocess.PIPE if forward_input else subprocess.DEVNULL
     try:
         child = subprocess.Popen(command, stdin=stdin, start_new_session=True)
     except OSError as error:
@@ -71,6 +73,6 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    own_input, arguments = sys.argv[1] == PASS_INPUT, sys.argv[1:]
-    seconds, *program = arguments[1:] if own_input else arguments
-    sys.exit(main(float(seconds), program, pass_input=own_input))
+    forward = sys.argv[1] == FORWARD_INPUT
+    seconds, *program = sys.argv[2:] if forward else sys.argv[1:]
+    sys.exit(main(float(seconds), program, forward_input=forward))
