@@ -24,7 +24,8 @@ def causes(said: str) -> list[Cause]:
     That nothing was found, or that versions conflict, is a cause only where no other is
     known: pip prints that as well when it could not reach an index.
     """
-    lines = _decisive_lines(said)
+    one_line_errors = re.sub(r"\n╰─> ", ": ", said)  # pip 26 prints them in two lines
+    lines = [line for line in one_line_errors.splitlines() if not _TRIED_AGAIN.search(line)]
     sources = [url for listed in _SOURCES.findall(said) for url in listed.split(", ")]
     return (
         _found(_CAUSES, lines, sources)
@@ -192,13 +193,6 @@ _HOST = re.compile(
 _PATH = re.compile(r"': (/\S*)$")
 # A failure after which pip tried again: no cause.
 _TRIED_AGAIN = re.compile(r"Retrying \(Retry\(total=[1-9]")
-_NO_HOST = "pip's index"
-
-
-def _decisive_lines(said: str) -> list[str]:
-    """The lines without failures after which pip tried again; an error of pip 26 as one line."""
-    lines = re.sub(r"\n╰─> ", ": ", said).splitlines()
-    return [line for line in lines if not _TRIED_AGAIN.search(line)]
 
 
 def _found(table: Sequence[_Known], lines: Sequence[str], sources: Sequence[str]) -> list[Cause]:
@@ -209,7 +203,7 @@ def _found(table: Sequence[_Known], lines: Sequence[str], sources: Sequence[str]
         hosts = [(match, _host(match.string, sources)) for by, match in matches if by is known]
         # Several lines are about one failure, and only some of them name the host.
         named = [one for one in hosts if one[1]] or hosts
-        found += [_in_words(known, match, host or _NO_HOST) for match, host in named]
+        found += [_in_words(known, match, host or "pip's index") for match, host in named]
     return list(dict.fromkeys(found))
 
 

@@ -48,8 +48,7 @@ def slowed(groups: Sequence[int], share: float) -> Iterator[None]:
             yield
             end = throttle.ended()
     finally:
-        for group in groups:  # also when the throttle was killed before it could
-            _signal_group(group, signal.SIGCONT)
+        _release(groups)  # the throttle may have been killed before it could
     if end is not None:
         raise UserError(f"the program that slows replicas down is gone: {end}")
 
@@ -77,10 +76,6 @@ class Group:
             self._stopped = left_s <= 0
             _signal_group(self._number, signal.SIGSTOP if self._stopped else signal.SIGCONT)
         return left_s
-
-    def release(self) -> None:
-        """Continue the group."""
-        _signal_group(self._number, signal.SIGCONT)
 
     def _used_s(self) -> float:
         try:
@@ -126,8 +121,12 @@ def main(share: float, numbers: Sequence[int]) -> None:
     try:
         throttle_groups(groups, share * PERIOD_S)
     finally:
-        for group in groups:
-            group.release()
+        _release(numbers)
+
+
+def _release(groups: Sequence[int]) -> None:
+    for group in groups:
+        _signal_group(group, signal.SIGCONT)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

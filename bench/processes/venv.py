@@ -111,16 +111,19 @@ def ensure_venv(
     venv = Venv(cache / f"{key}-venv", requirements)
     if venv.is_complete():
         return venv
-    lock = cache / f"{key}-venv.lock"
+    lock, log = cache / f"{key}-venv.lock", cache / "logs" / f"install-{key}.log"
     with exclusive(lock, f"the packages of {name}", progress, _LOCK_TIMEOUT_S):
-        if not venv.is_complete():
-            check_disk(name, cache, needed_bytes, shutil.disk_usage(cache).free)
-            with progress.step(f"installing {name}, once") as step:
-                log = cache / "logs" / f"install-{key}.log"
-                log.unlink(missing_ok=True)
-                _make_empty(venv, log, step)
-                install(Installation(name, venv, log, step))
-                venv.mark_complete()
+        if venv.is_complete():  # another process has just installed it
+            return venv
+        check_disk(name, cache, needed_bytes, shutil.disk_usage(cache).free)
+        with progress.step(f"installing {name}, once") as step:
+            log.unlink(missing_ok=True)
+            shutil.rmtree(venv.folder, ignore_errors=True)
+            said = _run([sys.executable, "-m", "venv", str(venv.folder)], log, step)
+            if said is not None:
+                raise UserError(f"cannot make a virtual environment: {error_in(said)}; see {log}")
+            install(Installation(name, venv, log, step))
+            venv.mark_complete()
     return venv
 
 
@@ -138,13 +141,6 @@ def pip_failure(name: str, said: str, log: Path) -> str:
     found = causes(said)
     advice = "; ".join(advice_of(found)) or "check pip's index (`pip config list`)"
     return f"cannot install {name}: pip: {text_of(found)}; {advice}; see {log}"
-
-
-def _make_empty(venv: Venv, log: Path, step: Step) -> None:
-    shutil.rmtree(venv.folder, ignore_errors=True)
-    said = _run([sys.executable, "-m", "venv", str(venv.folder)], log, step)
-    if said is not None:
-        raise UserError(f"cannot make a virtual environment: {error_in(said)}; see {log}")
 
 
 def _run(command: Sequence[str], log: Path, step: Step) -> str | None:

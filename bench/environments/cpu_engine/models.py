@@ -26,6 +26,17 @@ VOCABULARY = 2048
 # Every token is text of its own. With all 256 bytes in the vocabulary, random weights
 # would keep producing halves of characters, which a server holds back as empty chunks.
 ALPHABET = [*(chr(code) for code in range(0x21, 0x7F)), "Ġ", "Ċ"]  # byte-level: space, newline
+_TOKENIZER_CONFIG: Mapping[str, Any] = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    # Tokens named here would count as special again; an engine learns where answers
+    # end from generation_config.json.
+    "bos_token": None,
+    "eos_token": None,
+    "pad_token": None,
+    "unk_token": None,
+    "model_max_length": SIZES["max_position_embeddings"],
+    "clean_up_tokenization_spaces": False,
+}
 
 
 def model_folder(model: Model, cache: Path) -> Path:
@@ -74,7 +85,7 @@ def _files(architecture: Architecture) -> Mapping[str, str]:
         "config.json": _json(_config(family, tokenizer)),
         "generation_config.json": _json(_token_ids(family, tokenizer)),
         "tokenizer.json": tokenizer.to_str(pretty=True),
-        "tokenizer_config.json": _json(_tokenizer_config()),
+        "tokenizer_config.json": _json(_TOKENIZER_CONFIG),
         "chat_template.jinja": family.chat_template,
     }
 
@@ -118,20 +129,6 @@ def _token_ids(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
     return {
         "bos_token_id": tokenizer.token_to_id(family.bos),
         "eos_token_id": tokenizer.token_to_id(family.eos),
-    }
-
-
-def _tokenizer_config() -> Mapping[str, Any]:
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        # Tokens named here would count as special again; an engine learns where answers
-        # end from generation_config.json.
-        "bos_token": None,
-        "eos_token": None,
-        "pad_token": None,
-        "unk_token": None,
-        "model_max_length": SIZES["max_position_embeddings"],
-        "clean_up_tokenization_spaces": False,
     }
 
 

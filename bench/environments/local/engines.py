@@ -113,7 +113,7 @@ class EngineSet:
             if engines := read_engines(self._state):
                 end_engines(engines, self._state)
             if self._host is not None:
-                self._host.kill()  # it may have ended before it wrote the state file
+                self._host.kill()  # it may not have written the state file yet
                 self._host.wait()
 
     def _take_over(self, engines: Engines, wanted: Sequence[PlannedReplica]) -> str | None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .replicas import (
+    ProcessIdentity,
     ReplicaSpec,
     Serve,
     identify,
@@ -42,9 +43,8 @@ STOP_GRACE_S = 5.0
 class Leases:
     """Listens on a unix socket; every connection is a lease.
 
-    A lease ends when its connection does, however its holder ended. When the last one
-    is gone the engines are to stop, unless it had sent KEEP; then the next lease takes
-    over.
+    A lease ends with its connection, however its holder ends. With the last lease the
+    engines end, unless its holder has sent KEEP; then they wait for the next lease.
     """
 
     def __init__(self, address: str) -> None:
@@ -69,6 +69,7 @@ class Leases:
             self._handle_events(timeout_s=None)
 
     def close(self) -> None:
+        """Close the listener and all connections, which a forked child must not hold."""
         for connection in self._held:
             connection.close()
         self._selector.close()
@@ -108,7 +109,7 @@ def main(spec_file: str) -> None:
 
 
 def _set_environment(variables: Mapping[str, str]) -> None:
-    # Settings of the user's shell would override the topology unseen.
+    # VLLM_ variables of the user's shell would silently override the topology.
     for name in [name for name in os.environ if name.startswith("VLLM_")]:
         del os.environ[name]
     os.environ.update(variables)
@@ -122,7 +123,7 @@ def _load_vllm() -> Serve:
 
 
 def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
-    """Run a host for the kind of server that `load` brings; returns when it is over."""
+    """Run a host for servers of the function that `load` returns; returns when all have ended."""
     state, folder = Path(spec["state"]), Path(spec["folder"])
     specs = [ReplicaSpec(**{**one, "argv": tuple(one["argv"])}) for one in spec["replicas"]]
     processes: list[BaseProcess] = []
@@ -145,7 +146,7 @@ def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block; once it is left, nothing interrupts the clearing up."""
+    """SIGTERM leaves the block; after the block it is ignored, so that all is cleaned up."""
     signal.signal(signal.SIGTERM, _leave)
     try:
         yield
@@ -180,5 +181,4 @@ def _write_state(
 
 
 def _identity(pid: int | None) -> dict[str, int]:
-    identity = identify(pid or 0)
-    return {"pid": pid or 0, "start": identity.start if identity else 0}
+    return dataclasses.asdict(identify(pid or 0) or ProcessIdentity(pid or 0, start=0))
