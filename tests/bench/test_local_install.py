@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from bench.environments.local.install import (
     install_packages,
 )
 from bench.errors import UserError
-from bench.processes.venv import Venv, check_disk
+from bench.processes.venv import Installation, Venv, check_disk, ensure_venv
+from bench.progress import PlainProgress
 
 TORCH = "torch==2.13.0+cpu"
 LOG = Path("install.log")
@@ -157,6 +159,27 @@ def test_an_installation_is_complete_only_once_it_is_marked(venv: Venv) -> None:
     assert not venv.is_complete()
     venv.mark_complete()
     assert venv.is_complete()
+
+
+def test_what_failed_is_installed_again_and_what_is_complete_is_not(
+    venv: Venv, tmp_path: Path
+) -> None:
+    said: list[str | None] = []
+
+    def install(installation: Installation) -> None:
+        said.append(installation.run(["-c", f"print('step'); raise SystemExit({1 - len(said)})"]))
+        if said[-1] is not None:
+            raise UserError("failed")
+
+    def ensure() -> Venv:
+        progress = PlainProgress(io.StringIO())
+        return ensure_venv("tool", venv.requirements, tmp_path, progress, install=install)
+
+    with pytest.raises(UserError, match="failed"):
+        ensure()
+    assert ensure() == ensure() == Venv(tmp_path / "tool-venv", venv.requirements)
+    assert said == ["step\n", None]
+    assert ensure().is_complete()
 
 
 def test_an_installation_of_other_requirements_is_not_complete(venv: Venv) -> None:
