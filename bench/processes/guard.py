@@ -2,8 +2,9 @@
 
     guard.py GRACE_S COMMAND...
         The command's input is empty. When the guard's is closed, the command gets SIGTERM.
-    guard.py --forward-input GRACE_S COMMAND...
-        The command gets all of the guard's input, and is expected to end when that ends.
+    guard.py --module GRACE_S MODULE ARGUMENT...
+        A program of the suite, run by the same Python. It gets all of the guard's input, and is
+        expected to end when that ends.
 
 After `GRACE_S` seconds more its whole process group gets SIGKILL. The exit code is the
 command's, 128 + n after signal n; 127 if it cannot be started.
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import threading
 
-FORWARD_INPUT = "--forward-input"
+MODULE = "--module"
 _AT_ONCE = 1 << 20
 
 
@@ -73,6 +74,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    forward = sys.argv[1] == FORWARD_INPUT
-    seconds, *program = sys.argv[2:] if forward else sys.argv[1:]
-    sys.exit(main(float(seconds), program, forward_input=forward))
+    if sys.argv[1] == MODULE:
+        program = [sys.executable, "-m", *sys.argv[3:]]
+        sys.exit(main(float(sys.argv[2]), program, forward_input=True))
+    sys.exit(main(float(sys.argv[1]), sys.argv[2:], forward_input=False))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from bench.errors import UserError
-from bench.processes.guard import FORWARD_INPUT
+from bench.processes.guard import MODULE
 from bench.processes.idle import others_run
 from bench.processes.local import LocalProgram, LocalSite
 from bench.processes.program import GRACE_S, block, read_block
@@ -118,8 +118,8 @@ def test_kill_9_of_the_parent_ends_the_program() -> None:
 def guarded_module(module: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A module under guard, as in a pod."""
     environ = {**os.environ, "PYTHONPATH": f"{module.parent}:{ROOT}"}
-    guard = [sys.executable, "-m", "bench.processes.guard", FORWARD_INPUT, str(GRACE_S)]
-    command = [*guard, sys.executable, "-m", module.stem]
+    guard = [sys.executable, "-m", "bench.processes.guard", MODULE, str(GRACE_S)]
+    command = [*guard, module.stem]
     with subprocess.Popen(
         command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
