@@ -136,10 +136,7 @@ class LocalEnvironment:
 
 
 def _facts(
-    venv: Venv,
-    engine: EngineEntry,
-    models: Sequence[Model],
-    plans: Sequence[PlannedReplica],
+    venv: Venv, engine: EngineEntry, models: Sequence[Model], plans: Sequence[PlannedReplica]
 ) -> Mapping[str, Any]:
     """What is measured on, for its provenance: JSON values."""
     return {

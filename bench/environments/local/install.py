@@ -12,14 +12,7 @@ from bench.environments.local.host import IMPORT_ALL
 from bench.errors import UserError
 from bench.processes.guarded import error_in
 from bench.processes.pip_errors import Cause, advice_of, causes, text_of
-from bench.processes.venv import (
-    PIP_INSTALL,
-    Installation,
-    Run,
-    Venv,
-    ensure_venv,
-    pip_failure,
-)
+from bench.processes.venv import PIP_INSTALL, Installation, Run, Venv, ensure_venv, pip_failure
 from bench.progress import Progress
 
 REQUIREMENTS = Path(__file__).with_name("requirements-engine.txt")
