@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.config.topology import Arm, Model
-from bench.records import Replica
 from bench.processes.program import Site
+from bench.records import Replica
 
 
 class Environment(Protocol):

@@ -15,8 +15,6 @@ import httpx
 import pytest
 
 from bench.config.topology import Arm
-from bench.environments.local.balancer import balancer_command, why_not_ready
-from bench.environments.local.balancers import Balancers
 from bench.environments.local.balancers import Balancers, balancer_command, why_not_ready
 from bench.errors import UserError
 from bench.progress import PlainProgress

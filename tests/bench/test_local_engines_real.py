@@ -24,7 +24,6 @@ from bench.environments.local.state import Engines, read_engines, state_file
 from bench.errors import UserError
 from bench.load.prompts import PromptMaker
 from bench.progress import make_progress
-from bench.records import Prefix
 from bench.records import Prefix, Replica
 
 pytestmark = pytest.mark.engines

@@ -22,7 +22,6 @@ from bench.environments.local.planning import (
     plan_replicas,
 )
 from bench.errors import UserError
-from bench.processes.resources import free_ports, holder, is_free
 from bench.processes.ports import free_ports, holder, is_free
 
 GIB = 1024**3

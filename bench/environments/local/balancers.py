@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 
 from bench.config.topology import Arm
-from bench.environments.local.balancer import Balancer, await_ready, balancer_command
 from bench.errors import UserError
 from bench.processes.guarded import Guarded, error_in_log
 from bench.processes.ports import LOOPBACK, free_ports, holder, is_free

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.config.topology import Arm, Model, Topology
 import psutil
+
+from bench.config.topology import Arm, EngineEntry, Model, Topology
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.engines import EngineSet

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from bench.config.topology import Model, Topology
 from bench.environments.cpu_engine.flags import MIB, engine_arguments
 from bench.environments.cpu_engine.models import weight_bytes
-import psutil
 from bench.errors import UserError
 
 GIB = 1024**3
