@@ -9,10 +9,9 @@ from pathlib import Path
 
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.console import log_folder
-from bench.cores import pinned
 from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source
-from bench.openfiles import allow_connections
+from bench.processes.resources import allow_connections, pinned
 from bench.progress import make_progress
 from bench.records import Spread
 from validation import harness

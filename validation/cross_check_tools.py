@@ -21,7 +21,7 @@ from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult
-from bench.process import last_lines
+from bench.processes.guarded import last_lines
 from bench.progress import Progress
 from validation.harness import VLLM_BENCH
 

@@ -16,8 +16,8 @@ from pydantic_core import to_jsonable_python
 
 from bench.console import terminal, whole_number
 from bench.drivers.running import run_bounded
-from bench.environments.local.facts import cpu_name
 from bench.errors import UserError
+from bench.processes.resources import cpu_name
 from bench.progress import Progress
 from bench.provenance import git_commit
 from bench.store.files import strict_json, write_whole
@@ -147,7 +147,7 @@ def machine_facts(cores: Mapping[str, Any]) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git_commit(ROOT / ".git"),
         "python": platform.python_version(),
-        "cpu": cpu_name(Path("/proc/cpuinfo")),
+        "cpu": cpu_name(),
         "kernel": platform.release(),
         "cores": dict(cores),
     }

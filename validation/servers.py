@@ -13,11 +13,10 @@ import httpx
 from bench.errors import UserError
 from bench.load.accuracy.answers import CHAT, chat_body
 from bench.load.accuracy.running import LocalServer, running_source
-from validation.harness import ROOT
 from bench.processes.guarded import Guarded, last_lines
-from bench.processes.resources import pinned
-from bench.processes.resources import LOOPBACK, free_ports, pinned
 from bench.processes.ports import LOOPBACK, free_ports
+from bench.processes.resources import pinned
+from validation.harness import ROOT
 
 SOURCE = "source"
 # Drawn from, so that two runs that start at once hardly take the same.

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.process import Guarded
-from bench.telemetry.cpu import CpuTimes, CpuWatch, cpu_shares, own_cpu_s, read_cores
+from bench.processes.guarded import Guarded
+from bench.telemetry.cpu import CpuTimes, CpuWatch, children_of, cpu_shares, read_cores, usage
 
 T = TypeVar("T")
 # /proc/stat of a kernel 6.18, two of its four cores shown.

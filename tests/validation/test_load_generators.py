@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.load.accuracy.running import ask_report
 from bench.load.drive import run_load
 from bench.load.processes import run_spread
+from bench.processes.local import LocalSite
 from validation.__main__ import main, parser
 from validation.harness import ROOT
 from validation.load_generators.clients import closed_load
@@ -34,7 +35,6 @@ from validation.load_generators.programs import (
     known_load_generators,
 )
 from validation.servers import Servers
-from bench.processes.local import LocalSite
 
 PLAIN = Measurement(
     chunk_cpu_s=10e-6,

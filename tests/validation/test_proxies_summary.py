@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cpu import Usage
 from bench.load.accuracy.answers import CHUNKS
+from bench.telemetry.cpu import Usage
 from validation.figures import Figures, Round
 from validation.harness import Program, Selection, alternate, busy_remarks
 from validation.proxies.comparison import COMPARISON, remarks_of

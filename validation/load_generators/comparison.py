@@ -20,14 +20,14 @@ from pathlib import Path
 
 from bench.config.topology import Model
 from bench.console import log_folder
-from bench.cores import pinned
-from bench.cpu import Usage, children_of, usage
 from bench.environments.cpu_engine.models import model_folder
 from bench.errors import UserError
 from bench.load.accuracy.answers import MODEL, StreamCounts
 from bench.load.accuracy.running import ask_report
-from bench.process import Guarded, last_lines
+from bench.processes.guarded import Guarded, last_lines
+from bench.processes.resources import pinned
 from bench.progress import make_progress
+from bench.telemetry.cpu import Usage, children_of, usage
 from validation import harness
 from validation.figures import Comparison, Metric, Round, cpu_metric
 from validation.harness import ROOT

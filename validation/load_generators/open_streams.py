@@ -16,7 +16,6 @@ from pathlib import Path
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.trial_checks import check_reasons, trial_reasons
 from bench.console import log_folder
-from bench.cores import pinned
 from bench.load.accuracy.answers import MODEL, StreamCounts
 from bench.load.accuracy.running import ask_report
 from bench.load.arrivals import Constant
@@ -25,9 +24,9 @@ from bench.load.outcome import DriveResult
 from bench.load.processes import run_spread
 from bench.load.schedule import plan_open_loop
 from bench.load.workload import Fixed, Workload
-from bench.openfiles import allow_connections
+from bench.processes.local import LocalSite
+from bench.processes.resources import allow_connections, pinned
 from bench.records import Expectation, ScenarioFacts, Trial
-from bench.sites.local import LocalSite
 from validation import harness
 from validation.harness import ROOT
 from validation.load_generators.clients import PROMPT

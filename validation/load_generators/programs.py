@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from validation.harness import VLLM_BENCH, Program
 from bench.environments.local.install import TORCH_INDEX
+from validation.harness import VLLM_BENCH, Program
 
 OURS = "bench"
 BARE = "bare reads"

@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.console import log_folder
-from bench.cores import pinned
 from bench.errors import UserError
 from bench.load.accuracy.answers import CHUNKS
 from bench.load.accuracy.running import LocalServer
-from bench.openfiles import allow_connections
+from bench.processes.resources import allow_connections, pinned
 from bench.progress import make_progress
 from validation import harness
 from validation.figures import Comparison, Round

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.cpu import Usage
 from bench.errors import UserError
 from bench.load.accuracy.answers import AT_ONCE, CHUNKS, chat_body
 from bench.load.accuracy.running import LocalServer
+from bench.telemetry.cpu import Usage
 from validation.figures import Metric, Of, cpu_metric
 from validation.proxies.load import Load, Wrk, while_streaming
 from validation.servers import SOURCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from bench.environments.kubernetes.cluster import Api, Streams
@@ -17,14 +18,16 @@ from bench.environments.kubernetes.nodes import fits, free, wanted
 from bench.environments.kubernetes.objects import Object, is_terminating, name_of
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
+from bench.processes.guard import MODULE
+from bench.processes.program import GRACE_S, Output, end_message, last_line
 from bench.progress import Progress
-from bench.processes.attended import GRACE_S
 
 _STDERR_BYTES = 4096
 # Beyond the time that a program has to end before it is killed: for the API server to report it.
 _REPORT_S = 10.0
-# The image's Python; the program itself is run by the same one.
-_ATTENDED = ("python", "-m", "bench.processes.attended")
+# The image's Python. The guard runs the program by the same one, and ends it when the connection
+# is lost.
+_GUARD = ("python", "-m", "bench.processes.guard", MODULE, str(GRACE_S))
 
 
 class PodSite:
@@ -50,7 +53,7 @@ class PodSite:
                 "--load-processes"
             )
         name = name_of(self._pods[place])
-        streams = self._api.execute(LOAD_NAMESPACE, name, LOAD, [*_ATTENDED, module, *arguments])
+        streams = self._api.execute(LOAD_NAMESPACE, name, LOAD, [*_GUARD, module, *arguments])
         return PodProgram(streams, partial(_pod_failure, self._api, name))
 
     def facts(self) -> Mapping[str, Any]:
@@ -122,7 +125,8 @@ class PodProgram:
     def __init__(self, streams: Streams, pod_failure: Callable[[], str | None]) -> None:
         self._streams = streams
         self._pod_failure = pod_failure
-        self._output = bytearray()
+        self._output = Output(self._take_received)
+        self._received = bytearray()
         self._end: str | None = None
         self._changed = threading.Condition()
         self._sending = threading.Lock()
@@ -136,38 +140,34 @@ class PodProgram:
 
     def line(self, timeout_s: float) -> bytes:
         """The next line of its standard output; see `Program`."""
-        with self._changed:
-            self._wait_for(lambda: b"\n" in self._output, timeout_s)
-            return self._take(self._output.index(b"\n") + 1)[:-1]
+        return self._output.line(timeout_s)
 
     def read(self, size: int, timeout_s: float) -> bytes:
         """The next `size` bytes of its standard output; see `Program`."""
-        with self._changed:
-            self._wait_for(lambda: len(self._output) >= size, timeout_s)
-            return self._take(size)
+        return self._output.read(size, timeout_s)
 
     def ended(self) -> str | None:
         """Its exit code (128 + n after signal n) and last line of errors; None while it runs."""
         return self._end
 
     def close(self) -> None:
-        """Close its input; what started it in the pod kills it if it does not end by itself."""
+        """Close its input; its guard in the pod kills it if it does not end by itself."""
         self._streams.end_input()
         self._receiver.join(GRACE_S + _REPORT_S)
         self._streams.abort()  # without a connection it is ended as well
         self._receiver.join()
 
-    def _wait_for(self, enough: Callable[[], bool], timeout_s: float) -> None:
-        """Wait for enough output. Raises UserError if none comes in time, or the program ends."""
-        if not self._changed.wait_for(lambda: enough() or self._end is not None, timeout_s):
-            raise UserError(f"it said nothing for {timeout_s:g} s")
-        if not enough():
-            raise UserError(self._end)
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._output[:size])
-        del self._output[:size]
-        return taken
+    def _take_received(self, deadline_s: float) -> bytes:
+        """What has arrived since the last call, for `Output`."""
+        with self._changed:
+            wait_s = max(0.0, deadline_s - monotonic())
+            if not self._changed.wait_for(lambda: self._received or self._end, wait_s):
+                return b""
+            if not self._received:
+                raise UserError(self._end)
+            received = bytes(self._received)
+            self._received.clear()
+            return received
 
     def _receive(self) -> None:
         """Take in all output until the streams end, and then how the program has ended."""
@@ -176,7 +176,7 @@ class PodProgram:
             stream, data = received
             if stream == STDOUT:
                 with self._changed:
-                    self._output += data
+                    self._received += data
                     self._changed.notify_all()
             elif stream == STDERR:
                 errors += data
@@ -190,10 +190,10 @@ class PodProgram:
             self._changed.notify_all()
 
     def _how_it_ended(self, errors: bytes, code: int | None) -> str:
-        lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
         if code is None:
-            end = f"the connection to it was lost{': ' + lines[-1] if lines else ''}"
+            said = last_line(errors)
+            end = f"the connection to it was lost{': ' + said if said else ''}"
         else:
-            end = f"it ended with {code}{': ' + lines[-1] if lines else ' and said nothing'}"
+            end = end_message(code, errors)
         failure = self._pod_failure() if code is None or code > 128 else None
         return f"{end}; {failure}" if failure else end

@@ -19,10 +19,9 @@ from pydantic import TypeAdapter
 from bench.errors import UserError
 from bench.load.accuracy.measurement import Level, measure
 from bench.load.accuracy.running import running_source
+from bench.processes.program import Site, watch_input
 from bench.progress import Progress
 from bench.records import Accuracy
-from bench.sites.base import Site
-from bench.sites.inside import heed_input
 
 # Some load, and far from what a client could notice: an error here is the client's nature.
 LEVEL = Level(streams=16, first_ms=20, every_ms=20, chunks=10, turns=2)
@@ -59,7 +58,7 @@ def _ms(seconds: float) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure here; 2 after one line on stderr if that is not possible."""
-    heed_input(lambda: os._exit(1))  # nothing is worth keeping
+    watch_input(lambda: os._exit(1))  # nothing is worth keeping
     level = _LEVEL.validate_json(arguments[0])
     try:
         with (

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from bench.analysis.percentile import percentile
 from bench.analysis.timings import e2e_s, gaps_s, ttft_s
-from bench.cpu import CpuWatch
 from bench.errors import UserError
 from bench.load.accuracy.answers import MODEL, StreamPlan
 from bench.load.accuracy.running import SourceTimes, ask_report
@@ -24,6 +23,7 @@ from bench.load.outcome import Ending
 from bench.load.schedule import plan_open_loop
 from bench.load.workload import Fixed, Workload
 from bench.records import Accuracy, Instrument, Sample, Spread
+from bench.telemetry.cpu import CpuWatch
 
 _DRAIN_S = 30.0
 

@@ -13,10 +13,10 @@ from typing import Literal
 import httpx
 import orjson
 
-from bench.cpu import Usage, children_of, usage
 from bench.errors import UserError
 from bench.load.accuracy.answers import REPORT, StreamCounts
-from bench.process import Guarded, last_lines
+from bench.processes.guarded import Guarded, last_lines
+from bench.telemetry.cpu import Usage, children_of, usage
 
 ROOT = Path(__file__).parents[3]
 _TIMEOUT_S = 30.0
