@@ -158,6 +158,9 @@ class ReplicaScraper(threading.Thread):
         try:
             connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
+            coding = answer.getheader("Content-Encoding", "identity")
+            if coding.lower() != "identity":
+                raise http.client.HTTPException(f"content encoding {coding}, unasked")
             return answer.status, monotonic(), answer.read()
         finally:
             connection.close()
