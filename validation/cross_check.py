@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench.calibration import Calibration
 from bench.config.config import new_run_id
 from bench.config.topology import load_topology
 from bench.console import log_folder
 from bench.environments.local import LocalEnvironment
+from bench.experiment.capacity import Calibration
 from bench.load.drive import Load
 from bench.load.schedule import plan_closed_loop
 from bench.load.workload import Fixed, Workload

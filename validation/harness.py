@@ -18,8 +18,8 @@ from bench.console import terminal, whole_number
 from bench.drivers.running import run_bounded
 from bench.environments.local.facts import cpu_name
 from bench.errors import UserError
+from bench.experiment.provenance import git_commit
 from bench.progress import Progress
-from bench.provenance import git_commit
 from bench.store.files import strict_json, write_whole
 from validation.figures import Comparison, M, Round, Row, render
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.calibration import Calibration
 from bench.config.options import Profile
 from bench.config.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
 from bench.drivers import Driver
 from bench.environments.cpu_engine.models import model_folder
-from bench.experiment import Experiment, Plan, Question
+from bench.experiment.capacity import Calibration
+from bench.experiment.experiment import Experiment, Plan, Question
+from bench.experiment.scenario import Scenario
 from bench.load.arrivals import Constant
 from bench.load.workload import Fixed, Workload
 from bench.progress import PlainProgress
 from bench.records import Expectation, Replica, Slo
-from bench.scenario import Scenario
 from bench.sites.local import LocalSite
 from bench.store import TrialStore
 from tests.bench.load_source import (

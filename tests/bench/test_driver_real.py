@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.calibration import Calibration
 from bench.config.topology import EngineEntry, load_topology
 from bench.drivers import Driver, make_driver
 from bench.drivers.aiperf import REQUIREMENTS
 from bench.drivers.tool_venv import ensure_tool
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.install import ensure_engine
+from bench.experiment.capacity import Calibration
 from bench.load.arrivals import Poisson
 from bench.load.drive import Load
 from bench.load.outcome import Ending

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.attribution import apart, named, singled_out
-from bench.calibration import Capacity, pace_rps, settled
-from bench.course import MirroredCourse, drawn_order
-from bench.experiment import time_left
+from bench.experiment.capacity import Capacity, pace_rps, settled
+from bench.experiment.experiment import time_left
+from bench.experiment.trial import apart, named, singled_out
+from bench.experiment.trial_order import BOTH, CONTROL, MirroredCourse, Slot, drawn_order
 from bench.records import Replica, Role
-from bench.slots import BOTH, CONTROL, Slot
 from tests.bench.making import answered
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.drivers.builtin import BuiltinDriver
+from bench.experiment.trial_order import CONTROL
 from bench.records import Trial
-from bench.slots import CONTROL
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 from tests.bench.making import INSTRUMENT
 

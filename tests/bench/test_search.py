@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from bench.analysis.carried import carried_rps, is_carried
 from bench.analysis.compare import group_blocks
 from bench.analysis.judge import judge
-from bench.course import SearchCourse
+from bench.experiment.trial_order import BOTH, Grid, SearchCourse, Slot, next_level, next_start
 from bench.records import Expectation, Role, ScenarioFacts, Slo, Trial, Verdict
-from bench.search import Grid, next_level, next_start
-from bench.slots import BOTH, Slot
 from tests.bench.making import answered, trial
 
 GRID = Grid(step=1.1, lowest=0.2, highest=2.0)

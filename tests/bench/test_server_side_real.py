@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.judge import judge
-from bench.calibration import Calibration
 from bench.config.options import Profile
 from bench.config.topology import Arm, load_topology
 from bench.drivers.builtin import BuiltinDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
-from bench.experiment import Experiment, Plan, Question
+from bench.experiment.capacity import Calibration
+from bench.experiment.experiment import Experiment, Plan, Question
+from bench.experiment.scenario import Scenario
+from bench.experiment.trial_order import CONTROL
 from bench.load.arrivals import Poisson
 from bench.load.workload import Bimodal, Fixed, Workload
 from bench.progress import make_progress
 from bench.records import Expectation, Role, Slo, Trial
-from bench.scenario import Scenario
 from bench.scraping import scraping
 from bench.sites.local import LocalSite
-from bench.slots import CONTROL
 from bench.store import TrialStore
 from reports.terminal import summary_text
 from tests.bench.making import ACCURACY

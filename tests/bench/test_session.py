@@ -12,13 +12,13 @@ import pytest
 
 from bench.config.config import resolve
 from bench.config.options import Options
-from bench.experiment import Experiment, Question
+from bench.experiment.experiment import Experiment, Question
+from bench.experiment.scenario import Scenario
+from bench.experiment.session import Session
 from bench.load.arrivals import ClosedLoop
 from bench.load.workload import Fixed, Workload
 from bench.progress import PlainProgress
 from bench.records import Expectation, Role, Trial, Verdict
-from bench.scenario import Scenario
-from bench.session import Session
 from tests.bench.making import paired
 
 SCENARIO = Scenario(

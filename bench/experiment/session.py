@@ -11,17 +11,17 @@ from bench.analysis.gates import describe, wants_confirmation
 from bench.analysis.judge import Judgement, judge
 from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
 from bench.analysis.verdict import ALPHA
-from bench.calibration import Calibration
 from bench.config.config import Config
 from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
-from bench.experiment import Experiment, Plan, Question
+from bench.experiment.capacity import Calibration
+from bench.experiment.experiment import Experiment, Plan, Question
+from bench.experiment.scenario import Scenario
+from bench.experiment.trial_order import BOTH, CONTROL
 from bench.load.accuracy.check import check_client
 from bench.progress import Progress
 from bench.records import Trial, slo_key
-from bench.scenario import Scenario
-from bench.slots import BOTH, CONTROL
 from bench.store import NoiseStore, TrialStore
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.experiment.trial_order import Grid, Slot
 from bench.load.arrivals import ClosedLoop, OpenLoop
 from bench.load.tenants import Mixture
 from bench.load.traces import Replay
 from bench.load.workload import Asks
 from bench.records import Expectation, ScenarioFacts, Slo
-from bench.search import Grid
-from bench.slots import Slot
 
 STANDARD_METRICS = (
     "scheduled_ttft_p50_s",
@@ -31,7 +30,7 @@ class Scenario:
     must show there. The offered load of `arrival` is relative to the capacity that
     is measured for `workload` on the machine at hand, with all replicas at full speed.
 
-    With `search`, the load is searched for: see `bench.search`. `arrival` has to be an open
+    With `search`, the load is searched for: see `Grid`. `arrival` has to be an open
     loop then, and its load is where the search begins.
 
     The rest are conditions, the same for both arms. `balancers` of an arm stand side by

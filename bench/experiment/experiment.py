@@ -20,15 +20,24 @@ from bench.analysis.carried import is_carried
 from bench.analysis.compare import order
 from bench.analysis.judge import judge
 from bench.analysis.trial_checks import disturbances
-from bench.attribution import apart, named, singled_out
-from bench.calibration import Calibration, Capacity
 from bench.config.options import Profile
 from bench.config.topology import Arm
-from bench.course import Course, MirroredCourse, Order, SearchCourse, drawn_order
 from bench.cpu import CpuShares, CpuWatch
 from bench.drivers import Driver
 from bench.environments.base import Environment
 from bench.errors import UserError
+from bench.experiment.capacity import Calibration, Capacity
+from bench.experiment.scenario import Scenario
+from bench.experiment.trial import apart, named, singled_out
+from bench.experiment.trial_order import (
+    BOTH,
+    Course,
+    MirroredCourse,
+    Order,
+    SearchCourse,
+    Slot,
+    drawn_order,
+)
 from bench.load.arrivals import ClosedLoop
 from bench.load.drive import Load
 from bench.load.outcome import Ending
@@ -39,10 +48,8 @@ from bench.load.traces import Replay
 from bench.progress import Progress, Step
 from bench.quiet import await_quiet
 from bench.records import Accuracy, Replica, Role, ScenarioFacts, Schedule, Trial, Verdict
-from bench.scenario import Scenario
 from bench.scraping import scraping
 from bench.sites.base import Site
-from bench.slots import BOTH, Slot
 from bench.store import TrialStore
 
 # In a search for the load, a trial lasts so many times as long as a request may take.
