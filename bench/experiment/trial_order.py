@@ -1,23 +1,38 @@
-"""A trial's place in a comparison, and the schedule that follows from it."""
+"""Which trials make up a block, in which order, and at which load where that is searched for.
+
+In a search, loads lie on a grid. A block's search ends between two neighbouring levels of
+which the arm carries the lower and not the upper.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from itertools import count
 
-from bench.analysis.compare import order
+from bench.analysis.compare import order as alternating_order
 from bench.records import Role
 
 BOTH: tuple[Role, ...] = ("control", "treatment")
 CONTROL: tuple[Role, ...] = ("control",)
 
+# The step of the first block's search, in levels, when nothing is known yet.
+FIRST_STRIDE = 4
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+RoleOrder = Callable[[int], tuple[Role, ...]]
+"""The roles of a block's trials, in order, by the index of the block."""
+
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A trial's place: which arm runs, when, and in a search at which level of load."""
+class PlannedTrial:
+    """Where a trial stands in a comparison: its block, its position there, and its role.
+
+    `position` counts from 0. `level` is the level of load, in a search only.
+    """
 
     block: int
     position: int
@@ -26,136 +41,74 @@ class Slot:
 
     @property
     def turn(self) -> int:
-        """Whose turn it is where a scenario singles one replica out.
+        """Picks the replica that the scenario slows or sends bypassing requests to.
 
-        Each arm meets one in the first half of a block and the next one in the second, so
-        that no policy profits from the order in which it prefers replicas.
+        It is one replica in the first half of a block and the next one in the second half, for
+        each arm, so that no policy profits from the order in which it prefers replicas.
         """
         return self.block + self.position // 2
 
     def seed(self, run_seed: int, question: str) -> int:
-        """The seed of the trial's schedule: 32 bits of a hash, the same everywhere.
+        """The seed of the trial's schedule: 32 bits of a hash, the same on every machine.
 
         A block has two schedules, one for its first two trials and one for its last two;
         so each arm replays both. On one schedule alone, an arm's second trial would
-        repeat what its first has shown. In a search it has one for each level.
+        repeat what its first has shown. In a search there is one schedule for each level.
         """
         part = self.position // 2 if self.level is None else f"level {self.level}"
         text = f"{run_seed} {question} {self.block} {part}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
-Order = Callable[[int], tuple[Role, ...]]
-
-
-class Course(Protocol):
-    """Hands out the trials of one block after the other, whose number is not fixed ahead."""
-
-    def block(self, index: int) -> Iterator[Slot]:
-        """The trials of a block, the next when what came of the last one is noted."""
-        ...
-
-    @property
-    def stuck(self) -> bool:
-        """Whether the last block shows that no other one will say more."""
-        ...
-
-    def note(self, slot: Slot, *, carried: bool) -> None:
-        """Whether the arm met its objectives in that trial."""
-        ...
-
-
 def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
-    """ABBA or BAAB, drawn for each block: where arms come up by turns, nothing else may.
+    """ABBA or BAAB, drawn by a hash for each block: the same on every machine.
 
-    Both are mirrored, so that a drift cancels. Drawn by a hash, the same everywhere.
+    For arms of which only one is up at a time. Both orders are mirrored, so that a drift of
+    the machine cancels.
     """
     text = f"{run_seed} {question} {block} order"
-    return order(hashlib.sha256(text.encode()).digest()[0] % 2)
+    return alternating_order(hashlib.sha256(text.encode()).digest()[0] % 2)
 
 
-class MirroredCourse:
-    """Blocks of ABBA or BAAB at one load; of one arm, a trial a block.
+def role_order(
+    roles: Collection[Role], *, alternates: bool, run_seed: int, question: str
+) -> RoleOrder:
+    """The order for an experiment with `roles`, which is drawn where only one arm is up at a time.
 
-    `order` tells which: by default they take turns.
+    The control alone has one trial in a block.
+    """
+    if "treatment" not in roles:
+        return lambda _: CONTROL
+    return partial(drawn_order, run_seed, question) if alternates else alternating_order
+
+
+class TrialOrder:
+    """Plans the trials of block after block: here in the order of `roles`, all at one load.
+
+    `exhausted` is true where the last block shows that further blocks cannot give a ratio.
     """
 
-    stuck = False
+    exhausted = False
 
-    def __init__(self, roles: tuple[Role, ...], order: Order = order) -> None:
-        self._both = order
+    def __init__(self, roles: RoleOrder) -> None:
         self._roles = roles
 
-    def block(self, index: int) -> Iterator[Slot]:
-        for position, role in enumerate(self._order(index)):
-            yield Slot(index, position, role)
+    def block(self, index: int) -> Iterator[PlannedTrial]:
+        """The trials of a block. Ask for the next one after the last one is recorded."""
+        for position, role in enumerate(self._roles(index)):
+            yield PlannedTrial(index, position, role)
 
-    def note(self, slot: Slot, *, carried: bool) -> None:
-        """Nothing follows from it."""
-
-    def _order(self, block: int) -> tuple[Role, ...]:
-        return self._both(block) if self._roles == BOTH else self._roles
-
-
-class SearchCourse:
-    """In each block, the arms by turns, at whatever load each has to try next.
-
-    It is stuck where a block found no load that separates: there would be no ratio.
-    """
-
-    def __init__(
-        self,
-        roles: tuple[Role, ...],
-        grid: Grid,
-        load: float,
-        order: Order = order,
-    ) -> None:
-        self._both = order
-        self._roles = roles
-        self._grid = grid
-        self._start = dict.fromkeys(roles, grid.level(load))
-        # By role and level: whether it was carried in this block.
-        self._carried: dict[Role, dict[int, bool]] = {}
-
-    @property
-    def stuck(self) -> bool:
-        return any(len(set(levels.values())) < 2 for levels in self._carried.values())
-
-    def block(self, index: int) -> Iterator[Slot]:
-        self._carried = {role: {} for role in self._roles}
-        for position, (role, level) in enumerate(self._turns(index)):
-            yield Slot(index, position, role, level)
-        for role, levels in self._carried.items():
-            self._start[role] = next_start(levels, index)
-
-    def note(self, slot: Slot, *, carried: bool) -> None:
-        assert slot.level is not None
-        self._carried[slot.role][slot.level] = carried
-
-    def _turns(self, block: int) -> Iterator[tuple[Role, int]]:
-        stride = 1 if block else FIRST_STRIDE
-        first = dict.fromkeys(self._both(block))
-        waiting = [role for role in first if role in self._roles]
-        while waiting:
-            role = waiting.pop(0)
-            level = next_level(self._grid, self._carried[role], self._start[role], stride)
-            if level is not None:
-                yield role, level
-                waiting.append(role)
-
-
-# How far the first block strides, when nothing is known yet.
-FIRST_STRIDE = 4
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+    def record(self, trial: PlannedTrial, *, carried: bool) -> None:
+        """Take in whether the arm met its objectives in that trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Loads as shares of capacity: about 1 at level 0, at each level `step` times the one below.
 
-    Nothing is tried far below `lowest` or above `highest`, which are shares as well. Every
-    block has the grid at another place between its levels: on one and the same, all blocks
-    would round an arm's load alike, and the interval be too narrow by that.
+    The search stays between `lowest` and `highest`, which are shares as well. Every
+    block's grid is shifted by another fraction of a step: on one and the same grid, all blocks
+    would round an arm's load alike, and the interval would be too narrow by that.
     """
 
     step: float = 1.1
@@ -170,6 +123,7 @@ class Grid:
             )
 
     def load(self, level: int, block: int) -> float:
+        """The load of a level in a block, as a share of capacity."""
         # Multiples of the golden ratio: however many there are, they lie evenly.
         return math.pow(self.step, level + block * _GOLDEN % 1.0 - 0.5)
 
@@ -180,18 +134,54 @@ class Grid:
 
     @property
     def bottom(self) -> int:
+        """The lowest level."""
         return math.ceil(math.log(self.lowest) / math.log(self.step) - 1e-9)
 
     @property
     def top(self) -> int:
+        """The highest level."""
         return math.floor(math.log(self.highest) / math.log(self.step) + 1e-9)
 
 
-def next_level(grid: Grid, carried: Mapping[int, bool], start: int, stride: int) -> int | None:
-    """The level to try after those in `carried`; None when there is none left to try.
+class SearchOrder(TrialOrder):
+    """Blocks in which the arms take turns, each at the level that its search tries next.
 
-    From `start` it goes up, or down, by `stride` until one level is carried and another is
-    not, then halves what is between them.
+    The first block starts at `load`, a share of capacity. The order is exhausted once a block
+    found no level that an arm carries, or none that it does not carry.
+    """
+
+    def __init__(self, roles: RoleOrder, grid: Grid, load: float) -> None:
+        super().__init__(roles)
+        self._grid = grid
+        self._start: dict[Role, int] = dict.fromkeys(roles(0), grid.level(load))
+        # By role and level: whether it was carried in this block.
+        self._carried: dict[Role, dict[int, bool]] = {}
+
+    def block(self, index: int) -> Iterator[PlannedTrial]:
+        stride = 1 if index else FIRST_STRIDE
+        self._carried = {role: {} for role in self._roles(index)}
+        searching, positions = list(self._carried), count()
+        while searching:
+            role = searching.pop(0)
+            level = next_level(self._grid, self._carried[role], self._start[role], stride)
+            if level is not None:
+                yield PlannedTrial(index, next(positions), role, level)
+                searching.append(role)
+        for role, levels in self._carried.items():
+            self._start[role] = next_start(levels, index)
+        self.exhausted = any(len(set(levels.values())) < 2 for levels in self._carried.values())
+
+    def record(self, trial: PlannedTrial, *, carried: bool) -> None:
+        assert trial.level is not None
+        self._carried[trial.role][trial.level] = carried
+
+
+def next_level(grid: Grid, carried: Mapping[int, bool], start: int, stride: int) -> int | None:
+    """The level to try after those in `carried`; None when the search has ended.
+
+    `carried` says of each level that was tried whether the arm carried it. From `start` the
+    search goes up, or down, by `stride` until one level is carried and another is not, then
+    halves what is between them.
     """
     if not carried:
         return start
@@ -206,10 +196,11 @@ def next_level(grid: Grid, carried: Mapping[int, bool], start: int, stride: int)
 
 
 def next_start(carried: Mapping[int, bool], block: int) -> int:
-    """Where the next block's search begins: beside what this one's has found.
+    """The level at which the search of the block after `block` starts.
 
-    By turns below and above it. A search that comes from below tends to end too low,
-    since the first miss ends it, be it by chance, and one from above too high.
+    It lies beside the load that this block has found, below and above it by turns. A search
+    that comes from below tends to end too low, since the first miss ends it, even a chance
+    one; a search from above tends to end too high.
     """
     below = [level for level, is_carried in carried.items() if is_carried]
     above = [level for level, is_carried in carried.items() if not is_carried]

@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.drivers.builtin import BuiltinDriver
-from bench.experiment.trial_order import CONTROL
 from bench.records import Trial
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 from tests.bench.making import INSTRUMENT
 
 
 def stored(serving: tuple[int, ...] | None, folder: Path) -> Trial:
-    """The only trial of a question, as it is read back from disk."""
+    """The first trial of a question, as it is read back; where others disturb it, more follow."""
     with replica() as url:
         made = experiment(Served(url, serving), BuiltinDriver(SITE), folder)
-        made.run(question(), CONTROL)
-    (trial,) = made.store.load_run()
-    return trial
+        made.run(question())
+    return made.context.store.load_run()[0]
 
 
 def test_a_trial_holds_the_accuracy_of_the_start_and_what_others_did(tmp_path: Path) -> None:
