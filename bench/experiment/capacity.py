@@ -24,7 +24,8 @@ from bench.sites.base import Site
 # Requests in flight on each replica while warming it and while measuring capacity, per
 # sequence that it runs at once: as many wait as run, so that it always runs all it can.
 IN_FLIGHT_PER_SEQUENCE = 2
-WARM_REQUESTS = 32
+# Requests that warm a replica, per request in flight: some full batches.
+WARM_ROUNDS = 4
 # The share of a capacity run that is left out while the replicas fill up.
 RAMP_SHARE = 0.25
 # Capacity is known when two runs in a row differ by this share at most, or after so many runs:
@@ -125,9 +126,10 @@ class EngineCalibration:
 
     def _warm(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
         """Send some full batches to every replica at once; returns a first idea of capacity."""
-        answers = self._saturate(workload, models, WARM_REQUESTS, self.drain_s, "warm")
+        count = WARM_ROUNDS * self._concurrency
+        answers = self._saturate(workload, models, count, self.drain_s, "warm")
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
-        rps = sum(WARM_REQUESTS / end_s for end_s in ends_s)
+        rps = sum(count / end_s for end_s in ends_s)
         return Capacity(rps, self.max_num_seqs * len(answers))
 
     def _measure(

@@ -1,7 +1,8 @@
-"""What a trial holds of the instrument: from the run's start, and from beside the load."""
+"""What is measured around a trial: the instrument, what others did, and the replicas' capacity."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bench.drivers.builtin import BuiltinDriver
@@ -30,3 +31,14 @@ def test_where_engines_run_elsewhere_what_others_did_is_unknown(tmp_path: Path) 
     instrument = stored(None, tmp_path).instrument
     assert instrument.foreign_cpu_share is None
     assert instrument.stolen_cpu_share is not None
+
+
+def test_replicas_that_run_many_sequences_at_once_are_filled(tmp_path: Path) -> None:
+    """As on a GPU, where more requests are in flight than warm a small replica."""
+    with replica() as url:
+        calibration = experiment(Served(url, ()), BuiltinDriver(SITE), tmp_path).context.calibration
+        many = replace(calibration, max_num_seqs=64)
+        capacity = many.capacity(question().scenario.workload, question().models)
+    assert capacity.max_num_seqs == 64
+    # The scripted server answers each request within 20 ms, however many come at once.
+    assert capacity.rps > 4 / 0.02
