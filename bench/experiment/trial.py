@@ -166,10 +166,8 @@ def _record(
     server: tuple[ServerSeries, ...],
 ) -> Trial:
     schedule, result = prepared.load.schedule, driven.result
-    samples, bypassed = split_bypassed(
-        with_replica_names(result.samples, prepared.replicas),
-        prepared.bypassing,
-        prepared.affected,
+    samples, bypassed = split_samples(
+        result.samples, prepared.replicas, prepared.bypassing, prepared.affected
     )
     slowed = prepared.affected.values() if question.scenario.slowed else ()
     drawn = context.environment.alternates
@@ -212,30 +210,23 @@ def affected_replicas(replicas: Sequence[Replica], turn: int) -> dict[str, Repli
     return {model: each[turn % len(each)] for model, each in by_model.items()}
 
 
-def with_replica_names(
-    samples: Sequence[Sample], replicas: Sequence[Replica]
-) -> tuple[Sample, ...]:
-    """The samples with the names of replicas in place of addresses, which balancers report."""
-    names = {urlsplit(replica.url).netloc: replica.name for replica in replicas}
-    return tuple(
-        replace(sample, replica=names.get(sample.replica, sample.replica))
-        if sample.replica
-        else sample
-        for sample in samples
-    )
-
-
-def split_bypassed(
-    samples: Sequence[Sample], indexes: Collection[int], replicas: Mapping[str, Replica]
+def split_samples(
+    samples: Sequence[Sample],
+    replicas: Sequence[Replica],
+    bypassing: Collection[int],
+    affected: Mapping[str, Replica],
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """The samples of the arm, and those whose index is in `indexes`.
+    """The samples of the arm, and those with an index in `bypassing`, which bypassed it.
 
-    The latter bypassed the arm: the one of `replicas` for their model served them.
+    Both with the name of the replica that served each: balancers report the address of one of
+    `replicas`, and what bypassed the arm went to the one of `affected` for its model.
     """
-    own = tuple(sample for sample in samples if sample.index not in indexes)
-    bypassed = tuple(
-        replace(sample, replica=replicas[sample.model].name)
-        for sample in samples
-        if sample.index in indexes
-    )
-    return own, bypassed
+    names = {urlsplit(replica.url).netloc: replica.name for replica in replicas}
+    served, bypassed = list[Sample](), list[Sample]()
+    for sample in samples:
+        if sample.index in bypassing:
+            bypassed.append(replace(sample, replica=affected[sample.model].name))
+        else:
+            name = names.get(sample.replica or "", sample.replica)
+            served.append(replace(sample, replica=name))
+    return tuple(served), tuple(bypassed)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.experiment.capacity import Capacity, pace_rps, settled
 from bench.experiment.experiment import time_left
-from bench.experiment.trial import affected_replicas, split_bypassed, with_replica_names
+from bench.experiment.trial import affected_replicas, split_samples
 from bench.experiment.trial_order import (
     BOTH,
     CONTROL,
@@ -122,11 +122,9 @@ def test_samples_carry_the_names_of_replicas_instead_of_addresses() -> None:
         answered(1, 0.1, replica="elsewhere:1"),
         answered(2, 0.1, replica=None),
     ]
-    assert [one.replica for one in with_replica_names(samples, replicas)] == [
-        "m-0",
-        "elsewhere:1",
-        None,
-    ]
+    served, bypassed = split_samples(samples, replicas, (), {})
+    assert [one.replica for one in served] == ["m-0", "elsewhere:1", None]
+    assert not bypassed
 
 
 REPLICAS = tuple(
@@ -154,6 +152,6 @@ def test_both_arms_meet_both_turns_of_a_block(block: int) -> None:
 def test_requests_that_bypassed_the_arm_are_kept_apart_with_the_replica_that_served_them() -> None:
     samples = [answered(index, 0.1, model="a", replica="a-0") for index in range(4)]
     samples[2] = answered(2, 0.1, model="a", replica=None)
-    own, bypassed = split_bypassed(samples, {2}, affected_replicas(REPLICAS, 1))
+    own, bypassed = split_samples(samples, REPLICAS, {2}, affected_replicas(REPLICAS, 1))
     assert [one.index for one in own] == [0, 1, 3]
     assert [(one.index, one.replica) for one in bypassed] == [(2, "a-1")]
