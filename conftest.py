@@ -22,11 +22,11 @@ from bench.cli.pytest_run import (
     write_reports,
 )
 from bench.config.options import PYTEST, ROOT
+from bench.experiment.provenance import suite_facts
+from bench.experiment.scenario import Scenario
+from bench.experiment.session import Measure, Session
 from bench.load.traces import Fit
 from bench.progress import make_progress
-from bench.provenance import suite_facts
-from bench.scenario import Scenario
-from bench.session import Measure, Session
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
 from reports.case import Case

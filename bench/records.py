@@ -42,7 +42,7 @@ class PlannedRequest:
     `at_s` is the intended arrival; in a closed loop it is 0.0 and the order counts.
     The prompt begins with its `prefixes`, one after the other; `prompt_tokens` includes
     theirs. `prompt_seed` makes the rest of the text. `tenant` is whom it is sent for, empty
-    where nobody is told apart.
+    where there are no tenants.
     """
 
     index: int
@@ -93,8 +93,8 @@ class ErrorKind(StrEnum):
 class Sample:
     """One request as it went.
 
-    `scheduled_s` is the intended arrival (closed loop: the moment a slot became
-    free), `sent_s` is taken just before the HTTP write, `first_token_s` at the first
+    `scheduled_s` is the intended arrival (closed loop: when an earlier request has
+    ended), `sent_s` is taken just before the HTTP write, `first_token_s` at the first
     chunk with non-empty content, `last_token_s` at the last one. `chunk_s` holds the
     arrival of every content chunk. Token counts come from the server's usage.
     """
@@ -290,9 +290,9 @@ class Trial:
     `provenance` is free-form JSON: versions, weights kind, CPU, options,
     commit.
 
-    `samples` are the requests that the arm was to serve. `bypassed` went past it straight
-    to a replica, as a condition under which the arm is measured: they must have been sent
-    and answered, but what they took is not the arm's doing and in none of its metrics.
+    `samples` are the requests that the arm was to serve. `bypassed` are those that bypassed it
+    and went straight to a replica, as a condition under which the arm is measured: they must
+    have been sent and answered, but what they took is in none of the arm's metrics.
     """
 
     run_id: str

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench.calibration import Calibration
 from bench.config.config import new_run_id
 from bench.config.topology import load_topology
 from bench.console import log_folder
 from bench.environments.local import LocalEnvironment
+from bench.experiment.capacity import EngineCalibration
 from bench.load.drive import Load
 from bench.load.schedule import plan_closed_loop
 from bench.load.workload import Fixed, Workload
@@ -145,7 +145,7 @@ def compare(
 
 
 @contextmanager
-def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, Calibration]]:
+def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, EngineCalibration]]:
     """One engine of the model, up, and what makes prompts for it."""
     topology = load_topology()
     models = [replace(one, replicas=1) for one in topology.select_models([work.model], "cpu")]
@@ -154,11 +154,11 @@ def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, C
         replicas = environment.start(models)
         yield (
             environment,
-            Calibration(
+            EngineCalibration(
                 site=environment.site(),
                 replicas=lambda: replicas,
                 tokenizers={work.model: environment.tokenizer_folder(work.model)},
-                slots=topology.engine.max_num_seqs,
+                max_num_seqs=topology.engine.max_num_seqs,
                 window_s=1.0,
                 drain_s=60.0,
                 run_id=new_run_id(),
@@ -174,7 +174,7 @@ def run_rounds(
     environment: LocalEnvironment,
     work: Work,
     rounds: int,
-    calibration: Calibration,
+    calibration: EngineCalibration,
     progress: Progress,
 ) -> list[Round[Values]]:
     """The values of every line of the table, by round. A round before only warms up."""

@@ -17,9 +17,9 @@ from pydantic_core import to_jsonable_python
 from bench.console import terminal, whole_number
 from bench.drivers.running import run_bounded
 from bench.errors import UserError
+from bench.experiment.provenance import git_commit
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
-from bench.provenance import git_commit
 from bench.store.files import strict_json, write_whole
 from validation.figures import Comparison, M, Round, Row, render
 

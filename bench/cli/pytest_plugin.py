@@ -22,7 +22,7 @@ from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, only_lists
 from bench.config.config import new_run_id, resolve
 from bench.config.options import PYTEST, ROOT
 from bench.errors import UserError
-from bench.scenario import scenario_name
+from bench.experiment.scenario import scenario_name
 from reports.allure_results import mark_interrupted
 from reports.result_files import clear
 

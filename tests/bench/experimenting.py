@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.calibration import Calibration
 from bench.config.options import Profile
 from bench.config.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
 from bench.drivers import Driver
 from bench.environments.cpu_engine.models import model_folder
-from bench.experiment import Experiment, Plan, Question
+from bench.experiment.capacity import EngineCalibration
+from bench.experiment.experiment import Experiment
+from bench.experiment.scenario import Question, Scenario
+from bench.experiment.trial import RunContext
 from bench.load.arrivals import Constant
 from bench.load.workload import Fixed, Workload
 from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
 from bench.records import Expectation, Replica, Slo
-from bench.scenario import Scenario
 from bench.store import TrialStore
 from tests.bench.load_source import (
     CHUNKED,
@@ -118,11 +119,11 @@ def experiment(environment: Served, driver: Driver, folder: Path, blocks: int = 
     """One that stores under `folder`/results, and takes half a second for a trial."""
     profile = Profile("short", looks=(blocks,), trial_s=0.5, capacity_s=0.2, drain_s=20.0)
     progress = PlainProgress(io.StringIO())
-    calibration = Calibration(
+    calibration = EngineCalibration(
         site=SITE,
         replicas=lambda: environment.start(()),
         tokenizers={MODEL.name: model_folder(MODEL, folder)},
-        slots=1,
+        max_num_seqs=1,
         window_s=profile.capacity_s,
         drain_s=profile.drain_s,
         run_id=RUN_ID,
@@ -130,6 +131,19 @@ def experiment(environment: Served, driver: Driver, folder: Path, blocks: int = 
         progress=progress,
     )
     assert INSTRUMENT.accuracy is not None
-    plan = Plan(RUN_ID, 1, {"control": ARM}, profile, {}, INSTRUMENT.accuracy)
-    store = TrialStore(folder / "results")
-    return Experiment(environment, SITE, calibration, driver, store, progress, plan)
+    return Experiment(
+        RunContext(
+            environment=environment,
+            site=SITE,
+            calibration=calibration,
+            driver=driver,
+            store=TrialStore(folder / "results"),
+            progress=progress,
+            run_id=RUN_ID,
+            seed=1,
+            arms={"control": ARM},
+            profile=profile,
+            provenance={},
+            accuracy=INSTRUMENT.accuracy,
+        )
+    )

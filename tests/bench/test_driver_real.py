@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.calibration import Calibration
 from bench.config.topology import EngineEntry, load_topology
 from bench.drivers import Driver, make_driver
 from bench.drivers.aiperf import REQUIREMENTS
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.install import ensure_engine
+from bench.experiment.capacity import EngineCalibration
 from bench.load.arrivals import Poisson
 from bench.load.drive import Load
 from bench.load.outcome import Ending
@@ -36,7 +36,7 @@ WORKLOAD = Workload(prompt=Uniform(48, 96), output=Uniform(4, 12))
 class Served:
     """An engine, how to make prompts for it, and the drivers."""
 
-    calibration: Calibration
+    calibration: EngineCalibration
     drivers: dict[str, Driver]
 
     def load(self, schedule: Schedule, salt: str) -> Load:
@@ -54,11 +54,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu")]
         replicas = environment.start(models)
-        calibration = Calibration(
+        calibration = EngineCalibration(
             site=environment.site(),
             replicas=lambda: replicas,
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
-            slots=4,
+            max_num_seqs=4,
             window_s=1.0,
             drain_s=60.0,
             run_id="test",

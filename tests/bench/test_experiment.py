@@ -2,44 +2,49 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.attribution import apart, named, singled_out
-from bench.calibration import Capacity, pace_rps, settled
-from bench.course import MirroredCourse, drawn_order
-from bench.experiment import time_left
+from bench.experiment.capacity import Capacity, pace_rps, settled
+from bench.experiment.experiment import time_left
+from bench.experiment.trial import affected_replicas, split_samples
+from bench.experiment.trial_order import (
+    BOTH,
+    CONTROL,
+    PlannedTrial,
+    TrialOrder,
+    drawn_order,
+    role_order,
+)
 from bench.records import Replica, Role
-from bench.slots import BOTH, CONTROL, Slot
 from tests.bench.making import answered
 
 
-def slots(blocks: int, roles: tuple[Role, ...] = BOTH) -> list[Slot]:
-    course = MirroredCourse(roles)
-    return [slot for block in range(blocks) for slot in course.block(block)]
+def trials(blocks: int, roles: tuple[Role, ...] = BOTH) -> list[PlannedTrial]:
+    order = TrialOrder(role_order(roles, alternates=False, run_seed=1, question="latency"))
+    return [trial for block in range(blocks) for trial in order.block(block)]
 
 
 @given(st.integers(1, 12))
 def test_every_block_runs_each_arm_twice_in_mirrored_order(blocks: int) -> None:
     for block in range(blocks):
-        roles = [slot.role for slot in slots(blocks) if slot.block == block]
+        roles = [trial.role for trial in trials(blocks) if trial.block == block]
         assert sorted(roles) == ["control", "control", "treatment", "treatment"]
         assert roles == roles[::-1]
 
 
 def test_consecutive_blocks_begin_with_different_arms() -> None:
-    first = [slot.role for slot in slots(4) if slot.position == 0]
+    first = [trial.role for trial in trials(4) if trial.position == 0]
     assert first == ["control", "treatment", "control", "treatment"]
 
 
 @given(st.integers(0, 2**31))
 def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int) -> None:
     def ran(block: int) -> list[Role]:
-        order = partial(drawn_order, seed, "latency tiny-llama")
-        return [slot.role for slot in MirroredCourse(BOTH, order).block(block)]
+        roles = role_order(BOTH, alternates=True, run_seed=seed, question="latency tiny-llama")
+        return [trial.role for trial in TrialOrder(roles).block(block)]
 
     for block in range(4):
         assert (
@@ -50,14 +55,14 @@ def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int)
 
 
 def test_control_alone_takes_one_trial_a_block() -> None:
-    assert [slot.role for slot in slots(4, CONTROL)] == ["control"] * 4
+    assert [trial.role for trial in trials(4, CONTROL)] == ["control"] * 4
 
 
 @given(st.integers(0, 2**31))
 def test_both_arms_of_a_block_replay_the_same_two_schedules(seed: int) -> None:
     def seeds(role: Role, block: int) -> list[int]:
-        trials = [slot for slot in slots(4) if (slot.role, slot.block) == (role, block)]
-        return sorted(slot.seed(seed, "latency tiny-llama") for slot in trials)
+        chosen = [trial for trial in trials(4) if (trial.role, trial.block) == (role, block)]
+        return sorted(trial.seed(seed, "latency tiny-llama") for trial in chosen)
 
     every = [seed for block in range(4) for seed in seeds("control", block)]
     assert every == [seed for block in range(4) for seed in seeds("treatment", block)]
@@ -65,9 +70,9 @@ def test_both_arms_of_a_block_replay_the_same_two_schedules(seed: int) -> None:
 
 
 def test_schedules_differ_between_questions_and_runs() -> None:
-    slot = slots(1)[0]
-    assert slot.seed(1, "a") == slot.seed(1, "a")
-    assert len({slot.seed(1, "a"), slot.seed(1, "b"), slot.seed(2, "a")}) == 3
+    trial = trials(1)[0]
+    assert trial.seed(1, "a") == trial.seed(1, "a")
+    assert len({trial.seed(1, "a"), trial.seed(1, "b"), trial.seed(2, "a")}) == 3
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_capacity_is_known_when_two_runs_in_a_row_are_alike() -> None:
 def test_closed_loop_has_requests_for_twice_the_capacity(
     rps: float, duration_s: float, in_flight: int
 ) -> None:
-    count = Capacity(rps, slots=8).requests_for(duration_s, in_flight)
+    count = Capacity(rps, max_num_seqs=8).requests_for(duration_s, in_flight)
     assert count >= in_flight + 2 * rps * duration_s
 
 
@@ -117,7 +122,9 @@ def test_samples_carry_the_names_of_replicas_instead_of_addresses() -> None:
         answered(1, 0.1, replica="elsewhere:1"),
         answered(2, 0.1, replica=None),
     ]
-    assert [one.replica for one in named(samples, replicas)] == ["m-0", "elsewhere:1", None]
+    served, bypassed = split_samples(samples, replicas, (), {})
+    assert [one.replica for one in served] == ["m-0", "elsewhere:1", None]
+    assert not bypassed
 
 
 REPLICAS = tuple(
@@ -127,16 +134,16 @@ REPLICAS = tuple(
 
 
 @given(st.integers(0, 100))
-def test_one_replica_of_each_model_is_singled_out_and_each_has_its_turn(turn: int) -> None:
+def test_one_replica_of_each_model_is_affected_and_each_has_its_turn(turn: int) -> None:
     for model, count in (("a", 3), ("b", 2)):
-        turns = [singled_out(REPLICAS, turn + step)[model].name for step in range(count)]
+        turns = [affected_replicas(REPLICAS, turn + step)[model].name for step in range(count)]
         assert sorted(turns) == [f"{model}-{index}" for index in range(count)]
 
 
 @pytest.mark.parametrize("block", range(4))
 def test_both_arms_meet_both_turns_of_a_block(block: int) -> None:
     turns = {
-        role: [slot.turn for slot in slots(4) if (slot.role, slot.block) == (role, block)]
+        role: [trial.turn for trial in trials(4) if (trial.role, trial.block) == (role, block)]
         for role in BOTH
     }
     assert sorted(turns["control"]) == sorted(turns["treatment"]) == [block, block + 1]
@@ -145,6 +152,6 @@ def test_both_arms_meet_both_turns_of_a_block(block: int) -> None:
 def test_requests_that_bypassed_the_arm_are_kept_apart_with_the_replica_that_served_them() -> None:
     samples = [answered(index, 0.1, model="a", replica="a-0") for index in range(4)]
     samples[2] = answered(2, 0.1, model="a", replica=None)
-    own, bypassed = apart(samples, {2}, singled_out(REPLICAS, 1))
+    own, bypassed = split_samples(samples, REPLICAS, {2}, affected_replicas(REPLICAS, 1))
     assert [one.index for one in own] == [0, 1, 3]
     assert [(one.index, one.replica) for one in bypassed] == [(2, "a-1")]

@@ -11,15 +11,14 @@ import pytest
 
 from bench.analysis.bounds import DEFAULT_BOUNDS
 from bench.analysis.judge import judge
-from bench.calibration import Capacity
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Driven
 from bench.errors import UserError
-from bench.experiment import PATIENCE, spare_blocks
+from bench.experiment.capacity import Capacity
+from bench.experiment.experiment import PATIENCE, spare_blocks
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.records import Trial
-from bench.slots import CONTROL
 from bench.telemetry.cpu import CpuShares
 from bench.telemetry.quiet import await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
@@ -65,8 +64,8 @@ class QuietWatch:
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else the machine of these tests does must not count as a disturbance."""
-    monkeypatch.setattr("bench.experiment.CpuWatch", QuietWatch)
-    monkeypatch.setattr("bench.experiment.await_quiet", lambda *_: True)
+    monkeypatch.setattr("bench.experiment.trial.CpuWatch", QuietWatch)
+    monkeypatch.setattr("bench.experiment.experiment.await_quiet", lambda *_: True)
 
 
 @pytest.fixture
@@ -78,8 +77,8 @@ def url() -> Iterator[str]:
 def measured(url: str, driver: DisturbedDriver, folder: Path, blocks: int = 1) -> list[Trial]:
     """The trials of one arm, a trial a block, as they are read back from disk."""
     made = experiment(Served(url, serving=()), driver, folder, blocks)
-    made.run(question(), CONTROL)
-    return made.store.load_run()
+    made.run(question())
+    return made.context.store.load_run()
 
 
 def lags_s(trials: list[Trial]) -> list[float]:
@@ -106,7 +105,7 @@ def test_a_machine_that_stays_busy_makes_no_run_without_end(url: str, tmp_path: 
 def test_a_machine_that_is_not_given_free_is_not_waited_for_again_and_again(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.experiment.await_quiet", lambda *_: False)
+    monkeypatch.setattr("bench.experiment.experiment.await_quiet", lambda *_: False)
     trials = measured(url, DisturbedDriver(disturbed=100), tmp_path, blocks=8)
     assert len(trials) == PATIENCE
 
@@ -121,8 +120,8 @@ def test_an_interrupted_trial_ends_the_run(url: str, tmp_path: Path) -> None:
     driver = DisturbedDriver(disturbed=1, ending=Ending.INTERRUPTED)
     made = experiment(Served(url, serving=()), driver, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        made.run(question(), CONTROL)
-    (trial,) = made.store.load_run()
+        made.run(question())
+    (trial,) = made.context.store.load_run()
     assert trial.cut_short
 
 
@@ -141,7 +140,7 @@ def test_engines_whose_speed_cannot_be_told_cost_no_trial(
     def failing(*_: object) -> Capacity:
         raise UserError("1 of 8 calibration requests failed")
 
-    monkeypatch.setattr("bench.calibration.Calibration.probe", failing)
+    monkeypatch.setattr("bench.experiment.capacity.EngineCalibration.probe", failing)
     (only,) = measured(url, DisturbedDriver(disturbed=0), tmp_path)
     assert only.capacity_rps is not None
     assert only.capacity_after_rps is None

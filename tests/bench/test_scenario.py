@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from bench.experiment.scenario import Scenario
 from bench.load.arrivals import Poisson
 from bench.load.workload import Fixed, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario
 
 SCENARIO = Scenario(
     name="calm",

@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from bench.cli.pytest_plugin import scenario_modules
+from bench.experiment.scenario import Scenario, scenario_name
 from bench.load.traces import Fit
-from bench.scenario import Scenario, scenario_name
 from reports import wording
 
 README = Path(__file__).parents[2] / "README.md"

@@ -12,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.carried import carried_rps, is_carried
-from bench.analysis.compare import group_blocks
+from bench.analysis.compare import group_blocks, order
 from bench.analysis.judge import judge
-from bench.course import SearchCourse
+from bench.experiment.trial_order import Grid, PlannedTrial, SearchOrder, next_level, next_start
 from bench.records import Expectation, Role, ScenarioFacts, Slo, Trial, Verdict
-from bench.search import Grid, next_level, next_start
-from bench.slots import BOTH, Slot
 from tests.bench.making import answered, trial
 
 GRID = Grid(step=1.1, lowest=0.2, highest=2.0)
@@ -87,13 +85,13 @@ def test_an_impossible_grid_is_refused(bad: dict[str, float]) -> None:
 # What the trials say.
 
 
-ALONE = Slot(0, 0, "control")
+ALONE = PlannedTrial(0, 0, "control")
 
 
-def offering(rps: float, met: int, of: int, slot: Slot = ALONE) -> Trial:
+def offering(rps: float, met: int, of: int, planned: PlannedTrial = ALONE) -> Trial:
     """A trial in which so many of the requests met the objective."""
     samples = [answered(index, 0.1 if index < met else 0.9) for index in range(of)]
-    place = (slot.role, slot.block, slot.position)
+    place = (planned.role, planned.block, planned.position)
     return trial(*place, samples, scenario=FACTS, offered_rps=rps)
 
 
@@ -120,16 +118,16 @@ def simulated(
 
     `noise` is the standard deviation of how far the fall lies off in a trial, as ln(load).
     """
-    course = SearchCourse(BOTH, GRID, 0.75)
+    plan = SearchOrder(order, GRID, 0.75)
     trials = []
-    for slot in itertools.chain.from_iterable(map(course.block, range(blocks))):
-        assert slot.level is not None
-        load = GRID.load(slot.level, slot.block)
-        off = math.log(load / truths[slot.role]) + rng.normal(0, noise)
+    for planned in itertools.chain.from_iterable(map(plan.block, range(blocks))):
+        assert planned.level is not None
+        load = GRID.load(planned.level, planned.block)
+        off = math.log(load / truths[planned.role]) + rng.normal(0, noise)
         share = 0.9 + 0.1 * math.tanh(-20 * off) if off < 0 else 0.9 * math.exp(-8 * off)
         met = rng.binomial(120, min(max(share, 0.0), 1.0))
-        trials.append(offering(BASE_RPS * load, int(met), 120, slot))
-        course.note(slot, carried=is_carried(trials[-1]))
+        trials.append(offering(BASE_RPS * load, int(met), 120, planned))
+        plan.record(planned, carried=is_carried(trials[-1]))
     return trials
 
 
@@ -173,14 +171,16 @@ def test_each_arm_gets_its_load_with_an_interval_and_no_slo_is_judged() -> None:
 
 
 def test_an_arm_that_misses_everywhere_ends_the_search_and_is_told() -> None:
-    course = SearchCourse(BOTH, GRID, 0.75)
+    plan = SearchOrder(order, GRID, 0.75)
     trials = []
-    for slot in course.block(0):
-        assert slot.level is not None
-        met = 0 if slot.role == "treatment" else 100 if slot.level < 0 else 50
-        trials.append(offering(BASE_RPS * GRID.load(slot.level, slot.block), met, 100, slot))
-        course.note(slot, carried=is_carried(trials[-1]))
-    assert course.stuck
+    for planned in plan.block(0):
+        assert planned.level is not None
+        met = 0 if planned.role == "treatment" else 100 if planned.level < 0 else 50
+        trials.append(
+            offering(BASE_RPS * GRID.load(planned.level, planned.block), met, 100, planned)
+        )
+        plan.record(planned, carried=is_carried(trials[-1]))
+    assert plan.exhausted
     judgement = judge(trials)
     assert judgement.invalid_reasons[0].startswith(
         "block 0 found no load that separates: managed attained 0% at 20."

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.judge import judge
-from bench.calibration import Calibration
 from bench.config.options import Profile
-from bench.config.topology import Arm, load_topology
+from bench.config.topology import load_topology
 from bench.drivers.builtin import BuiltinDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
-from bench.experiment import Experiment, Plan, Question
+from bench.experiment.capacity import EngineCalibration
+from bench.experiment.experiment import Experiment
+from bench.experiment.scenario import Question, Scenario
+from bench.experiment.trial import RunContext
 from bench.load.arrivals import Poisson
 from bench.load.workload import Bimodal, Fixed, Workload
 from bench.processes.local import LocalSite
 from bench.progress import make_progress
-from bench.records import Expectation, Role, Slo, Trial
-from bench.scenario import Scenario
-from bench.slots import CONTROL
+from bench.records import Expectation, Slo, Trial
 from bench.store import TrialStore
 from bench.telemetry.scraping import scraping
 from reports.terminal import summary_text
@@ -75,11 +75,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvir
 def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """One trial of the baseline, which is round robin, through the whole experiment."""
     replicas = environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
-    calibration = Calibration(
+    calibration = EngineCalibration(
         site=LocalSite(),
         replicas=lambda: replicas,
         tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
-        slots=TOPOLOGY.engine.max_num_seqs,
+        max_num_seqs=TOPOLOGY.engine.max_num_seqs,
         window_s=PROFILE.capacity_s,
         drain_s=PROFILE.drain_s,
         run_id="20260131-235959-a1b2",
@@ -87,14 +87,22 @@ def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFac
         progress=make_progress(),
     )
     store = TrialStore(tmp_path_factory.mktemp("results"))
-    arms: dict[Role, Arm] = {"control": TOPOLOGY.arm("baseline")}
-    plan = Plan(calibration.run_id, 1, arms, PROFILE, {}, ACCURACY)
-    site = LocalSite()
-    experiment = Experiment(
-        environment, site, calibration, BuiltinDriver(site), store, make_progress(), plan
+    context = RunContext(
+        environment=environment,
+        site=calibration.site,
+        calibration=calibration,
+        driver=BuiltinDriver(calibration.site),
+        store=store,
+        progress=make_progress(),
+        run_id=calibration.run_id,
+        seed=1,
+        arms={"control": TOPOLOGY.arm("baseline")},
+        profile=PROFILE,
+        provenance={},
+        accuracy=ACCURACY,
     )
     question = Question(SCENARIO, SCENARIO.facts({MODEL: Slo()}), (MODEL,))
-    (trial,) = experiment.run(question, CONTROL)
+    (trial,) = Experiment(context).run(question)
     return Measured(trial, store)
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from bench.config.config import resolve
 from bench.config.options import Options
-from bench.experiment import Experiment, Question
+from bench.experiment.experiment import Experiment
+from bench.experiment.scenario import Question, Scenario
+from bench.experiment.session import Session
 from bench.load.arrivals import ClosedLoop
 from bench.load.workload import Fixed, Workload
 from bench.progress import PlainProgress
-from bench.records import Expectation, Role, Trial, Verdict
-from bench.scenario import Scenario
-from bench.session import Session
+from bench.records import Expectation, Trial, Verdict
 from tests.bench.making import paired
 
 SCENARIO = Scenario(
@@ -42,7 +42,7 @@ class Scripted:
     treatment_s: Sequence[Sequence[float]]
     asked: list[Question] = field(default_factory=list)
 
-    def run(self, question: Question, roles: tuple[Role, ...]) -> tuple[Trial, ...]:
+    def run(self, question: Question) -> tuple[Trial, ...]:
         made = paired(SLOW, self.treatment_s[len(self.asked)])
         self.asked.append(question)
         return tuple(replace(one, scenario=question.facts, round=question.round) for one in made)

@@ -25,7 +25,7 @@ MAY_READ = {
 MEASURES = [
     "bench/load/meter.py",
     "bench/load/accuracy/source.py",
-    "bench/experiment.py",
+    "bench/experiment/experiment.py",
     "bench/new.py",
 ]
 READS = [

@@ -10,9 +10,9 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import require_gates, require_slo
+from bench.experiment.scenario import Scenario, scenario_name
+from bench.experiment.session import Measure
 from bench.records import Expectation
-from bench.scenario import Scenario, scenario_name
-from bench.session import Measure
 from tests.scenarios.common import (
     ALL_BUSY,
     ALL_BUSY_WORDS,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import require_gates, require_slo
+from bench.experiment.scenario import Scenario, scenario_name
+from bench.experiment.session import Measure
 from bench.load.traces import Fit, Replay, ReplayedLengths
 from bench.records import Expectation
-from bench.scenario import Scenario, scenario_name
-from bench.session import Measure
 
 LOAD = 0.5
 

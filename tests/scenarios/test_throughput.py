@@ -9,11 +9,11 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.gates import require_gates, require_slo
+from bench.experiment.scenario import Scenario, scenario_name
+from bench.experiment.session import Measure
 from bench.load.arrivals import ClosedLoop
 from bench.load.workload import Fixed, Uniform, Workload
 from bench.records import Expectation
-from bench.scenario import Scenario, scenario_name
-from bench.session import Measure
 
 SCENARIO = Scenario(
     name=scenario_name(__name__),

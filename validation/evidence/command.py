@@ -24,11 +24,11 @@ from bench.analysis.verdict import RULE
 from bench.config.config import Config, new_run_id, resolve
 from bench.config.options import Options
 from bench.environments.local import LocalEnvironment, stop_kept
+from bench.experiment.provenance import git_commit
+from bench.experiment.scenario import Scenario
+from bench.experiment.session import Session
 from bench.progress import Progress, make_progress
-from bench.provenance import git_commit
 from bench.records import Trial
-from bench.scenario import Scenario
-from bench.session import Session
 from bench.store.files import strict_json, write_whole
 from validation.evidence.ledger import (
     MODELS,

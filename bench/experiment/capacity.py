@@ -22,16 +22,17 @@ from bench.progress import Progress, Step
 from bench.records import Replica, Sample, Schedule
 
 # Requests in flight on each replica while warming it and while measuring capacity, per
-# sequence that it runs at once: as many wait as run, so that no slot falls empty.
-IN_FLIGHT_PER_SLOT = 2
-WARM_REQUESTS = 32
+# sequence that it runs at once: as many wait as run, so that it always runs all it can.
+IN_FLIGHT_PER_SEQUENCE = 2
+# Requests that warm a replica, per request in flight: some full batches.
+WARM_ROUNDS = 4
 # The share of a capacity run that is left out while the replicas fill up.
 RAMP_SHARE = 0.25
-# Capacity is known when two runs in a row come so close, or after so many runs: a machine may
-# change its speed for as long as one looks.
+# Capacity is known when two runs in a row differ by this share at most, or after so many runs:
+# the speed of some machines never settles.
 WITHIN = 0.03
 MOST_RUNS = 5
-# Runs before single blocks take this part of the time.
+# The run before a block takes this share of the time of a first measurement.
 PROBE_SHARE = 0.5
 # A closed loop's list of requests must not run dry when the replicas turn out faster
 # than they were when the list was made.
@@ -44,37 +45,37 @@ _PROBE = Workload(prompt=Fixed(64), output=Fixed(2))
 class Capacity:
     """The requests per second that all replicas of some models complete together.
 
-    `slots` is the number of requests that they run at once.
+    `max_num_seqs` is the number of sequences that they all run at once.
     """
 
     rps: float
-    slots: int
+    max_num_seqs: int
 
     def requests_for(self, duration_s: float, in_flight: int) -> int:
-        """A number of requests that a closed loop does not use up in `duration_s`."""
+        """How many requests a closed loop needs, so that they last for `duration_s`."""
         return in_flight + math.ceil(self.rps * duration_s * SPARE)
 
 
 @dataclass(slots=True)
-class Calibration:
-    """Measures what both arms share, once for every workload and set of models.
+class EngineCalibration:
+    """Measures what both arms share, once for each workload and set of models.
 
-    `slots` is the number of sequences that a replica runs at once, `window_s` how long one
-    run of the measurement of capacity takes. Requests go straight to the `replicas`, those that
-    are up when it is asked, from all places of `site`. Times in seconds.
+    Requests go straight to the `replicas`, those that are up when it is called, from all places
+    of `site`. `tokenizers` are folders, by model. `max_num_seqs` is the number of sequences
+    that a replica runs at once, `window_s` how long one run of the measurement of capacity takes.
     """
 
     site: Site
     replicas: Callable[[], tuple[Replica, ...]]
     tokenizers: Mapping[str, Path]
-    slots: int
+    max_num_seqs: int
     window_s: float
     drain_s: float
     run_id: str
     seed: int
     progress: Progress
     _makers: dict[str, PromptMaker] = field(default_factory=dict)
-    # No two runs may send the same prompts: the later one would find them in the cache.
+    # No two runs may send the same prompts: the later one would find them in the prefix cache.
     _runs: Iterator[int] = field(default_factory=itertools.count)
     _capacities: dict[tuple[Asks, tuple[str, ...]], Capacity] = field(default_factory=dict)
 
@@ -89,9 +90,16 @@ class Calibration:
                 step.update("warming every replica with this workload")
                 warm = self._warm(workload, models)
                 step.update("saturating every replica in a closed loop")
-                self._capacities[key] = self._saturate(workload, models, warm, step)
+                self._capacities[key] = self._measure(workload, models, warm, step)
             self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
         return self._capacities[key]
+
+    def probe(self, workload: Asks, models: tuple[str, ...], about: Capacity) -> Capacity:
+        """Capacity at this moment, from one short run. `about` is an earlier result.
+
+        Raises UserError when a replica does not answer.
+        """
+        return self._run(workload, models, about, self.window_s * PROBE_SHARE)
 
     def prompts(self, schedule: Schedule, salt: str) -> tuple[str, ...]:
         """The text of every request.
@@ -104,50 +112,30 @@ class Calibration:
                 self._makers[request.model] = self._maker(request.model)
         return make_prompts(schedule, self._makers, f"{self.run_id} {salt}")
 
-    def serving(self, models: Sequence[str]) -> tuple[Replica, ...]:
-        """The replicas of some models."""
-        return tuple(replica for replica in self.replicas() if replica.model in models)
-
     def _maker(self, model: str) -> PromptMaker:
-        """The model's prompt maker; the server's own count tells the template's overhead."""
+        """The model's prompt maker; the server's own count gives the template's overhead."""
         plain = PromptMaker(self.tokenizers[model])
-        schedule = self._list_of(1, model, _PROBE, in_flight=1)
+        schedule = self._closed_loop(model, _PROBE, 1, self.drain_s)
         request = schedule.requests[0]
         prompt = plain.make(request.prompt_tokens, request.prompt_seed, self.run_id)
-        replica = self.serving((model,))[0]
-        ((sample,),) = self._answers([Load(schedule, (prompt,), (replica.url,))])
+        replica = self._serving((model,))[0]
+        ((sample,),) = self._send([Load(schedule, (prompt,), (replica.url,))])
         if sample.prompt_tokens is None:
             raise UserError(f"{replica.name} reports no token usage, which every metric rests on")
         return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
 
     def _warm(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
-        """Send some full batches to every replica at once; a first idea of capacity."""
-        replicas = self.serving(models)
-        loads = []
-        for replica in replicas:
-            schedule = self._list_of(WARM_REQUESTS, replica.model, workload, self._in_flight)
-            loads.append(self._load(schedule, replica, "warm"))
-        ends_s = (max(one.last_token_s or 0.0 for one in each) for each in self._answers(loads))
-        return Capacity(sum(WARM_REQUESTS / end_s for end_s in ends_s), self.slots * len(replicas))
+        """Send some full batches to every replica at once; returns a first idea of capacity."""
+        count = WARM_ROUNDS * self._concurrency
+        answers = self._saturate(workload, models, count, self.drain_s, "warm")
+        ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
+        rps = sum(count / end_s for end_s in ends_s)
+        return Capacity(rps, self.max_num_seqs * len(answers))
 
-    def _list_of(self, count: int, model: str, workload: Asks, in_flight: int) -> Schedule:
-        """A fixed list of requests, worked off as fast as it goes."""
-        return plan_closed_loop(
-            seed=self.seed,
-            models=(model,),
-            workload=workload,
-            concurrency=in_flight,
-            duration_s=self.drain_s,
-            count=count,
-        )
-
-    def probe(self, workload: Asks, models: tuple[str, ...], about: Capacity) -> Capacity:
-        """Capacity at this moment, for a block that is about to begin: one short run."""
-        return self._run(workload, models, about, self.window_s * PROBE_SHARE)
-
-    def _saturate(
+    def _measure(
         self, workload: Asks, models: tuple[str, ...], warm: Capacity, step: Step
     ) -> Capacity:
+        """The mean of the last two runs, which are alike unless there were MOST_RUNS."""
         runs = [self._run(workload, models, warm, self.window_s)]
         while not settled([one.rps for one in runs]) and len(runs) < MOST_RUNS:
             step.update(f"saturating every replica until that repeats, run {len(runs) + 1}")
@@ -157,43 +145,53 @@ class Calibration:
     def _run(
         self, workload: Asks, models: tuple[str, ...], about: Capacity, window_s: float
     ) -> Capacity:
-        """Keep every replica full by itself for a time: no balancer has a part in the result.
+        """Capacity in one run of `window_s`, without a balancer.
 
         All runs send the same schedule, so that they differ in nothing but the engines' speed.
         """
-        run = next(self._runs)
-        loads = []
-        for replica in self.serving(models):
-            schedule = plan_closed_loop(
-                seed=self.seed,
-                models=(replica.model,),
-                workload=workload,
-                concurrency=self._in_flight,
-                duration_s=window_s,
-                count=about.requests_for(window_s, self._in_flight),
-            )
-            loads.append(self._load(schedule, replica, f"capacity {run}"))
+        count = about.requests_for(window_s, self._concurrency)
+        salt = f"capacity {next(self._runs)}"
         paces = [
             pace_rps(
                 sorted(sample.sent_s for sample in samples if sample.sent_s is not None),
                 window_s * RAMP_SHARE,
                 window_s,
             )
-            for samples in self._answers(loads)
+            for samples in self._saturate(workload, models, count, window_s, salt)
         ]
         return replace(about, rps=sum(paces))
 
+    def _saturate(
+        self, workload: Asks, models: tuple[str, ...], count: int, duration_s: float, salt: str
+    ) -> tuple[tuple[Sample, ...], ...]:
+        """Keep every replica full, with `count` requests at most; the samples of each."""
+        loads = []
+        for replica in self._serving(models):
+            schedule = self._closed_loop(replica.model, workload, count, duration_s)
+            prompts = self.prompts(schedule, f"{salt} {replica.name}")
+            loads.append(Load(schedule, prompts, [replica.url] * len(prompts)))
+        return self._send(loads)
+
+    def _closed_loop(self, model: str, workload: Asks, count: int, duration_s: float) -> Schedule:
+        return plan_closed_loop(
+            seed=self.seed,
+            models=(model,),
+            workload=workload,
+            concurrency=min(count, self._concurrency),
+            duration_s=duration_s,
+            count=count,
+        )
+
     @property
-    def _in_flight(self) -> int:
-        """Requests in flight on one replica that keep all its slots busy."""
-        return self.slots * IN_FLIGHT_PER_SLOT
+    def _concurrency(self) -> int:
+        """Requests in flight on one replica that keep it full."""
+        return self.max_num_seqs * IN_FLIGHT_PER_SEQUENCE
 
-    def _load(self, schedule: Schedule, replica: Replica, salt: str) -> Load:
-        prompts = self.prompts(schedule, f"{salt} {replica.name}")
-        return Load(schedule, prompts, [replica.url] * len(prompts))
+    def _serving(self, models: Sequence[str]) -> tuple[Replica, ...]:
+        return tuple(replica for replica in self.replicas() if replica.model in models)
 
-    def _answers(self, loads: Sequence[Load]) -> tuple[tuple[Sample, ...], ...]:
-        """The samples of each load, in which every request must succeed."""
+    def _send(self, loads: Sequence[Load]) -> tuple[tuple[Sample, ...], ...]:
+        """The samples of each load. Raises UserError unless every request succeeds."""
         processes = self.site.shards or 1
         results = run_spread(loads, self.site, processes=processes, drain_timeout_s=self.drain_s)
         if lost := [line for result in results for line in result.lost]:
@@ -213,8 +211,8 @@ class Calibration:
 def pace_rps(begun_s: Sequence[float], start_s: float, end_s: float) -> float:
     """Requests per second of a replica that is always full, in [start_s, end_s).
 
-    `begun_s` are the times at which it began one, ascending. Only every 20th is looked at
-    where there are enough: so many in a row have the workload's own mix of lengths.
+    `begun_s` are the times at which it began a request, ascending. The pace is taken over whole
+    runs of 20 requests where there are enough: each such run has the workload's mix of lengths.
     """
     inside_s = [at_s for at_s in begun_s if start_s <= at_s < end_s]
     if len(inside_s) < 2:
@@ -225,7 +223,7 @@ def pace_rps(begun_s: Sequence[float], start_s: float, end_s: float) -> float:
 
 
 def settled(rates_rps: Sequence[float]) -> bool:
-    """Whether the last two runs came out alike."""
+    """Whether the last two runs differ by WITHIN at most."""
     if len(rates_rps) < 2:
         return False
     low, high = sorted(rates_rps[-2:])

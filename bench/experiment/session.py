@@ -1,4 +1,4 @@
-"""What the tests of one pytest run share: the environment, the experiment, the answers."""
+"""What the tests of one pytest run share: the environment, the experiment, its results."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from bench.analysis.gates import describe, wants_confirmation
 from bench.analysis.judge import Judgement, judge
 from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
 from bench.analysis.verdict import ALPHA
-from bench.calibration import Calibration
 from bench.config.config import Config
 from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
-from bench.experiment import Experiment, Plan, Question
+from bench.experiment.capacity import EngineCalibration
+from bench.experiment.experiment import Experiment, start_arms
+from bench.experiment.scenario import Question, Scenario
+from bench.experiment.trial import RunContext
+from bench.experiment.trial_order import BOTH, CONTROL
 from bench.load.accuracy.check import check_client
+from bench.processes.program import Site
 from bench.progress import Progress
 from bench.records import Trial, slo_key
-from bench.scenario import Scenario
-from bench.slots import BOTH, CONTROL
 from bench.store import NoiseStore, TrialStore
 
 
@@ -33,7 +35,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What was measured, and what that says."""
+    """The trials that were measured for a question, and their judgement."""
 
     trials: tuple[Trial, ...]
     judgement: Judgement
@@ -43,7 +45,7 @@ class Round:
 class Session:
     """Brings the environment up at the first question and answers each one once.
 
-    Where the run `compares` the arms in any test, a question about the control alone is
+    Where any test of the run `compares` the arms, a question about the control alone is
     answered from paired trials, which are measured anyway.
     """
 
@@ -54,7 +56,7 @@ class Session:
     make_environment: Callable[[], Environment]
     _environment: Environment | None = None
     _experiment: Experiment | None = None
-    _broken: UserError | None = None
+    _failure: UserError | None = None
     _rounds: dict[str, tuple[Round, ...]] = field(default_factory=dict)
 
     def rounds(self, scenario: Scenario, models: tuple[str, ...]) -> tuple[Round, ...]:
@@ -66,61 +68,19 @@ class Session:
         """
         question = self._question(scenario, models)
         if str(question) not in self._rounds:
-            first = self._ask(question)
+            first = self._measure(question)
             rounds: tuple[Round, ...] = (first,)
             if wants_confirmation(first.judgement):
                 assert first.judgement.primary is not None
-                told = describe(first.judgement.primary)
-                self.progress.note(f"{question}: measured once more before it counts: {told}")
-                rounds = (first, self._ask(replace(question, round=2)))
+                why = describe(first.judgement.primary)
+                self.progress.note(f"{question}: measured once more before it counts: {why}")
+                rounds = (first, self._measure(replace(question, round=2)))
             self._rounds[str(question)] = rounds
         return self._rounds[str(question)]
 
     def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Round:
-        """Measure and judge a scenario, and leave it at that whatever comes out."""
-        return self._ask(self._question(scenario, models))
-
-    def _ask(self, question: Question) -> Round:
-        experiment = self._started()
-        if self.compares:
-            self.progress.note(f"{question}: {self._finds(question)}")
-        trials = experiment.run(question, BOTH if self.compares else CONTROL)
-        judgement = judge(trials)
-        spread = spread_of(judgement.effects)
-        if spread is not None and not judgement.invalid_reasons:
-            self._noise.remember(self._kind(question), spread, len(judgement.effects))
-        return Round(trials, judgement)
-
-    def _finds(self, question: Question) -> str:
-        """What the profile can find here, from the noise of earlier runs."""
-        spreads = self._noise.known(self._kind(question))
-        blocks = self.config.profile.looks[-1]
-        spread = pooled_spread(spreads)
-        if spread is None:
-            return (
-                f"up to {blocks} blocks; what they can find is not known yet, for this is the "
-                "first such comparison here"
-            )
-        factor = smallest_factor(spread, blocks, question.facts.alpha)
-        return (
-            f"up to {blocks} blocks find a difference of {factor - 1:.0%} in 90 % of runs, by the "
-            f"noise of {len(spreads)} earlier here"
-        )
-
-    def _kind(self, question: Question) -> str:
-        """What runs must have in common to be as noisy as each other."""
-        config = self.config
-        return " ".join(
-            (
-                *(platform.node(), config.options.env, config.profile.name, question.scenario.name),
-                *("+".join(question.models), question.facts.primary),
-                *(arm.name for arm in config.arms.values()),
-            )
-        )
-
-    @property
-    def _noise(self) -> NoiseStore:
-        return NoiseStore(self.config.results / "noise.json")
+        """Measure and judge a scenario once, whatever the verdict."""
+        return self._measure(self._question(scenario, models))
 
     def close(self) -> None:
         """Stop what was started, also when starting failed half way."""
@@ -136,14 +96,56 @@ class Session:
         }
         return Question(scenario, replace(scenario.facts(slos), alpha=ALPHA), models)
 
+    def _measure(self, question: Question) -> Round:
+        experiment = self._started()
+        if self.compares:
+            self.progress.note(f"{question}: {self._detectable(question)}")
+        trials = experiment.run(question)
+        judgement = judge(trials)
+        spread = spread_of(judgement.effects)
+        if spread is not None and not judgement.invalid_reasons:
+            self._noise.remember(self._noise_key(question), spread, len(judgement.effects))
+        return Round(trials, judgement)
+
+    def _detectable(self, question: Question) -> str:
+        """The smallest difference that the profile can find, by the noise of earlier runs."""
+        spreads = self._noise.known(self._noise_key(question))
+        blocks = self.config.profile.looks[-1]
+        spread = pooled_spread(spreads)
+        if spread is None:
+            return (
+                f"up to {blocks} blocks; what they can find is not known yet, for this is the "
+                "first such comparison here"
+            )
+        factor = smallest_factor(spread, blocks, question.facts.alpha)
+        return (
+            f"up to {blocks} blocks find a difference of {factor - 1:.0%} in 90 % of runs, by the "
+            f"noise of {len(spreads)} earlier here"
+        )
+
+    def _noise_key(self, question: Question) -> str:
+        """What runs must have in common for their noise to be comparable."""
+        config = self.config
+        return " ".join(
+            (
+                *(platform.node(), config.options.env, config.profile.name, question.scenario.name),
+                *("+".join(question.models), question.facts.primary),
+                *(arm.name for arm in config.arms.values()),
+            )
+        )
+
+    @property
+    def _noise(self) -> NoiseStore:
+        return NoiseStore(self.config.results / "noise.json")
+
     def _started(self) -> Experiment:
-        if self._broken is not None:
-            raise self._broken
+        if self._failure is not None:
+            raise self._failure
         if self._experiment is None:
             try:
                 self._experiment = self._start()
             except UserError as error:
-                self._broken = error
+                self._failure = error
                 raise
         return self._experiment
 
@@ -160,41 +162,40 @@ class Session:
             site,
             config.options.load_processes,
         )
+        arms = {role: config.arms[role] for role in (BOTH if self.compares else CONTROL)}
         environment.start(config.models)
-        # Where only one arm is up at a time, the other one comes up when its turn has come.
-        both = self.compares and not environment.alternates
-        for role in BOTH if both else CONTROL:
-            environment.arm_routes(config.arms[role], 1, config.model_names)
-        calibration = Calibration(
+        start_arms(environment, arms, 1, config.model_names)
+        context = RunContext(
+            environment=environment,
+            site=site,
+            calibration=self._calibration(environment, site),
+            driver=driver,
+            store=TrialStore(config.results),
+            progress=self.progress,
+            run_id=config.run_id,
+            seed=config.options.seed,
+            arms=arms,
+            profile=config.profile,
+            provenance={
+                **self.provenance,
+                "environment": dict(environment.facts()),
+                "load_generator": asdict(accuracy),
+                "site": dict(site.facts()),
+            },
+            accuracy=accuracy,
+        )
+        return Experiment(context)
+
+    def _calibration(self, environment: Environment, site: Site) -> EngineCalibration:
+        config = self.config
+        return EngineCalibration(
             site=site,
             replicas=lambda: environment.replicas(config.arms["control"]),
             tokenizers={name: environment.tokenizer_folder(name) for name in config.model_names},
-            slots=config.max_num_seqs,
+            max_num_seqs=config.max_num_seqs,
             window_s=config.profile.capacity_s,
             drain_s=config.profile.drain_s,
             run_id=config.run_id,
             seed=config.options.seed,
             progress=self.progress,
-        )
-        provenance = {
-            **self.provenance,
-            "environment": dict(environment.facts()),
-            "load_generator": asdict(accuracy),
-            "site": dict(site.facts()),
-        }
-        return Experiment(
-            environment=environment,
-            site=site,
-            calibration=calibration,
-            driver=driver,
-            store=TrialStore(config.results),
-            progress=self.progress,
-            plan=Plan(
-                config.run_id,
-                config.options.seed,
-                config.arms,
-                config.profile,
-                provenance,
-                accuracy,
-            ),
         )

@@ -1,6 +1,6 @@
-"""Which suite made a number, and how it was called. JSON values only.
+"""Provenance of a run: the suite's commit, its packages, and how it was called.
 
-What the number was measured on is told by the environment.
+JSON values only. The environment adds what the run was measured on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 
 
 def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
-    """Facts that hold for a whole run, whatever the environment."""
+    """What holds for a whole run, in any environment. `root` is the checkout."""
     return {
         "commit": git_commit(root / ".git"),
         "arguments": list(arguments),

@@ -1,0 +1,192 @@
+"""One comparison, from idle replicas to stored trials.
+
+Warm every replica, measure capacity once for both arms, then run blocks of trials, the arms
+interleaved on the same schedules. At the agreed looks judge, and stop when that decides.
+A block that something disturbed is set aside, and another one measured in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.analysis.bounds import DEFAULT_BOUNDS
+from bench.analysis.carried import is_carried
+from bench.analysis.judge import judge
+from bench.analysis.trial_checks import disturbances
+from bench.config.topology import Arm
+from bench.environments.base import Environment
+from bench.errors import UserError
+from bench.experiment.capacity import Capacity
+from bench.experiment.scenario import Question
+from bench.experiment.trial import RunContext, run_trial
+from bench.experiment.trial_order import SearchOrder, TrialOrder
+from bench.load.arrivals import ClosedLoop
+from bench.progress import Step
+from bench.records import Role, Trial, Verdict
+from bench.telemetry.quiet import await_quiet
+
+# In a search for the load, a trial lasts at least so many times as long as a request may take.
+TRIAL_PER_OBJECTIVE = 10.0
+# How often the machine may stay busy for as long as the bench waits for it.
+PATIENCE = 2
+
+
+def spare_blocks(looks: Sequence[int]) -> int:
+    """Blocks that may be set aside in a comparison which ends at the last look at most."""
+    return max(looks[0], looks[-1] // 2)
+
+
+def start_arms(
+    environment: Environment, arms: Mapping[Role, Arm], balancers: int, models: Sequence[str]
+) -> None:
+    """Bring up the balancers of each arm.
+
+    Where only one arm is up at a time, it is the control, whose capacity is measured; the
+    treatment comes up for its first trial.
+    """
+    for role, arm in arms.items():
+        if role == "control" or not environment.alternates:
+            environment.arm_routes(arm, balancers, models)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Answers questions on an environment whose replicas are up."""
+
+    context: RunContext
+
+    def run(self, question: Question) -> tuple[Trial, ...]:
+        """Measure until a look decides, or to the profile's last block.
+
+        Where the control runs alone, to the profile's first look. Every trial is on disk
+        before the next begins. Raises UserError when a replica is found dead before the first
+        trial; later, the trial in which it died is the last.
+        """
+        context = self.context
+        if dead := context.environment.dead_replicas():
+            raise UserError(f"dead replica: {dead[0]}")
+        self._require_long_trials(question)
+        start_arms(context.environment, context.arms, question.scenario.balancers, question.models)
+        capacity = context.calibration.capacity(question.scenario.workload, question.models)
+        question = question.with_pace(capacity)
+        with context.progress.step(str(question)) as step:
+            trials = self._run_blocks(question, capacity, step)
+            step.update("checking whether the engines are as fast as before")
+            after = self._capacity_now(question, capacity)
+            if after is not capacity:
+                trials[-1] = replace(trials[-1], capacity_after_rps=after.rps)
+                context.store.save(trials[-1])
+            return tuple(trials)
+
+    def _run_blocks(self, question: Question, capacity: Capacity, step: Step) -> list[Trial]:
+        """Measure block after block until a look decides, or there are enough."""
+        profile = self.context.profile
+        looks = profile.looks if self.context.compares else profile.looks[:1]
+        order = self._trial_order(question)
+        trials: list[Trial] = []
+        good, busy, began_s = 0, 0, time.monotonic()
+        for index in range(looks[-1] + spare_blocks(looks)):
+            left = time_left(time.monotonic() - began_s, index, index + looks[-1] - good)
+            update = _updates(step, f"block {good + 1}/{looks[-1]}, ", left)
+            if not isinstance(question.scenario.arrival, ClosedLoop):
+                # Its load is a share of what the engines can do now.
+                update("how fast the engines are")
+                capacity = self._capacity_now(question, capacity)
+            block = self._run_block(question, order, index, capacity, update)
+            trials += block
+            if block[-1].dead_replicas:
+                break
+            if why := disturbances(block, DEFAULT_BOUNDS):
+                note = f"{question}: block {index} is set aside: {'; '.join(why)}"
+                self.context.progress.note(note)
+                busy += not self._becomes_quiet(step)
+                if busy == PATIENCE:
+                    break
+                continue
+            good += 1
+            if order.exhausted or good == looks[-1] or (good in looks and _decided(trials)):
+                break
+        return trials
+
+    def _run_block(
+        self,
+        question: Question,
+        order: TrialOrder,
+        index: int,
+        capacity: Capacity,
+        update: Callable[[str], None],
+    ) -> list[Trial]:
+        """The trials of one block; the last one that the order asks for, or that lost a replica."""
+        block: list[Trial] = []
+        for planned in order.block(index):
+            arm, scenario = self.context.arms[planned.role], question.scenario
+            load = f" at {scenario.load_of(planned):.0%}" if scenario.search else ""
+            update(f"trial of {arm.name}{load}")
+            block.append(run_trial(self.context, question, planned, capacity))
+            if block[-1].dead_replicas:
+                break
+            order.record(planned, carried=is_carried(block[-1]))
+        return block
+
+    def _trial_order(self, question: Question) -> TrialOrder:
+        roles, scenario = self.context.role_order(question), question.scenario
+        if scenario.search is None or isinstance(scenario.arrival, ClosedLoop):
+            return TrialOrder(roles)
+        return SearchOrder(roles, scenario.search, scenario.arrival.load)
+
+    def _capacity_now(self, question: Question, about: Capacity) -> Capacity:
+        """What the replicas can do now, or `about` where that cannot be measured."""
+        context = self.context
+        # Where only one arm is up at a time, the replicas that were calibrated may be down now.
+        if context.environment.alternates or context.environment.dead_replicas():
+            return about
+        try:
+            return context.calibration.probe(question.scenario.workload, question.models, about)
+        except UserError as error:  # what was measured until now is worth more
+            context.progress.note(f"{question}: the engines' speed is not known: {error}")
+            return about
+
+    def _becomes_quiet(self, step: Step) -> bool:
+        """Wait for other programs; False if they keep the machine busy for too long."""
+        context = self.context
+        if not context.site.one_clock:  # this machine matters only where it sends the load
+            return True
+        cores = os.sched_getaffinity(0)
+        return await_quiet(context.environment.processes(), cores, DEFAULT_BOUNDS, step)
+
+    def _require_long_trials(self, question: Question) -> None:
+        """A search has to see a queue that grows without end grow within a trial."""
+        if question.scenario.search is None:
+            return
+        trial_s = self.context.profile.trial_s
+        for model, slo in question.facts.slos.items():
+            limit_s = max(slo.ttft_s or 0.0, slo.e2e_s or 0.0)
+            if limit_s * TRIAL_PER_OBJECTIVE > trial_s:
+                raise UserError(
+                    f"{question}: a trial of {trial_s:g} s is too short to find "
+                    f"what is carried within {limit_s:g} s ({model}); give a longer --profile or "
+                    f"an objective of at most {trial_s / TRIAL_PER_OBJECTIVE:g} s"
+                )
+
+
+def _updates(step: Step, before: str, after: str) -> Callable[[str], None]:
+    """Updates of a step, each between two texts."""
+    return lambda text: step.update(f"{before}{text}{after}")
+
+
+def _decided(trials: Sequence[Trial]) -> bool:
+    primary = judge(trials).primary
+    return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
+
+
+def time_left(elapsed_s: float, done: int, at_most: int) -> str:
+    """The time for the blocks that remain, as fast as those done; empty before the first one."""
+    if not done:
+        return ""
+    left_s = elapsed_s / done * (at_most - done)
+    return (
+        f", at most {left_s / 60:.0f} min left" if left_s > 90 else f", at most {left_s:.0f} s left"
+    )

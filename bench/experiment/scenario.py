@@ -1,0 +1,154 @@
+"""A scenario: what is sent and when, under which conditions, and what is expected of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bench.experiment.capacity import Capacity
+from bench.experiment.trial_order import Grid, PlannedTrial
+from bench.load.arrivals import ClosedLoop, OpenLoop
+from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
+from bench.load.tenants import Mixture
+from bench.load.traces import Replay
+from bench.load.workload import Asks
+from bench.records import Expectation, ScenarioFacts, Schedule, Slo
+
+STANDARD_METRICS = (
+    "scheduled_ttft_p50_s",
+    "scheduled_ttft_p95_s",
+    "tpot_p50_s",
+    "scheduled_e2e_p95_s",
+    "output_tps",
+    "goodput_rps",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One load pattern with its question.
+
+    `primary` is the metric that the verdict gates on, `expect` what the treatment
+    must show there. The offered load of `arrival` is relative to the capacity that
+    is measured for `workload` on the machine at hand, with all replicas at full speed.
+
+    With `search`, the load is searched for. `arrival` has to be an open loop then, and its
+    load is where the search begins.
+
+    The rest are conditions, the same for both arms. `balancers` of an arm run side by
+    side and get its requests in turn; they do not know of each other. `bypass` is the share
+    of requests that bypass the arm and go straight to one replica; they load that replica and
+    are in none of the arm's metrics. `slowed` is the share of a core's time that one replica
+    gets. The replica of each model that a condition affects changes with each half of a block.
+    """
+
+    name: str
+    description: str
+    arrival: OpenLoop | ClosedLoop | Replay | Mixture
+    workload: Asks
+    primary: str
+    expect: Expectation
+    metrics: tuple[str, ...] = STANDARD_METRICS
+    balancers: int = 1
+    bypass: float = 0.0
+    slowed: float | None = None
+    search: Grid | None = None
+
+    def __post_init__(self) -> None:
+        if self.balancers < 1:
+            raise ValueError(f"balancers must be at least 1, got {self.balancers}")
+        if not 0.0 <= self.bypass < 1.0:
+            raise ValueError(f"bypass must be in [0, 1), got {self.bypass:g}")
+        if self.slowed is not None and not 0.0 < self.slowed <= 1.0:
+            raise ValueError(f"slowed must be in (0, 1], got {self.slowed:g}")
+        if self.search is not None and isinstance(self.arrival, ClosedLoop):
+            raise ValueError("a closed loop offers no load that could be searched for")
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants that requests are sent for; empty where there are none."""
+        return self.arrival.names if isinstance(self.arrival, Mixture) else ()
+
+    def load_of(self, trial: PlannedTrial) -> float:
+        """The load that the trial offers, as a share of capacity; 1 in a closed loop."""
+        if self.search is not None and trial.level is not None:
+            return self.search.load(trial.level, trial.block)
+        return 1.0 if isinstance(self.arrival, ClosedLoop) else self.arrival.load
+
+    def facts(self, slos: Mapping[str, Slo]) -> ScenarioFacts:
+        """What judging needs to know, the primary metric first.
+
+        `slos` has the objectives of each model, and of each tenant, by `slo_key`.
+        """
+        others = tuple(name for name in self.metrics if name != self.primary)
+        return ScenarioFacts(
+            name=self.name,
+            primary=self.primary,
+            metrics=(self.primary, *others),
+            expect=self.expect,
+            slos=slos,
+            description=self.description,
+            search_step=self.search.step if self.search else None,
+            tenants=self.tenants,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One scenario for some models, with everything that judging it needs.
+
+    In `round` 2 it is measured once more, with other schedules.
+    """
+
+    scenario: Scenario
+    facts: ScenarioFacts
+    models: tuple[str, ...]
+    round: int = 1
+
+    def __str__(self) -> str:
+        again = " again" if self.round > 1 else ""
+        return f"{self.scenario.name} {'+'.join(self.models)}{again}"
+
+    def with_pace(self, capacity: Capacity) -> Question:
+        """The question, described with the pace at which a trace is replayed, if it is one."""
+        arrival = self.scenario.arrival
+        if not isinstance(arrival, Replay):
+            return self
+        rate_rps = arrival.load * capacity.rps / len(self.models)
+        pace = f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast."
+        facts = replace(self.facts, description=f"{self.facts.description} {pace}")
+        return replace(self, facts=facts)
+
+    def schedule(
+        self, trial: PlannedTrial, seed: int, capacity: Capacity, duration_s: float
+    ) -> Schedule:
+        """The requests of a trial, at its share of `capacity`."""
+        arrival, workload = self.scenario.arrival, self.scenario.workload
+        if isinstance(arrival, ClosedLoop):
+            concurrency = arrival.concurrency(capacity.max_num_seqs)
+            return plan_closed_loop(
+                seed=seed,
+                models=self.models,
+                workload=workload,
+                concurrency=concurrency,
+                duration_s=duration_s,
+                count=capacity.requests_for(duration_s, concurrency),
+            )
+        rps = self.scenario.load_of(trial) * capacity.rps
+        rates_rps = dict.fromkeys(self.models, rps / len(self.models))
+        if isinstance(arrival, Replay | Mixture):
+            return plan_traffic(
+                seed=seed, rates_rps=rates_rps, traffic=arrival, duration_s=duration_s
+            )
+        return plan_open_loop(
+            seed=seed,
+            rates_rps=rates_rps,
+            workload=workload,
+            arrival=arrival,
+            duration_s=duration_s,
+        )
+
+
+def scenario_name(module: str) -> str:
+    """The name of a scenario by its test module: `heavy-tail` in `test_heavy_tail`."""
+    return module.rpartition(".")[2].removeprefix("test_").replace("_", "-")

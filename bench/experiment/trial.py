@@ -1,0 +1,232 @@
+"""One trial: what it sends, the conditions under which that is measured, and its record."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.config.options import Profile
+from bench.config.topology import Arm
+from bench.drivers import Driven, Driver
+from bench.environments.base import Environment
+from bench.experiment.capacity import Capacity, EngineCalibration
+from bench.experiment.scenario import Question
+from bench.experiment.trial_order import PlannedTrial, RoleOrder, role_order
+from bench.load.drive import Load
+from bench.load.outcome import Ending
+from bench.load.routes import bypassing, routes
+from bench.processes.program import Site
+from bench.progress import Progress
+from bench.records import Accuracy, Replica, Role, Sample, ServerSeries, Trial
+from bench.store import TrialStore
+from bench.telemetry.cpu import CpuShares, CpuWatch
+from bench.telemetry.scraping import scraping
+
+# Time between trials, for engines and balancers to finish work that the last answers left.
+SETTLE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What all trials of a run have in common, fixed before the first request.
+
+    `arms` are those that run, by role: both for a comparison, the control alone otherwise.
+    `accuracy` is that of the built-in client, measured at the start of the run.
+    """
+
+    environment: Environment
+    site: Site
+    calibration: EngineCalibration
+    driver: Driver
+    store: TrialStore
+    progress: Progress
+    run_id: str
+    seed: int
+    arms: Mapping[Role, Arm]
+    profile: Profile
+    provenance: Mapping[str, Any]
+    accuracy: Accuracy
+
+    @property
+    def compares(self) -> bool:
+        """Whether both arms run."""
+        return "treatment" in self.arms
+
+    def role_order(self, question: Question) -> RoleOrder:
+        """The order of roles in each block."""
+        return role_order(
+            self.arms,
+            alternates=self.environment.alternates,
+            run_seed=self.seed,
+            question=str(question),
+        )
+
+
+def run_trial(
+    context: RunContext, question: Question, planned: PlannedTrial, capacity: Capacity
+) -> Trial:
+    """Run one trial and store it.
+
+    On Ctrl-C what there is of it is stored, then KeyboardInterrupt is raised.
+    """
+    prepared = _prepare(context, question, planned, capacity)
+    time.sleep(SETTLE_S)
+    driven, server = _measure(context, question, planned.role, prepared)
+    for line in driven.result.lost:
+        context.progress.note(line)
+    trial = _record(context, question, planned, prepared, driven, server)
+    context.store.save(trial)
+    if driven.result.ending is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    return trial
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a trial sends, and where to.
+
+    `capacity_rps` is what its load relates to. `replicas` are all that serve it. `affected` has,
+    by model, the one that the scenario slows and sends the requests to that bypass the arm;
+    `bypassing` are the indexes of these requests.
+    """
+
+    seed: int
+    capacity_rps: float
+    load: Load
+    replicas: tuple[Replica, ...]
+    affected: Mapping[str, Replica]
+    bypassing: frozenset[int]
+
+
+def _prepare(
+    context: RunContext, question: Question, planned: PlannedTrial, capacity: Capacity
+) -> _Prepared:
+    """Make the requests of a trial and have the arm ready for them."""
+    arm, scenario = context.arms[planned.role], question.scenario
+    seed = planned.seed(context.seed, str(question))
+    schedule = question.schedule(planned, seed, capacity, context.profile.trial_s)
+    salt = f"{question} {planned.block} {planned.position}"
+    prompts = context.calibration.prompts(schedule, salt)
+    # An arm that was not up has other replicas when it comes up: first routes, then replicas.
+    arm_routes = context.environment.arm_routes(arm, scenario.balancers, question.models)
+    replicas = tuple(
+        replica for replica in context.environment.replicas(arm) if replica.model in question.models
+    )
+    affected = affected_replicas(replicas, planned.turn)
+    bypassed = bypassing(schedule, scenario.bypass)
+    urls = routes(schedule, arm_routes, bypassed, affected)
+    load = Load(schedule, prompts, urls, arm.connections)
+    return _Prepared(seed, capacity.rps, load, replicas, affected, bypassed)
+
+
+def _measure(
+    context: RunContext, question: Question, role: Role, prepared: _Prepared
+) -> tuple[Driven, tuple[ServerSeries, ...]]:
+    """Send the load under the conditions of the arm and of the scenario.
+
+    Returns what the driver measured, with what others took of this machine meanwhile, and what
+    the replicas reported.
+    """
+    environment = context.environment
+    arm_share, scenario_share = context.arms[role].slowed, question.scenario.slowed
+    with ExitStack() as conditions:
+        if arm_share is not None:
+            conditions.enter_context(environment.slowed(prepared.replicas, arm_share))
+        if scenario_share is not None:
+            affected = tuple(prepared.affected.values())
+            conditions.enter_context(environment.slowed(affected, scenario_share))
+        scraper = conditions.enter_context(scraping(prepared.replicas, context.site))
+        watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
+        driven = context.driver.run(prepared.load, drain_timeout_s=context.profile.drain_s)
+        # What else this machine does matters only where it sends the load.
+        cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
+    result = driven.result
+    # Readings can be related to the load only where its start is known on their clock.
+    server = () if result.started_s is None else scraper.since(result.started_s)
+    instrument = replace(
+        result.instrument,
+        foreign_cpu_share=cpu.foreign,
+        stolen_cpu_share=cpu.stolen,
+        accuracy=context.accuracy,
+    )
+    return replace(driven, result=replace(result, instrument=instrument)), server
+
+
+def _record(
+    context: RunContext,
+    question: Question,
+    planned: PlannedTrial,
+    prepared: _Prepared,
+    driven: Driven,
+    server: tuple[ServerSeries, ...],
+) -> Trial:
+    schedule, result = prepared.load.schedule, driven.result
+    samples, bypassed = split_samples(
+        result.samples, prepared.replicas, prepared.bypassing, prepared.affected
+    )
+    slowed = prepared.affected.values() if question.scenario.slowed else ()
+    drawn = context.environment.alternates
+    return Trial(
+        run_id=context.run_id,
+        arm=context.arms[planned.role].name,
+        role=planned.role,
+        environment=context.environment.name,
+        scenario=question.facts,
+        models=question.models,
+        block=planned.block,
+        position=planned.position,
+        seed=prepared.seed,
+        schedule_sha256=schedule.sha256,
+        offered_rps=schedule.offered_rps,
+        concurrency=schedule.concurrency,
+        duration_s=schedule.duration_s,
+        elapsed_s=result.elapsed_s,
+        replicas=prepared.replicas,
+        samples=samples,
+        bypassed=bypassed,
+        server=server,
+        instrument=result.instrument,
+        dead_replicas=context.environment.dead_replicas(),
+        cut_short=result.cut_short,
+        due=context.role_order(question)(planned.block) if drawn else (),
+        round=question.round,
+        capacity_rps=prepared.capacity_rps,
+        driver=driven.facts,
+        connections=prepared.load.connections,
+        provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
+    )
+
+
+def affected_replicas(replicas: Sequence[Replica], turn: int) -> dict[str, Replica]:
+    """The replica of each model that a scenario's condition affects: the next one each turn."""
+    by_model: dict[str, list[Replica]] = {}
+    for replica in replicas:
+        by_model.setdefault(replica.model, []).append(replica)
+    return {model: each[turn % len(each)] for model, each in by_model.items()}
+
+
+def split_samples(
+    samples: Sequence[Sample],
+    replicas: Sequence[Replica],
+    bypassing: Collection[int],
+    affected: Mapping[str, Replica],
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """The samples of the arm, and those with an index in `bypassing`, which bypassed it.
+
+    Both with the name of the replica that served each: balancers report the address of one of
+    `replicas`, and what bypassed the arm went to the one of `affected` for its model.
+    """
+    names = {urlsplit(replica.url).netloc: replica.name for replica in replicas}
+    served, bypassed = list[Sample](), list[Sample]()
+    for sample in samples:
+        if sample.index in bypassing:
+            bypassed.append(replace(sample, replica=affected[sample.model].name))
+        else:
+            name = names.get(sample.replica or "", sample.replica)
+            served.append(replace(sample, replica=name))
+    return tuple(served), tuple(bypassed)
