@@ -73,7 +73,7 @@ def _read_events(exchange: Exchange) -> Answer:
 
 
 def _read_event(event: Event, at_s: float, answer: Answer) -> None:
-    if event.data == "[DONE]":
+    if event.data.rstrip() == "[DONE]":
         answer.done = True
         return
     if not event.data and event.name != _ERROR:
@@ -82,8 +82,9 @@ def _read_event(event: Event, at_s: float, answer: Answer) -> None:
         content = orjson.loads(event.data)
     except orjson.JSONDecodeError:
         content = None
-    if event.name == _ERROR or (isinstance(content, dict) and content.get("error")):
-        answer.failure = Failure(ErrorKind.SERVER, _shorten(_message(content) or event.data))
+    if event.name == _ERROR or _is_error(content):
+        said = _message(content) or event.data or "an error event without text"
+        answer.failure = Failure(ErrorKind.SERVER, _shorten(said))
     elif not isinstance(content, dict):
         # Chunks have no name: another name is of an event beside them, like a ping.
         if event.name == UNNAMED:
@@ -95,6 +96,13 @@ def _read_event(event: Event, at_s: float, answer: Answer) -> None:
             answer.failure = _unreadable("not a completion chunk", event)
 
 
+def _is_error(content: object) -> bool:
+    """Whether it is an error in OpenAI's form, or in that of older vLLM and FastChat."""
+    if not isinstance(content, dict):
+        return False
+    return bool(content.get("error")) or content.get("object") == _ERROR
+
+
 def _unreadable(why: str, event: Event) -> Failure:
     return Failure(ErrorKind.PROTOCOL, _shorten(f"{why}: {event.data}"))
 
@@ -102,8 +110,9 @@ def _unreadable(why: str, event: Event) -> Failure:
 def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
     """Take over one chunk. Raises AttributeError or TypeError when it has another shape."""
     if usage := chunk.get("usage"):
-        answer.prompt_tokens = _count(usage, "prompt_tokens")
-        answer.output_tokens = _count(usage, "completion_tokens")
+        # A later one may tell less, as of a proxy that sums up; what was told stays.
+        answer.prompt_tokens = _count(usage, "prompt_tokens", answer.prompt_tokens)
+        answer.output_tokens = _count(usage, "completion_tokens", answer.output_tokens)
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
         if any(delta.get(key) for key in _CONTENT_KEYS):
@@ -113,11 +122,11 @@ def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
             answer.finish_reason = str(reason)
 
 
-def _count(usage: dict[str, Any], key: str) -> int | None:
+def _count(usage: dict[str, Any], key: str, before: int | None) -> int | None:
     value = usage.get(key)
     if not isinstance(value, int | None):
         raise TypeError(f"{key} is {value!r}")
-    return value
+    return before if value is None else value
 
 
 def _incompleteness(answer: Answer) -> Failure | None:
