@@ -32,8 +32,9 @@ class ToolSummary:
     """A tool's own report.
 
     `statistics` holds `avg`, `p50` and so on by metric, in seconds, shares, requests or
-    tokens (per second). `output_tokens` is the length of answer that was asked for, None
-    if several were. Of `concurrency` and `rate_rps` one is None, or both.
+    tokens (per second). `output_tokens` is the length that every answer had to have; None if
+    several were asked for, or an answer might end before. Of `concurrency` and `rate_rps` one
+    is None, or both.
     """
 
     tool: str
@@ -81,7 +82,10 @@ def _aiperf(report: dict[str, Any], config: dict[str, Any], version: str | None)
         models=tuple(_name(one["name"]) for one in config["models"]["items"]),
         concurrency=phase.get("concurrency"),
         rate_rps=phase.get("rate"),
-        output_tokens=_fixed(config["datasets"][0].get("prompts", {}).get("osl", {})),
+        output_tokens=_fixed(
+            config["datasets"][0].get("prompts", {}).get("osl", {}),
+            config.get("endpoint", {}).get("extra"),
+        ),
         slo=_slo(config.get("slos") or {}),
         cancelled=bool(report["was_cancelled"]),
         statistics=_statistics(report),
@@ -98,7 +102,9 @@ def _aiperf_loadgen(
         models=tuple(map(_name, config["endpoint"]["model_names"])),
         concurrency=loadgen.get("concurrency"),
         rate_rps=loadgen.get("request_rate"),
-        output_tokens=_fixed((inputs.get("prompt") or {}).get("output_tokens") or {}),
+        output_tokens=_fixed(
+            (inputs.get("prompt") or {}).get("output_tokens") or {}, inputs.get("extra")
+        ),
         slo=_slo(inputs.get("goodput") or {}),
         cancelled=bool(report.get("was_cancelled")),
         statistics=_statistics(report),
@@ -115,7 +121,7 @@ def _genai_perf(report: dict[str, Any], config: dict[str, Any], _version: None) 
         models=tuple(map(_name, config["model_names"])),
         concurrency=stimulus.get("concurrency"),
         rate_rps=stimulus.get("request_rate"),
-        output_tokens=_fixed(config["input"]["output_tokens"]),
+        output_tokens=_fixed(config["input"]["output_tokens"], config["input"].get("extra")),
         slo=_slo(config["input"].get("goodput") or {}),
         cancelled=False,
         statistics=_statistics(report),
@@ -134,7 +140,7 @@ def _genai_perf_flat(report: dict[str, Any], config: dict[str, Any]) -> ToolSumm
         models=tuple(map(_name, config["model"])),
         concurrency=config.get("concurrency"),
         rate_rps=config.get("request_rate"),
-        output_tokens=_fixed(length),
+        output_tokens=_fixed(length, config.get("extra_inputs")),
         slo=_slo(config.get("goodput") or {}),
         cancelled=False,
         statistics=_statistics(report),
@@ -161,14 +167,19 @@ def _factor(metric: str, unit: str) -> float:
 
 
 def _name(model: str) -> str:
-    """A model's name with what a folder's name cannot hold replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model)
+    """A model's name with what a folder's name cannot hold replaced, or left out in front."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model).lstrip("._-") or "model"
 
 
-def _fixed(length: Mapping[str, Any]) -> int | None:
-    """The mean of a length in tokens that does not vary."""
+def _fixed(length: Mapping[str, Any], extra: object) -> int | None:
+    """The mean of a length in tokens that does not vary, if answers must have it.
+
+    `extra` is what requests had besides, in whatever form: without `ignore_eos` a model may
+    end its answer before.
+    """
     mean = length.get("mean")
-    return round(mean) if mean and mean > 0 and not length.get("stddev") else None
+    fixed = "ignore_eos" in str(extra) and not length.get("stddev")
+    return round(mean) if fixed and mean and mean > 0 else None
 
 
 def _slo(objectives: Mapping[str, float]) -> Slo:
