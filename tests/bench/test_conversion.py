@@ -210,6 +210,20 @@ def test_a_latency_in_an_unknown_unit_is_refused(tmp_path: Path) -> None:
         convert(report(tmp_path, content), "theirs", RUN, tmp_path / "results")
 
 
+def with_config(**changes: Any) -> dict[str, Any]:
+    content = aiperf_report(1)
+    content["input_config"] |= changes
+    return content
+
+
+def test_what_a_report_leaves_open_is_not_told(tmp_path: Path) -> None:
+    content = with_config(datasets=[{"prompts": None}], endpoint=None, slos=None)
+    content["request_throughput"]["avg"] = float("nan")
+    judgement, _ = convert(report(tmp_path, content), "theirs", RUN, tmp_path / "results")
+    assert "throughput_rps" not in {one.metric for one in judgement.summaries}
+    assert any("not told: throughput_rps" in note for note in judgement.notes)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -219,6 +233,8 @@ def test_a_latency_in_an_unknown_unit_is_refused(tmp_path: Path) -> None:
         ("{}", "it lacks 'input_config'"),
         (json.dumps({"input_config": {}}), "it lacks"),
         (json.dumps(aiperf_report(1))[:300], "is damaged"),
+        (json.dumps(with_config(models={"items": []})), "it has no models"),
+        (json.dumps(with_config(phases=[{"kind": "profiling", "rate": "5"}])), "'5', no number"),
         (json.dumps(aiperf_report(1, input_config={"phases": []})), "is damaged"),
     ],
 )

@@ -142,11 +142,21 @@ def test_failures_that_genai_perf_does_not_see_are_seen(
     assert entry.failure.kind is kind
 
 
+NO_MESSAGES = genai_perf_request("p", answers=[]) | {
+    "request_inputs": {"payload": '{"messages": []}'}
+}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("profile_export.jsonl", "{}\n", "line 1: metadata Field required"),
         ("profile_export.jsonl", '{"metadata":\n', "line 1: .*JSON"),
+        (
+            "profile_export.json",
+            json.dumps(genai_perf_export([NO_MESSAGES])),
+            "payload.messages List should have at least 1 item",
+        ),
         ("profile_export.json", "[]", "is damaged or of another tool"),
         ("profile_export.json", '{"service_kind": "triton"}', "service_kind"),
     ],
