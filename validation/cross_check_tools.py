@@ -160,8 +160,10 @@ def _conversations(load: Load) -> bytes:
     return orjson.dumps([{"conversations": each} for each in turns])
 
 
-def vllm_values(result: dict[str, float], requests: int, tokens: int, log: Path) -> dict[str, float]:
-    """The metrics of its result file. Raises UserError when a request failed."""
+def vllm_values(
+    result: dict[str, float], requests: int, tokens: int, log: Path
+) -> dict[str, float]:
+    """The metrics of its result file. Raises UserError when a request failed or ended early."""
     if result["completed"] != requests:
         raise UserError(f"vllm bench completed {result['completed']} of {requests}; see {log}")
     if result["total_output_tokens"] != tokens:

@@ -221,7 +221,7 @@ def test_what_a_report_leaves_open_is_not_told(tmp_path: Path) -> None:
     content["request_throughput"]["avg"] = float("nan")
     judgement, _ = convert(report(tmp_path, content), "theirs", RUN, tmp_path / "results")
     assert "throughput_rps" not in {one.metric for one in judgement.summaries}
-    assert any("not told: throughput_rps" in note for note in judgement.notes)
+    assert any("not reported: throughput_rps" in note for note in judgement.notes)
 
 
 @pytest.mark.parametrize(
