@@ -118,7 +118,8 @@ def by_vllm_bench(
         run_bounded("vllm bench", command, log=log, limit_s=VLLM_LIMIT_S)
         if not result.exists():
             raise UserError(f"vllm bench measured nothing: {last_lines(log)[:200]}; see {log}")
-        values = vllm_values(orjson.loads(result.read_bytes()), len(load.prompts), log)
+        tokens = sum(request.output_tokens for request in load.schedule.requests)
+        values = vllm_values(orjson.loads(result.read_bytes()), len(load.prompts), tokens, log)
         return {"vllm bench": values}
 
     return measure
@@ -159,8 +160,13 @@ def _conversations(load: Load) -> bytes:
     return orjson.dumps([{"conversations": each} for each in turns])
 
 
-def vllm_values(result: dict[str, float], requests: int, log: Path) -> dict[str, float]:
-    """The metrics of its result file. Raises UserError when a request failed."""
+def vllm_values(
+    result: dict[str, float], requests: int, tokens: int, log: Path
+) -> dict[str, float]:
+    """The metrics of its result file. Raises UserError when a request failed or ended early."""
     if result["completed"] != requests:
         raise UserError(f"vllm bench completed {result['completed']} of {requests}; see {log}")
+    if result["total_output_tokens"] != tokens:
+        got = result["total_output_tokens"]
+        raise UserError(f"vllm bench got {got} of {tokens} tokens: answers ended early; see {log}")
     return {name: result[key] * factor for name, (key, factor) in _OF_VLLM.items()}

@@ -14,7 +14,7 @@ def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str
 
     Requests that bypassed it count as well: they are part of what its replicas had to do.
     """
-    samples = [sample for trial in trials for sample in trial.samples + trial.bypassed]
+    samples = _samples(trials)
     failed = [sample for sample in samples if not sample.ok]
     if len(failed) > bounds.error_rate * len(samples):
         yield (
@@ -90,7 +90,7 @@ def arm_name(trials: Sequence[Trial]) -> str:
 
 
 def _samples(trials: Sequence[Trial]) -> list[Sample]:
-    return [sample for trial in trials for sample in trial.samples]
+    return [sample for trial in trials for sample in trial.samples + trial.bypassed]
 
 
 def _as_asked(sample: Sample) -> bool:

@@ -60,7 +60,12 @@ class Block:
         return replace(
             self,
             trials=tuple(
-                replace(trial, samples=tuple(filter(kept, trial.samples))) for trial in self.trials
+                replace(
+                    trial,
+                    samples=tuple(filter(kept, trial.samples)),
+                    bypassed=tuple(filter(kept, trial.bypassed)),
+                )
+                for trial in self.trials
             ),
         )
 

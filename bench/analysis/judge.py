@@ -140,11 +140,10 @@ def _comparisons(
     if len(names) < 2:
         return
     facts, models = first.scenario, first.models
-    unlike = tuple(unlike_failures(tuple(arms(blocks))))
     for one, of_one in effects.items():
         unsure = too_few(one, blocks)
         found = conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
-        yield replace(found, reasons=(*found.reasons, *unlike)) if found.primary else found
+        yield _with_failures(found, blocks) if found.primary else found
         if one.name == facts.primary and len(models) > 1:
             for model in models:
                 sent = [block.to(model) for block in blocks]
@@ -167,7 +166,12 @@ def _of_part(
     """The primary metric of a part of the requests: shown beside the one that gates."""
     effects, unsure = block_effects(primary, sent), too_few(primary, sent)
     found = conclude(facts, models, names, primary, effects, invalid=invalid, unsure=unsure)
-    return replace(found, primary=False)
+    return replace(_with_failures(found, sent), primary=False)
+
+
+def _with_failures(found: Comparison, blocks: Sequence[Block]) -> Comparison:
+    unlike = unlike_failures(tuple(arms(blocks)))
+    return replace(found, reasons=(*found.reasons, *unlike))
 
 
 def _slo(

@@ -44,10 +44,15 @@ def tpot_s(sample: Sample) -> float | None:
 
 
 def gaps_s(sample: Sample) -> tuple[float, ...]:
-    """Gaps between content chunks; after a failure one more, which never ended."""
-    chunks = sample.chunk_s
-    gaps = tuple(after - before for before, after in itertools.pairwise(chunks))
-    return gaps if sample.ok else (*gaps, math.inf)
+    """Gaps between content chunks; after a failure those that are missing never ended.
+
+    They are as many as tokens are lacking, one at least: else an arm that breaks off its slow
+    answers would lose slow gaps, a whole answer's for one.
+    """
+    gaps = [after - before for before, after in itertools.pairwise(sample.chunk_s)]
+    if not sample.ok:
+        gaps += [math.inf] * max(1, sample.wanted_output_tokens - 1 - len(gaps))
+    return tuple(gaps)
 
 
 def meets(sample: Sample, slo: Slo) -> bool:

@@ -72,11 +72,13 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
     zero_ns = min(entry.issued_ns for entry in entries)
     samples = fail_incomplete(tuple(_samples(summary, entries, zero_ns)))
     duration_s = elapsed_s(samples)
-    answered = sum(sample.ok for sample in samples)
+    answered = sum(entry.failure is None for entry in entries)
     expected = round(summary.statistic("request_count", "avg") or 0)
     notes = list(CONVERTED_RECORDS[summary.tool])
     if all(entry.issued_ns == entry.sent_ns for entry in entries):
         notes.append("when requests were due is not recorded: they count from when they were sent")
+    if len(summary.models) > 1:
+        notes.append(f"which model a request went to is not recorded: all as {summary.models[0]}")
     if answered < expected:
         notes.append(f"the records hold {answered} of the {expected} answers it reports")
     return Trial(

@@ -75,9 +75,9 @@ class Arm:
     name: str
     port: Port
     policy: str | None = None
-    command: tuple[str, ...] | None = None
+    command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     options: tuple[str, ...] = ()
-    kvcached: bool = False
+    kvcached: Annotated[bool, Field(strict=True)] = False
     kubernetes: Kubernetes = "balancer"
     connections: Connections = "kept"
     slowed: Share | None = None

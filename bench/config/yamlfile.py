@@ -59,12 +59,21 @@ class _Loader(yaml.SafeLoader):
                 )
         return node
 
+    def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
+        """The scalar here. Raises yaml.YAMLError for one with a tag of its own, like `!!int`."""
+        tag = self.peek_event().tag  # type: ignore[no-untyped-call]
+        node = super().compose_scalar_node(anchor)
+        if tag is not None:
+            raise yaml.YAMLError(f"line {_line(node)}: {node.value!r} has the tag {tag}; remove it")
+        return node
+
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    # Longer ones are nobody's count, and Python refuses to read them in its own way.
+    ("int", r"[-+]?(0|[1-9][0-9]{0,17})", list("-+0123456789")),
     (
         "float",
         r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?",

@@ -8,7 +8,7 @@ same mean rate at its own, Poisson-distributed times.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.genai_perf import RECORDS, read_records
 from bench.drivers.destinations import base_urls, require_nobody_told_apart
 from bench.drivers.driver import Driven
@@ -77,8 +78,7 @@ class GenaiPerfDriver:
                 f"genai-perf measured nothing, as it does after one failed request: {said};"
                 f" see {log}"
             )
-        names = {prompt: str(index) for index, prompt in enumerate(load.prompts)}
-        entries = [replace(one, name=names[one.name]) for one in read_records(found[0])]
+        entries = named(read_records(found[0]), load.prompts)
         result = drive_result(load.schedule, entries, Ending.COMPLETE, timed=False)
         return Driven(result, DriverFacts("genai-perf", self.version, GENAI_PERF))
 
@@ -86,6 +86,20 @@ class GenaiPerfDriver:
         # A closed loop works off the whole list, which is longer than its window.
         rounds = 1 if load.schedule.concurrency is None else 4
         return load.schedule.duration_s * rounds + drain_timeout_s + self.start_and_end_s
+
+
+def named(entries: Iterable[Entry], prompts: Sequence[str]) -> list[Entry]:
+    """The entries, named by their prompts, with the indexes of the prompts for names.
+
+    Of equal prompts the first that was sent is the first in the list. Those that were sent more
+    often than planned are left out.
+    """
+    waiting: dict[str, list[int]] = {}
+    for index, prompt in reversed(list(enumerate(prompts))):
+        waiting.setdefault(prompt, []).append(index)
+    return [
+        replace(one, name=str(indexes.pop())) for one in entries if (indexes := waiting[one.name])
+    ]
 
 
 def check_glibc(seen: tuple[str, str]) -> None:

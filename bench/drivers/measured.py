@@ -17,16 +17,23 @@ def drive_result(
 ) -> DriveResult:
     """The samples of `schedule`, whose requests the entries name by their index.
 
-    In an open loop time counts from the latest start that lets no request be early; a
-    request that the tool has no record of was not sent, or not answered in time, and is a
-    TIMEOUT. In a closed loop, and where the tool is not `timed` by the schedule, a request
-    was due when the tool issued it; a closed loop starts none after its window.
+    In an open loop time counts from the latest start that lets no request be early. In a
+    closed loop, and where the tool is not `timed` by the schedule, a request was due when the
+    tool issued it; a closed loop starts none after its window. A request that the tool has no
+    record of, although it was due or one behind it in the list has one, was not sent, or not
+    answered in time, and is a TIMEOUT.
     """
     by_index = {int(entry.name): entry for entry in entries}
-    if timed and schedule.concurrency is None:
-        samples = _on_time(schedule, by_index, complete=ending is Ending.COMPLETE)
-    else:
-        samples = _as_issued(schedule, by_index)
+    due = schedule.requests
+    if ending is not Ending.COMPLETE:
+        due = tuple(one for one in due if one.index in by_index)
+    elif schedule.concurrency is not None:
+        last = max(by_index, default=-1)
+        due = tuple(one for one in due if one.index <= last)
+    on_time = timed and schedule.concurrency is None
+    samples = _on_time(due, by_index) if on_time else _as_issued(due, by_index)
+    if schedule.concurrency is not None:
+        samples = tuple(one for one in samples if one.scheduled_s < schedule.duration_s)
     samples = fail_incomplete(samples)
     last_s = elapsed_s(samples)
     if ending is Ending.COMPLETE and schedule.concurrency is not None:
@@ -35,28 +42,29 @@ def drive_result(
     return DriveResult(samples, instrument(samples), None, last_s, ending)
 
 
-def _on_time(
-    schedule: Schedule, entries: Mapping[int, Entry], *, complete: bool
-) -> tuple[Sample, ...]:
-    due_ns = {one.index: round(one.at_s * _NS) for one in schedule.requests}
-    zero_ns = min((entry.issued_ns - due_ns[index] for index, entry in entries.items()), default=0)
+def _on_time(due: Sequence[PlannedRequest], entries: Mapping[int, Entry]) -> tuple[Sample, ...]:
+    zero_ns = min(
+        (
+            entries[one.index].issued_ns - round(one.at_s * _NS)
+            for one in due
+            if one.index in entries
+        ),
+        default=0,
+    )
     return tuple(
         entries[one.index].sample(one, zero_ns, one.at_s) if one.index in entries else _lost(one)
-        for one in schedule.requests
-        if complete or one.index in entries
+        for one in due
     )
 
 
-def _as_issued(schedule: Schedule, entries: Mapping[int, Entry]) -> tuple[Sample, ...]:
+def _as_issued(due: Sequence[PlannedRequest], entries: Mapping[int, Entry]) -> tuple[Sample, ...]:
     zero_ns = min((entry.issued_ns for entry in entries.values()), default=0)
-    samples = (
+    return tuple(
         entry.sample(one, zero_ns, (entry.issued_ns - zero_ns) / _NS)
-        for one in schedule.requests
         if (entry := entries.get(one.index))
+        else _lost(one)
+        for one in due
     )
-    if schedule.concurrency is None:
-        return tuple(samples)
-    return tuple(sample for sample in samples if sample.scheduled_s < schedule.duration_s)
 
 
 def _lost(planned: PlannedRequest) -> Sample:

@@ -26,7 +26,8 @@ AIPERF = (
 GENAI_PERF = (
     "an open loop is offered at the same mean rate, but at Poisson-distributed times of its"
     " own: scheduled metrics count from sending, and hide what a late client hides",
-    "a closed loop works off the whole list; requests sent after the window are left out",
+    "a closed loop works off the whole list; requests sent after the window, and prompts sent"
+    " again when the list was over, are left out",
     "the first request that fails ends it, and one whose stream breaks off hangs it: there"
     " are no numbers then, in place of an error rate",
     _NO_REPLICA,

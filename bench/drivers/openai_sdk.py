@@ -52,9 +52,12 @@ class SdkSender:
             api_key="none",
             max_retries=0,
             timeout=None,
-            # As many connections as requests; the SDK's own limit would queue some unseen.
+            # As many connections as requests; the SDK's own limit would queue some unseen. And
+            # no redirects: they would lead past what is measured.
             http_client=openai.DefaultAsyncHttpxClient(
-                trust_env=False, limits=httpx2.Limits(max_connections=None)
+                trust_env=False,
+                follow_redirects=False,
+                limits=httpx2.Limits(max_connections=None),
             ),
         )
 
@@ -79,7 +82,8 @@ class SdkSender:
         except openai.APIStatusError as error:
             _note_head(exchange, error.response)
             exchange.add(monotonic(), error.response.content)
-        except (openai.APIError, httpx2.TransportError, ValueError) as error:
+        # Of an answer that is no chunk the SDK tells by whatever its own code stumbles over.
+        except (openai.APIError, httpx2.RequestError, ValueError, TypeError) as error:
             exchange.failure = Failure(_kind(error), str(error.__cause__ or error))
         exchange.complete = exchange.failure is None
 
@@ -90,6 +94,9 @@ class SdkSender:
     async def _stream(self, request: dict[str, Any], exchange: Exchange) -> None:
         async with await self._client.chat.completions.create(**request) as stream:
             _note_head(exchange, stream.response)
+            if "text/event-stream" not in exchange.headers.get("content-type", "").lower():
+                exchange.add(monotonic(), await stream.response.aread())
+                return
             async for chunk in stream:
                 exchange.add(monotonic(), _event(chunk))
         # The SDK keeps this one to itself.
@@ -105,7 +112,7 @@ def _kind(error: Exception) -> ErrorKind:
             return ErrorKind.DISCONNECT
         case openai.APIError():
             return ErrorKind.SERVER
-    return ErrorKind.PROTOCOL  # what came was not JSON
+    return ErrorKind.PROTOCOL  # what came was not JSON, no chunk, or not encoded as it said
 
 
 def _note_head(exchange: Exchange, response: httpx2.Response) -> None:

@@ -113,8 +113,9 @@ def _unreadable(why: str, event: Event) -> Failure:
 def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
     """Take over one chunk. Raises AttributeError or TypeError when it has another shape."""
     if usage := chunk.get("usage"):
-        answer.prompt_tokens = _count(usage, "prompt_tokens")
-        answer.output_tokens = _count(usage, "completion_tokens")
+        # A later one may tell less, as of a proxy that sums up; what was told stays.
+        answer.prompt_tokens = _count(usage, "prompt_tokens", answer.prompt_tokens)
+        answer.output_tokens = _count(usage, "completion_tokens", answer.output_tokens)
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
         if any(delta.get(key) for key in _CONTENT_KEYS):
@@ -124,11 +125,11 @@ def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
             answer.finish_reason = str(reason)
 
 
-def _count(usage: dict[str, Any], key: str) -> int | None:
+def _count(usage: dict[str, Any], key: str, before: int | None) -> int | None:
     value = usage.get(key)
     if not isinstance(value, int | None):
         raise TypeError(f"{key} is {value!r}")
-    return value
+    return before if value is None else value
 
 
 def _incompleteness(answer: Answer) -> Failure | None:

@@ -39,5 +39,5 @@ class NoiseStore:
     def _read(self) -> dict[str, Spreads]:
         try:
             return _FILE.validate_python(json.loads(self.path.read_bytes()))
-        except (OSError, ValueError):  # pydantic's error is a ValueError
+        except (OSError, ValueError, RecursionError):  # pydantic's error is a ValueError
             return {}

@@ -124,7 +124,7 @@ def _table(path: Path, trial: Path, sha256: object) -> bytes:
 def _facts(path: Path) -> dict[str, object]:
     try:
         facts = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {_first_line(error)}") from error
     if not isinstance(facts, dict) or facts.get("format") != codec.FORMAT:
         raise UserError(f"{path} is no trial in format {codec.FORMAT}; measure again")

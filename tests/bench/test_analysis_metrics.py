@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,19 @@ def test_a_gap_that_a_failure_left_open_never_ends() -> None:
     broken = answered(0, 0.5, error=ErrorKind.DISCONNECT)
     assert gaps_s(answered(0, 0.5)) == pytest.approx([0.01] * 4)
     assert gaps_s(broken)[-1] == math.inf
+
+
+def test_an_arm_that_breaks_off_its_slow_answers_gains_no_faster_gaps() -> None:
+    def slow(index: int, chunks: int, **changes: Any) -> Sample:
+        chunk_s = tuple(5.0 * step for step in range(1, chunks + 1))
+        return answered(index, 5.0, chunk_s=chunk_s, wanted_output_tokens=64, **changes)
+
+    whole = [slow(index, 64) for index in range(2)]
+    broken = [slow(index, 1, error=ErrorKind.SHORT) for index in range(2)]
+    assert len(gaps_s(whole[0])) == len(gaps_s(broken[0])) == 63
+    fast = [answered(index, 0.1) for index in range(500)]
+    assert value("itl_p99_s", fast + whole) == pytest.approx(5.0)
+    assert value("itl_p99_s", fast + broken) == math.inf
 
 
 def test_an_arm_that_fails_everything_delivers_nothing_and_meets_nothing() -> None:

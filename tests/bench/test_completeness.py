@@ -91,6 +91,60 @@ def test_what_failed_is_listed_and_stands_beside_the_verdict() -> None:
     )
 
 
+def test_a_model_that_one_arm_fails_more_often_is_told_where_the_arms_fail_alike() -> None:
+    failing: dict[Role, str] = {"control": "tiny-llama", "treatment": "tiny-qwen"}
+
+    def sample(index: int, role: Role) -> Sample:
+        model = ("tiny-llama", "tiny-qwen")[index % 2]
+        if index < 2 and model == failing[role]:
+            return failed(index, model=model)
+        return answered(index, 0.3, model=model)
+
+    judgement = judge(
+        [
+            trial(
+                *(role, block, position),
+                [sample(index, role) for index in range(300)],
+                models=("tiny-llama", "tiny-qwen"),
+            )
+            for block in range(4)
+            for position, role in enumerate(order(block))
+        ]
+    )
+    unlike = {
+        one.models: [line for line in one.reasons if "different shares" in line]
+        for one in judgement.comparisons
+        if one.metric == judgement.scenario.primary
+    }
+    assert unlike.pop(("tiny-llama", "tiny-qwen")) == []
+    assert unlike == {
+        ("tiny-llama",): [
+            "the arms failed different shares of their requests: control baseline 0.67 %"
+            " (8 of 1200), treatment managed 0.00 % (0 of 1200)"
+        ],
+        ("tiny-qwen",): [
+            "the arms failed different shares of their requests: control baseline 0.00 %"
+            " (0 of 1200), treatment managed 0.67 % (8 of 1200)"
+        ],
+    }
+
+
+def test_requests_past_an_arm_that_fail_are_listed_and_told_as_well() -> None:
+    made = [
+        trial(
+            *(role, block, position),
+            [answered(index, 0.3) for index in range(299)],
+            bypassed=(failed(299) if role == "treatment" else answered(299, 0.3),),
+        )
+        for block in range(4)
+        for position, role in enumerate(order(block))
+    ]
+    judgement = judge(made)
+    assert judgement.primary is not None
+    assert any("managed 0.33 % (8 of 2400)" in line for line in judgement.primary.reasons)
+    assert any("8 of 2400 requests failed: 8 status" in note for note in judgement.notes)
+
+
 def test_arms_that_fail_alike_have_no_remark() -> None:
     primary = judged(ended_early=0).primary
     assert primary is not None

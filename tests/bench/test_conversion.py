@@ -12,7 +12,7 @@ import pytest
 from bench.cli.commands import main
 from bench.cli.conversion import convert
 from bench.errors import UserError
-from bench.records import Trial
+from bench.records import ErrorKind, Trial
 from bench.store import TrialStore
 from tests.bench.artifacts import (
     aiperf_line,
@@ -86,6 +86,31 @@ def test_a_model_named_like_a_path_is_stored(tmp_path: Path) -> None:
     folder = aiperf_folder(tmp_path / "run", 3, 3, model="meta-llama/Llama-3.1-8B")
     convert(folder, "theirs", RUN, tmp_path / "results")
     assert stored(tmp_path / "results").models == ("meta-llama-Llama-3.1-8B",)
+
+
+@pytest.mark.parametrize("model", ["/models/llama", "./llama", "../llama"])
+def test_a_model_named_by_its_folder_is_stored(tmp_path: Path, model: str) -> None:
+    convert(aiperf_folder(tmp_path / "run", 3, 3, model=model), "theirs", RUN, tmp_path / "results")
+    (stored_model,) = stored(tmp_path / "results").models
+    assert stored_model.endswith("llama")
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"), [({"ignore_eos": True}, ErrorKind.SHORT), ({"top_p": 1}, None)]
+)
+def test_only_an_answer_that_had_to_be_as_long_is_short(
+    tmp_path: Path, extra: dict[str, Any], error: ErrorKind | None
+) -> None:
+    content = aiperf_report(2)
+    content["input_config"]["endpoint"] = {"extra": extra}
+    folder = report(tmp_path / "run", content)
+    pair = [aiperf_line("a"), aiperf_line("b", issued_ms=50.0, tokens=(16, 2))]
+    write_lines(folder / "profile_export.jsonl", pair)
+    judgement, _ = convert(folder, "theirs", RUN, tmp_path / "results")
+    trial = stored(tmp_path / "results")
+    assert [sample.error for sample in trial.samples] == [None, error]
+    assert not trial.cut_short
+    assert any("1 short" in note for note in judgement.notes) == (error is not None)
 
 
 def test_statistics_alone_are_said_to_be_the_tools_own(tmp_path: Path) -> None:
@@ -185,6 +210,20 @@ def test_a_latency_in_an_unknown_unit_is_refused(tmp_path: Path) -> None:
         convert(report(tmp_path, content), "theirs", RUN, tmp_path / "results")
 
 
+def with_config(**changes: Any) -> dict[str, Any]:
+    content = aiperf_report(1)
+    content["input_config"] |= changes
+    return content
+
+
+def test_what_a_report_leaves_open_is_not_told(tmp_path: Path) -> None:
+    content = with_config(datasets=[{"prompts": None}], endpoint=None, slos=None)
+    content["request_throughput"]["avg"] = float("nan")
+    judgement, _ = convert(report(tmp_path, content), "theirs", RUN, tmp_path / "results")
+    assert "throughput_rps" not in {one.metric for one in judgement.summaries}
+    assert any("not reported: throughput_rps" in note for note in judgement.notes)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -194,6 +233,8 @@ def test_a_latency_in_an_unknown_unit_is_refused(tmp_path: Path) -> None:
         ("{}", "it lacks 'input_config'"),
         (json.dumps({"input_config": {}}), "it lacks"),
         (json.dumps(aiperf_report(1))[:300], "is damaged"),
+        (json.dumps(with_config(models={"items": []})), "it has no models"),
+        (json.dumps(with_config(phases=[{"kind": "profiling", "rate": "5"}])), "'5', no number"),
         (json.dumps(aiperf_report(1, input_config={"phases": []})), "is damaged"),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.drivers.artifacts import aiperf, genai_perf
+from bench.drivers.genai_perf import named
 from bench.drivers.measured import drive_result
 from bench.errors import UserError
 from bench.load.outcome import Ending
@@ -141,11 +142,21 @@ def test_failures_that_genai_perf_does_not_see_are_seen(
     assert entry.failure.kind is kind
 
 
+NO_MESSAGES = genai_perf_request("p", answers=[]) | {
+    "request_inputs": {"payload": '{"messages": []}'}
+}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("profile_export.jsonl", "{}\n", "line 1: metadata Field required"),
         ("profile_export.jsonl", '{"metadata":\n', "line 1: .*JSON"),
+        (
+            "profile_export.json",
+            json.dumps(genai_perf_export([NO_MESSAGES])),
+            "payload.messages List should have at least 1 item",
+        ),
         ("profile_export.json", "[]", "is damaged or of another tool"),
         ("profile_export.json", '{"service_kind": "triton"}', "service_kind"),
     ],
@@ -157,6 +168,22 @@ def test_damaged_records_are_one_line(tmp_path: Path, name: str, text: str, mess
     with pytest.raises(UserError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_character_that_was_being_written_loses_only_its_line(tmp_path: Path) -> None:
+    path = lines(tmp_path, aiperf_line("0"))
+    half = json.dumps(aiperf_line("é"), ensure_ascii=False).encode()
+    path.write_bytes(path.read_bytes() + half[: half.index("é".encode()) + 1])
+    assert [entry.name for entry in aiperf.read_records(path)] == ["0"]
+
+
+def test_an_answer_without_a_first_token_is_empty_and_the_rest_is_read(tmp_path: Path) -> None:
+    line = aiperf_line("0")
+    del line["metrics"]["time_to_first_token"]
+    path = lines(tmp_path, line, aiperf_line("1", issued_ms=1))
+    empty, whole = aiperf.read_records(path)
+    assert empty.failure is not None
+    assert (empty.failure.kind, empty.status, whole.failure) == (ErrorKind.EMPTY, 200, None)
 
 
 def test_records_that_were_not_streamed_are_refused(tmp_path: Path) -> None:
@@ -190,6 +217,33 @@ def test_a_request_without_a_record_is_an_attempt_that_failed(tmp_path: Path) ->
     assert interrupted.cut_short
 
 
+def test_a_request_of_a_closed_loop_that_left_no_record_has_failed(tmp_path: Path) -> None:
+    entries = aiperf.read_records(lines(tmp_path, aiperf_line("0"), aiperf_line("2")))
+    result = drive_result(closed(9, 2, 30.0), entries, Ending.COMPLETE)
+    # Those behind the last one that was sent had no turn.
+    assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT, None]
+    interrupted = drive_result(closed(9, 2, 30.0), entries, Ending.INTERRUPTED)
+    assert [sample.index for sample in interrupted.samples] == [0, 2]
+
+
+def test_a_request_of_an_open_loop_at_the_tools_own_times_needs_a_record(tmp_path: Path) -> None:
+    entries = aiperf.read_records(lines(tmp_path, aiperf_line("0")))
+    result = drive_result(opened([0.0, 0.1], 0.2), entries, Ending.COMPLETE, timed=False)
+    assert [sample.error for sample in result.samples] == [None, ErrorKind.TIMEOUT]
+
+
+def test_equal_prompts_are_different_requests_of_genai_perf(tmp_path: Path) -> None:
+    prompts = ("same", "other", "same")
+    sent = [
+        genai_perf_request(prompt, sent_ms=at, answers=[(10.0, ANSWER)])
+        for at, prompt in enumerate((*prompts, "same"))
+    ]
+    entries = genai_perf.read_records(export(tmp_path, *sent))
+    assert [(one.name, one.sent_ns) for one in named(entries, prompts)] == [
+        (str(index), entries[index].sent_ns) for index in range(3)
+    ]
+
+
 def test_a_closed_loop_that_ran_dry_is_cut_short(tmp_path: Path) -> None:
     entries = aiperf.read_records(lines(tmp_path, aiperf_line("0"), aiperf_line("1")))
     assert drive_result(closed(2, 2, 30.0), entries, Ending.COMPLETE).ending is Ending.RAN_DRY
@@ -203,7 +257,7 @@ def test_no_request_was_early_and_some_was_on_time(at_s: list[float], start_ms: 
         aiperf_line(str(index), issued_ms=start_ms + at * 1000, late_ms=0.0)
         for index, at in enumerate(at_s)
     ]
-    entries = [aiperf._entry(Path(), 0, aiperf._Line.model_validate(line)) for line in issued]
+    entries = [aiperf._entry(aiperf._Line.model_validate(line)) for line in issued]
     result = drive_result(opened(at_s, 6.0), entries, Ending.COMPLETE)
     lags = [(one.sent_s or 0.0) - one.scheduled_s for one in result.samples]
     assert min(lags) == pytest.approx(0.0, abs=1e-6)

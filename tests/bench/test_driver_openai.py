@@ -130,6 +130,28 @@ async def say_nothing(call: Call) -> None:
     await call.write(CHUNKED + chunk(ROLE + STOP + b"data: [DONE]\n\n") + LAST_CHUNK)
 
 
+async def redirect(call: Call) -> None:
+    head = b"HTTP/1.1 307 Over there\r\nLocation: /v1/chat/completions\r\n"
+    await call.write(head + b"Content-Length: 0\r\n\r\n")
+
+
+async def apologize(call: Call) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n"
+    await call.write(head + b"sorry")
+
+
+async def mislabel(call: Call) -> None:
+    head = b"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n"
+    await call.write(head + b"plain")
+
+
+def no_chunk(data: bytes) -> Callable[[Call], Awaitable[None]]:
+    async def write(call: Call) -> None:
+        await call.write(CHUNKED + chunk(ROLE + b"data: %s\n\n" % data + STOP) + LAST_CHUNK)
+
+    return write
+
+
 async def babble(call: Call) -> None:
     await call.write(CHUNKED + chunk(b"data: not JSON\n\n") + LAST_CHUNK)
 
@@ -144,6 +166,11 @@ async def babble(call: Call) -> None:
         (stop_early, ErrorKind.TRUNCATED, "finish reason"),
         (say_nothing, ErrorKind.EMPTY, ""),
         (babble, ErrorKind.PROTOCOL, ""),
+        (redirect, ErrorKind.STATUS, "HTTP 307"),
+        (apologize, ErrorKind.PROTOCOL, "text/html: sorry"),
+        (mislabel, ErrorKind.PROTOCOL, ""),
+        *((no_chunk(one), ErrorKind.PROTOCOL, "") for one in (b"5", b"[1]", b"null", b'"x"')),
+        (no_chunk(b'{"choices": [{"delta": {"content": "\\ud83d"}}]}'), ErrorKind.PROTOCOL, ""),
     ],
 )
 def test_failures_have_the_kinds_that_the_built_in_client_gives_them(

@@ -53,6 +53,13 @@ def test_events_that_came_together_share_their_time() -> None:
     assert answer.chunk_s == [1.0, 1.0, 2.0]
 
 
+def test_a_usage_that_tells_less_takes_back_nothing() -> None:
+    rest = event(choices=[], usage={"total_tokens": 9})
+    answer = read_answer(exchange(TOKEN, TOKEN, STOP, usage(7, 2), rest, b"data: [DONE] \n\n"))
+    assert (answer.prompt_tokens, answer.output_tokens) == (7, 2)
+    assert answer.failure is None
+
+
 def test_without_usage_token_counts_are_unknown() -> None:
     answer = read_answer(exchange(TOKEN, STOP, DONE))
     assert (answer.prompt_tokens, answer.output_tokens) == (None, None)

@@ -98,6 +98,18 @@ def test_a_format_is_known_from_the_first_line(
     assert rows(read(tmp_path, text.rstrip().replace("\n", "\r\n"))) == expected
 
 
+@pytest.mark.parametrize("text", [AZURE, BURSTGPT, MOONCAKE, BAILIAN])
+def test_blank_lines_marks_and_line_ends_change_nothing(text: str, tmp_path: Path) -> None:
+    expected = rows(read(tmp_path, text))
+    assert rows(read(tmp_path, "\n \n" + text.replace("\n", "\n\n"))) == expected
+    assert rows(read(tmp_path, "\ufeff" + text.replace("\n", "\r"))) == expected
+
+
+def test_spaces_after_commas_are_no_part_of_a_quoted_header(tmp_path: Path) -> None:
+    text = BURSTGPT.replace("Request tokens", '"Request tokens"').replace(",", ", ")
+    assert rows(read(tmp_path, text)) == rows(read(tmp_path, BURSTGPT))
+
+
 def test_blocks_are_kept_and_failed_requests_counted(tmp_path: Path) -> None:
     assert [one.blocks for one in read(tmp_path, MOONCAKE).requests] == [(0, 1, 2), (0, 1, 3)]
     assert read(tmp_path, BURSTGPT).empty == 1
@@ -189,6 +201,12 @@ def test_a_malformed_cut_is_told(text: str) -> None:
         (mooncake(hash_ids=["a1", "b2", "c3"]), "hash_ids is not a list of whole numbers"),
         (mooncake(hash_ids=[1, 2]), "2 hash_ids do not fit an input_length of 1030: in Mooncake"),
         (mooncake(input_length=1.5), "line 3: cannot read"),
+        (mooncake(timestamp=7.5), "timestamp 7.5 is no whole number of milliseconds"),
+        (BAILIAN.replace('"chat_id": 1, ', ""), "line 2: cannot read"),
+        (AZURE + "2023-11-16 18:17:00,5,1,2\n", "it has 4 columns, the header 3"),
+        (AZURE.replace("TIMESTAMP,", "TIMESTAMP,GeneratedTokens,"), "no known format"),
+        (f"{BURSTGPT}9,{'x' * 200_000},1,2,3,x\n", "line 6: cannot read '9,x"),
+        ("x" * 200_000, "it is not CSV: field larger than field limit"),
         (BAILIAN.replace("chat_id", "id"), "7 hash_ids do not fit an input_length of 100"),
         (BAILIAN + '{"chat_id": 3}', "line 3: cannot read '{\"chat_id\": 3}': it lacks timestamp"),
         (NO_HASH_IDS, "it lacks hash_ids, which Mooncake has in each line"),
@@ -213,6 +231,15 @@ def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
         read_trace(packed)
     with pytest.raises(UserError, match=r"cannot read trace .*: No such file"):
         read_trace(tmp_path / "none")
+
+
+def test_a_pipe_is_one_line(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, MOONCAKE.encode())
+    os.close(writing)
+    with pytest.raises(UserError, match=r"cannot read trace .*not seekable"):
+        read_trace(Path(f"/dev/fd/{reading}"))
+    os.close(reading)
 
 
 # Fitting.
@@ -241,6 +268,21 @@ def test_what_is_fitted_fits_and_keeps_its_proportions(
         for one, ask in zip(trace.requests, fit.asks, strict=True)
     )
     assert altered <= fit.lengthened + fit.shortened + 1
+
+
+def test_an_answer_may_take_most_of_what_fits() -> None:
+    trace = Trace("t", tuple(TraceRequest(float(at), 100, 1900) for at in range(200)))
+    fit = fit_trace(trace, 2048)
+    assert {(ask.prompt_tokens, ask.output_tokens) for ask in fit.asks} == {(100, 1900)}
+    assert (fit.factor, fit.lengthened, fit.shortened) == (1.0, 0, 0)
+
+
+def test_a_shortened_answer_is_counted() -> None:
+    requests = [TraceRequest(float(at), 100, 100) for at in range(200)]
+    trace = Trace("t", (*requests, TraceRequest(200.0, 10, 10_000)))
+    fit = fit_trace(trace, 2048)
+    assert (fit.asks[-1].prompt_tokens, fit.asks[-1].output_tokens) == (64, 1984)
+    assert (fit.lengthened, fit.shortened) == (1, 1)
 
 
 def test_what_fits_as_it_is_stays_as_it_is() -> None:

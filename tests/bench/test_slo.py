@@ -49,7 +49,11 @@ NO_NUMBERS = {
     "010": "'010'",
     "1_0": "'1_0'",
     "'2'": "'2'",
+    "9" * 5000: "inf",
 }
+
+
+TAGGED = ("!!int 1:30", "!!int x", "!!float ''", "!!bool maybe", "!!timestamp x", "!mine 2")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,7 @@ NO_NUMBERS = {
             (f"default:\n  tpot_s: 1\n  ttft_s: {text}\n", f"line 3: default.ttft_s: .*seen {seen}")
             for text, seen in NO_NUMBERS.items()
         ),
+        *((f"default:\n  ttft_s: {one}\n", "line 2: .* has the tag .*remove it") for one in TAGGED),
         ("[" * 5000, "is nested too deeply"),
         ("\n".join(" " * level + "a:" for level in range(2000)), "is nested too deeply"),
         ("default: {}\n---\ndefault: {}\n", "is not YAML: expected a single document"),

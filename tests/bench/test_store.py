@@ -237,7 +237,9 @@ def test_the_noise_of_runs_is_kept_by_kind_and_the_oldest_forgotten(tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("damaged", ["", "[]", '{"a": [[0.1]]}', '{"a": 3}', "\udcff"])
+@pytest.mark.parametrize(
+    "damaged", ["", "[]", '{"a": [[0.1]]}', '{"a": 3}', "\udcff", "[" * 99_999]
+)
 def test_a_damaged_file_of_noise_tells_nothing(tmp_path: Path, damaged: str) -> None:
     path = tmp_path / "noise.json"
     path.write_bytes(damaged.encode(errors="surrogateescape"))
@@ -261,6 +263,15 @@ def test_a_file_that_is_cut_off_is_named(
     damaged.write_bytes(damaged.read_bytes().rstrip()[:keep])
     with pytest.raises(UserError, match=f"{damaged.name} is damaged"):
         store.load(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000, '{"seed": ' + "9" * 5000])
+def test_facts_that_nobody_wrote_so_are_damaged(store: TrialStore, one: Trial, text: str) -> None:
+    path = store.save(one)
+    path.write_text(text)
+    with pytest.raises(UserError, match="is damaged") as caught:
+        store.load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_facts_without_their_samples_are_named(store: TrialStore, one: Trial) -> None:

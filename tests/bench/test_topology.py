@@ -125,6 +125,11 @@ def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
             "arms.a: options belong to a policy",
         ),
         (ONE_MODEL.replace("8080", "8080, kvcached: maybe"), "arms.a.kvcached: .*seen 'maybe'"),
+        *(
+            (ONE_MODEL.replace("8080", f"8080, kvcached: {one}"), "arms.a.kvcached: .*boolean")
+            for one in ("yes", "1", "'true'")
+        ),
+        (ONE_MODEL.replace("policy: round-robin", "command: []"), "arms.a.command: .*seen"),
         (ONE_MODEL.replace("8080", "8080, kubernetes: x"), "arms.a.kubernetes: .*seen 'x'"),
         (ONE_MODEL + "gpu_engine: {gpu_memory_utilization: 1.5}\n", "utilization: .*seen 1.5"),
         (ONE_MODEL + "gpu_engine: {max_model_len: 0}\n", "gpu_engine.max_model_len: .*seen 0"),

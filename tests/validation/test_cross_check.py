@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 WORK = Work("tiny-llama", 4, 32, 128, 64)
 VLLM = {
     "completed": 3,
+    "total_output_tokens": 192,
     "p50_ttft_ms": 100.0,
     "p95_ttft_ms": 120.0,
     "p50_tpot_ms": 10.0,
@@ -73,7 +74,7 @@ def test_a_drive_is_measured_by_the_definitions_here() -> None:
 
 
 def test_vllms_milliseconds_become_seconds() -> None:
-    seen = vllm_values(VLLM, 3, Path("log"))
+    seen = vllm_values(VLLM, 3, 192, Path("log"))
     assert set(seen) == METRICS
     assert seen["ttft_p50_s"] == pytest.approx(0.1)
     assert seen["output_tps"] == 320.0
@@ -81,7 +82,12 @@ def test_vllms_milliseconds_become_seconds() -> None:
 
 def test_a_run_of_vllm_bench_that_lost_requests_does_not_count() -> None:
     with pytest.raises(UserError, match="completed 3 of 4; see log"):
-        vllm_values(VLLM, 4, Path("log"))
+        vllm_values(VLLM, 4, 256, Path("log"))
+
+
+def test_a_run_of_vllm_bench_whose_answers_ended_early_does_not_count() -> None:
+    with pytest.raises(UserError, match="got 192 of 256 tokens: answers ended early; see log"):
+        vllm_values(VLLM, 3, 256, Path("log"))
 
 
 @pytest.mark.parametrize("width", [40, 200])

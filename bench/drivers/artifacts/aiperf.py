@@ -31,6 +31,7 @@ _KINDS = {
 }
 
 
+_UNTIMED = Failure(ErrorKind.EMPTY, "aiperf recorded no first token")
 _OF_STATUS = {ErrorKind.STATUS, ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE}
 
 
@@ -84,7 +85,11 @@ def read_records(path: Path) -> tuple[Entry, ...]:
     Those of a warm-up are left out. Where the file does not tell when a request was due, that is
     when it was sent. Raises UserError for a file of another kind.
     """
-    return tuple(sorted(_entries(path), key=lambda entry: entry.sent_ns))
+    entries = tuple(sorted(_entries(path), key=lambda entry: entry.sent_ns))
+    untimed = any(entry.failure is _UNTIMED for entry in entries)
+    if untimed and not any(entry.chunk_s for entry in entries):
+        raise damaged(path, "no line has time_to_first_token; record with --streaming")
+    return entries
 
 
 def _entries(path: Path) -> Iterator[Entry]:
@@ -101,13 +106,13 @@ def _entries(path: Path) -> Iterator[Entry]:
             place = ".".join(map(str, first["loc"]))
             raise damaged(path, f"line {number}: {place} {first['msg']}") from error
         if line.metadata.benchmark_phase == "profiling":
-            yield _entry(path, number, line)
+            yield _entry(line)
 
 
-def _entry(path: Path, number: int, line: _Line) -> Entry:
+def _entry(line: _Line) -> Entry:
     failure, metrics = _failure(line), line.metrics or _Metrics()
     if not failure and not metrics.time_to_first_token:
-        raise damaged(path, f"line {number} has no time_to_first_token; record with --streaming")
+        failure = _UNTIMED
     issued_ns, sent_ns = line.metadata.credit_issued_ns, line.metadata.request_start_ns
     return Entry(
         name=line.metadata.conversation_id,
@@ -156,6 +161,6 @@ def _failure(line: _Line) -> Failure | None:
 
 def _status(line: _Line, failure: Failure | None) -> int | None:
     """The HTTP status; aiperf tells it only where that is the error."""
-    if failure is None:
+    if failure is None or failure is _UNTIMED:
         return 200
     return line.error.code if line.error and failure.kind in _OF_STATUS else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Json, ValidationError
+from pydantic import BaseModel, Field, Json, ValidationError
 
 from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.reading import damaged, read_text
@@ -24,7 +24,7 @@ class _Message(BaseModel):
 
 
 class _Payload(BaseModel):
-    messages: list[_Message]
+    messages: list[_Message] = Field(min_length=1)
 
 
 class _Inputs(BaseModel):

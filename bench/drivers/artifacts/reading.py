@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from bench.errors import UserError
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises UserError where there is none."""
+    """The text of a file, but for a last character that is cut: it was being written.
+
+    Raises UserError where there is none.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

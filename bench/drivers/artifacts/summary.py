@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from bench.drivers.artifacts.reading import damaged, read_text
 from bench.records import Slo
@@ -32,8 +31,9 @@ class ToolSummary:
     """A tool's own report.
 
     `statistics` holds `avg`, `p50` and so on by metric, in seconds, shares, requests or
-    tokens (per second). `output_tokens` is the length of answer that was asked for, None
-    if several were. Of `concurrency` and `rate_rps` one is None, or both.
+    tokens (per second). `output_tokens` is the length that every answer had to have; None if
+    several were asked for, or an answer might end before. Of `concurrency` and `rate_rps` one
+    is None, or both.
     """
 
     tool: str
@@ -54,8 +54,9 @@ class ToolSummary:
 def read_summary(path: Path) -> ToolSummary:
     """Read a report. Raises UserError for a file of another kind or an unknown version."""
     try:
-        report = orjson.loads(read_text(path))
-    except ValueError as error:
+        # Tools write NaN where they have nothing to average, which is no JSON.
+        report = json.loads(read_text(path), parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
     version = report.get("aiperf_version") if isinstance(report, dict) else None
     try:
@@ -65,8 +66,14 @@ def read_summary(path: Path) -> ToolSummary:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         written_by = f"aiperf {version} wrote it; " if version else ""
         raise damaged(path, f"{lacks} ({written_by}known are {KNOWN})") from error
-    if not summary.statistics:
-        raise damaged(path, "it has no metrics")
+    if not summary.statistics or not summary.models:
+        raise damaged(path, f"it has no {'models' if summary.statistics else 'metrics'}")
+    if not all(
+        isinstance(one, int | float | None) for one in (summary.concurrency, summary.rate_rps)
+    ):
+        raise damaged(
+            path, f"its load is {summary.concurrency!r} or {summary.rate_rps!r}, no number"
+        )
     return summary
 
 
@@ -81,8 +88,10 @@ def _aiperf(report: dict[str, Any], config: dict[str, Any], version: str | None)
         models=tuple(_name(one["name"]) for one in config["models"]["items"]),
         concurrency=phase.get("concurrency"),
         rate_rps=phase.get("rate"),
-        output_tokens=_fixed(config["datasets"][0].get("prompts", {}).get("osl", {})),
-        slo=_slo(config.get("slos") or {}),
+        output_tokens=_fixed(
+            _part(config["datasets"][0], "prompts", "osl"), _part(config, "endpoint", "extra")
+        ),
+        slo=_slo(_part(config, "slos")),
         cancelled=bool(report["was_cancelled"]),
         statistics=_statistics(report),
     )
@@ -91,15 +100,15 @@ def _aiperf(report: dict[str, Any], config: dict[str, Any], version: str | None)
 def _aiperf_loadgen(
     report: dict[str, Any], config: dict[str, Any], version: str | None
 ) -> ToolSummary:
-    loadgen, inputs = config["loadgen"], config.get("input") or {}
+    loadgen, inputs = config["loadgen"], _part(config, "input")
     return ToolSummary(
         tool="aiperf",
         version=version,
         models=tuple(map(_name, config["endpoint"]["model_names"])),
         concurrency=loadgen.get("concurrency"),
         rate_rps=loadgen.get("request_rate"),
-        output_tokens=_fixed((inputs.get("prompt") or {}).get("output_tokens") or {}),
-        slo=_slo(inputs.get("goodput") or {}),
+        output_tokens=_fixed(_part(inputs, "prompt", "output_tokens"), inputs.get("extra")),
+        slo=_slo(_part(inputs, "goodput")),
         cancelled=bool(report.get("was_cancelled")),
         statistics=_statistics(report),
     )
@@ -115,8 +124,8 @@ def _genai_perf(report: dict[str, Any], config: dict[str, Any], _version: None) 
         models=tuple(map(_name, config["model_names"])),
         concurrency=stimulus.get("concurrency"),
         rate_rps=stimulus.get("request_rate"),
-        output_tokens=_fixed(config["input"]["output_tokens"]),
-        slo=_slo(config["input"].get("goodput") or {}),
+        output_tokens=_fixed(config["input"]["output_tokens"], config["input"].get("extra")),
+        slo=_slo(_part(config, "input", "goodput")),
         cancelled=False,
         statistics=_statistics(report),
     )
@@ -134,11 +143,18 @@ def _genai_perf_flat(report: dict[str, Any], config: dict[str, Any]) -> ToolSumm
         models=tuple(map(_name, config["model"])),
         concurrency=config.get("concurrency"),
         rate_rps=config.get("request_rate"),
-        output_tokens=_fixed(length),
-        slo=_slo(config.get("goodput") or {}),
+        output_tokens=_fixed(length, config.get("extra_inputs")),
+        slo=_slo(_part(config, "goodput")),
         cancelled=False,
         statistics=_statistics(report),
     )
+
+
+def _part(config: dict[str, Any], *names: str) -> dict[str, Any]:
+    """What is below these names; empty where one is left out or null."""
+    for name in names:
+        config = config.get(name) or {}
+    return config
 
 
 def _statistics(report: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -161,14 +177,19 @@ def _factor(metric: str, unit: str) -> float:
 
 
 def _name(model: str) -> str:
-    """A model's name with what a folder's name cannot hold replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model)
+    """A model's name with what a folder's name cannot hold replaced, or left out in front."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model).lstrip("._-") or "model"
 
 
-def _fixed(length: Mapping[str, Any]) -> int | None:
-    """The mean of a length in tokens that does not vary."""
+def _fixed(length: Mapping[str, Any], extra: object) -> int | None:
+    """The mean of a length in tokens that does not vary, if answers must have it.
+
+    `extra` is what requests had besides, in whatever form: without `ignore_eos` a model may
+    end its answer before.
+    """
     mean = length.get("mean")
-    return round(mean) if mean and mean > 0 and not length.get("stddev") else None
+    fixed = "ignore_eos" in str(extra) and not length.get("stddev")
+    return round(mean) if fixed and mean and mean > 0 else None
 
 
 def _slo(objectives: Mapping[str, float]) -> Slo:

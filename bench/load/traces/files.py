@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -45,7 +46,8 @@ def read_trace(path: Path, cut: Cut = WHOLE) -> Trace:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _read(path, file, cut)
     except OSError as error:
-        raise UserError(f"cannot read trace {path}: {error.strerror}") from None
+        # A pipe has no beginning to go back to, and no strerror.
+        raise UserError(f"cannot read trace {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise UserError(
             f"trace {path} is not text in UTF-8; unpack it if it is compressed"
@@ -53,17 +55,18 @@ def read_trace(path: Path, cut: Cut = WHOLE) -> Trace:
 
 
 def _read(path: Path, file: TextIO, cut: Cut) -> Trace:
-    first = file.readline()
+    def lines() -> Iterator[tuple[int, str]]:
+        file.seek(0)
+        return ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+
+    _, first = next(lines(), (1, ""))
     try:
-        format_, first_row = format_of(first)
+        format_, headed = format_of(first)
     except ValueError as error:
-        raise UserError(f"trace {path} has {error}") from None
+        raise UserError(f"trace {path}: {error}") from None
 
     def rows() -> Iterator[TraceRequest]:
-        file.seek(0)
-        for number, line in enumerate(file, start=1):
-            if number < first_row or not line.strip():
-                continue
+        for number, line in itertools.islice(lines(), headed, None):
             try:
                 yield format_.row(line)
             except (ValueError, TypeError) as error:

@@ -70,13 +70,15 @@ def fit_trace(trace: Trace, limit_tokens: int, mean_tokens: int | None = None) -
     asks = []
     lengthened = shortened = 0
     for seed, one in enumerate(trace.requests):
-        output = min(max(1, round(one.output_tokens * factor)), limit_tokens // 2)
+        output = max(1, round(one.output_tokens * factor))
         prompt, last = _prompt(one, factor, trace.block_tokens, block_tokens)
         if prompt < LEAST_PROMPT_TOKENS:
             lengthened += 1
+            prompt = LEAST_PROMPT_TOKENS
         if prompt + output > limit_tokens:
             shortened += 1
-        prompt = min(max(prompt, LEAST_PROMPT_TOKENS), limit_tokens - output)
+            output = min(output, max(limit_tokens // 2, limit_tokens - prompt))
+            prompt = min(prompt, limit_tokens - output)
         asks.append(Ask(prompt, output, seed, _prefixes(one.blocks, block_tokens, last)))
     times_s = tuple(one.at_s for one in trace.requests)
     return Fit(trace, times_s, tuple(asks), limit_tokens, factor, lengthened, shortened)

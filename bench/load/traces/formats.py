@@ -1,4 +1,5 @@
-"""The rows of published traces. Which format a file has is seen from its first line.
+"""The rows of published traces. Which format a file has is seen from its first line; every
+row is checked against what that format asserts.
 
 - Azure LLM inference (2023 and 2024): CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
 - BurstGPT: CSV with Timestamp (seconds), Request tokens, Response tokens, and more.
@@ -67,16 +68,16 @@ _CSV_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class _Csv:
-    places: Sequence[int]
-    seconds: Callable[[str], float]
+    header: Sequence[str]
+    columns: _Columns
     block_tokens: int = 0
 
     def row(self, line: str) -> TraceRequest:
-        cells = next(csv.reader([line]))
-        if len(cells) <= max(self.places):
-            raise ValueError(f"it has {len(cells)} columns")
-        at, prompt, output = (cells[place] for place in self.places)
-        return TraceRequest(_finite(self.seconds(at)), _tokens(prompt), _tokens(output))
+        cells = _cells(line)
+        if len(cells) != len(self.header):
+            raise ValueError(f"it has {len(cells)} columns, the header {len(self.header)}")
+        at, prompt, output = (cells[self.header.index(name)] for name in self.columns.needed)
+        return TraceRequest(_finite(self.columns.seconds(at)), _tokens(prompt), _tokens(output))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +86,18 @@ class _Blocks:
 
     name: str
     block_tokens: int
-    per_second: float
+    seconds: Callable[[float], float]
+    needed: Sequence[str]
 
     def row(self, line: str) -> TraceRequest:
         fields = _fields(line)
-        if missing := [name for name in _BLOCK_FIELDS if fields.get(name) is None]:
+        if missing := [name for name in self.needed if fields.get(name) is None]:
             raise ValueError(f"it lacks {', '.join(missing)}, which {self.name} has in each line")
         at, prompt, output, ids = (fields[name] for name in _BLOCK_FIELDS)
         if not isinstance(ids, list) or not all(type(one) is int for one in ids):
             raise ValueError("hash_ids is not a list of whole numbers")
-        request = TraceRequest(
-            _finite(_number(at)) / self.per_second, _tokens(prompt), _tokens(output), tuple(ids)
-        )
+        at_s = self.seconds(_finite(_number(at)))
+        request = TraceRequest(at_s, _tokens(prompt), _tokens(output), tuple(ids))
         if len(ids) != math.ceil(request.prompt_tokens / self.block_tokens):
             raise ValueError(
                 f"{len(ids)} hash_ids do not fit an input_length of {request.prompt_tokens}:"
@@ -105,27 +106,40 @@ class _Blocks:
         return request
 
 
+def _seconds_of_whole_ms(at: float) -> float:
+    if not float(at).is_integer():
+        raise ValueError(f"timestamp {at} is no whole number of milliseconds, as in Mooncake")
+    return at / 1e3
+
+
 _BLOCK_FIELDS = ("timestamp", "input_length", "output_length", "hash_ids")
-_MOONCAKE = _Blocks("Mooncake", block_tokens=512, per_second=1e3)
-_BAILIAN = _Blocks("Qwen-Bailian", block_tokens=16, per_second=1.0)
+_MOONCAKE = _Blocks("Mooncake", 512, _seconds_of_whole_ms, _BLOCK_FIELDS)
+_BAILIAN = _Blocks("Qwen-Bailian", 16, float, (*_BLOCK_FIELDS, "chat_id"))
 
 
-def format_of(first: str) -> tuple[TraceFormat, int]:
-    """The format of a file by its first line, and the number of the first line with a row.
+def format_of(first: str) -> tuple[TraceFormat, bool]:
+    """The format of a file by its first line, and whether that is a header.
 
     Raises ValueError, with the formats that are known, for another one.
     """
     if first.lstrip().startswith("{"):
-        return (_BAILIAN if '"chat_id"' in first else _MOONCAKE), 1
-    header = [name.strip() for name in next(csv.reader([first]), [])]
+        return (_BAILIAN if '"chat_id"' in first else _MOONCAKE), False
+    header = [name.strip() for name in _cells(first)]
     for columns in _CSV_FORMATS:
-        if set(columns.needed) <= set(header):
-            return _Csv([header.index(name) for name in columns.needed], columns.seconds), 2
+        if all(header.count(name) == 1 for name in columns.needed):
+            return _Csv(header, columns), True
     known = "; ".join(", ".join(columns.needed) for columns in _CSV_FORMATS)
     raise ValueError(
         f"no known format: its first line is {first.strip()[:60]!r}; known are CSV with columns"
         f" {known}, and JSON lines with {', '.join(_BLOCK_FIELDS)} (Mooncake, Qwen-Bailian)"
     )
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise ValueError(f"it is not CSV: {error}") from None
 
 
 def _fields(line: str) -> Mapping[str, Any]:
