@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.bounds import ValidityBounds
-from bench.analysis.percentile import percentile
+from bench.analysis.estimates import percentile
 from bench.analysis.slip import slip_s
 from bench.analysis.timings import scheduled_ttft_s, ttft_s
 from bench.records import ErrorKind, Sample, Trial

@@ -18,7 +18,7 @@ from bench.analysis.arm_checks import (
 from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
-from bench.analysis.interval import t_interval
+from bench.analysis.estimates import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import select

@@ -11,7 +11,7 @@ from functools import partial
 
 from bench.analysis import rates, timings
 from bench.analysis.carried import carried_rps
-from bench.analysis.percentile import minimum_n, percentile
+from bench.analysis.estimates import minimum_n, percentile
 from bench.analysis.rates import Slos
 from bench.errors import UserError
 from bench.records import Direction, Sample, Trial

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
+from bench.analysis.estimates import percentile
 from bench.analysis.known import Values, largest, mean, total
-from bench.analysis.percentile import percentile
 from bench.analysis.readings import Field, highest, increase, mean_level
 from bench.analysis.server import ReplicaLoad, ServerLoad, ServerSummary
 from bench.records import Replica, ServerReading, Trial

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.interval import t_interval
+from bench.analysis.estimates import t_interval
 from bench.analysis.timings import has_objective
 from bench.records import Role, ScenarioFacts, SloOutcome, SloResult, slo_key
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.analysis.compare import ratio_of
-from bench.analysis.interval import Interval, t_interval
+from bench.analysis.estimates import Interval, t_interval
 from bench.records import Direction, Verdict
 
 # The version of this rule, which is stored with what it decided: error rates that were

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from bench.analysis.percentile import percentile
+from bench.analysis.estimates import percentile
 from bench.records import Sample
 from reports import palette, wording
 from reports.case import Case

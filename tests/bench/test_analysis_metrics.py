@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.analysis.estimates import minimum_n, percentile
 from bench.analysis.metrics import METRICS, metric
-from bench.analysis.percentile import minimum_n, percentile
 from bench.analysis.timings import gaps_s, meets, tpot_s
 from bench.errors import UserError
 from bench.records import ErrorKind, Sample, Slo

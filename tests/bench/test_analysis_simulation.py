@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import stdtrit
 
 from bench.analysis.compare import order
-from bench.analysis.interval import t_interval
+from bench.analysis.estimates import t_interval
 from bench.analysis.sensitivity import (
     blocks_to_decide,
     pooled_spread,

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.analysis.percentile import percentile
+from bench.analysis.estimates import percentile
 from bench.analysis.timings import e2e_s, gaps_s, ttft_s
 from bench.errors import UserError
 from bench.load.accuracy.answers import MODEL, StreamPlan

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
 
 # With three values beyond it, no single request makes a percentile. How much it still
 # varies is left to the interval over blocks, which measures just that.
@@ -32,3 +36,24 @@ def minimum_n(percent: int) -> int:
     """The fewest values of which this percentile is worth judging: p50 6, p95 60, p99 300."""
     beyond = min(percent, 100 - percent)
     return math.ceil(100 * TAIL_VALUES / beyond)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and its two-sided confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def t_interval(values: Sequence[float], alpha: float) -> Interval | None:
+    """mean ± t(1 − alpha/2, n − 1)·s/√n; None of fewer than two, or not finite, values."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    # Exact arithmetic: equal values have no spread, and the sign of all can be swapped.
+    mean = statistics.mean(values)
+    spread = statistics.stdev(values)
+    t = float(stdtrit(len(values) - 1, 1 - alpha / 2))
+    half = t * spread / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
