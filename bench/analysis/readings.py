@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bench.records import ServerReading
 
@@ -59,3 +60,25 @@ def increase(
     inside = [value for at_s, value in known if start_s < at_s < end_s]
     steps = itertools.pairwise([before[-1], *inside, after[0]])
     return math.fsum(new - old if new >= old else new for old, new in steps)
+
+
+Values = Iterable[float | None]
+
+
+def total(values: Values) -> float | None:
+    return _of_all(math.fsum, values)
+
+
+def mean(values: Values) -> float | None:
+    return _of_all(statistics.fmean, values)
+
+
+def largest(values: Values) -> float | None:
+    return _of_all(max, values)
+
+
+def _of_all(function: Callable[[Sequence[float]], float], values: Values) -> float | None:
+    """The function of the values; None where one is unknown, or there are none."""
+    seen = list(values)
+    known = [value for value in seen if value is not None]
+    return function(known) if known and len(known) == len(seen) else None

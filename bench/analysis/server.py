@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.analysis.known import total
+from bench.analysis.readings import total
 from bench.records import Role
 
 

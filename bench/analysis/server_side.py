@@ -7,8 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
 from bench.analysis.estimates import percentile
-from bench.analysis.known import Values, largest, mean, total
-from bench.analysis.readings import Field, highest, increase, mean_level
+from bench.analysis.readings import (
+    Field,
+    Values,
+    highest,
+    increase,
+    largest,
+    mean,
+    mean_level,
+    total,
+)
 from bench.analysis.server import ReplicaLoad, ServerLoad, ServerSummary
 from bench.records import Replica, ServerReading, Trial
 
