@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.analysis.judgement import Judgement
-from bench.analysis.server import ServerSummary
+from bench.analysis.server_side import ServerSummary
 from bench.records import Role
 from reports import wording
 from reports.case import arms_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.analysis.server import ServerSummary
+from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult
 

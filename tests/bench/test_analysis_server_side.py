@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
-from bench.analysis.server import ServerLoad, ServerSummary
-from bench.analysis.server_side import server_notes, server_summary
+from bench.analysis.server_side import ServerLoad, ServerSummary, server_notes, server_summary
 from bench.errors import UserError
 from bench.records import Replica, Sample, ServerReading, ServerSeries, Trial
 from tests.bench.making import REPLICAS, answered, failed, paired, trial, with_readings
