@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.analysis.bounds import DEFAULT_BOUNDS
+from bench.analysis.checks import DEFAULT_BOUNDS
 from bench.console import log_folder
 from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.analysis.bounds import ValidityBounds
+from bench.analysis.checks import ValidityBounds
 from bench.records import ErrorKind, Sample, Trial
 
 

@@ -15,7 +15,13 @@ from bench.analysis.arm_checks import (
     unattributed,
     unlike_failures,
 )
-from bench.analysis.bounds import DEFAULT_BOUNDS, ValidityBounds
+from bench.analysis.checks import (
+    DEFAULT_BOUNDS,
+    ValidityBounds,
+    changed_speed,
+    disturbances,
+    unknown_readings,
+)
 from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
 from bench.analysis.estimates import t_interval
@@ -24,7 +30,6 @@ from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import select
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
-from bench.analysis.trial_checks import changed_speed, disturbances, unknown_readings
 from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
 from bench.completeness import fail_incomplete
 from bench.errors import UserError

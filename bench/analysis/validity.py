@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.arm_checks import arm_reasons
-from bench.analysis.bounds import ValidityBounds
+from bench.analysis.checks import ValidityBounds, check_reasons, place, trial_reasons
 from bench.analysis.compare import ROLES, Block
 from bench.analysis.metrics import Metric
-from bench.analysis.trial_checks import check_reasons, place, trial_reasons
 from bench.records import Trial
 
 

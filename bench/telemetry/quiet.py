@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from bench.analysis.bounds import ValidityBounds
+from bench.analysis.checks import ValidityBounds
 from bench.progress import Step
 from bench.telemetry.cpu import CpuShares, CpuWatch
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.slip import slip_s
+from bench.analysis.checks import slip_s
 from bench.records import ErrorKind, Sample
 from tests.bench.making import answered, failed
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.bounds import ValidityBounds
+from bench.analysis.checks import ValidityBounds
 from bench.analysis.judge import judge
 from bench.records import Accuracy, ErrorKind, Instrument, Sample, Trial, Verdict
 from tests.bench.making import INSTRUMENT, OFF, REPLICAS, answered, failed, paired

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.bounds import DEFAULT_BOUNDS
+from bench.analysis.checks import DEFAULT_BOUNDS
 from bench.analysis.judge import judge
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Driven

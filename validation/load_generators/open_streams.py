@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bench.analysis.bounds import DEFAULT_BOUNDS
-from bench.analysis.trial_checks import check_reasons, trial_reasons
+from bench.analysis.checks import DEFAULT_BOUNDS, check_reasons, trial_reasons
 from bench.console import log_folder
 from bench.load.accuracy.answers import MODEL, StreamCounts
 from bench.load.accuracy.running import ask_report
