@@ -9,12 +9,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bench.analysis.arm_checks import (
-    failures,
-    starved_replicas,
-    unattributed,
-    unlike_failures,
-)
 from bench.analysis.checks import (
     DEFAULT_BOUNDS,
     ValidityBounds,
@@ -30,7 +24,16 @@ from bench.analysis.metrics import Metric, metric
 from bench.analysis.selection import select
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
-from bench.analysis.validity import arms, dead_replicas, invalid_reasons, too_few
+from bench.analysis.validity import (
+    arms,
+    dead_replicas,
+    failures,
+    invalid_reasons,
+    starved_replicas,
+    too_few,
+    unattributed,
+    unlike_failures,
+)
 from bench.completeness import fail_incomplete
 from bench.errors import UserError
 from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
