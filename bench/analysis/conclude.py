@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from bench.analysis.compare import BlockEffect
+from bench.analysis.blocks import BlockEffect
 from bench.analysis.metrics import Metric
 from bench.analysis.verdict import decide
 from bench.records import Comparison, Role, ScenarioFacts, Verdict

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from bench.analysis.blocks import Block, BlockEffect, block_effects, group_blocks, ratio_of, select
 from bench.analysis.checks import (
     DEFAULT_BOUNDS,
     ValidityBounds,
@@ -16,12 +17,10 @@ from bench.analysis.checks import (
     disturbances,
     unknown_readings,
 )
-from bench.analysis.compare import Block, BlockEffect, block_effects, group_blocks, ratio_of
 from bench.analysis.conclude import conclude, median
 from bench.analysis.estimates import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
-from bench.analysis.selection import select
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.slo import slo_result
 from bench.analysis.validity import (

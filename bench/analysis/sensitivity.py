@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from scipy.special import stdtrit
 
-from bench.analysis.compare import ratio_of
+from bench.analysis.blocks import ratio_of
 from bench.analysis.verdict import ALIKE, LOOKS, MATERIAL
 
 POWER = 0.9

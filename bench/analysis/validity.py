@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from bench.analysis.blocks import ROLES, Block
 from bench.analysis.checks import ValidityBounds, check_reasons, place, trial_reasons
-from bench.analysis.compare import ROLES, Block
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Sample, Trial
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.analysis.compare import ratio_of
+from bench.analysis.blocks import ratio_of
 from bench.analysis.estimates import Interval, t_interval
 from bench.records import Direction, Verdict
 

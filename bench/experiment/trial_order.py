@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from bench.analysis.compare import order as alternating_order
+from bench.analysis.blocks import order as alternating_order
 from bench.records import Role
 
 BOTH: tuple[Role, ...] = ("control", "treatment")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.compare import order
+from bench.analysis.blocks import order
 from bench.records import (
     Accuracy,
     ErrorKind,

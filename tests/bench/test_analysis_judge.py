@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.compare import order
+from bench.analysis.blocks import order
 from bench.analysis.judge import judge
 from bench.errors import UserError
 from bench.records import ErrorKind, Role, Slo, SloOutcome, Trial, Verdict

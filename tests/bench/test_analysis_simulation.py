@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
-from bench.analysis.compare import order
+from bench.analysis.blocks import order
 from bench.analysis.estimates import t_interval
 from bench.analysis.sensitivity import (
     blocks_to_decide,

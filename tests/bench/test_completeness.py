@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.compare import order
+from bench.analysis.blocks import order
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement
 from bench.completeness import fail_incomplete

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.compare import order
+from bench.analysis.blocks import order
 from bench.analysis.gates import describe_slo
 from bench.analysis.judge import judge
 from bench.analysis.metrics import metric

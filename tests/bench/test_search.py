@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.analysis.blocks import group_blocks, order
 from bench.analysis.carried import carried_rps, is_carried
-from bench.analysis.compare import group_blocks, order
 from bench.analysis.judge import judge
 from bench.experiment.trial_order import Grid, PlannedTrial, SearchOrder, next_level, next_start
 from bench.records import Expectation, Role, ScenarioFacts, Slo, Trial, Verdict

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.compare import group_blocks
+from bench.analysis.blocks import group_blocks
 from bench.environments.kubernetes.cluster import Access, connect
 from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
 from bench.store import TrialStore
