@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.analysis.judge import Judgement, judge
-from bench.analysis.sensitivity import blocks_to_decide
+from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
 from bench.records import Trial, Verdict
 from bench.store import TrialStore, by_scenario

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from bench.analysis.gates import describe, wants_confirmation
 from bench.analysis.judge import Judgement, judge
-from bench.analysis.sensitivity import pooled_spread, smallest_factor, spread_of
-from bench.analysis.verdict import ALPHA
+from bench.analysis.verdict import ALPHA, pooled_spread, smallest_factor, spread_of
 from bench.config.config import Config
 from bench.drivers import make_driver
 from bench.environments.base import Environment

@@ -15,13 +15,15 @@ from scipy.special import stdtrit
 
 from bench.analysis.blocks import order
 from bench.analysis.estimates import t_interval
-from bench.analysis.sensitivity import (
+from bench.analysis.verdict import (
+    ALPHA,
+    LOOKS,
     blocks_to_decide,
+    decide,
     pooled_spread,
     smallest_factor,
     spread_of,
 )
-from bench.analysis.verdict import ALPHA, LOOKS, decide
 from bench.records import Role, Verdict
 
 Array = npt.NDArray[np.float64]

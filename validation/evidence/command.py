@@ -19,8 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.analysis.judgement import Judgement
-from bench.analysis.sensitivity import spread_of
-from bench.analysis.verdict import RULE
+from bench.analysis.verdict import RULE, spread_of
 from bench.config.config import Config, new_run_id, resolve
 from bench.config.options import Options
 from bench.environments.local import LocalEnvironment, stop_kept
