@@ -17,12 +17,11 @@ from bench.analysis.checks import (
     disturbances,
     unknown_readings,
 )
-from bench.analysis.conclude import conclude, median
+from bench.analysis.conclude import conclude, median, slo_result
 from bench.analysis.estimates import t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
-from bench.analysis.slo import slo_result
 from bench.analysis.validity import (
     arms,
     dead_replicas,

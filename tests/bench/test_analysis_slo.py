@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.slo import slo_result
+from bench.analysis.conclude import slo_result
 from bench.records import Expectation, ScenarioFacts, Slo, SloOutcome, SloResult
 
 
