@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.analysis.carried import attainment, carried_rps
 from bench.analysis.metrics import Metric
+from bench.analysis.rates import attainment, carried_rps
 from bench.analysis.verdict import LOOKS, last_look
 from bench.records import Role, Sample, Trial
 

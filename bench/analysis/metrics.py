@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.analysis import rates, timings
-from bench.analysis.carried import carried_rps
 from bench.analysis.estimates import minimum_n, percentile
-from bench.analysis.rates import Slos
+from bench.analysis.rates import Slos, carried_rps
 from bench.errors import UserError
 from bench.records import Direction, Sample, Trial
 

@@ -7,10 +7,11 @@ arrive while a trial drains were not delivered at the offered rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from bench.analysis.timings import has_objective, meets
-from bench.records import Sample, Slo, slo_key
+from bench.records import Sample, Slo, Trial, slo_key
 
 Slos = Mapping[str, Slo]
 
@@ -95,3 +96,45 @@ def _tokens_until(sample: Sample, end_s: float) -> float:
         return 0.0
     share = sum(chunk_s <= end_s for chunk_s in sample.chunk_s) / len(sample.chunk_s)
     return sample.output_tokens * share
+
+
+# Loads that are further apart than the grid's step, but for rounding, are no neighbours.
+_ROUNDING = 1.001
+
+
+def attainment(trial: Trial) -> float:
+    """Requests of a trial that met every objective / all attempted; 0 of none."""
+    return slo_attainment(trial.samples, trial.duration_s, trial.scenario.slos) or 0.0
+
+
+def target(trial: Trial) -> float:
+    """The share of requests that has to meet its objectives: the highest of the models'."""
+    return max(slo.attainment for slo in _slos(trial))
+
+
+def is_carried(trial: Trial) -> bool:
+    """Whether the arm met its objectives at the trial's load."""
+    return attainment(trial) >= target(trial)
+
+
+def carried_rps(trials: Sequence[Trial]) -> float | None:
+    """Requests per second at which attainment falls to the target; None if that is not known.
+
+    It lies between the highest load that was carried and the next one, which was not;
+    attainment is taken to fall evenly with the logarithm of the load in between.
+    """
+    offered = {trial.offered_rps: attainment(trial) for trial in trials if trial.offered_rps}
+    if not offered:
+        return None
+    wanted = target(trials[0])
+    low = max((load for load, share in offered.items() if share >= wanted), default=None)
+    high = min((load for load, share in offered.items() if share < wanted), default=None)
+    step = trials[0].scenario.search_step
+    if low is None or high is None or step is None or not low < high <= low * step * _ROUNDING:
+        return None
+    part = (offered[low] - wanted) / (offered[low] - offered[high])
+    return math.exp(math.log(low) + part * math.log(high / low))
+
+
+def _slos(trial: Trial) -> tuple[Slo, ...]:
+    return tuple(trial.scenario.slos.values())

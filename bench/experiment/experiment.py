@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.analysis.carried import is_carried
 from bench.analysis.checks import DEFAULT_BOUNDS, disturbances
 from bench.analysis.judge import judge
+from bench.analysis.rates import is_carried
 from bench.config.topology import Arm
 from bench.environments.base import Environment
 from bench.errors import UserError

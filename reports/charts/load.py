@@ -8,9 +8,9 @@ from statistics import median
 
 from matplotlib.axes import Axes
 
-from bench.analysis.carried import attainment, target
 from bench.analysis.estimates import percentile
 from bench.analysis.judgement import Summary
+from bench.analysis.rates import attainment, target
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Trial
 from reports import palette, wording
