@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.analysis.gates import outcome_line
 from bench.analysis.judgement import Judgement
-from bench.analysis.outcome import outcome_line
 from bench.cli.options import add_options
 from bench.cli.pytest_run import (
     CONFIG,

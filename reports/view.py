@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.analysis.gates import gating
 from bench.analysis.judgement import Judgement
-from bench.analysis.outcome import gating
 from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role, SloOutcome, Verdict
 from reports import wording

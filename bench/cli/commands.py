@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.analysis.gates import EXIT_CODES, Outcome, outcome_line, overall
 from bench.analysis.judgement import Judgement
-from bench.analysis.outcome import EXIT_CODES, Outcome, outcome_line, overall
 from bench.cli.conversion import convert
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import review

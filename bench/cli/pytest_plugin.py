@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.gates import GateFailedError
-from bench.analysis.outcome import Outcome, outcome_of_gates
+from bench.analysis.gates import GateFailedError, Outcome, outcome_of_gates
 from bench.cli.options import read_options
 from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, only_lists, shown
 from bench.config.config import new_run_id, resolve

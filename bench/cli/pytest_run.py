@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from _pytest.skipping import evaluate_skip_marks
 
+from bench.analysis.gates import outcome_of
 from bench.analysis.judgement import Judgement
-from bench.analysis.outcome import outcome_of
 from bench.cli.review import review
 from bench.config.config import Config
 from bench.environments.base import Environment

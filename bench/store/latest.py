@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.gates import outcome_of, overall
 from bench.analysis.judgement import Judgement
-from bench.analysis.outcome import outcome_of, overall
 from bench.store.files import strict_json, write_whole
 
 VERSION = 1

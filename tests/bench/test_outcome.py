@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from bench.analysis.gates import Gate, wants_confirmation
-from bench.analysis.judgement import Judgement
-from bench.analysis.outcome import (
+from bench.analysis.gates import (
     EXIT_CODES,
+    Gate,
     Outcome,
     gating,
     outcome_line,
     outcome_of,
     outcome_of_gates,
     overall,
+    wants_confirmation,
 )
+from bench.analysis.judgement import Judgement
 from bench.records import Expectation, SloOutcome, Verdict
 from tests.bench.test_gates import judgement, slo
 
