@@ -1,7 +1,6 @@
 """Trials and results on disk."""
 
-from bench.store.latest import write_latest
-from bench.store.noise import NoiseStore
+from bench.store.results import NoiseStore, write_latest
 from bench.store.trials import TrialStore, by_scenario
 
 __all__ = ["NoiseStore", "TrialStore", "by_scenario", "write_latest"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from bench.analysis.gates import outcome_of, overall
 from bench.analysis.judgement import Judgement
@@ -63,3 +67,36 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 
 def _not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
+
+
+# Of each comparison, the latest runs: engines and machines change.
+KEPT = 10
+
+Spreads = list[tuple[float, int]]
+_FILE = TypeAdapter(dict[str, Spreads])
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseStore:
+    """A file with, for each kind of comparison, the spread of each run and its blocks.
+
+    A file that is damaged counts as none: it only tells what to expect.
+    """
+
+    path: Path
+
+    def known(self, kind: str) -> Spreads:
+        """The spreads of a kind of comparison, the oldest run first."""
+        return self._read().get(kind, [])
+
+    def remember(self, kind: str, spread: float, blocks: int) -> None:
+        """Add a run. Raises UserError when the disk does not take it."""
+        written = self._read()
+        written[kind] = [*written.get(kind, []), (spread, blocks)][-KEPT:]
+        write_whole(self.path, strict_json(self.path, written))
+
+    def _read(self) -> dict[str, Spreads]:
+        try:
+            return _FILE.validate_python(json.loads(self.path.read_bytes()))
+        except (OSError, ValueError, RecursionError):  # pydantic's error is a ValueError
+            return {}
