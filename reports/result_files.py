@@ -8,16 +8,16 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.gates import Gate
 from bench.analysis.judgement import Judgement
 from bench.analysis.metrics import metric
 from bench.records import Comparison
 from reports import wording
 from reports.case import Run, arms_of, title
-from reports.categories import CATEGORIES
 
 # Names that Allure gives to files; others in the folder are somebody else's.
 _OURS = re.compile(
@@ -103,3 +103,35 @@ def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
 def _spelled(value: float, unit: str) -> tuple[float, str]:
     """Seconds in milliseconds: Allure shows three decimals only."""
     return (value * 1000, "ms") if unit == "s" else (value, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A heading and the regular expression that a whole message matches."""
+
+    name: str
+    pattern: str
+
+
+_NAMES = {
+    Gate.DEAD_REPLICA: "Dead replica",
+    Gate.INVALID: "Invalid: the instrument failed, not the system",
+    Gate.SLO_MISSED: "SLO missed",
+    Gate.WORSE: "Worse",
+    Gate.NOT_BETTER: "Not better, where better was expected",
+    Gate.INCONCLUSIVE: "Inconclusive: more blocks are needed",
+    Gate.NOISE: "An arm differs from itself (A/A)",
+}
+
+
+def _pattern(gate: Gate) -> str:
+    # pytest puts the exception's class first. Of several gates, one a line, the first
+    # one decides.
+    return rf"^(?:[\w.]+: )?{re.escape(gate)}: [\s\S]*$"
+
+
+# The last one takes what the others leave.
+CATEGORIES = (
+    *(Category(name, _pattern(gate)) for gate, name in _NAMES.items()),
+    Category("Other errors", r"^[\s\S]*$"),
+)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bench.analysis.gates import Failure, Gate, GateFailedError
-from reports.categories import CATEGORIES
+from reports.result_files import CATEGORIES
 
 
 def first_match(message: str) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports.categories import CATEGORIES
-from reports.result_files import clear, comparisons_csv, properties, write_run
+from reports.result_files import CATEGORIES, clear, comparisons_csv, properties, write_run
 from tests.reports.cases import better_case, failing_case, run_with, same_arm_case
 
 
