@@ -29,8 +29,7 @@ from bench.load.traces import Fit
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
-from reports.case import Case
-from reports.run import setup_of
+from reports.case import Case, setup_of
 from reports.terminal import summary_text
 
 # What checks options, collects tests and turns failed gates into failed tests.

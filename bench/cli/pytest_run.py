@@ -24,10 +24,9 @@ from bench.progress import Progress
 from bench.store import TrialStore, write_latest
 from bench.store.files import write_whole
 from reports.allure_results import attach_run
-from reports.case import Case, Run
+from reports.case import Case, Run, run_of
 from reports.page import render_page
 from reports.result_files import write_run
-from reports.run import run_of
 
 CONFIG = pytest.StashKey[Config]()
 OUTCOME = pytest.StashKey[str]()

@@ -7,8 +7,7 @@ from typing import Any
 
 from bench.analysis.judge import judge
 from bench.records import Trial
-from reports.case import Case
-from reports.run import run_of, setup_of
+from reports.case import Case, run_of, setup_of
 from tests.bench.making import paired
 
 PROVENANCE: dict[str, Any] = {
