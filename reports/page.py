@@ -22,8 +22,7 @@ from reports.case import Arms, Run, arms_of, title
 from reports.charts.forest import forest
 from reports.charts.gallery import pictures_of
 from reports.charts.style import Picture
-from reports.rows import notes_of
-from reports.server import ServerRow, server_rows
+from reports.tables import ServerRow, notes_of, server_rows
 from reports.view import (
     Line,
     Objective,

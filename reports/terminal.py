@@ -13,8 +13,7 @@ from bench.console import as_text
 from bench.records import SloOutcome, Verdict
 from reports import wording
 from reports.case import Arms, arms_of, short_title, title
-from reports.rows import Row, notes_of, rows_of
-from reports.server import FIGURES, scraped_arms
+from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 
 _NARROWEST = 80
 # Room for the labels of metrics; titles are wrapped where the other columns need it.

@@ -13,7 +13,7 @@ from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role, SloOutcome, Verdict
 from reports import wording
 from reports.case import Arms, arms_of
-from reports.rows import Row, rows_of
+from reports.tables import Row, rows_of
 
 _BAR_WIDTH = 150.0
 # A ratio of 4, or 1/4, lies on the edge of the bar.
