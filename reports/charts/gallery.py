@@ -7,10 +7,9 @@ from reports.case import Case, short_title
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks
 from reports.charts.load import load_curves
-from reports.charts.queues import has_queues, queues
+from reports.charts.over_time import has_queues, queues, timeline
 from reports.charts.replicas import replicas
 from reports.charts.style import Chart, Picture
-from reports.charts.timeline import timeline
 
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:

@@ -18,11 +18,10 @@ from reports.case import Case
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, forest
 from reports.charts.gallery import pictures_of
-from reports.charts.queues import queues
+from reports.charts.over_time import queues, timeline
 from reports.charts.replicas import replicas
 from reports.charts.series import in_flight, typical_block
 from reports.charts.style import Chart
-from reports.charts.timeline import timeline
 from tests.bench.making import answered, failed, trial, with_readings
 from tests.reports.cases import (
     SETUP,

@@ -1,4 +1,4 @@
-"""The server's side of one block over time: queues in the replicas, and what they cost."""
+"""One block over time: every request's first token, and how many are in flight."""
 
 from __future__ import annotations
 
@@ -8,12 +8,52 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bench.records import ServerReading, Trial
-from reports import palette
+from bench.analysis.timings import scheduled_ttft_s
+from bench.records import Sample, ServerReading, Trial
+from reports import palette, wording
 from reports.case import Case
-from reports.charts.dots import draw_ttfts
-from reports.charts.series import Track, typical_tracks
+from reports.charts.series import Track, in_flight, typical_tracks
 from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis, subtitle
+
+_FRAME = Frame(plots=(1.75, 1.1), head=0.3)
+
+
+def timeline(case: Case, caption: str) -> Chart:
+    """The first trial of each arm in the block whose effect is the middle one.
+
+    Both arms of a block replay the same arrivals, so differences are the arms'.
+    """
+    block, tracks = typical_tracks(case)
+    lines = [Line(_legend(track), track.colour) for track in tracks]
+    title = "Over time" if block is None else f"Over time, block {block + 1}"
+    if len(tracks) > 1:
+        title = f"{title}: the same arrivals"
+    chart, (latency, flight) = new_chart(title, lines, caption, _FRAME)
+    if not tracks:
+        empty(latency)
+        empty(flight)
+        return chart
+    for track in tracks:
+        draw_ttfts(latency, track.trial.samples, track.colour)
+        times, counts = in_flight(track.trial)
+        flight.step(times, counts, where="post", color=track.colour, linewidth=1.5)
+    seconds_axis(latency, "y")
+    latency.tick_params(labelbottom=False)
+    subtitle(latency, "scheduled TTFT of each request, by the time it was due")
+    subtitle(flight, "requests in flight")
+    flight.set_xlabel("seconds since the start of the trial")
+    flight.set_ylim(bottom=0)
+    flight.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    flight.set_xlim(left=0)
+    return chart
+
+
+def _legend(track: Track) -> str:
+    samples = track.trial.samples
+    failed = sum(not sample.ok for sample in samples)
+    failures = f", {failed} failed (× where they were due)" if failed else ""
+    return f"● {track.name}: {wording.count(len(samples), 'request')}{failures}"
+
 
 _TTFT_IN, _QUEUE_IN = 1.35, 0.85
 
@@ -105,3 +145,33 @@ def _share_heights(axes: Sequence[Axes]) -> None:
     limits = [one.get_ylim() for one in axes]
     for one in axes:
         one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+# More points than this become one picture inside the chart, so that it stays small.
+_MOST_SHAPES = 1000
+
+
+def draw_ttfts(axes: Axes, samples: Sequence[Sample], colour: str) -> None:
+    """Scheduled TTFT by due time; failed requests as crosses on the upper edge."""
+    points = [(one.scheduled_s, scheduled_ttft_s(one)) for one in samples]
+    good = [(at_s, ttft_s) for at_s, ttft_s in points if math.isfinite(ttft_s)]
+    lost = [at_s for at_s, ttft_s in points if math.isinf(ttft_s)]
+    axes.scatter(
+        [at_s for at_s, _ in good],
+        [ttft_s for _, ttft_s in good],
+        s=16,
+        color=colour,
+        alpha=0.75,
+        linewidths=0,
+        rasterized=len(good) > _MOST_SHAPES,
+    )
+    # On the upper edge: they never came, whatever the scale.
+    axes.scatter(
+        lost,
+        [1.0] * len(lost),
+        s=26,
+        marker="x",
+        color=colour,
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+    )
