@@ -1,73 +1,40 @@
-"""A trial as files: facts as JSON, samples as a Parquet table, and one of server readings."""
+"""A trial as files: facts as JSON, samples as a Parquet table, and one of server readings.
+
+The columns of the tables are the fields of the records.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import io
-from typing import Any
+from collections.abc import Sequence
+from enum import StrEnum
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from bench.records import ServerReading, Trial
+from bench.records import Sample, ServerReading, Trial
 
 FORMAT = 1
 
-SAMPLES = pa.schema(
-    [
-        ("index", pa.int64()),
-        ("model", pa.string()),
-        ("scheduled_s", pa.float64()),
-        ("sent_s", pa.float64()),
-        ("first_token_s", pa.float64()),
-        ("last_token_s", pa.float64()),
-        ("chunk_s", pa.list_(pa.float64())),
-        ("wanted_prompt_tokens", pa.int64()),
-        ("wanted_output_tokens", pa.int64()),
-        ("prompt_tokens", pa.int64()),
-        ("output_tokens", pa.int64()),
-        ("replica", pa.string()),
-        ("status", pa.int64()),
-        ("error", pa.string()),
-        ("detail", pa.string()),
-        ("tenant", pa.string()),
-    ]
-)
-BYPASSED = pa.field("bypassed", pa.bool_())
-
-READINGS = pa.schema(
-    [
-        *((one.name, pa.float64()) for one in dataclasses.fields(ServerReading)[:-1]),
-        ("error", pa.string()),
-    ]
-)
-REPLICA = pa.field("replica", pa.string())
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
 def table_bytes(trial: Trial) -> bytes:
     """All samples as a Parquet file. Raises ValueError for text that is not Unicode."""
-    samples = trial.samples + trial.bypassed
-    columns = {
-        field.name: pa.array([getattr(sample, field.name) for sample in samples], field.type)
-        for field in SAMPLES
-    }
-    columns["bypassed"] = pa.array(
-        [False] * len(trial.samples) + [True] * len(trial.bypassed), BYPASSED.type
-    )
-    return _parquet(pa.table(columns, schema=SAMPLES.append(BYPASSED)))
+    bypassed = [False] * len(trial.samples) + [True] * len(trial.bypassed)
+    return _parquet(Sample, trial.samples + trial.bypassed, "bypassed", bypassed, pa.bool_())
 
 
 def server_bytes(trial: Trial) -> bytes:
     """All server readings as a Parquet file, those of a replica one after the other."""
-    rows = [(one.replica, reading) for one in trial.server for reading in one.readings]
-    columns = {
-        field.name: pa.array([getattr(reading, field.name) for _, reading in rows], field.type)
-        for field in READINGS
-    }
-    columns["replica"] = pa.array([replica for replica, _ in rows], REPLICA.type)
-    return _parquet(pa.table(columns, schema=READINGS.append(REPLICA)))
+    readings = [reading for one in trial.server for reading in one.readings]
+    replicas = [one.replica for one in trial.server for _ in one.readings]
+    return _parquet(ServerReading, readings, "replica", replicas, pa.string())
 
 
 def facts(trial: Trial, table: bytes, server: bytes) -> dict[str, Any]:
@@ -80,6 +47,7 @@ def facts(trial: Trial, table: bytes, server: bytes) -> dict[str, Any]:
 
 
 def digest(table: bytes) -> str:
+    """The SHA-256 by which a trial's JSON file names a table."""
     return hashlib.sha256(table).hexdigest()
 
 
@@ -92,21 +60,39 @@ def trial(facts: dict[str, Any], table: bytes, server: bytes | None) -> Trial:
     for row in _rows(table):
         # Trials stored before any request could bypass an arm lack the column.
         samples[row.pop("bypassed", False)].append(row)
-    return TypeAdapter(Trial).validate_python(
-        facts
-        | {
-            "samples": samples[False],
-            "bypassed": samples[True],
-            "server": [] if server is None else _series(server),
-        }
-    )
-
-
-def _series(server: bytes) -> list[dict[str, Any]]:
     readings: dict[str, list[Any]] = {}
-    for row in _rows(server):
+    for row in _rows(server) if server is not None else ():
         readings.setdefault(row.pop("replica"), []).append(row)
-    return [{"replica": name, "readings": rows} for name, rows in readings.items()]
+    series = [{"replica": name, "readings": rows} for name, rows in readings.items()]
+    tables = {"samples": samples[False], "bypassed": samples[True], "server": series}
+    return TypeAdapter(Trial).validate_python(facts | tables)
+
+
+def schema(record: type) -> pa.Schema:
+    """The columns that hold the fields of a record."""
+    return pa.schema([(name, _column(kind)) for name, kind in get_type_hints(record).items()])
+
+
+def _column(kind: Any) -> pa.DataType:
+    """Arrow's type for a field: numbers, text, either or None, a tuple of one of them."""
+    if get_origin(kind) is tuple:
+        return pa.list_(_column(get_args(kind)[0]))
+    (kind,) = (one for one in get_args(kind) or (kind,) if one is not NoneType)
+    return _TYPES[str if issubclass(kind, StrEnum) else kind]
+
+
+def _parquet(
+    record: type, rows: Sequence[Any], extra: str, values: Sequence[Any], kind: pa.DataType
+) -> bytes:
+    """A table of records, with one column more that tells whose they are."""
+    columns = {
+        field.name: pa.array([getattr(row, field.name) for row in rows], field.type)
+        for field in schema(record)
+    }
+    columns[extra] = pa.array(values, kind)
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return sink.getvalue()
 
 
 def _rows(table: bytes) -> list[dict[str, Any]]:
@@ -114,9 +100,3 @@ def _rows(table: bytes) -> list[dict[str, Any]]:
     read = pq.read_table(io.BytesIO(table), use_threads=False, pre_buffer=False)
     rows: list[dict[str, Any]] = read.to_pylist()
     return rows
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
