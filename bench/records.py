@@ -342,7 +342,8 @@ class Comparison:
     `ratio` is treatment / control (geometric mean over blocks) with its confidence
     interval [`low`, `high`]; None where the data did not allow one. `control_value`
     and `treatment_value` are medians over blocks of the per-block values. `tenant` is set
-    where only that tenant's requests are compared.
+    where only that tenant's requests are compared. `control_failed` and `treatment_failed` are
+    the shares of the arms' requests that failed; None where there were none.
     """
 
     scenario: str
@@ -363,6 +364,8 @@ class Comparison:
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     tenant: str = ""
+    control_failed: float | None = None
+    treatment_failed: float | None = None
 
 
 class SloOutcome(StrEnum):

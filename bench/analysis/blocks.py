@@ -1,15 +1,15 @@
-"""Blocks of paired trials and what each says of treatment against control."""
+"""Blocks of paired trials: what each says of treatment against control, and which count."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.analysis.metrics import Metric
+from bench.analysis.estimates import log_ratio
+from bench.analysis.metrics import Metric, part_of
 from bench.analysis.rates import attainment, carried_rps
 from bench.analysis.verdict import LOOKS, last_look
-from bench.records import Role, Sample, Trial
+from bench.records import Role, Trial
 
 ROLES: tuple[Role, Role] = ("control", "treatment")
 
@@ -23,7 +23,13 @@ class Block:
 
     @property
     def ran(self) -> tuple[Role, ...]:
+        """The roles in the order in which they were run."""
         return tuple(trial.role for trial in self.trials)
+
+    @property
+    def due(self) -> tuple[Role, ...]:
+        """The order that was due: one that was drawn before, or that of the block's index."""
+        return self.trials[0].due or order(self.index)
 
     @property
     def searched(self) -> bool:
@@ -41,34 +47,14 @@ class Block:
         positions = tuple(trial.position for trial in self.trials)
         return self.ran == self.due and positions == (0, 1, 2, 3)
 
-    @property
-    def due(self) -> tuple[Role, ...]:
-        """The order that was due: one that was drawn before, or that of the block's index."""
-        return self.trials[0].due or order(self.index)
-
     def of(self, role: Role) -> tuple[Trial, ...]:
+        """The trials of the arm in that role."""
         return tuple(trial for trial in self.trials if trial.role == role)
 
-    def to(self, model: str) -> Block:
-        """The block with only the requests that were sent to `model`."""
-        return self._only(lambda sample: sample.model == model)
-
-    def of_tenant(self, tenant: str) -> Block:
-        """The block with only the requests that were sent for `tenant`."""
-        return self._only(lambda sample: sample.tenant == tenant)
-
-    def _only(self, kept: Callable[[Sample], bool]) -> Block:
-        return replace(
-            self,
-            trials=tuple(
-                replace(
-                    trial,
-                    samples=tuple(filter(kept, trial.samples)),
-                    bypassed=tuple(filter(kept, trial.bypassed)),
-                )
-                for trial in self.trials
-            ),
-        )
+    def part(self, *, model: str = "", tenant: str = "") -> Block:
+        """The block with only the requests to `model`, or of `tenant`, or both; "" takes all."""
+        trials = (part_of(trial, model=model, tenant=tenant) for trial in self.trials)
+        return replace(self, trials=tuple(trials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +70,21 @@ class BlockEffect:
     effect: float | None
 
     def of(self, role: Role) -> float | None:
+        """The value of the arm in that role."""
         return self.control if role == "control" else self.treatment
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The blocks to judge, what is wrong with others, and what was merely left out."""
+
+    judged: tuple[Block, ...]
+    broken: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def order(block: int) -> tuple[Role, Role, Role, Role]:
-    """Even blocks run ABBA, odd ones BAAB: a linear drift cancels within each."""
+    """Blocks of even index run ABBA, the others BAAB: a linear drift cancels within each."""
     if block % 2 == 0:
         return ("control", "treatment", "treatment", "control")
     return ("treatment", "control", "control", "treatment")
@@ -104,47 +100,15 @@ def group_blocks(trials: Iterable[Trial]) -> tuple[Block, ...]:
 
 def block_effects(metric: Metric, blocks: Sequence[Block]) -> tuple[BlockEffect, ...]:
     """What each block says; the trials of an arm in a block are pooled."""
-    return tuple(_block_effect(metric, block) for block in blocks)
-
-
-def log_ratio(treatment: float | None, control: float | None) -> float | None:
-    """ln(treatment / control); None unless both are finite and above zero.
-
-    Zero and infinity carry no size of an effect: an arm that failed is not infinitely
-    slower, and none is infinitely better.
-    """
-    if treatment is None or control is None:
-        return None
-    if not (0 < treatment < math.inf and 0 < control < math.inf):
-        return None
-    return math.log(treatment) - math.log(control)
-
-
-def ratio_of(effect: float) -> float:
-    """treatment / control of an effect; +inf where a float cannot hold it."""
-    try:
-        return math.exp(effect)
-    except OverflowError:
-        return math.inf
-
-
-def _block_effect(metric: Metric, block: Block) -> BlockEffect:
-    control = metric.over(block.of("control"))
-    treatment = metric.over(block.of("treatment"))
-    return BlockEffect(block.index, control, treatment, log_ratio(treatment, control))
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The blocks to judge, what is wrong with others, and what was merely left out."""
-
-    judged: tuple[Block, ...]
-    broken: tuple[str, ...]
-    notes: tuple[str, ...]
+    effects = []
+    for block in blocks:
+        control, treatment = (metric.over(block.of(role)) for role in ROLES)
+        effects.append(BlockEffect(block.index, control, treatment, log_ratio(treatment, control)))
+    return tuple(effects)
 
 
 def select(blocks: Sequence[Block], disturbed: Mapping[int, Sequence[str]]) -> Selection:
-    """Choose from blocks in order of their index.
+    """Choose from blocks in order of their index: complete ones, up to the last planned look.
 
     Blocks that were `disturbed`, by index with what disturbed them, are set aside: others were
     measured in their place. With a single arm every other block counts.
@@ -197,8 +161,10 @@ def _searched(block: Block) -> str:
     """What an arm met and missed in a search that did not end."""
     role = next(role for role in ROLES if carried_rps(block.of(role)) is None)
     tried = sorted(block.of(role), key=lambda trial: trial.offered_rps or 0.0)
-    told = [f"{attainment(trial):.0%} at {trial.offered_rps or 0.0:.1f} req/s" for trial in tried]
-    return f"{tried[0].arm} attained {', '.join(told)}" if told else f"{role} was not measured"
+    if not tried:
+        return f"{role} was not measured"
+    shares = (f"{attainment(one):.0%} at {one.offered_rps or 0.0:.1f} req/s" for one in tried)
+    return f"{tried[0].arm} attained {', '.join(shares)}"
 
 
 def _stopped(block: Block) -> str:

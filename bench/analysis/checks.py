@@ -1,18 +1,63 @@
-"""What is read off a block's trials to tell whether the client kept up, and its bounds."""
+"""Whether the instrument did its work: its readings in each block, and their bounds.
+
+A block in which it did not is set aside and another one measured in its place. What sets a
+block aside is the same for both arms, so that which blocks count does not depend on them.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.estimates import percentile
 from bench.analysis.timings import scheduled_ttft_s, ttft_s
 from bench.records import ErrorKind, Sample, Trial
 
+Trials = Sequence[Trial]
+
 LATE = "give the client a core of its own or offer less"
+# Of capacity, which repeats to less.
+SPEED_CHANGED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ValidityBounds:
+    """Bounds of the validity checks.
+
+    Each holds for a block as a whole, and so for both arms alike.
+
+    `lag_floor_s`, `lag_share`: the client may be late (dispatch, event loop; p99) by
+    the larger of the floor and this share of the block's scheduled TTFT p95, so
+    that its lateness stays small beside what is measured.
+    `client_cpu_share`: of one core; beyond it the client measures itself.
+    `slip_share`: of the trial's window, by which the client may come to send later and
+    later, but at least `lag_floor_s`. `error_floor_s`, `error_share`: the client's median
+    timing may be off by the larger of the floor and this share of the block's TTFT p50.
+    `foreign_cpu_share`, `stolen_cpu_share`: of all cores' time, which others had through the
+    block: a neighbour that is always there is a condition, and a moment's work is noise, which
+    the interval has in it.
+    `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests;
+    beyond it the arms no longer did the same work. `token_match`: share of an arm's
+    answers with exactly the prompt and output tokens that were asked for.
+    """
+
+    lag_floor_s: float = 0.05
+    lag_share: float = 0.10
+    client_cpu_share: float = 0.90
+    slip_share: float = 0.01
+    error_floor_s: float = 0.005
+    error_share: float = 0.05
+    foreign_cpu_share: float = 0.20
+    stolen_cpu_share: float = 0.10
+    sent_share: float = 0.95
+    error_rate: float = 0.02
+    token_match: float = 0.99
+
+
+DEFAULT_BOUNDS = ValidityBounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +73,17 @@ class Check:
     what: str
     form: Callable[[float], str]
     seen: Callable[[Trial], float | None]
-    bound: Callable[[Sequence[Trial]], float]
+    bound: Callable[[Trials], float]
     remedy: str
     passing: bool = True
     mean: bool = False
 
-    def beyond(self, block: Sequence[Trial]) -> tuple[float, Trial] | None:
-        """The reading where it is beyond its bound, and the worst trial."""
+    def beyond(self, block: Trials) -> tuple[float, Trial] | None:
+        """The reading where it is beyond its bound, and the worst trial; None where it is not."""
         read = [(seen, trial) for trial in block if (seen := self.seen(trial)) is not None]
         if not read:
             return None
-        seen, worst = max(read, key=worst_last)
+        seen, worst = max(read, key=_badness)
         if self.mean:
             seen = statistics.fmean(value for value, _ in read)
         # Not "seen > bound": a reading that is not a number is no proof of good work.
@@ -46,35 +91,25 @@ class Check:
 
 
 def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
-    """Every check, in the order in which reasons are told."""
+    """Every check, in the order in which reasons are given."""
 
-    def lag_bound_s(block: Sequence[Trial]) -> float:
+    def lag_bound_s(block: Trials) -> float:
         waits_s = [scheduled_ttft_s(sample) for sample in _answered(block)]
         return max(bounds.lag_floor_s, bounds.lag_share * (percentile(waits_s, 95) or 0.0))
 
-    def slip_bound_s(block: Sequence[Trial]) -> float:
+    def slip_bound_s(block: Trials) -> float:
         return max(bounds.lag_floor_s, bounds.slip_share * block[0].duration_s)
 
-    def error_bound_s(block: Sequence[Trial]) -> float:
+    def error_bound_s(block: Trials) -> float:
         waits_s = [ttft_s(sample) for sample in _answered(block)]
         return max(bounds.error_floor_s, bounds.error_share * (percentile(waits_s, 50) or 0.0))
 
     return (
         Check(
-            "dispatch lag p99",
-            _ms,
-            lambda trial: trial.instrument.dispatch_lag_p99_s,
-            lag_bound_s,
-            LATE,
+            "dispatch lag p99", _ms, lambda t: t.instrument.dispatch_lag_p99_s, lag_bound_s, LATE
         ),
-        Check(
-            "event loop lag p99",
-            _ms,
-            lambda trial: trial.instrument.loop_lag_p99_s,
-            lag_bound_s,
-            LATE,
-        ),
-        Check("schedule slip", _ms, _slip_s, slip_bound_s, LATE),
+        Check("event loop lag p99", _ms, lambda t: t.instrument.loop_lag_p99_s, lag_bound_s, LATE),
+        Check("schedule slip", _ms, _trial_slip_s, slip_bound_s, LATE),
         Check(
             "client CPU",
             _percent,
@@ -116,18 +151,94 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
     )
 
 
-def worst_last(read: tuple[float, *tuple[object, ...]]) -> float:
-    """Sorts readings: what is not a number is the worst of all."""
+def slip_s(samples: Sequence[Sample]) -> float | None:
+    """By how much the last tenth of the requests was sent later than the first: medians.
+
+    Each counted from its intended arrival: whether an open loop falls further and further
+    behind. One stall moves no median, and being late all along is dispatch lag and not slip.
+    None of fewer than ten requests that were sent.
+    """
+    sent = [
+        (one.scheduled_s, one.sent_s - one.scheduled_s) for one in samples if one.sent_s is not None
+    ]
+    lags_s = [lag_s for _, lag_s in sorted(sent)]
+    tenth = len(lags_s) // 10
+    if not tenth:
+        return None
+    return statistics.median(lags_s[-tenth:]) - statistics.median(lags_s[:tenth])
+
+
+def place(trial: Trial) -> str:
+    """Which trial it is: `block 3 trial 0 (control baseline)`."""
+    return f"block {trial.block} trial {trial.position} ({trial.role} {trial.arm})"
+
+
+def trial_reasons(trials: Trials) -> Iterator[str]:
+    """Why single trials do not count: cut short, empty."""
+    for trial in trials:
+        if trial.cut_short:
+            yield f"{place(trial)} was cut short after {trial.elapsed_s:.1f} s"
+        if not trial.samples:
+            yield f"{place(trial)} has no requests"
+
+
+def disturbances(block: Trials, bounds: ValidityBounds) -> tuple[str, ...]:
+    """What disturbed the trials of a block, and may be over when another one is measured."""
+    return tuple(
+        f"{check.what} {check.form(beyond[0])}, bound {check.form(check.bound(block))}"
+        for check in checks(bounds)
+        if check.passing and (beyond := check.beyond(block)) is not None
+    )
+
+
+def check_reasons(blocks: Sequence[Trials], bounds: ValidityBounds) -> Iterator[str]:
+    """A line for each check that some block is beyond, with the worst one."""
+    for check in checks(bounds):
+        read = ((check.beyond(block), block) for block in blocks)
+        found = [(*beyond, block) for beyond, block in read if beyond is not None]
+        if found:
+            seen, worst, block = max(found, key=_badness)
+            where = f"block {worst.block}" if check.mean else place(worst)
+            yield (
+                f"{check.what} {check.form(seen)} in {where}, bound"
+                f" {check.form(check.bound(block))} ({len(found)} of {len(blocks)} blocks beyond);"
+                f" {check.remedy}"
+            )
+
+
+def unknown_readings(trials: Trials) -> Iterator[str]:
+    """A line when it is unknown what else the machine did. No reason against validity."""
+    unknown = [trial for trial in trials if trial.instrument.foreign_cpu_share is None]
+    if unknown:
+        yield (
+            f"how much CPU time other processes took is unknown in {len(unknown)} of"
+            f" {len(trials)} trials"
+        )
+
+
+def changed_speed(trials: Trials) -> Iterator[str]:
+    """A line when the engines were not always as fast. No reason against validity."""
+    speeds = [rps for one in trials for rps in (one.capacity_rps, one.capacity_after_rps)]
+    known = [rps for rps in speeds if rps is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    if high - low > SPEED_CHANGED * high:
+        closed = all(trial.concurrency is not None for trial in trials)
+        load = "the users followed it" if closed else "each block's load is a share of it"
+        yield f"the engines changed speed: they could serve {low:.1f} to {high:.1f} req/s; {load}"
+
+
+def _badness(read: tuple[float, *tuple[object, ...]]) -> float:
+    """The key by which readings are sorted: what is not a number is the worst of all."""
     return math.inf if math.isnan(read[0]) else read[0]
 
 
-def _answered(block: Sequence[Trial]) -> list[Sample]:
+def _answered(block: Trials) -> list[Sample]:
     """The answers of all trials, both arms alike."""
     samples = itertools.chain.from_iterable(trial.samples for trial in block)
     return [sample for sample in samples if sample.ok]
 
 
-def _slip_s(trial: Trial) -> float | None:
+def _trial_slip_s(trial: Trial) -> float | None:
     return slip_s(trial.samples + trial.bypassed) if trial.concurrency is None else None
 
 
@@ -154,124 +265,3 @@ def _ms(seconds: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-@dataclass(frozen=True, slots=True)
-class ValidityBounds:
-    """Bounds of the validity checks.
-
-    Each holds for a block as a whole, and so for both arms alike.
-
-    `lag_floor_s`, `lag_share`: the client may be late (dispatch, event loop; p99) by
-    the larger of the floor and this share of the block's scheduled TTFT p95, so
-    that its lateness stays small beside what is measured.
-    `client_cpu_share`: of one core; beyond it the client measures itself.
-    `slip_share`: of the trial's window, by which the client may come to send later and
-    later, but at least `lag_floor_s`. `error_floor_s`, `error_share`: the client's median
-    timing may be off by the larger of the floor and this share of the block's TTFT p50.
-    `foreign_cpu_share`, `stolen_cpu_share`: of all cores' time, which others had through the
-    block: a neighbour that is always there is a condition, and a moment's work is noise, which
-    the interval has in it.
-    `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests;
-    beyond it the arms no longer did the same work. `token_match`: share of an arm's
-    answers with exactly the prompt and output tokens that were asked for.
-    """
-
-    lag_floor_s: float = 0.05
-    lag_share: float = 0.10
-    client_cpu_share: float = 0.90
-    slip_share: float = 0.01
-    error_floor_s: float = 0.005
-    error_share: float = 0.05
-    foreign_cpu_share: float = 0.20
-    stolen_cpu_share: float = 0.10
-    sent_share: float = 0.95
-    error_rate: float = 0.02
-    token_match: float = 0.99
-
-
-DEFAULT_BOUNDS = ValidityBounds()
-
-
-_PARTS = 10
-
-
-def slip_s(samples: Iterable[Sample]) -> float | None:
-    """By how much the last tenth of the requests was sent later than the first: medians.
-
-    Each counted from its intended arrival. One stall moves no median, and being late all
-    along is dispatch lag and not slip. None of fewer than ten requests that were sent.
-    """
-    sent = [
-        (one.scheduled_s, one.sent_s - one.scheduled_s) for one in samples if one.sent_s is not None
-    ]
-    lags_s = [lag_s for _, lag_s in sorted(sent)]
-    tenth = len(lags_s) // _PARTS
-    if not tenth:
-        return None
-    return statistics.median(lags_s[-tenth:]) - statistics.median(lags_s[:tenth])
-
-
-Trials = Sequence[Trial]
-# Of capacity, which repeats to less.
-SPEED_CHANGED = 0.05
-
-
-def place(trial: Trial) -> str:
-    return f"block {trial.block} trial {trial.position} ({trial.role} {trial.arm})"
-
-
-def trial_reasons(trials: Trials) -> Iterator[str]:
-    """Why single trials do not count: cut short, empty."""
-    for trial in trials:
-        if trial.cut_short:
-            yield f"{place(trial)} was cut short after {trial.elapsed_s:.1f} s"
-        if not trial.samples:
-            yield f"{place(trial)} has no requests"
-
-
-def disturbances(block: Trials, bounds: ValidityBounds) -> tuple[str, ...]:
-    """What disturbed the trials of a block, and may be over when another one is measured."""
-    return tuple(
-        f"{check.what} {check.form(beyond[0])}, bound {check.form(check.bound(block))}"
-        for check in checks(bounds)
-        if check.passing and (beyond := check.beyond(block)) is not None
-    )
-
-
-def check_reasons(blocks: Sequence[Trials], bounds: ValidityBounds) -> Iterator[str]:
-    """A line for each check that some block is beyond, with the worst one."""
-    for check in checks(bounds):
-        yield from _worst(check, blocks)
-
-
-def unknown_readings(trials: Trials) -> Iterator[str]:
-    """A line when nobody knows what else the machine did. No reason against validity."""
-    unknown = [trial for trial in trials if trial.instrument.foreign_cpu_share is None]
-    if unknown:
-        yield (
-            f"how much CPU time other processes took is unknown in {len(unknown)} of"
-            f" {len(trials)} trials"
-        )
-
-
-def changed_speed(trials: Trials) -> Iterator[str]:
-    """A line when the engines were not always as fast. No reason against validity."""
-    told = [(trial.capacity_rps, trial.capacity_after_rps) for trial in trials]
-    known = [rps for both in told for rps in both if rps is not None]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    if high - low > SPEED_CHANGED * high:
-        closed = all(trial.concurrency is not None for trial in trials)
-        load = "the users followed it" if closed else "each block's load is a share of it"
-        yield f"the engines changed speed: they could serve {low:.1f} to {high:.1f} req/s; {load}"
-
-
-def _worst(check: Check, blocks: Sequence[Trials]) -> Iterator[str]:
-    found = [(*beyond, block) for block in blocks if (beyond := check.beyond(block)) is not None]
-    if found:
-        seen, worst, block = max(found, key=worst_last)
-        where = f"block {worst.block}" if check.mean else place(worst)
-        yield (
-            f"{check.what} {check.form(seen)} in {where}, bound {check.form(check.bound(block))}"
-            f" ({len(found)} of {len(blocks)} blocks beyond); {check.remedy}"
-        )

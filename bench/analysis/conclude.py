@@ -1,17 +1,26 @@
-"""What the blocks say of one metric, as the record that is shown and stored."""
+"""What the blocks say of a metric, and of an arm's objectives: the records shown and stored."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 
-from bench.analysis.blocks import BlockEffect
-from bench.analysis.estimates import t_interval
+from bench.analysis.blocks import Block, BlockEffect
+from bench.analysis.estimates import median, t_interval
 from bench.analysis.metrics import Metric
 from bench.analysis.timings import has_objective
+from bench.analysis.validity import failed_share, too_few, unlike_failures
 from bench.analysis.verdict import decide
-from bench.records import Comparison, Role, ScenarioFacts, SloOutcome, SloResult, Verdict, slo_key
+from bench.records import (
+    Comparison,
+    Role,
+    ScenarioFacts,
+    SloOutcome,
+    SloResult,
+    Trial,
+    Verdict,
+    slo_key,
+)
 
 
 def conclude(
@@ -19,29 +28,31 @@ def conclude(
     models: tuple[str, ...],
     arms: Mapping[Role, str],
     metric: Metric,
+    blocks: Sequence[Block],
     effects: Sequence[BlockEffect],
-    *,
     invalid: tuple[str, ...],
-    unsure: tuple[str, ...],
 ) -> Comparison:
-    """Compare the arms in one metric.
+    """Compare the arms in one metric; `effects` are those of `blocks`.
 
     The numbers are given whatever they are worth: `invalid` are reasons why none of
-    them may be judged, `unsure` why this metric cannot be.
+    them may be judged.
     """
+    primary = metric.name == facts.primary
     decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
-    verdict = decision.verdict
+    verdict, unsure = decision.verdict, too_few(metric, blocks)
     if unsure:
         verdict = Verdict.INCONCLUSIVE
     if invalid:
         verdict = Verdict.INVALID
+    # The primary metric's own reasons are among those why all is invalid.
+    reasons = dict.fromkeys((*invalid, *unsure, *decision.reasons, *_without_ratio(effects)))
     return Comparison(
         scenario=facts.name,
         models=models,
         metric=metric.name,
         unit=metric.unit,
         direction=metric.direction,
-        primary=metric.name == facts.primary,
+        primary=primary,
         control=arms["control"],
         treatment=arms["treatment"],
         control_value=median([one.control for one in effects]),
@@ -52,18 +63,17 @@ def conclude(
         blocks=len(effects),
         alpha=facts.alpha,
         verdict=verdict,
-        # The primary metric's own reasons are among those why all is invalid.
-        reasons=tuple(dict.fromkeys((*invalid, *unsure, *decision.reasons, *_why(effects)))),
+        reasons=(*reasons, *(unlike_failures(blocks) if primary else ())),
+        control_failed=failed_share(_of_role(blocks, "control")),
+        treatment_failed=failed_share(_of_role(blocks, "treatment")),
     )
 
 
-def median(values: Sequence[float | None]) -> float | None:
-    """The median of the values that are known; None when none is."""
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+def _of_role(blocks: Sequence[Block], role: Role) -> list[Trial]:
+    return [trial for block in blocks for trial in block.of(role)]
 
 
-def _why(effects: Sequence[BlockEffect]) -> tuple[str, ...]:
+def _without_ratio(effects: Sequence[BlockEffect]) -> tuple[str, ...]:
     """What the first block without a ratio shows instead."""
     for one in effects:
         if one.effect is None:
@@ -88,8 +98,9 @@ def slo_result(
 ) -> SloResult:
     """Judge the attainment of an arm: `shares` is met / all attempted, one a block.
 
-    MISSED and MET need the whole interval on their side of the target. A single block
-    has no interval and decides nothing, except that no request met is always MISSED.
+    A request that fails misses its objectives. MISSED and MET need the whole interval on their
+    side of the target: noise that spans it decides nothing. Nor does a single block, which has
+    no interval, except that no request met is always MISSED.
     """
     slo = facts.slos[slo_key(model, tenant)]
     low, mean, high = _attained(shares, facts.alpha)

@@ -1,4 +1,8 @@
-"""Percentiles of values of which some may be infinite."""
+"""Percentiles, ratios, and the t-interval of a mean over blocks.
+
+Requests of a trial are correlated, so a block is one observation; over so few blocks
+a bootstrap is far too narrow.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,33 @@ def minimum_n(percent: int) -> int:
     """The fewest values of which this percentile is worth judging: p50 6, p95 60, p99 300."""
     beyond = min(percent, 100 - percent)
     return math.ceil(100 * TAIL_VALUES / beyond)
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """The median of the values that are known; None when none is."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def log_ratio(treatment: float | None, control: float | None) -> float | None:
+    """ln(treatment / control); None unless both are finite and above zero.
+
+    Zero and infinity carry no size of an effect: an arm that failed is not infinitely
+    slower, and none is infinitely better.
+    """
+    if treatment is None or control is None:
+        return None
+    if not (0 < treatment < math.inf and 0 < control < math.inf):
+        return None
+    return math.log(treatment) - math.log(control)
+
+
+def ratio_of(effect: float) -> float:
+    """treatment / control of an effect; +inf where a float cannot hold it."""
+    try:
+        return math.exp(effect)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)

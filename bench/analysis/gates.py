@@ -1,6 +1,6 @@
-"""What must hold for a run to pass, and which of it did not.
+"""What must hold for a run to pass, and the outcome that a program can act on.
 
-The kinds are told apart because their remedies differ: a missed SLO is the system's,
+There are several kinds because their remedies differ: a missed SLO is the system's,
 a verdict is the comparison's, an invalid trial is the instrument's.
 """
 
@@ -25,6 +25,29 @@ class Gate(StrEnum):
     INCONCLUSIVE = "inconclusive"
     NOISE = "A/A differs"
     SLO_MISSED = "SLO missed"
+
+
+class Outcome(StrEnum):
+    """What one comparison or a whole run comes to, the gravest last."""
+
+    HELD = "held"
+    UNDECIDED = "undecided"
+    INVALID = "invalid"
+    FAILED = "failed"
+
+
+# 2 is a usage error and 130 an interrupted run, as everywhere.
+EXIT_CODES: Mapping[Outcome, int] = {
+    Outcome.HELD: 0,
+    Outcome.FAILED: 1,
+    Outcome.UNDECIDED: 3,
+    Outcome.INVALID: 4,
+}
+# All other gates that do not hold make a run fail.
+_NO_FAILURE: Mapping[Gate, Outcome] = {
+    Gate.INVALID: Outcome.INVALID,
+    Gate.INCONCLUSIVE: Outcome.UNDECIDED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +98,14 @@ def require_slo(judgement: Judgement) -> None:
 
 
 def _validity_failures(judgement: Judgement) -> tuple[Failure, ...]:
-    return tuple(_validity_failure(reason) for reason in judgement.invalid_reasons)
-
-
-def _validity_failure(reason: str) -> Failure:
     dead = f"{Gate.DEAD_REPLICA}: "
-    if reason.startswith(dead):
-        return Failure(Gate.DEAD_REPLICA, reason.removeprefix(dead))
-    return Failure(Gate.INVALID, reason)
+    return tuple(
+        Failure(
+            Gate.DEAD_REPLICA if reason.startswith(dead) else Gate.INVALID,
+            reason.removeprefix(dead),
+        )
+        for reason in judgement.invalid_reasons
+    )
 
 
 def _verdict_failures(judgement: Judgement) -> Iterator[Failure]:
@@ -134,37 +157,9 @@ def describe_slo(result: SloResult) -> str:
     return f"{seen} of {requests} met {limits}; {result.target:.0%} are wanted"
 
 
-class Outcome(StrEnum):
-    """Of one comparison or of a whole run, the gravest last."""
-
-    HELD = "held"
-    UNDECIDED = "undecided"
-    INVALID = "invalid"
-    FAILED = "failed"
-
-
-# 2 is a usage error and 130 an interrupted run, as everywhere.
-EXIT_CODES: Mapping[Outcome, int] = {
-    Outcome.HELD: 0,
-    Outcome.FAILED: 1,
-    Outcome.UNDECIDED: 3,
-    Outcome.INVALID: 4,
-}
-_OF_GATE: Mapping[Gate, Outcome] = {
-    Gate.DEAD_REPLICA: Outcome.FAILED,
-    Gate.INVALID: Outcome.INVALID,
-    Gate.WORSE: Outcome.FAILED,
-    Gate.NOT_BETTER: Outcome.FAILED,
-    Gate.INCONCLUSIVE: Outcome.UNDECIDED,
-    Gate.NOISE: Outcome.FAILED,
-    Gate.SLO_MISSED: Outcome.FAILED,
-}
-
-
 def outcome_of_gates(gates: Iterable[Gate]) -> Outcome:
     """What the gates that did not hold come to; HELD for none."""
-    order = list(Outcome)
-    return max((_OF_GATE[gate] for gate in gates), key=order.index, default=Outcome.HELD)
+    return _gravest(_NO_FAILURE.get(gate, Outcome.FAILED) for gate in gates)
 
 
 def outcome_of(judgement: Judgement) -> Outcome:
@@ -182,12 +177,15 @@ def gating(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
 
 def overall(judgements: Sequence[Judgement]) -> Outcome:
     """The gravest outcome of those that count."""
-    order = list(Outcome)
-    return max(map(outcome_of, gating(judgements)), key=order.index, default=Outcome.HELD)
+    return _gravest(map(outcome_of, gating(judgements)))
+
+
+def _gravest(outcomes: Iterable[Outcome]) -> Outcome:
+    return max(outcomes, key=list(Outcome).index, default=Outcome.HELD)
 
 
 def outcome_line(judgements: Sequence[Judgement]) -> str:
     """`outcome: undecided (3 held, 1 undecided)`, for the end of a run."""
     counts = Counter(map(outcome_of, gating(judgements)))
-    told = ", ".join(f"{counts[one]} {one}" for one in Outcome if counts[one])
-    return f"outcome: {overall(judgements)} ({told or 'nothing was measured'})"
+    each = ", ".join(f"{counts[one]} {one}" for one in Outcome if counts[one])
+    return f"outcome: {overall(judgements)} ({each or 'nothing was measured'})"

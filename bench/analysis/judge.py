@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from bench.analysis.blocks import Block, BlockEffect, block_effects, group_blocks, ratio_of, select
+from bench.analysis.blocks import Block, BlockEffect, block_effects, group_blocks, select
 from bench.analysis.checks import (
     DEFAULT_BOUNDS,
     ValidityBounds,
@@ -17,28 +17,43 @@ from bench.analysis.checks import (
     disturbances,
     unknown_readings,
 )
-from bench.analysis.conclude import conclude, median, slo_result
-from bench.analysis.estimates import t_interval
+from bench.analysis.conclude import conclude, slo_result
+from bench.analysis.estimates import median, ratio_of, t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
-from bench.analysis.validity import (
-    arms,
-    dead_replicas,
-    failures,
-    invalid_reasons,
-    starved_replicas,
-    too_few,
-    unattributed,
-    unlike_failures,
-)
+from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
 from bench.completeness import fail_incomplete
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
-
-__all__ = ["Judgement", "Summary", "judge"]
+from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial, Verdict
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """The trials of one scenario: the blocks that count, and why they may not be judged."""
+
+    facts: ScenarioFacts
+    models: tuple[str, ...]
+    arms: Mapping[Role, str]
+    blocks: tuple[Block, ...]
+    invalid: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def compare(self, metric: Metric, effects: Sequence[BlockEffect]) -> Comparison:
+        """The arms in one metric, over all requests."""
+        return conclude(
+            self.facts, self.models, self.arms, metric, self.blocks, effects, self.invalid
+        )
+
+    def compare_part(self, primary: Metric, *, model: str = "", tenant: str = "") -> Comparison:
+        """The primary metric of a part of the requests: shown beside the one that gates."""
+        blocks = [block.part(model=model, tenant=tenant) for block in self.blocks]
+        models = (model,) if model else self.models
+        effects = block_effects(primary, blocks)
+        found = conclude(self.facts, models, self.arms, primary, blocks, effects, self.invalid)
+        return replace(found, primary=False, tenant=tenant)
 
 
 def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> Judgement:
@@ -47,58 +62,73 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
     With one role only there is nothing to compare: its SLOs and values are given.
     Raises UserError when the trials do not belong together or name an unknown metric.
     """
-    names = _arm_names(trials)
-    trials = list(map(_with_incomplete_failed, trials))
-    first, facts = trials[0], trials[0].scenario
+    evidence = _evidence(trials, bounds)
+    first, facts, blocks = trials[0], evidence.facts, evidence.blocks
     metrics = [metric(name) for name in dict.fromkeys((facts.primary, *facts.metrics))]
-    blocks = group_blocks(trials)
-    disturbed = {one.index: why for one in blocks if (why := disturbances(one.trials, bounds))}
-    chosen = select(blocks, disturbed)
-    effects = {one: block_effects(one, chosen.judged) for one in metrics}
-    invalid = (
-        *dead_replicas(blocks),
-        *chosen.broken,
-        *invalid_reasons(chosen.judged, metrics[0], bounds),
-    )
-    servers = tuple(map(server_summary, arms(chosen.judged)))
-    noted = (
-        *(
-            line
-            for arm in arms(chosen.judged)
-            for lines in (failures(arm), starved_replicas(arm), unattributed(arm))
-            for line in lines
-        ),
-        *(line for one in servers for line in server_notes(one)),
-    )
+    effects = {one: block_effects(one, blocks) for one in metrics}
+    servers = tuple(map(server_summary, arms(blocks)))
     return Judgement(
         scenario=facts,
         models=first.models,
         round=first.round,
         environment=first.environment,
-        control=names.get("control"),
-        treatment=names.get("treatment"),
-        blocks=len(chosen.judged),
-        comparisons=tuple(_comparisons(first, names, effects, chosen.judged, invalid)),
-        effects=tuple(
-            ratio_of(one.effect) for one in effects[metrics[0]] if one.effect is not None
+        control=evidence.arms.get("control"),
+        treatment=evidence.arms.get("treatment"),
+        ratios={
+            one.block: None if one.effect is None else ratio_of(one.effect)
+            for one in effects[metrics[0]]
+        },
+        comparisons=tuple(_comparisons(evidence, effects)),
+        slos=tuple(_slos(evidence)),
+        summaries=tuple(
+            _summary(role, arm, one, [block.of(role) for block in of_one], blocks)
+            for role, arm in evidence.arms.items()
+            for one, of_one in effects.items()
         ),
-        slos=tuple(
-            _slo(facts, model, tenant, role, arm, chosen.judged)
-            # At the loads of a search, how many met their objectives is the question itself.
-            for role, arm in (names if facts.search_step is None else {}).items()
-            for model in first.models
-            for tenant in facts.tenants or ("",)
-        ),
-        summaries=_summaries(names, effects, chosen.judged),
         servers=servers,
-        invalid_reasons=invalid,
+        invalid_reasons=evidence.invalid,
         notes=(
-            *chosen.notes,
-            *noted,
+            *evidence.notes,
+            *(line for arm in arms(blocks) for line in arm_notes(arm)),
+            *(line for one in servers for line in server_notes(one)),
             *changed_speed(trials),
             *unknown_readings(trials),
             *_load_notes(trials),
         ),
+    )
+
+
+def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
+    """Whether the primary metric has a verdict, so that no more blocks are needed.
+
+    The same as `judge` would find, without all else that it says. False for one arm alone.
+    """
+    evidence = _evidence(trials, bounds)
+    if len(evidence.arms) < 2:
+        return False
+    primary = metric(evidence.facts.primary)
+    found = evidence.compare(primary, block_effects(primary, evidence.blocks))
+    return found.verdict is not Verdict.INCONCLUSIVE
+
+
+def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> _Evidence:
+    """Choose the blocks that count. Raises UserError when trials do not belong together."""
+    names = _arm_names(trials)
+    facts = trials[0].scenario
+    blocks = group_blocks(map(_with_incomplete_failed, trials))
+    disturbed = {one.index: why for one in blocks if (why := disturbances(one.trials, bounds))}
+    chosen = select(blocks, disturbed)
+    return _Evidence(
+        facts=facts,
+        models=trials[0].models,
+        arms=names,
+        blocks=chosen.judged,
+        invalid=(
+            *dead_replicas(blocks),
+            *chosen.broken,
+            *invalid_reasons(chosen.judged, metric(facts.primary), bounds),
+        ),
+        notes=chosen.notes,
     )
 
 
@@ -122,7 +152,7 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
         one = trials[0]
         raise UserError(
             f"trials of {one.scenario.name} in run {one.run_id} do not belong together: they"
-            " differ in run, environment, scenario, models, round or arms; judge each set apart"
+            " differ in run, environment, scenario, models, round or arms; judge each set alone"
         )
     return names
 
@@ -135,71 +165,32 @@ def _load_notes(trials: Sequence[Trial]) -> Iterator[str]:
     yield from (f"arm {arm}: each request opens a connection of its own" for arm in opening)
 
 
-def _comparisons(
-    first: Trial,
-    names: Mapping[Role, str],
-    effects: Effects,
-    blocks: Sequence[Block],
-    invalid: tuple[str, ...],
-) -> Iterator[Comparison]:
+def _comparisons(evidence: _Evidence, effects: Effects) -> Iterator[Comparison]:
     """Each metric over all requests; the primary one also for each of several models."""
-    if len(names) < 2:
+    if len(evidence.arms) < 2:
         return
-    facts, models = first.scenario, first.models
     for one, of_one in effects.items():
-        unsure = too_few(one, blocks)
-        found = conclude(facts, models, names, one, of_one, invalid=invalid, unsure=unsure)
-        yield _with_failures(found, blocks) if found.primary else found
-        if one.name == facts.primary and len(models) > 1:
-            for model in models:
-                sent = [block.to(model) for block in blocks]
-                yield _of_part(facts, (model,), names, one, sent, invalid)
-        if one.name == facts.primary and not one.tenant:
-            for tenant in facts.tenants:
-                sent = [block.of_tenant(tenant) for block in blocks]
-                part = _of_part(facts, models, names, one, sent, invalid)
-                yield replace(part, tenant=tenant)
+        yield evidence.compare(one, of_one)
+        if one.name == evidence.facts.primary:
+            for model in evidence.models if len(evidence.models) > 1 else ():
+                yield evidence.compare_part(one, model=model)
+            for tenant in evidence.facts.tenants if not one.tenant else ():
+                yield evidence.compare_part(one, tenant=tenant)
 
 
-def _of_part(
-    facts: ScenarioFacts,
-    models: tuple[str, ...],
-    names: Mapping[Role, str],
-    primary: Metric,
-    sent: Sequence[Block],
-    invalid: tuple[str, ...],
-) -> Comparison:
-    """The primary metric of a part of the requests: shown beside the one that gates."""
-    effects, unsure = block_effects(primary, sent), too_few(primary, sent)
-    found = conclude(facts, models, names, primary, effects, invalid=invalid, unsure=unsure)
-    return replace(_with_failures(found, sent), primary=False)
-
-
-def _with_failures(found: Comparison, blocks: Sequence[Block]) -> Comparison:
-    unlike = unlike_failures(tuple(arms(blocks)))
-    return replace(found, reasons=(*found.reasons, *unlike))
-
-
-def _slo(
-    facts: ScenarioFacts, model: str, tenant: str, role: Role, arm: str, blocks: Sequence[Block]
-) -> SloResult:
+def _slos(evidence: _Evidence) -> Iterator[SloResult]:
+    """The attainment of each arm, model and tenant."""
+    # At the loads of a search, how many met their objectives is the question itself.
+    if evidence.facts.search_step is not None:
+        return
     attainment = metric("slo_attainment")
-    sent = [block.to(model) for block in blocks]
-    if tenant:
-        sent = [block.of_tenant(tenant) for block in sent]
-    shares = [attainment.over(block.of(role)) for block in sent]
-    known = [share for share in shares if share is not None]
-    return slo_result(facts, model, role, arm, known, tenant)
-
-
-def _summaries(
-    names: Mapping[Role, str], effects: Effects, blocks: Sequence[Block]
-) -> tuple[Summary, ...]:
-    return tuple(
-        _summary(role, arm, one, [block.of(role) for block in of_one], blocks)
-        for role, arm in names.items()
-        for one, of_one in effects.items()
-    )
+    for role, arm in evidence.arms.items():
+        for model in evidence.models:
+            for tenant in evidence.facts.tenants or ("",):
+                sent = [block.part(model=model, tenant=tenant) for block in evidence.blocks]
+                shares = [attainment.over(block.of(role)) for block in sent]
+                known = [share for share in shares if share is not None]
+                yield slo_result(evidence.facts, model, role, arm, known, tenant)
 
 
 def _summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.analysis.server_side import ServerSummary
@@ -32,8 +33,8 @@ class Judgement:
 
     `control` and `treatment` are names of arms; None where that arm was not run, and
     then `comparisons` is empty. `comparisons` has the primary metric first: of all models
-    together, then, of several, each on its own. `effects` are the primary metric's ratios
-    treatment / control, one for each judged block that has one. `slos`,
+    together, then, of several, each on its own. `ratios` has the primary metric's ratio
+    treatment / control of each judged block by the block's index, None where it has none. `slos`,
     `summaries` and `servers` have the control first. Any of `invalid_reasons` means that the
     measurement cannot be trusted; `notes` is what else to know. In `round` 2 a failing first
     one was measured once more.
@@ -44,15 +45,24 @@ class Judgement:
     environment: str
     control: str | None
     treatment: str | None
-    blocks: int
+    ratios: Mapping[int, float | None]
     comparisons: tuple[Comparison, ...]
-    effects: tuple[float, ...]
     slos: tuple[SloResult, ...]
     summaries: tuple[Summary, ...]
     servers: tuple[ServerSummary, ...]
     invalid_reasons: tuple[str, ...]
     notes: tuple[str, ...]
     round: int = 1
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks were judged."""
+        return len(self.ratios)
+
+    @property
+    def effects(self) -> tuple[float, ...]:
+        """The ratios of the judged blocks that have one."""
+        return tuple(ratio for ratio in self.ratios.values() if ratio is not None)
 
     @property
     def primary(self) -> Comparison | None:

@@ -17,7 +17,16 @@ from bench.records import Direction, Sample, Trial
 
 PERCENTS = (50, 90, 95, 99)
 
+Function = Callable[[Sequence[Sample], float, Slos], float | None]
 Values = Callable[[Sequence[Sample]], list[float]]
+
+_OF_A_REQUEST: Mapping[str, Callable[[Sample], float | None]] = {
+    "ttft": timings.ttft_s,
+    "scheduled_ttft": timings.scheduled_ttft_s,
+    "e2e": timings.e2e_s,
+    "scheduled_e2e": timings.scheduled_e2e_s,
+    "tpot": timings.tpot_s,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,7 @@ class Metric:
     name: str
     unit: str
     direction: Direction
-    function: Callable[[Sequence[Sample], float, Slos], float | None]
+    function: Function
     count: Callable[[Sequence[Sample]], int] = len
     minimum_n: int = 1
     windowed: bool = False
@@ -43,6 +52,7 @@ class Metric:
 
     def over(self, trials: Sequence[Trial]) -> float | None:
         """The metric of several trials of one arm and scenario, their requests pooled."""
+        trials = self._own(trials)
         if not trials:
             return None
         if self.across is not None:
@@ -52,26 +62,12 @@ class Metric:
         samples = tuple(itertools.chain.from_iterable(trial.samples for trial in trials))
         return self.function(samples, _total_s(trials), trials[0].scenario.slos)
 
-    def of_tenant(self, tenant: str) -> Metric:
-        """The same of that tenant's requests alone."""
-
-        def own(samples: Sequence[Sample]) -> list[Sample]:
-            return [sample for sample in samples if sample.tenant == tenant]
-
-        def function(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float | None:
-            return self.function(own(samples), duration_s, slos)
-
-        return replace(
-            self,
-            name=f"{self.name}@{tenant}",
-            tenant=tenant,
-            function=function,
-            count=lambda samples: self.count(own(samples)),
-        )
-
-    def n(self, trials: Iterable[Trial]) -> int:
+    def n(self, trials: Sequence[Trial]) -> int:
         """How many values `over` rests on."""
-        return sum(self.count(trial.samples) for trial in trials)
+        return sum(self.count(trial.samples) for trial in self._own(trials))
+
+    def _own(self, trials: Sequence[Trial]) -> Sequence[Trial]:
+        return [part_of(one, tenant=self.tenant) for one in trials] if self.tenant else trials
 
     def _mean_rate(self, trials: Sequence[Trial]) -> float | None:
         amount = 0.0
@@ -86,31 +82,44 @@ class Metric:
 def metric(name: str) -> Metric:
     """The metric of that name; `NAME@TENANT` is that of one tenant's requests.
 
-    Raises UserError, with the closest name, for none.
+    Raises UserError, with the closest name, where there is none.
     """
     base, _, tenant = name.partition("@")
     try:
-        return METRICS[base].of_tenant(tenant) if tenant else METRICS[base]
+        return replace(METRICS[base], name=name, tenant=tenant)
     except KeyError:
         close = difflib.get_close_matches(base, METRICS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(METRICS)}"
         raise UserError(f"unknown metric {name!r}; {hint}") from None
 
 
+def part_of(trial: Trial, *, model: str = "", tenant: str = "") -> Trial:
+    """The trial with only the requests to `model`, or of `tenant`, or both; "" takes all."""
+
+    def kept(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        return tuple(
+            one
+            for one in samples
+            if (not model or one.model == model) and (not tenant or one.tenant == tenant)
+        )
+
+    return replace(trial, samples=kept(trial.samples))
+
+
 def _total_s(trials: Iterable[Trial]) -> float:
     return sum(trial.duration_s for trial in trials)
 
 
-def _each(timing: Callable[[Sample], float], samples: Sequence[Sample]) -> list[float]:
-    return [timing(sample) for sample in samples]
-
-
-def _tpots_s(samples: Sequence[Sample]) -> list[float]:
-    return [tpot for tpot in map(timings.tpot_s, samples) if tpot is not None]
+def _each(timing: Callable[[Sample], float | None], samples: Sequence[Sample]) -> list[float]:
+    return [seconds for seconds in map(timing, samples) if seconds is not None]
 
 
 def _gaps_s(samples: Sequence[Sample]) -> list[float]:
     return list(itertools.chain.from_iterable(map(timings.gaps_s, samples)))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
 
 
 def _latencies(quantity: str, values: Values) -> Iterator[Metric]:
@@ -119,37 +128,24 @@ def _latencies(quantity: str, values: Values) -> Iterator[Metric]:
     def count(samples: Sequence[Sample]) -> int:
         return len(values(samples))
 
+    def of_values(statistic: Callable[[Sequence[float]], float | None]) -> Function:
+        return lambda samples, _duration_s, _slos: statistic(values(samples))
+
     for percent in PERCENTS:
         yield Metric(
             name=f"{quantity}_p{percent}_s",
             unit="s",
             direction="lower",
-            function=partial(_percentile_of, values, percent),
+            function=of_values(partial(percentile, percent=percent)),
             count=count,
             minimum_n=minimum_n(percent),
         )
-    yield Metric(f"{quantity}_mean_s", "s", "lower", partial(_mean_of, values), count)
-
-
-def _percentile_of(
-    values: Values, percent: int, samples: Sequence[Sample], _duration_s: float, _slos: Slos
-) -> float | None:
-    return percentile(values(samples), percent)
-
-
-def _mean_of(
-    values: Values, samples: Sequence[Sample], _duration_s: float, _slos: Slos
-) -> float | None:
-    seen = values(samples)
-    return statistics.fmean(seen) if seen else None
+    yield Metric(f"{quantity}_mean_s", "s", "lower", of_values(_mean), count)
 
 
 def _all() -> Iterator[Metric]:
-    yield from _latencies("ttft", partial(_each, timings.ttft_s))
-    yield from _latencies("scheduled_ttft", partial(_each, timings.scheduled_ttft_s))
-    yield from _latencies("e2e", partial(_each, timings.e2e_s))
-    yield from _latencies("scheduled_e2e", partial(_each, timings.scheduled_e2e_s))
-    yield from _latencies("tpot", _tpots_s)
+    for quantity, timing in _OF_A_REQUEST.items():
+        yield from _latencies(quantity, partial(_each, timing))
     yield from _latencies("itl", _gaps_s)
     yield Metric("throughput_rps", "req/s", "higher", rates.throughput_rps, windowed=True)
     yield Metric("output_tps", "tok/s", "higher", rates.output_tps, windowed=True)

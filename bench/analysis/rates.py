@@ -1,8 +1,11 @@
 """Counts of requests and tokens, per second or as a share of all attempted.
 
-All are functions of (samples, duration_s, slos by model); None where the data defines none.
+Metrics are functions of (samples, duration_s, slos by model); None where the data defines none.
 Rates count what was complete inside the offered window of `duration_s`: answers that
 arrive while a trial drains were not delivered at the offered rate.
+
+At the end: the load at which an arm's SLO attainment falls to its target, from trials at several
+loads.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from bench.analysis.timings import has_objective, meets
 from bench.records import Sample, Slo, Trial, slo_key
 
 Slos = Mapping[str, Slo]
+
+# Two loads are neighbours where their factor is the step of the search, but for rounding.
+_ROUNDING = 1.001
 
 
 def throughput_rps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
@@ -98,10 +104,6 @@ def _tokens_until(sample: Sample, end_s: float) -> float:
     return sample.output_tokens * share
 
 
-# Loads that are further apart than the grid's step, but for rounding, are no neighbours.
-_ROUNDING = 1.001
-
-
 def attainment(trial: Trial) -> float:
     """Requests of a trial that met every objective / all attempted; 0 of none."""
     return slo_attainment(trial.samples, trial.duration_s, trial.scenario.slos) or 0.0
@@ -109,7 +111,7 @@ def attainment(trial: Trial) -> float:
 
 def target(trial: Trial) -> float:
     """The share of requests that has to meet its objectives: the highest of the models'."""
-    return max(slo.attainment for slo in _slos(trial))
+    return max(slo.attainment for slo in trial.scenario.slos.values())
 
 
 def is_carried(trial: Trial) -> bool:
@@ -123,18 +125,14 @@ def carried_rps(trials: Sequence[Trial]) -> float | None:
     It lies between the highest load that was carried and the next one, which was not;
     attainment is taken to fall evenly with the logarithm of the load in between.
     """
-    offered = {trial.offered_rps: attainment(trial) for trial in trials if trial.offered_rps}
-    if not offered:
+    attained = {trial.offered_rps: attainment(trial) for trial in trials if trial.offered_rps}
+    if not attained:
         return None
     wanted = target(trials[0])
-    low = max((load for load, share in offered.items() if share >= wanted), default=None)
-    high = min((load for load, share in offered.items() if share < wanted), default=None)
+    low = max((load for load, share in attained.items() if share >= wanted), default=None)
+    high = min((load for load, share in attained.items() if share < wanted), default=None)
     step = trials[0].scenario.search_step
     if low is None or high is None or step is None or not low < high <= low * step * _ROUNDING:
         return None
-    part = (offered[low] - wanted) / (offered[low] - offered[high])
+    part = (attained[low] - wanted) / (attained[low] - attained[high])
     return math.exp(math.log(low) + part * math.log(high / low))
-
-
-def _slos(trial: Trial) -> tuple[Slo, ...]:
-    return tuple(trial.scenario.slos.values())

@@ -1,7 +1,7 @@
-"""What readings of a replica say of a stretch of a trial.
+"""Means, maxima and increases of what a replica's /metrics said during a part of a trial.
 
-A gauge holds what it said until it is read again; a reading that failed says nothing until
-the next. Where nothing was said the answer is None: what is unknown is not 0.
+A gauge keeps its value until it is read again; after a reading that failed it is unknown until
+the next one. Where nothing is known the answer is None: what is unknown is not 0.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bench.records import ServerReading
 
 Field = Callable[[ServerReading], float | None]
+Values = Iterable[float | None]
 
 
 def held(
@@ -62,23 +63,22 @@ def increase(
     return math.fsum(new - old if new >= old else new for old, new in steps)
 
 
-Values = Iterable[float | None]
-
-
 def total(values: Values) -> float | None:
+    """Their sum; None where one is unknown, or there are none."""
     return _of_all(math.fsum, values)
 
 
 def mean(values: Values) -> float | None:
+    """Their mean; None where one is unknown, or there are none."""
     return _of_all(statistics.fmean, values)
 
 
 def largest(values: Values) -> float | None:
+    """The largest; None where one is unknown, or there are none."""
     return _of_all(max, values)
 
 
 def _of_all(function: Callable[[Sequence[float]], float], values: Values) -> float | None:
-    """The function of the values; None where one is unknown, or there are none."""
     seen = list(values)
     known = [value for value in seen if value is not None]
     return function(known) if known and len(known) == len(seen) else None

@@ -1,4 +1,4 @@
-"""What is said of the server's side: how an arm loaded its replicas."""
+"""The server's side of an arm's trials: how it loaded its replicas, by what these said."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from bench.analysis.estimates import percentile
-from bench.analysis.readings import (
-    Field,
-    Values,
-    highest,
-    increase,
-    largest,
-    mean,
-    mean_level,
-    total,
-)
+from bench.analysis.readings import highest, increase, largest, mean, mean_level, total
 from bench.records import Replica, Role, ServerReading, Trial
 
 
@@ -29,8 +20,8 @@ class ServerLoad:
     are requests in one replica; means are over the time in which load was offered, maxima
     up to the last answer, `kv_cache_usage_max` a share of the cache. All else are counts over
     the trials: `finished` requests and tokens are the replica's own counts, and so include
-    what went past the arm; `prefix_queries` and `prefix_hits` are prompt tokens looked up and
-    found in the prefix cache.
+    requests that bypassed the arm; `prefix_queries` and `prefix_hits` are prompt tokens looked
+    up and found in the prefix cache.
     """
 
     requests: float | None
@@ -51,6 +42,18 @@ class ServerLoad:
         if self.prefix_hits is None or not self.prefix_queries:
             return None
         return self.prefix_hits / self.prefix_queries
+
+
+_COUNTERS = (
+    *("preemptions", "prefix_queries", "prefix_hits"),
+    *("prompt_tokens", "generation_tokens", "finished"),
+)
+# How the figures of several trials, or of several replicas, become one.
+_POOLED = {
+    **dict.fromkeys(("waiting_mean", "running_mean"), mean),
+    **dict.fromkeys(("waiting_max", "kv_cache_usage_max"), largest),
+    **dict.fromkeys(("requests", *_COUNTERS), total),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,11 @@ class ServerSummary:
 
     @property
     def scraped(self) -> bool:
-        """Whether there are any readings, of success or not."""
+        """Whether any replica's metrics were asked for, with or without success."""
         return any(one.scrapes for one in self.replicas)
 
     def replica(self, name: str) -> ServerLoad:
-        """The load of one replica. Raises KeyError for a name that is none's."""
+        """The load of one replica. Raises KeyError where no replica has that name."""
         return {one.replica: one.load for one in self.replicas}[name]
 
     def share(self, name: str) -> float | None:
@@ -105,15 +108,18 @@ class ServerSummary:
 
 
 def server_summary(trials: Sequence[Trial]) -> ServerSummary:
-    """The server's side of some trials of one arm, of which there is at least one."""
+    """The server's side of the trials of one arm, of which there is at least one."""
     first = trials[0]
     # In a cluster where arms come by turns, an arm's replicas are others each time.
-    loads = [{one: _load(trial, one) for one in serving(trial)} for trial in trials]
+    loads = [
+        {one: _load(trial, one) for one in trial.replicas if one.model in trial.models}
+        for trial in trials
+    ]
     replicas = tuple(
         _replica_load(
-            [trial for trial, of_trial in zip(trials, loads, strict=True) if one in of_trial],
             one,
             [of_trial[one] for of_trial in loads if one in of_trial],
+            [reading for trial in trials for reading in _readings(trial, one)],
         )
         for one in dict.fromkeys(one for of_trial in loads for one in of_trial)
     )
@@ -121,14 +127,9 @@ def server_summary(trials: Sequence[Trial]) -> ServerSummary:
         role=first.role,
         arm=first.arm,
         imbalance=mean(map(_imbalance, loads)),
-        total=_together([one.load for one in replicas]),
+        total=_pooled([one.load for one in replicas]),
         replicas=replicas,
     )
-
-
-def serving(trial: Trial) -> tuple[Replica, ...]:
-    """The replicas of the models that a trial was about."""
-    return tuple(one for one in trial.replicas if one.model in trial.models)
 
 
 def server_notes(summary: ServerSummary) -> Iterator[str]:
@@ -144,32 +145,32 @@ def server_notes(summary: ServerSummary) -> Iterator[str]:
 def _load(trial: Trial, replica: Replica) -> ServerLoad:
     readings = _readings(trial, replica)
 
-    def rise(field: Field) -> float | None:
-        return increase(readings, field, 0.0, trial.elapsed_s)
+    def level(field: str) -> float | None:
+        return mean_level(readings, attrgetter(field), 0.0, trial.duration_s)
 
-    finished = rise(attrgetter("finished"))
+    def peak(field: str) -> float | None:
+        return highest(readings, attrgetter(field), 0.0, trial.elapsed_s)
+
+    counts = {
+        name: increase(readings, attrgetter(name), 0.0, trial.elapsed_s) for name in _COUNTERS
+    }
     return ServerLoad(
-        requests=_requests(trial, replica, finished),
-        waiting_mean=mean_level(readings, attrgetter("waiting"), 0.0, trial.duration_s),
-        waiting_max=highest(readings, attrgetter("waiting"), 0.0, trial.elapsed_s),
-        running_mean=mean_level(readings, attrgetter("running"), 0.0, trial.duration_s),
-        kv_cache_usage_max=highest(readings, attrgetter("kv_cache_usage"), 0.0, trial.elapsed_s),
-        preemptions=rise(attrgetter("preemptions")),
-        prefix_queries=rise(attrgetter("prefix_queries")),
-        prefix_hits=rise(attrgetter("prefix_hits")),
-        prompt_tokens=rise(attrgetter("prompt_tokens")),
-        generation_tokens=rise(attrgetter("generation_tokens")),
-        finished=finished,
+        requests=_requests(trial, replica, counts["finished"]),
+        waiting_mean=level("waiting"),
+        waiting_max=peak("waiting"),
+        running_mean=level("running"),
+        kv_cache_usage_max=peak("kv_cache_usage"),
+        **counts,
     )
 
 
 def _requests(trial: Trial, replica: Replica, finished: float | None) -> float | None:
-    """As the answers tell; by the replica's own count where they do not name theirs."""
+    """As the answers tell; by the replica's own count where they do not name their replica."""
     answered_by = [sample.replica for sample in trial.samples if sample.ok]
     if answered_by and all(answered_by):
         return Counter(sample.replica for sample in trial.samples)[replica.name]
-    past = sum(sample.replica == replica.name for sample in trial.bypassed)
-    return None if finished is None else max(0.0, finished - past)
+    bypassed = sum(sample.replica == replica.name for sample in trial.bypassed)
+    return None if finished is None else max(0.0, finished - bypassed)
 
 
 def _imbalance(loads: Mapping[Replica, ServerLoad]) -> float | None:
@@ -186,15 +187,14 @@ def _peak_to_mean(requests: Sequence[float | None]) -> float | None:
 
 
 def _replica_load(
-    trials: Sequence[Trial], replica: Replica, loads: Sequence[ServerLoad]
+    replica: Replica, loads: Sequence[ServerLoad], readings: Sequence[ServerReading]
 ) -> ReplicaLoad:
-    readings = [one for trial in trials for one in _readings(trial, replica)]
     late_s = [one.at_s - one.due_s for one in readings if one.error is None]
     errors = [one.error for one in readings if one.error is not None]
     return ReplicaLoad(
         replica=replica.name,
         model=replica.model,
-        load=_together(loads),
+        load=_pooled(loads),
         scrapes=len(readings),
         failed=len(errors),
         late_p95_s=percentile(late_s, 95),
@@ -206,22 +206,7 @@ def _readings(trial: Trial, replica: Replica) -> tuple[ServerReading, ...]:
     return next((one.readings for one in trial.server if one.replica == replica.name), ())
 
 
-def _together(loads: Sequence[ServerLoad]) -> ServerLoad:
-    """Of several trials of a replica, or of several replicas."""
-
-    def each(name: str) -> Values:
-        return (getattr(load, name) for load in loads)
-
+def _pooled(loads: Sequence[ServerLoad]) -> ServerLoad:
     return ServerLoad(
-        requests=total(each("requests")),
-        waiting_mean=mean(each("waiting_mean")),
-        waiting_max=largest(each("waiting_max")),
-        running_mean=mean(each("running_mean")),
-        kv_cache_usage_max=largest(each("kv_cache_usage_max")),
-        preemptions=total(each("preemptions")),
-        prefix_queries=total(each("prefix_queries")),
-        prefix_hits=total(each("prefix_hits")),
-        prompt_tokens=total(each("prompt_tokens")),
-        generation_tokens=total(each("generation_tokens")),
-        finished=total(each("finished")),
+        **{name: pool(getattr(load, name) for load in loads) for name, pool in _POOLED.items()}
     )

@@ -1,4 +1,4 @@
-"""Whether the instrument did its work, judged before the system is.
+"""Whether a measurement may be judged: the instrument's work, and that of each arm.
 
 Every reason is one line with the value seen and its bound. What is invalid has no
 verdict: its numbers say as much about the client as about the arms.
@@ -14,6 +14,8 @@ from bench.analysis.checks import ValidityBounds, check_reasons, place, trial_re
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Sample, Trial
 
+Trials = Sequence[Trial]
+
 
 def invalid_reasons(
     blocks: Sequence[Block], primary: Metric, bounds: ValidityBounds
@@ -23,13 +25,13 @@ def invalid_reasons(
         *trial_reasons([trial for block in blocks for trial in block.trials]),
         *check_reasons([block.trials for block in blocks], bounds),
         *_unlike_schedules(blocks),
-        *(reason for arm in arms(blocks) for reason in arm_reasons(arm, bounds)),
+        *(reason for arm in arms(blocks) for reason in _arm_reasons(arm, bounds)),
         *too_few(primary, blocks),
     )
 
 
 def dead_replicas(blocks: Sequence[Block]) -> tuple[str, ...]:
-    """A line for every replica that was found dead, with the first trial that met it."""
+    """A line for every replica that was found dead, with the first trial after which it was."""
     first: dict[str, Trial] = {}
     for block in blocks:
         for trial in block.trials:
@@ -61,6 +63,31 @@ def arms(blocks: Sequence[Block]) -> Iterator[tuple[Trial, ...]]:
             yield trials
 
 
+def arm_notes(trials: Trials) -> Iterator[str]:
+    """What else to know of an arm's answers. No reasons against validity."""
+    yield from _failures(trials)
+    yield from _starved_replicas(trials)
+    yield from _unattributed(trials)
+
+
+def failed_share(trials: Trials) -> float | None:
+    """Failed requests / all attempted of an arm; None where there are none."""
+    samples = _samples(trials)
+    return sum(not one.ok for one in samples) / len(samples) if samples else None
+
+
+def unlike_failures(blocks: Sequence[Block]) -> Iterator[str]:
+    """A line where the arms failed different shares of their requests, however small."""
+    shares = [(trials, failed_share(trials)) for trials in arms(blocks)]
+    if len({share for _, share in shares if share is not None}) > 1:
+        each = (
+            f"{_arm_name(trials)} {100 * (share or 0):.2f} %"
+            f" ({sum(not one.ok for one in _samples(trials))} of {len(_samples(trials))})"
+            for trials, share in shares
+        )
+        yield f"the arms failed different shares of their requests: {', '.join(each)}"
+
+
 def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
     """A line for every block in which the arms did not replay the same schedules.
 
@@ -71,73 +98,60 @@ def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
             continue
         seen = [sorted(trial.schedule_sha256 for trial in block.of(role)) for role in ROLES]
         if all(seen) and seen[0] != seen[1]:
-            told = " and ".join(", ".join(one[:12] for one in hashes) for hashes in seen)
-            yield f"the arms of block {block.index} replayed different schedules: {told}"
+            hashes = " and ".join(", ".join(one[:12] for one in of_arm) for of_arm in seen)
+            yield f"the arms of block {block.index} replayed different schedules: {hashes}"
 
 
-def arm_reasons(trials: Sequence[Trial], bounds: ValidityBounds) -> Iterator[str]:
+def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
     """Why the work of an arm does not count: too many failures, other token counts.
 
     Requests that bypassed it count as well: they are part of what its replicas had to do.
     """
-    samples = _samples(trials)
+    samples = [sample for trial in trials for sample in trial.samples + trial.bypassed]
     failed = [sample for sample in samples if not sample.ok]
     if len(failed) > bounds.error_rate * len(samples):
+        kind, _ = Counter(sample.error for sample in failed).most_common(1)[0]
         yield (
-            f"{arm_name(trials)}: {len(failed)} of {len(samples)} requests failed, bound"
-            f" {100 * bounds.error_rate:.1f} %; mostly {_commonest(failed)}"
+            f"{_arm_name(trials)}: {len(failed)} of {len(samples)} requests failed, bound"
+            f" {100 * bounds.error_rate:.1f} %; mostly {kind}{_detail(failed, kind)}"
         )
     answered = [sample for sample in samples if sample.ok]
     unlike = [sample for sample in answered if not _as_asked(sample)]
     if len(unlike) > (1 - bounds.token_match) * len(answered):
+        first = unlike[0]
         yield (
-            f"{arm_name(trials)}: {len(unlike)} of {len(answered)} answers have other token"
-            f" counts than asked, bound {100 * (1 - bounds.token_match):.1f} %; {_example(unlike)}"
+            f"{_arm_name(trials)}: {len(unlike)} of {len(answered)} answers have other token"
+            f" counts than asked, bound {100 * (1 - bounds.token_match):.1f} %; first:"
+            f" {first.prompt_tokens} + {first.output_tokens} for"
+            f" {first.wanted_prompt_tokens} + {first.wanted_output_tokens}"
         )
 
 
-def failures(trials: Sequence[Trial]) -> Iterator[str]:
+def _failures(trials: Trials) -> Iterator[str]:
     """A line on what failed, by kind with the first one's words; none where nothing did."""
     samples = _samples(trials)
     failed = [sample for sample in samples if sample.error is not None]
     kinds = Counter(sample.error for sample in failed).most_common()
     if kinds:
-        told = (f"{count} {kind}{_detail(failed, kind)}" for kind, count in kinds)
-        yield (
-            f"{arm_name(trials)}: {len(failed)} of {len(samples)} requests failed: "
-            f"{', '.join(told)}"
-        )
+        each = ", ".join(f"{count} {kind}{_detail(failed, kind)}" for kind, count in kinds)
+        yield f"{_arm_name(trials)}: {len(failed)} of {len(samples)} requests failed: {each}"
 
 
-def unlike_failures(arms: Sequence[Sequence[Trial]]) -> Iterator[str]:
-    """A line where the arms failed different shares of their requests, however small."""
-    counts = [(sum(not one.ok for one in own), len(own)) for own in map(_samples, arms)]
-    shares = {failed / attempted for failed, attempted in counts if attempted}
-    if len(shares) > 1:
-        told = (
-            f"{arm_name(arm)} {100 * failed / attempted if attempted else 0:.2f} %"
-            f" ({failed} of {attempted})"
-            for arm, (failed, attempted) in zip(arms, counts, strict=True)
-        )
-        yield f"the arms failed different shares of their requests: {', '.join(told)}"
+def _starved_replicas(trials: Trials) -> Iterator[str]:
+    """A line for every replica that answered nothing for the arm: a policy may avoid one.
 
-
-def starved_replicas(trials: Sequence[Trial]) -> Iterator[str]:
-    """A line for every replica that answered nothing for the arm.
-
-    No reason against validity, since a policy may avoid a replica. Nothing can be told
-    where answers do not name theirs. Balancers may name a replica by its URL.
+    Nothing is known where answers do not name their replica. Balancers may name it by its URL.
     """
     answered_by = {s.replica for trial in trials for s in trial.samples if s.ok and s.replica}
     replicas = dict.fromkeys(one for trial in trials for one in trial.replicas)
     for replica in replicas if answered_by else ():
         in_use = replica.model in trials[0].models
         if in_use and not answered_by & {replica.name, replica.url}:
-            yield f"{arm_name(trials)}: replica {replica.name} answered no request"
+            yield f"{_arm_name(trials)}: replica {replica.name} answered no request"
 
 
-def unattributed(trials: Sequence[Trial]) -> Iterator[str]:
-    """A line where the answers of an arm do not tell which replica gave them.
+def _unattributed(trials: Trials) -> Iterator[str]:
+    """A line where the answers of an arm do not name the replica that gave them.
 
     Through kube-proxy none does: it spreads connections, and nothing of HTTP passes through it.
     """
@@ -145,18 +159,18 @@ def unattributed(trials: Sequence[Trial]) -> Iterator[str]:
     unnamed = sum(sample.replica is None for sample in answered)
     if unnamed and trials[0].replicas:
         yield (
-            f"{arm_name(trials)}: which replica gave an answer is not known for {unnamed} of"
+            f"{_arm_name(trials)}: which replica gave an answer is not known for {unnamed} of"
             f" {len(answered)} (connections: {trials[0].connections}); how many each gave is by"
             " its own count"
         )
 
 
-def arm_name(trials: Sequence[Trial]) -> str:
+def _arm_name(trials: Trials) -> str:
     return f"{trials[0].role} {trials[0].arm}"
 
 
-def _samples(trials: Sequence[Trial]) -> list[Sample]:
-    return [sample for trial in trials for sample in trial.samples + trial.bypassed]
+def _samples(trials: Trials) -> list[Sample]:
+    return [sample for trial in trials for sample in trial.samples]
 
 
 def _as_asked(sample: Sample) -> bool:
@@ -164,20 +178,7 @@ def _as_asked(sample: Sample) -> bool:
     return (sample.prompt_tokens, sample.output_tokens) == wanted
 
 
-def _commonest(failed: Sequence[Sample]) -> str:
-    kind, _ = Counter(sample.error for sample in failed).most_common(1)[0]
-    return f"{kind}{_detail(failed, kind)}"
-
-
 def _detail(failed: Sequence[Sample], kind: ErrorKind | None) -> str:
     """What the first one of that kind said."""
     detail = next((s.detail for s in failed if s.error is kind and s.detail), None)
     return f" ({' '.join(detail.split())})" if detail else ""
-
-
-def _example(unlike: Sequence[Sample]) -> str:
-    one = unlike[0]
-    return (
-        f"first: {one.prompt_tokens} + {one.output_tokens} for"
-        f" {one.wanted_prompt_tokens} + {one.wanted_output_tokens}"
-    )

@@ -1,4 +1,4 @@
-"""From the effects of blocks to a verdict.
+"""From the effects of blocks to a verdict, and how small an effect the rule can find.
 
 Error rates of this rule were checked by simulation; tests/bench hold them.
 """
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from bench.analysis.blocks import ratio_of
-from bench.analysis.estimates import Interval, t_interval
+from bench.analysis.estimates import Interval, ratio_of, t_interval
 from bench.records import Direction, Verdict
 
 # The version of this rule, which is stored with what it decided: error rates that were
@@ -29,6 +28,10 @@ ALPHA = 0.01
 # As logarithms, so that swapping the arms mirrors the verdict exactly.
 MATERIAL = math.log(1.05)
 ALIKE = math.log(1.10)
+
+POWER = 0.9
+# Beyond so many blocks the answer is: not with this load on this machine.
+_MOST_BLOCKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,6 @@ def _costs(interval: Interval, direction: Direction) -> Interval:
     if direction == "lower":
         return interval
     return Interval(-interval.mean, -interval.high, -interval.low)
-
-
-POWER = 0.9
-# Beyond so many blocks the answer is: not with this load on this machine.
-_MOST_BLOCKS = 10_000
 
 
 def spread_of(ratios: Sequence[float]) -> float | None:

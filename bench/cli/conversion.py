@@ -116,9 +116,8 @@ def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
         environment=ENVIRONMENT,
         control=arm,
         treatment=None,
-        blocks=1,
+        ratios={0: None},
         comparisons=(),
-        effects=(),
         slos=(),
         summaries=tuple(
             Summary("control", arm, name, METRICS[name].unit, value, count)

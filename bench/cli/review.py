@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench.analysis.judge import Judgement, judge
+from bench.analysis.judge import judge
+from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
 from bench.records import Trial, Verdict

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.checks import DEFAULT_BOUNDS, disturbances
-from bench.analysis.judge import judge
+from bench.analysis.judge import is_decided
 from bench.analysis.rates import is_carried
 from bench.config.topology import Arm
 from bench.environments.base import Environment
@@ -24,7 +24,7 @@ from bench.experiment.trial import RunContext, run_trial
 from bench.experiment.trial_order import SearchOrder, TrialOrder
 from bench.load.arrivals import ClosedLoop
 from bench.progress import Step
-from bench.records import Role, Trial, Verdict
+from bench.records import Role, Trial
 from bench.telemetry.quiet import await_quiet
 
 # In a search for the load, a trial lasts at least so many times as long as a request may take.
@@ -106,7 +106,7 @@ class Experiment:
                     break
                 continue
             good += 1
-            if order.exhausted or good == looks[-1] or (good in looks and _decided(trials)):
+            if order.exhausted or good == looks[-1] or (good in looks and is_decided(trials)):
                 break
         return trials
 
@@ -174,11 +174,6 @@ class Experiment:
 def _updates(step: Step, before: str, after: str) -> Callable[[str], None]:
     """Updates of a step, each between two texts."""
     return lambda text: step.update(f"{before}{text}{after}")
-
-
-def _decided(trials: Sequence[Trial]) -> bool:
-    primary = judge(trials).primary
-    return primary is not None and primary.verdict is not Verdict.INCONCLUSIVE
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from bench.analysis.gates import describe, wants_confirmation
-from bench.analysis.judge import Judgement, judge
+from bench.analysis.judge import judge
+from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALPHA, pooled_spread, smallest_factor, spread_of
 from bench.config.config import Config
 from bench.drivers import make_driver

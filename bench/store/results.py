@@ -1,12 +1,11 @@
-"""`results/latest.json`: every comparison of a run with its numbers and verdict."""
+"""The JSON files of `results/`: what a run found, and how noisy earlier comparisons were."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,11 @@ from bench.analysis.judgement import Judgement
 from bench.store.files import strict_json, write_whole
 
 VERSION = 1
+# Of each comparison, the latest runs: engines and machines change.
+KEPT = 10
+
+Spreads = list[tuple[float, int]]
+_FILE = TypeAdapter(dict[str, Spreads])
 
 
 def write_latest(path: Path, judgements: Sequence[Judgement], run: Mapping[str, Any]) -> None:
@@ -50,30 +54,24 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "valid": not judgement.invalid_reasons,
         "invalid_reasons": judgement.invalid_reasons,
         "notes": judgement.notes,
-        "comparisons": [_finite(dataclasses.asdict(one)) for one in judgement.comparisons],
-        "slos": [_finite(dataclasses.asdict(one)) for one in judgement.slos],
-        "summaries": [_finite(dataclasses.asdict(one)) for one in judgement.summaries],
-        "servers": [dataclasses.asdict(one) for one in judgement.servers],
+        "comparisons": [_finite(asdict(one)) for one in judgement.comparisons],
+        "slos": [_finite(asdict(one)) for one in judgement.slos],
+        "summaries": [_finite(asdict(one)) for one in judgement.summaries],
+        "servers": [asdict(one) for one in judgement.servers],
     }
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    odd = [name for name, value in record.items() if _not_finite(value)]
-    if not odd:
+    """The record with null in place of what is not finite, and reasons that say so."""
+    lost = [
+        name
+        for name, value in record.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if not lost:
         return record
-    reasons = [*record.get("reasons", ()), *(f"{name} is {record[name]}" for name in odd)]
-    return record | dict.fromkeys(odd) | {"reasons": reasons}
-
-
-def _not_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-# Of each comparison, the latest runs: engines and machines change.
-KEPT = 10
-
-Spreads = list[tuple[float, int]]
-_FILE = TypeAdapter(dict[str, Spreads])
+    reasons = [*record.get("reasons", ()), *(f"{name} is {record[name]}" for name in lost)]
+    return record | dict.fromkeys(lost) | {"reasons": reasons}
 
 
 @dataclass(frozen=True, slots=True)

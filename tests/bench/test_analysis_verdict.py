@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.blocks import log_ratio
-from bench.analysis.estimates import t_interval
+from bench.analysis.estimates import log_ratio, t_interval
 from bench.analysis.verdict import ALPHA, LOOKS, Decision, decide, last_look
 from bench.records import Direction, Verdict
 
