@@ -14,7 +14,7 @@ import allure
 from allure_commons.model2 import Status, StatusDetails
 
 from reports.case import Case, Run, arms_of
-from reports.charts.gallery import pictures_of
+from reports.charts import pictures_of
 from reports.page import render_case, render_page
 from reports.result_files import comparisons_csv
 
@@ -22,7 +22,7 @@ from reports.result_files import comparisons_csv
 def label(scenario: str, models: tuple[str, ...], details: Mapping[str, object]) -> None:
     """Name the running test and group it by scenario.
 
-    `details` become parameters that are shown but do not tell tests apart, so that a
+    `details` become parameters that are shown but do not make it another test, so that a
     test keeps its history when they change.
     """
     allure.dynamic.title(f"{scenario} · {', '.join(models)}")
@@ -59,7 +59,7 @@ def attach_cases(cases: Sequence[Case], setup: str) -> None:
 def mark_interrupted(listener: Any) -> None:
     """Say that the running test did not end: with its set-up done it would count as passed.
 
-    `listener` is Allure's plugin for pytest, which is told no outcome upon Ctrl-C.
+    `listener` is Allure's plugin for pytest, which gets no outcome upon Ctrl-C.
     """
     test = listener.allure_logger.get_test(None)
     if test is not None:

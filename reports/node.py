@@ -120,12 +120,12 @@ def run_node(arguments: Sequence[str], folder: Path) -> None:
 def gist(output: str) -> str:
     """The one line of an npm or Allure error that says why, with the error's code."""
     lines = [_DECORATION.sub("", line).strip() for line in output.splitlines()]
-    told = [line for line in lines if line]
-    code = next((match[1] for line in told if (match := _CODE.match(line))), "")
-    telling = [line for line in told if not _PREAMBLE.match(line)] or told
+    lines = [line for line in lines if line]
+    code = next((match[1] for line in lines if (match := _CODE.match(line))), "")
+    telling = [line for line in lines if not _PREAMBLE.match(line)] or lines
     why = next((line for line in telling if "reason: " in line), telling[0] if telling else "")
     why = _OPTION.sub("", why) + (f" ({code})" if code not in why else "")
-    ignored = next((line for line in told if line.startswith(_IGNORED_CA)), "")
+    ignored = next((line for line in lines if line.startswith(_IGNORED_CA)), "")
     return f"{why}; {ignored}" if ignored else why
 
 

@@ -7,72 +7,48 @@ file, as an attachment of the Allure report, and on paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from bench.analysis.gates import gating
 from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE, MATERIAL
-from bench.records import Verdict
+from bench.records import Expectation, SloOutcome, SloResult, Verdict
 from reports import palette, wording
 from reports.case import Arms, Run, arms_of, title
+from reports.charts import pictures_of
 from reports.charts.forest import forest
-from reports.charts.gallery import pictures_of
 from reports.charts.style import Picture
-from reports.tables import ServerRow, notes_of, server_rows
-from reports.view import (
-    Line,
-    Objective,
-    Tally,
-    big_numbers,
-    expectation,
-    lines_of,
-    objectives_of,
-    tallies,
-)
+from reports.tables import notes_of, rows_of, server_rows
 
 _TEMPLATES = Path(__file__).with_name("templates")
-
-
-@dataclass(frozen=True, slots=True)
-class _CaseView:
-    title: str
-    description: str
-    expectation: str
-    outcome: Verdict | None
-    big: tuple[tuple[str, str, str], ...]
-    lines: tuple[Line, ...]
-    invalid: tuple[str, ...]
-    notes: tuple[str, ...]
-    server: tuple[ServerRow, ...]
-    pictures: tuple[Picture, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    title: str
-    setup: str
-    when: str
-    tallies: tuple[Tally, ...]
-    headlines: tuple[str, ...]
-    facts: Mapping[str, str]
-    headings: tuple[str, ...]
-    ratio_heading: str
-    forest: Picture | None
-    cases: tuple[_CaseView, ...]
-    objectives: tuple[Objective, ...]
-    material: str
-    alike: str
-    provenance: tuple[tuple[str, str], ...]
+_BAR_WIDTH = 150.0
+# A ratio of 4, or 1/4, lies on the edge of the bar.
+_BAR_EDGE = math.log(4)
 
 
 def render_page(run: Run) -> str:
     """The page as HTML. Every name, note and value from outside is escaped."""
+    judgements, arms = run.judgements, arms_of(run.judgements)
+    compared = any(one.primary for one in judgements)
     return _template("comparison.html.j2").render(
-        page=_page(run), palette=palette, verdicts=Verdict
+        run=run,
+        title=arms.title[:1].upper() + arms.title[1:],
+        tallies=tallies(judgements),
+        headlines=list(filter(None, map(wording.headline, judgements))),
+        headings=list(arms.headings.values()),
+        ratio_heading=wording.ratio_heading(judgements),
+        forest=forest(judgements, run.setup).picture() if compared else None,
+        cases=[_case(one.judgement, arms, pictures_of(one, run.setup)) for one in run.cases],
+        objectives=objectives_of(judgements),
+        material=wording.target(round(math.expm1(MATERIAL), 4)),
+        alike=wording.target(round(math.expm1(ALIKE), 4)),
+        provenance=list(_flat(run.provenance)),
     )
 
 
@@ -85,60 +61,119 @@ def render_case(
     """
     arms = arms_of([judgement])
     return _template("case.html.j2").render(
-        case=_case_view(judgement, arms, pictures),
+        case=_case(judgement, arms, pictures),
         titled=titled,
-        headings=_headings(arms),
+        headings=list(arms.headings.values()),
         ratio_heading=wording.ratio_heading([judgement]),
-        palette=palette,
     )
 
 
 def _template(name: str) -> Template:
     loader = FileSystemLoader(_TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.globals |= {
+        "bar_of": bar_of,
+        "palette": palette,
+        "verdicts": Verdict,
+        "wording": wording,
+    }
     return environment.get_template(name)
 
 
-def _headings(arms: Arms) -> tuple[str, ...]:
-    return tuple(heading for heading in arms.headings if heading is not None)
+def _case(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) -> dict[str, Any]:
+    """What both templates show of a case."""
+    return {
+        "title": title(judgement),
+        "description": judgement.scenario.description,
+        "expectation": _expectation(judgement),
+        "outcome": judgement.primary.verdict if judgement.primary else None,
+        "big": _big_numbers(judgement),
+        "rows": list(rows_of(judgement, arms)),
+        "invalid": judgement.invalid_reasons,
+        "notes": notes_of(judgement),
+        "server": server_rows(judgement),
+        "pictures": pictures,
+    }
 
 
-def _page(run: Run) -> _Page:
-    arms = arms_of(run.judgements)
-    compared = any(one.primary for one in run.judgements)
-    return _Page(
-        title=arms.title[:1].upper() + arms.title[1:],
-        setup=run.setup,
-        when=run.when,
-        tallies=tallies(run.judgements),
-        headlines=tuple(filter(None, map(wording.headline, run.judgements))),
-        facts=run.facts,
-        headings=_headings(arms),
-        ratio_heading=wording.ratio_heading(run.judgements),
-        forest=forest(run.judgements, run.setup).picture() if compared else None,
-        cases=tuple(
-            _case_view(case.judgement, arms, pictures_of(case, run.setup)) for case in run.cases
-        ),
-        objectives=objectives_of(run.judgements),
-        material=wording.target(round(math.expm1(MATERIAL), 4)),
-        alike=wording.target(round(math.expm1(ALIKE), 4)),
-        provenance=tuple(_flat(run.provenance)),
-    )
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A ratio's interval as positions in a picture 150 wide, in which 75 is 1."""
+
+    x: float
+    width: float
+    middle: float
+    band_x: float
+    band_width: float
 
 
-def _case_view(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) -> _CaseView:
-    return _CaseView(
-        title=title(judgement),
-        description=judgement.scenario.description,
-        expectation=expectation(judgement),
-        outcome=judgement.primary.verdict if judgement.primary else None,
-        big=big_numbers(judgement),
-        lines=lines_of(judgement, arms),
-        invalid=judgement.invalid_reasons,
-        notes=notes_of(judgement),
-        server=server_rows(judgement),
-        pictures=pictures,
-    )
+def bar_of(interval: tuple[float, float, float] | None) -> Bar | None:
+    """Where an interval lies; its ends stay inside the picture."""
+    if interval is None:
+        return None
+    low, middle, high = (_place(ratio) for ratio in interval)
+    band = _place(math.exp(ALIKE)) - _BAR_WIDTH / 2
+    # An interval too short to see still shows where it is.
+    return Bar(low, max(high - low, 1.0), middle, _BAR_WIDTH / 2 - band, 2 * band)
+
+
+def _place(ratio: float) -> float:
+    share = math.log(ratio) / _BAR_EDGE if ratio > 0 else -1.0
+    return round((1 + min(1.0, max(-1.0, share))) / 2 * _BAR_WIDTH, 1)
+
+
+def tallies(judgements: Sequence[Judgement]) -> list[tuple[Verdict | SloOutcome, int, str]]:
+    """Outcomes with how often they occurred, and in words.
+
+    Verdicts on primary metrics come first, then SLO outcomes of the arm that is judged.
+    """
+    counting = gating(judgements)
+    verdicts = Counter(one.primary.verdict for one in counting if one.primary)
+    judged = (one.slos_of("treatment") or one.slos_of("control") for one in counting)
+    outcomes = Counter(one.outcome for slos in judged for one in slos)
+    del outcomes[SloOutcome.UNSET]
+    return [
+        *((one, verdicts[one], one.value) for one in Verdict if verdicts[one]),
+        *((one, outcomes[one], f"SLO {one.value}") for one in SloOutcome if outcomes[one]),
+    ]
+
+
+def objectives_of(judgements: Sequence[Judgement]) -> list[tuple[str, str, SloResult]]:
+    """Each SLO that is set: scenario, model and tenant in words, the arm's heading, the result."""
+    return [
+        (" · ".join(filter(None, (one.scenario, one.model, one.tenant))), heading, one)
+        for judgement in judgements
+        for role, heading in arms_of(judgements).headings.items()
+        for one in judgement.slos_of(role)
+        if one.outcome is not SloOutcome.UNSET
+    ]
+
+
+def _expectation(judgement: Judgement) -> str:
+    """What the scenario asks for, as a sentence; empty where nothing is compared."""
+    if judgement.primary is None or arms_of([judgement]).same:
+        return ""
+    wanted = "better" if judgement.scenario.expect is Expectation.BETTER else "not worse"
+    return f"Expected: {judgement.treatment} {wanted} than {judgement.control}."
+
+
+def _big_numbers(judgement: Judgement) -> Iterator[tuple[str, str, str]]:
+    """The primary metric for a heading: name, value, and what stands small beside it."""
+    primary = judgement.primary
+    if primary is None:
+        return
+    intervals = {
+        one.role: wording.bounds(one.low, one.high).strip()
+        for one in judgement.summaries
+        if one.metric == primary.metric
+    }
+    values = {"control": primary.control_value, "treatment": primary.treatment_value}
+    for role, heading in arms_of([judgement]).headings.items():
+        name = f"{wording.metric(primary.metric)}, {heading}"
+        yield name, wording.quantity(values[role], primary.unit), intervals.get(role, "")
+    middle, _, interval = wording.ratio(primary).partition(" [")
+    yield f"ratio, {primary.direction} is better", middle, f"[{interval}" if interval else ""
+    yield "blocks", str(primary.blocks), ""
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Colours of charts and pages: the arms apart for colour-blind eyes, verdicts by meaning."""
+"""Colours of charts and pages: arms that colour-blind eyes can distinguish, verdicts by meaning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MUTED = "#59636e"
 RULE = "#d8dee4"
 BAND = "#eef1f4"
 
-# Told apart by lightness as well as by hue.
+# They differ in lightness as well as in hue.
 ARM: dict[Role, str] = {"control": "#a65a12", "treatment": "#0b5cad"}
 
 OUTCOME: dict[Verdict | SloOutcome, str] = {
@@ -24,6 +24,6 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
     SloOutcome.UNSET: "#59636e",
 }
 
-# Replicas in one chart, told apart also by colour-blind eyes and from the arms; further ones
+# Replicas in one chart, distinct also for colour-blind eyes and from the arms; further ones
 # are muted.
 REPLICAS = ("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733")

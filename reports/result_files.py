@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ _OURS = re.compile(
 )
 # What a properties file treats as more than a character of a name.
 _SPECIAL = " :=#!"
+_CATEGORIES = {
+    Gate.DEAD_REPLICA: "Dead replica",
+    Gate.INVALID: "Invalid: the instrument failed, not the system",
+    Gate.SLO_MISSED: "SLO missed",
+    Gate.WORSE: "Worse",
+    Gate.NOT_BETTER: "Not better, where better was expected",
+    Gate.INCONCLUSIVE: "Inconclusive: more blocks are needed",
+    Gate.NOISE: "An arm differs from itself (A/A)",
+}
 
 
 def clear(folder: Path) -> None:
@@ -46,11 +55,19 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def category_rules() -> list[dict[str, Any]]:
-    """The categories in Allure's own format."""
-    failing = ["failed", "broken"]
+    """The Categories page in Allure's own format: failing tests by the gate that did not hold.
+
+    A rule takes the tests whose whole message matches it; the last one what the others leave.
+    """
+    # pytest puts the exception's class first. Of several gates, one a line, the first
+    # one decides.
+    patterns = {
+        name: rf"^(?:[\w.]+: )?{re.escape(gate)}: [\s\S]*$" for gate, name in _CATEGORIES.items()
+    }
+    patterns["Other errors"] = r"^[\s\S]*$"
     return [
-        {"name": one.name, "messageRegex": one.pattern, "matchedStatuses": failing}
-        for one in CATEGORIES
+        {"name": name, "messageRegex": pattern, "matchedStatuses": ["failed", "broken"]}
+        for name, pattern in patterns.items()
     ]
 
 
@@ -79,7 +96,7 @@ def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
 
 def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
     """Values of the arms for Allure's Metrics page, which takes finite numbers only."""
-    names = dict(zip(("control", "treatment"), arms_of([judgement]).headings, strict=True))
+    names = arms_of([judgement]).headings
     for one in judgement.summaries:
         if one.value is None or not math.isfinite(one.value):
             continue
@@ -103,35 +120,3 @@ def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
 def _spelled(value: float, unit: str) -> tuple[float, str]:
     """Seconds in milliseconds: Allure shows three decimals only."""
     return (value * 1000, "ms") if unit == "s" else (value, unit)
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """A heading and the regular expression that a whole message matches."""
-
-    name: str
-    pattern: str
-
-
-_NAMES = {
-    Gate.DEAD_REPLICA: "Dead replica",
-    Gate.INVALID: "Invalid: the instrument failed, not the system",
-    Gate.SLO_MISSED: "SLO missed",
-    Gate.WORSE: "Worse",
-    Gate.NOT_BETTER: "Not better, where better was expected",
-    Gate.INCONCLUSIVE: "Inconclusive: more blocks are needed",
-    Gate.NOISE: "An arm differs from itself (A/A)",
-}
-
-
-def _pattern(gate: Gate) -> str:
-    # pytest puts the exception's class first. Of several gates, one a line, the first
-    # one decides.
-    return rf"^(?:[\w.]+: )?{re.escape(gate)}: [\s\S]*$"
-
-
-# The last one takes what the others leave.
-CATEGORIES = (
-    *(Category(name, _pattern(gate)) for gate, name in _NAMES.items()),
-    Category("Other errors", r"^[\s\S]*$"),
-)

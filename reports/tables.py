@@ -1,42 +1,62 @@
-"""The rows of the comparison table, the same in the terminal and on the page."""
+"""The rows of tables, the same in the terminal and on the page: comparisons, server's side."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.analysis.judgement import Judgement, Summary
+from bench.analysis.judgement import Judgement
 from bench.analysis.server_side import ServerSummary
-from bench.records import Comparison, Role, SloOutcome, SloResult, Verdict
+from bench.records import Comparison, SloOutcome, SloResult, Verdict
 from reports import wording
-from reports.case import arms_of
+from reports.case import Arms, arms_of
+
+Values = tuple[tuple[str, str], ...]
+Figure = Callable[[ServerSummary], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table in words; `outcome` decides its colour, None has none.
+    """One line of the comparison table in words; `outcome` decides its colour, None has none.
 
-    `interval` is (low, ratio, high) where the comparison has all three.
+    `values` has a value for each arm that was run, under the arm's heading. `interval` is
+    (low, ratio, high) where the comparison has all three.
     """
 
     label: str
-    primary: bool
-    control: str
-    treatment: str
-    ratio: str
-    outcome: Verdict | SloOutcome | None
+    values: Values
+    primary: bool = False
+    ratio: str = ""
+    outcome: Verdict | SloOutcome | None = None
     interval: tuple[float, float, float] | None = None
 
 
-def rows_of(judgement: Judgement) -> tuple[Row, ...]:
+def rows_of(judgement: Judgement, arms: Arms) -> Iterator[Row]:
     """A row for each metric, then one for each model's SLO where one is set."""
-    if judgement.comparisons:
-        metrics = [_comparison(one, judgement.models) for one in judgement.comparisons]
-    else:
-        by_metric = itertools.groupby(judgement.summaries, key=lambda one: one.metric)
-        metrics = [_values(name, judgement, summaries) for name, summaries in by_metric]
-    return (*metrics, *_slo(judgement))
+    for comparison in judgement.comparisons:
+        yield _comparison(comparison, judgement.models, arms)
+        if comparison.primary and comparison.control_failed != comparison.treatment_failed:
+            failed = (comparison.control_failed, comparison.treatment_failed)
+            yield Row("  failed requests", _values(arms, *map(wording.small_percent, failed)))
+    if not judgement.comparisons:
+        # An arm that was run alone.
+        for name, summaries in itertools.groupby(judgement.summaries, lambda one: one.metric):
+            of_role = {one.role: wording.quantity(one.value, one.unit) for one in summaries}
+            values = _values(arms, of_role.get("control", ""), of_role.get("treatment", ""))
+            primary = name == judgement.scenario.primary
+            yield Row(wording.metric(name), values, primary=primary)
+    results = (judgement.slos_of("control"), judgement.slos_of("treatment"))
+    for control, treatment in itertools.zip_longest(*results):
+        # The treatment's outcome is the one that gates.
+        gating = treatment or control
+        if gating.outcome is not SloOutcome.UNSET:
+            yield Row(
+                label=_slo_label(gating, single=len(judgement.models) == 1),
+                values=_values(arms, _attainment(control), _attainment(treatment)),
+                ratio=f"target {wording.target(gating.target)}",
+                outcome=gating.outcome,
+            )
 
 
 def notes_of(judgement: Judgement) -> tuple[str, ...]:
@@ -46,7 +66,7 @@ def notes_of(judgement: Judgement) -> tuple[str, ...]:
     metrics: dict[str, list[str]] = {}
     for one in judgement.comparisons:
         for reason in one.reasons:
-            of_part = "" if _is_whole(one, judgement.models) else f" of {_names(one)}"
+            of_part = "" if _is_whole(one, judgement.models) else f" of {_part(one)}"
             metrics.setdefault(reason, []).append(wording.metric(one.metric) + of_part)
     everywhere = len(judgement.comparisons)
     of_metrics = (
@@ -56,78 +76,47 @@ def notes_of(judgement: Judgement) -> tuple[str, ...]:
     return (*judgement.notes, *of_metrics)
 
 
-def _comparison(comparison: Comparison, models: tuple[str, ...]) -> Row:
+def _comparison(comparison: Comparison, models: tuple[str, ...], arms: Arms) -> Row:
+    low, ratio, high = comparison.low, comparison.ratio, comparison.high
     whole = _is_whole(comparison, models)
     return Row(
         # A part of the requests stands below the metric of them all.
-        label=wording.metric(comparison.metric) if whole else f"  of {_names(comparison)}",
+        label=wording.metric(comparison.metric) if whole else f"  of {_part(comparison)}",
+        values=_values(
+            arms,
+            wording.quantity(comparison.control_value, comparison.unit),
+            wording.quantity(comparison.treatment_value, comparison.unit),
+        ),
         primary=comparison.primary,
-        control=wording.quantity(comparison.control_value, comparison.unit),
-        treatment=wording.quantity(comparison.treatment_value, comparison.unit),
         ratio=wording.ratio(comparison),
         outcome=comparison.verdict,
-        interval=_interval(comparison),
+        interval=None if low is None or ratio is None or high is None else (low, ratio, high),
     )
 
 
-def _interval(comparison: Comparison) -> tuple[float, float, float] | None:
-    if comparison.low is None or comparison.ratio is None or comparison.high is None:
-        return None
-    return comparison.low, comparison.ratio, comparison.high
-
-
-def _values(name: str, judgement: Judgement, summaries: Iterable[Summary]) -> Row:
-    """A metric of an arm that was run alone."""
-    values = {one.role: wording.quantity(one.value, one.unit) for one in summaries}
-    return Row(
-        label=wording.metric(name),
-        primary=name == judgement.scenario.primary,
-        control=values.get("control", ""),
-        treatment=values.get("treatment", ""),
-        ratio="",
-        outcome=None,
-    )
-
-
-def _slo(judgement: Judgement) -> Iterable[Row]:
-    control, treatment = judgement.slos_of("control"), judgement.slos_of("treatment")
-    for of_model in itertools.zip_longest(control, treatment):
-        yield from _attained(*of_model, single=len(judgement.models) == 1)
-
-
-def _attained(
-    control: SloResult | None, treatment: SloResult | None, *, single: bool
-) -> Iterable[Row]:
-    # The treatment's outcome is the one that gates.
-    gating = treatment or control
-    if gating is None or gating.outcome is SloOutcome.UNSET:
-        return
-    yield Row(
-        label=", ".join(filter(None, ("SLO", "" if single else gating.model, gating.tenant)))
-        if gating.tenant or not single
-        else "SLO attainment",
-        primary=False,
-        control=_attainment(control),
-        treatment=_attainment(treatment),
-        ratio=f"target {wording.target(gating.target)}",
-        outcome=gating.outcome,
-    )
+def _values(arms: Arms, control: str, treatment: str) -> Values:
+    values = {"control": control, "treatment": treatment}
+    return tuple((heading, values[role]) for role, heading in arms.headings.items())
 
 
 def _is_whole(comparison: Comparison, models: tuple[str, ...]) -> bool:
     return comparison.models == models and not comparison.tenant
 
 
-def _names(comparison: Comparison) -> str:
-    """Whose requests a part of them is."""
+def _part(comparison: Comparison) -> str:
+    """Whose requests were compared, where it is a part of them: a tenant's or a model's."""
     return comparison.tenant or ", ".join(comparison.models)
+
+
+def _slo_label(result: SloResult, *, single: bool) -> str:
+    if single and not result.tenant:
+        return "SLO attainment"
+    return ", ".join(filter(None, ("SLO", "" if single else result.model, result.tenant)))
 
 
 def _attainment(result: SloResult | None) -> str:
     return "" if result is None else wording.percent(result.attainment)
 
-
-Figure = Callable[[ServerSummary], str]
 
 # Short names for a narrow table, long ones for a page.
 FIGURES: Mapping[tuple[str, str], Figure] = {
@@ -152,40 +141,32 @@ _COUNTS: Mapping[str, Figure] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServerRow:
-    """A figure, and its value for each arm that was run, under the arm's name."""
-
-    label: str
-    values: tuple[tuple[str, str], ...]
+def scraped_arms(judgement: Judgement) -> dict[str, ServerSummary]:
+    """The arms of which there are readings, by their headings."""
+    headings = arms_of([judgement]).headings
+    return {headings[one.role]: one for one in judgement.servers if one.scraped}
 
 
-def scraped_arms(judgement: Judgement) -> Iterator[tuple[str, ServerSummary]]:
-    """The arms of which there are readings, by the names that columns have."""
-    roles: tuple[Role, Role] = ("control", "treatment")
-    for role, name in zip(roles, arms_of([judgement]).headings, strict=True):
-        for one in judgement.servers:
-            if one.role == role and one.scraped:
-                yield name or one.arm, one
+def server_rows(judgement: Judgement) -> list[tuple[str, Values]]:
+    """What the page shows of the server's side, a label and a value for each arm in a row.
 
-
-def server_rows(judgement: Judgement) -> tuple[ServerRow, ...]:
-    """What the page shows of the server's side; empty where nothing was scraped."""
-    arms = dict(scraped_arms(judgement))
+    Empty where nothing was scraped.
+    """
+    arms = scraped_arms(judgement)
     if not arms:
-        return ()
-    figures = {**{long: figure for (_, long), figure in FIGURES.items()}, **_COUNTS}
+        return []
     # Arms need not have the same replicas.
     replicas = dict.fromkeys(one.replica for arm in arms.values() for one in arm.replicas)
-    return (
-        *(_row(f"{one}: requests, mean queue", arms, _of_replica(one)) for one in replicas),
-        *(_row(label, arms, figure) for label, figure in figures.items()),
-        _row("Scrapes", arms, _scrapes),
-    )
-
-
-def _row(label: str, arms: Mapping[str, ServerSummary], figure: Figure) -> ServerRow:
-    return ServerRow(label, tuple((name, figure(one)) for name, one in arms.items()))
+    figures: dict[str, Figure] = {
+        **{f"{name}: requests, mean queue": _of_replica(name) for name in replicas},
+        **{long: figure for (_, long), figure in FIGURES.items()},
+        **_COUNTS,
+        "Scrapes": _scrapes,
+    }
+    return [
+        (label, tuple((heading, figure(one)) for heading, one in arms.items()))
+        for label, figure in figures.items()
+    ]
 
 
 def _of_replica(name: str) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,7 +12,7 @@ from bench.analysis.judgement import Judgement
 from bench.console import as_text
 from bench.records import SloOutcome, Verdict
 from reports import wording
-from reports.case import Arms, arms_of, short_title, title
+from reports.case import arms_of, short_title, title
 from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 
 _NARROWEST = 80
@@ -37,8 +37,7 @@ def summary_text(judgements: Sequence[Judgement], *, width: int, colour: bool) -
     """The whole summary, ready to print. Narrower than 80 columns it is not set."""
     parts: list[Table | str] = ["nothing was measured"]
     if judgements:
-        scraped = any(any(scraped_arms(one)) for one in judgements)
-        servers = [_server_table(judgements)] if scraped else []
+        servers = [_server_table(judgements)] if any(map(scraped_arms, judgements)) else []
         parts = [_table(judgements), *servers, _remarks(judgements)]
     return as_text(parts, width=width, narrowest=_NARROWEST, colour=colour)
 
@@ -55,14 +54,14 @@ def _table(judgements: Sequence[Judgement]) -> Table:
         pad_edge=False,
     )
     table.add_column("scenario / metric", min_width=_LABELS)
-    for heading in _of_run(arms, *arms.headings):
-        table.add_column(Text(heading or ""), justify="right", no_wrap=True)
+    for heading in arms.headings.values():
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=12)
     for judgement in judgements:
         table.add_row(Text(short_title(judgement), style="bold"))
-        for row in rows_of(judgement):
-            table.add_row(*_cells(row, arms))
+        for row in rows_of(judgement, arms):
+            table.add_row(*_cells(row))
         table.add_row()
     return table
 
@@ -75,30 +74,21 @@ def _server_table(judgements: Sequence[Judgement]) -> Table:
     for short, _ in FIGURES:
         table.add_column(short.replace(" ", "\n"), justify="right", no_wrap=True)
     for judgement in judgements:
-        arms = list(scraped_arms(judgement))
+        arms = scraped_arms(judgement)
         if arms:
             table.add_row(Text(short_title(judgement), style="bold"))
-        for name, server in arms:
+        for name, server in arms.items():
             table.add_row(Text(f"  {name}"), *(Text(figure(server)) for figure in FIGURES.values()))
     table.add_row()
     return table
 
 
-def _cells(row: Row, arms: Arms) -> list[Text]:
+def _cells(row: Row) -> list[Text]:
     label = Text(f"{'*' if row.primary else ' '} {row.label}")
-    values = [Text(value or "") for value in _of_run(arms, row.control, row.treatment)]
     verdict = Text("")
     if row.outcome is not None:
         verdict = Text(row.outcome.value, style=_STYLES[row.outcome])
-    return [label, *values, Text(row.ratio), verdict]
-
-
-def _of_run(arms: Arms, control: str | None, treatment: str | None) -> Iterator[str | None]:
-    """Of a pair, what belongs to an arm that was run."""
-    if arms.control is not None:
-        yield control
-    if arms.treatment is not None:
-        yield treatment
+    return [label, *(Text(value) for _, value in row.values), Text(row.ratio), verdict]
 
 
 def _remarks(judgements: Sequence[Judgement]) -> Table:

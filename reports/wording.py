@@ -68,6 +68,11 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.1f} %"
 
 
+def small_percent(share: float | None) -> str:
+    """A share that matters however small it is: `0.02 %`."""
+    return NO_DATA if share is None else f"{share * 100:.2f} %"
+
+
 def target(share: float) -> str:
     """A share as it was written: `90 %`, `99.9 %`."""
     return f"{share * 100:g} %"

@@ -14,11 +14,11 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
 from reports import palette, wording
-from reports.case import Arms, arms_of, short_title
+from reports.case import arms_of, short_title
 from reports.charts.style import Chart, Frame, Line, new_chart
 
 _BAND = (math.exp(-ALIKE), math.exp(ALIKE))
-# Few enough ticks that their labels keep apart: by how far the axis reaches.
+# Few enough ticks that their labels do not overlap: by how far the axis reaches.
 _TICKS = (
     (8.0, (0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5)),
     (200.0, (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)),
@@ -53,7 +53,7 @@ def forest(judgements: Sequence[Judgement], caption: str) -> Chart:
         for one in judgements
         if one.primary is not None
     ]
-    lines = [Line(f"{_ratio(arms_of(judgements))}; dots: blocks; grey band: equivalent")]
+    lines = [Line(f"{arms_of(judgements).ratio}; dots: blocks; grey band: equivalent")]
     chart, axes = _plot("Primary metric of every scenario", rows, lines, caption, row_in=0.78)
     for y, row in enumerate(rows):
         _text(axes, 0, y - 0.38, row.label, palette.INK, weight="bold")
@@ -71,11 +71,12 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
     if judgement.primary is not None:
         name = wording.metric(judgement.primary.metric)
         rows = [
-            _Row(f"block {index}", wording.factor(effect), palette.MUTED, dots=(effect,))
-            for index, effect in enumerate(judgement.effects, start=1)
+            _Row(f"block {index + 1}", wording.factor(ratio), palette.MUTED, dots=(ratio,))
+            for index, ratio in judgement.ratios.items()
+            if ratio is not None
         ]
         rows.append(_pooled("all blocks", judgement.primary, ()))
-    lines = [Line(f"{_ratio(arms_of([judgement]))}; grey band: equivalent")]
+    lines = [Line(f"{arms_of([judgement]).ratio}; grey band: equivalent")]
     chart, axes = _plot(
         f"{name}, block by block", rows, lines, caption, row_in=0.3, sides_in=(0.95, 1.35)
     )
@@ -85,11 +86,6 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
         _lane(axes, y - 0.5, y + 0.5)
         _draw_row(axes, y, row)
     return chart
-
-
-def _ratio(arms: Arms) -> str:
-    control, treatment = arms.headings
-    return f"ratio {treatment} / {control}"
 
 
 def _pooled(label: str, comparison: Comparison, dots: tuple[float, ...]) -> _Row:

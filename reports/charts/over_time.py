@@ -1,4 +1,4 @@
-"""One block over time: every request's first token, and how many are in flight."""
+"""One block over time: every request's first token, requests in flight, queues in replicas."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.timings import scheduled_ttft_s
-from bench.records import Sample, ServerReading, Trial
+from bench.records import Sample, Trial
 from reports import palette, wording
 from reports.case import Case
-from reports.charts.series import Track, in_flight, typical_tracks
+from reports.charts.series import Series, in_flight, typical_trials
 from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis, subtitle
 
 _FRAME = Frame(plots=(1.75, 1.1), head=0.3)
+_TTFT_IN, _QUEUE_IN = 1.35, 0.85
+# More points than this become one picture inside the chart, so that it stays small.
+_MOST_SHAPES = 1000
 
 
 def timeline(case: Case, caption: str) -> Chart:
@@ -23,20 +26,20 @@ def timeline(case: Case, caption: str) -> Chart:
 
     Both arms of a block replay the same arrivals, so differences are the arms'.
     """
-    block, tracks = typical_tracks(case)
-    lines = [Line(_legend(track), track.colour) for track in tracks]
-    title = "Over time" if block is None else f"Over time, block {block + 1}"
-    if len(tracks) > 1:
+    arms = typical_trials(case)
+    title = _title("Over time", arms)
+    if len(arms) > 1:
         title = f"{title}: the same arrivals"
+    lines = [Line(_requests(arm), arm.colour) for arm in arms]
     chart, (latency, flight) = new_chart(title, lines, caption, _FRAME)
-    if not tracks:
+    if not arms:
         empty(latency)
         empty(flight)
         return chart
-    for track in tracks:
-        draw_ttfts(latency, track.trial.samples, track.colour)
-        times, counts = in_flight(track.trial)
-        flight.step(times, counts, where="post", color=track.colour, linewidth=1.5)
+    for arm in arms:
+        _draw_ttfts(latency, arm.samples, arm.colour)
+        times, counts = in_flight(arm.first)
+        flight.step(times, counts, where="post", color=arm.colour, linewidth=1.5)
     seconds_axis(latency, "y")
     latency.tick_params(labelbottom=False)
     subtitle(latency, "scheduled TTFT of each request, by the time it was due")
@@ -48,110 +51,55 @@ def timeline(case: Case, caption: str) -> Chart:
     return chart
 
 
-def _legend(track: Track) -> str:
-    samples = track.trial.samples
-    failed = sum(not sample.ok for sample in samples)
-    failures = f", {failed} failed (× where they were due)" if failed else ""
-    return f"● {track.name}: {wording.count(len(samples), 'request')}{failures}"
-
-
-_TTFT_IN, _QUEUE_IN = 1.35, 0.85
-
-
 def queues(case: Case, caption: str) -> Chart:
     """For each arm: requests as dots in the colour of their replica, and its queue depth.
 
     The first trial of each arm in the block whose effect is the middle one. Both arms share
     their axes. A line is broken where metrics could not be read.
     """
-    block, tracks = typical_tracks(case)
-    colours = _colours(tracks)
-    title = "Queues in the replicas"
-    if block is not None:
-        title = f"{title}, block {block + 1}"
-    frame = Frame(plots=(_TTFT_IN, _QUEUE_IN) * max(1, len(tracks)), gap=0.45, head=0.3)
-    chart, axes = new_chart(title, _legend(tracks, colours), caption, frame)
-    if not tracks:
+    arms = typical_trials(case)
+    replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
+    colours = dict(zip(replicas, palette.REPLICAS, strict=False))
+    lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
+    if len(replicas) > len(lines):
+        lines.append(Line(f"● {len(replicas) - len(lines)} more replicas"))
+    frame = Frame(plots=(_TTFT_IN, _QUEUE_IN) * max(1, len(arms)), gap=0.45, head=0.3)
+    chart, axes = new_chart(_title("Queues in the replicas", arms), lines, caption, frame)
+    if not arms:
         for one in axes:
             empty(one)
         return chart
     latencies, depths = axes[::2], axes[1::2]
-    for track, latency, depth in zip(tracks, latencies, depths, strict=True):
-        _draw(track, colours, latency, depth)
+    for arm, latency, depth in zip(arms, latencies, depths, strict=True):
+        _draw_by_replica(arm, colours, latency, depth)
     _share_heights([one for one in latencies if one.get_yscale() == "log"])
     _share_heights(depths)
     for one in depths:
         one.set_ylim(bottom=0.0)
     for one in axes[:-1]:
         one.tick_params(labelbottom=False)
-    axes[-1].set_xlim(0, max(track.trial.elapsed_s for track in tracks))
+    axes[-1].set_xlim(0, max(arm.first.elapsed_s for arm in arms))
     axes[-1].set_xlabel("seconds since the start of the trial")
     return chart
 
 
 def has_queues(case: Case) -> bool:
     """Whether any replica was scraped in the block that would be shown."""
-    return any(track.trial.server for track in typical_tracks(case)[1])
+    return any(arm.first.server for arm in typical_trials(case))
 
 
-def _colours(tracks: Sequence[Track]) -> dict[str, str]:
-    names = dict.fromkeys(series.replica for track in tracks for series in track.trial.server)
-    return dict(zip(names, palette.REPLICAS, strict=False))
+def _title(what: str, arms: Sequence[Series]) -> str:
+    return f"{what}, block {arms[0].first.block + 1}" if arms else what
 
 
-def _legend(tracks: Sequence[Track], colours: dict[str, str]) -> list[Line]:
-    scraped = {series.replica for track in tracks for series in track.trial.server}
-    lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
-    if len(scraped) > len(lines):
-        lines.append(Line(f"● {len(scraped) - len(lines)} more replicas"))
-    return lines
+def _requests(arm: Series) -> str:
+    samples = arm.samples
+    failed = sum(not sample.ok for sample in samples)
+    failures = f", {failed} failed (× where they were due)" if failed else ""
+    return f"● {arm.name}: {wording.count(len(samples), 'request')}{failures}"
 
 
-def _draw(track: Track, colours: dict[str, str], latency: Axes, depth: Axes) -> None:
-    trial = track.trial
-    for name in dict.fromkeys(sample.replica for sample in trial.samples):
-        served = [sample for sample in trial.samples if sample.replica == name]
-        draw_ttfts(latency, served, colours.get(name or "", palette.MUTED))
-    for series in trial.server:
-        colour = colours.get(series.replica, palette.MUTED)
-        times = [reading.at_s for reading in series.readings]
-        levels = [_waiting(reading) for reading in series.readings]
-        depth.step(times, levels, where="post", color=colour, linewidth=1.5)
-    if any(sample.ok for sample in trial.samples):
-        seconds_axis(latency, "y")
-    else:
-        latency.set_yticks([])
-    subtitle(latency, f"{track.name}: scheduled TTFT of each request, by the time it was due")
-    subtitle(depth, f"{track.name}: requests waiting in each replica{_unread(trial)}")
-    depth.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
-
-
-def _waiting(reading: ServerReading) -> float:
-    """Not a number where it is not known, at which a line is broken."""
-    return math.nan if reading.waiting is None else reading.waiting
-
-
-def _unread(trial: Trial) -> str:
-    unread = [
-        series.replica
-        for series in trial.server
-        if all(reading.waiting is None for reading in series.readings)
-    ]
-    return f" ({', '.join(unread)}: not readable)" if unread else ""
-
-
-def _share_heights(axes: Sequence[Axes]) -> None:
-    """The same vertical axis for all, wide enough for each."""
-    limits = [one.get_ylim() for one in axes]
-    for one in axes:
-        one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
-# More points than this become one picture inside the chart, so that it stays small.
-_MOST_SHAPES = 1000
-
-
-def draw_ttfts(axes: Axes, samples: Sequence[Sample], colour: str) -> None:
+def _draw_ttfts(axes: Axes, samples: Sequence[Sample], colour: str) -> None:
     """Scheduled TTFT by due time; failed requests as crosses on the upper edge."""
     points = [(one.scheduled_s, scheduled_ttft_s(one)) for one in samples]
     good = [(at_s, ttft_s) for at_s, ttft_s in points if math.isfinite(ttft_s)]
@@ -175,3 +123,39 @@ def draw_ttfts(axes: Axes, samples: Sequence[Sample], colour: str) -> None:
         transform=axes.get_xaxis_transform(),
         clip_on=False,
     )
+
+
+def _draw_by_replica(arm: Series, colours: dict[str, str], latency: Axes, depth: Axes) -> None:
+    trial = arm.first
+    for name in dict.fromkeys(sample.replica for sample in trial.samples):
+        served = [sample for sample in trial.samples if sample.replica == name]
+        _draw_ttfts(latency, served, colours.get(name or "", palette.MUTED))
+    for series in trial.server:
+        times = [reading.at_s for reading in series.readings]
+        # A line is broken at what is not a number.
+        levels = [math.nan if one.waiting is None else one.waiting for one in series.readings]
+        colour = colours.get(series.replica, palette.MUTED)
+        depth.step(times, levels, where="post", color=colour, linewidth=1.5)
+    if any(sample.ok for sample in trial.samples):
+        seconds_axis(latency, "y")
+    else:
+        latency.set_yticks([])
+    subtitle(latency, f"{arm.name}: scheduled TTFT of each request, by the time it was due")
+    subtitle(depth, f"{arm.name}: requests waiting in each replica{_unread(trial)}")
+    depth.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+
+
+def _unread(trial: Trial) -> str:
+    unread = [
+        series.replica
+        for series in trial.server
+        if all(reading.waiting is None for reading in series.readings)
+    ]
+    return f" ({', '.join(unread)}: not readable)" if unread else ""
+
+
+def _share_heights(axes: Sequence[Axes]) -> None:
+    """The same vertical axis for all, wide enough for each."""
+    limits = [one.get_ylim() for one in axes]
+    for one in axes:
+        one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.records import Role, Sample, Trial
+from bench.records import Sample, Trial
 from reports import palette
 from reports.case import Case, arms_of
 
 Floats = npt.NDArray[np.float64]
-
-_ROLES: tuple[Role, Role] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,38 +23,44 @@ class Series:
     trials: tuple[Trial, ...]
 
     @property
+    def first(self) -> Trial:
+        """Its first trial."""
+        return self.trials[0]
+
+    @property
     def samples(self) -> tuple[Sample, ...]:
+        """The requests of all its trials."""
         return tuple(sample for trial in self.trials for sample in trial.samples)
 
 
 def series_of(case: Case) -> list[Series]:
     """The arms that have trials, control first."""
-    found = []
-    for role, name in zip(_ROLES, arms_of([case.judgement]).headings, strict=True):
-        trials = tuple(trial for trial in case.trials if trial.role == role)
-        if name is not None and trials:
-            found.append(Series(name, palette.ARM[role], trials))
-    return found
+    headings = arms_of([case.judgement]).headings
+    found = [
+        Series(name, palette.ARM[role], tuple(one for one in case.trials if one.role == role))
+        for role, name in headings.items()
+    ]
+    return [arm for arm in found if arm.trials]
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One trial of an arm, to be drawn over time."""
+def typical_block(case: Case) -> int | None:
+    """Of the blocks that count, the one whose ratio is the middle one: neither best nor worst.
 
-    name: str
-    colour: str
-    trial: Trial
+    The first where none has a ratio; where none counts, the first that was measured, if any.
+    """
+    ratios = case.judgement.ratios
+    known = sorted((ratio, block) for block, ratio in ratios.items() if ratio is not None)
+    if known:
+        return known[(len(known) - 1) // 2][1]
+    return min(ratios or {trial.block for trial in case.trials}, default=None)
 
 
-def typical_tracks(case: Case) -> tuple[int | None, list[Track]]:
-    """The block whose effect is the middle one, and the first trial of each arm in it."""
-    block = typical_block(case.trials, case.judgement.effects)
-    tracks = []
-    for arm in series_of(case):
-        if trials := [trial for trial in arm.trials if trial.block == block]:
-            first = min(trials, key=lambda trial: trial.position)
-            tracks.append(Track(arm.name, arm.colour, first))
-    return block, tracks
+def typical_trials(case: Case) -> list[Series]:
+    """The first trial of each arm in the typical block."""
+    block = typical_block(case)
+    ordered = sorted(case.trials, key=lambda trial: trial.position)
+    of_block = replace(case, trials=tuple(trial for trial in ordered if trial.block == block))
+    return [replace(arm, trials=arm.trials[:1]) for arm in series_of(of_block)]
 
 
 def in_flight(trial: Trial) -> tuple[Floats, Floats]:
@@ -71,14 +74,3 @@ def in_flight(trial: Trial) -> tuple[Floats, Floats]:
     changes.sort(key=lambda change: (change[0], -change[1]))
     times, steps = zip(*changes, strict=True)
     return np.array(times, dtype=np.float64), np.cumsum(steps).astype(np.float64)
-
-
-def typical_block(trials: Sequence[Trial], effects: Sequence[float]) -> int | None:
-    """The block whose effect is nearest to the middle one: neither the best nor the worst."""
-    blocks = sorted({trial.block for trial in trials})
-    if not blocks:
-        return None
-    if len(effects) != len(blocks):
-        return blocks[0]
-    order = np.argsort(np.array(effects), kind="stable")
-    return blocks[int(order[(len(blocks) - 1) // 2])]

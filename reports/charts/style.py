@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports import palette, wording
 
@@ -28,6 +29,7 @@ _MARGIN_IN = 0.18
 _TITLE_IN = 0.3
 _LINE_IN = 0.2
 _CAPTION_IN = 0.26
+_MOST_TICKS = 7
 
 _PATH = re.compile(rb' d="[^"]+"')
 _DECIMALS = re.compile(rb"(\.\d\d)\d+")
@@ -160,14 +162,38 @@ def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     """A logarithmic axis in seconds with labels such as `50 ms` and `2 s`."""
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axis.set_major_locator(_SecondsLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+
+
+class _SecondsLocator(LogLocator):
+    """Ticks of a logarithmic axis, few enough that their labels do not overlap.
+
+    At 1, 2 and 5, in a wide range at powers of ten, in a narrow one at equal distances.
+    """
+
+    def __call__(self) -> Sequence[float]:
+        assert self.axis is not None
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        exponents = range(math.floor(math.log10(vmin)), math.ceil(math.log10(vmax)) + 1)
+        for steps in ((1, 2, 5), (1,)):
+            ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+            inside = [tick for tick in ticks if vmin <= tick <= vmax]
+            if len(inside) < 3:
+                break
+            if len(inside) <= _MOST_TICKS:
+                return inside
+        else:
+            return inside[:: math.ceil(len(inside) / _MOST_TICKS)]
+        even = MaxNLocator(nbins=_MOST_TICKS - 2, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
+        return [float(tick) for tick in even if vmin <= tick <= vmax]
 
 
 def _short(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return f"{seconds * 1000:.6g} ms" if seconds < 1 else f"{seconds:.6g} s"
 
 
 def subtitle(axes: Axes, text: str) -> None:

@@ -23,7 +23,7 @@ from bench.load.schedule import plan_traffic
 from bench.load.tenants import Mixture, Tenant
 from bench.load.workload import Fixed, Workload
 from bench.records import PlannedRequest, Role, Slo, SloOutcome, Trial
-from reports.view import objectives_of
+from reports.page import objectives_of
 from tests.bench.making import FACTS, answered, trial
 
 SHORT, LONG = Workload(Fixed(64), Fixed(8)), Workload(Fixed(96), Fixed(32))
@@ -132,7 +132,7 @@ def test_a_metric_of_one_tenant_and_each_tenants_slo_are_judged() -> None:
 
 def test_a_tenants_objectives_are_told_with_its_name() -> None:
     judgement = judge([mixed("control", 0, 0, 0.3)])
-    titles = [one.title for one in objectives_of([judgement])]
+    titles = [name for name, _, _ in objectives_of([judgement])]
     assert titles == [f"{FACTS.name} · tiny-llama · {name}" for name in ("quiet", "noisy")]
     assert "requests to tiny-llama for quiet met ttft ≤ 0.2 s" in describe_slo(judgement.slos[0])
 

@@ -7,11 +7,13 @@ import re
 import pytest
 
 from bench.analysis.gates import Failure, Gate, GateFailedError
-from reports.result_files import CATEGORIES
+from reports.result_files import category_rules
 
 
 def first_match(message: str) -> str:
-    return next(one.name for one in CATEGORIES if re.search(one.pattern, message))
+    return next(
+        str(one["name"]) for one in category_rules() if re.search(one["messageRegex"], message)
+    )
 
 
 @pytest.mark.parametrize("gate", Gate)

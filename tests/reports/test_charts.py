@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,13 +17,13 @@ from hypothesis import strategies as st
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Replica
 from reports.case import Case
+from reports.charts import pictures_of
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, forest
-from reports.charts.gallery import pictures_of
 from reports.charts.over_time import queues, timeline
 from reports.charts.replicas import replicas
 from reports.charts.series import in_flight, typical_block
-from reports.charts.style import Chart
+from reports.charts.style import Chart, Frame, new_chart, seconds_axis
 from tests.bench.making import answered, failed, trial, with_readings
 from tests.reports.cases import (
     SETUP,
@@ -196,7 +198,54 @@ def test_requests_in_flight_are_never_negative_and_end_at_zero(
 
 
 def test_the_block_shown_over_time_is_neither_the_best_nor_the_worst() -> None:
-    trials = better_case().trials
-    assert typical_block(trials, (0.2, 0.9, 0.5, 0.4)) == 3
-    assert typical_block(trials, ()) == 0
-    assert typical_block((), ()) is None
+    assert typical_block(with_ratios({0: 0.2, 1: 0.9, 2: 0.5, 3: 0.4})) == 3
+    assert typical_block(with_ratios({})) == 0
+    assert typical_block(replace(with_ratios({}), trials=())) is None
+
+
+def test_the_block_shown_over_time_is_one_that_counts() -> None:
+    assert typical_block(with_ratios({1: 0.2, 3: 0.5})) == 1
+    assert typical_block(with_ratios({2: None, 3: None})) == 2
+    text = words(timeline(with_ratios({1: 0.2, 2: 0.5, 3: 0.9}), SETUP))
+    assert "Over time, block 3" in text
+
+
+def test_the_block_chart_has_no_row_for_a_block_that_was_set_aside() -> None:
+    text = words(blocks(with_ratios({0: 0.4, 2: 0.5}).judgement, SETUP))
+    assert [f"block {n}" in text for n in (1, 2, 3)] == [True, False, True]
+
+
+def with_ratios(ratios: dict[int, float | None]) -> Case:
+    """`better_case` of which only these blocks count."""
+    case = better_case()
+    return replace(case, judgement=replace(case.judgement, ratios=ratios))
+
+
+@pytest.mark.parametrize(
+    ("low_s", "high_s"),
+    [
+        (0.445, 0.556),
+        (0.433, 0.631),
+        (0.5, 0.5005),
+        (0.21, 0.99),
+        (0.0501, 0.499),
+        (0.456, 1.586),
+        (0.1, 10.0),
+        (0.001, 900.0),
+        (1e-6, 1e4),
+    ],
+)
+@pytest.mark.parametrize("which", ["x", "y"])
+def test_labels_of_seconds_differ_and_do_not_overlap(
+    which: Literal["x", "y"], low_s: float, high_s: float
+) -> None:
+    chart, (axes,) = new_chart("Seconds", [], SETUP, Frame(plots=(1.35,)))
+    seconds_axis(axes, which)
+    axes.set(**{f"{which}lim": (low_s, high_s)})
+    chart.figure.canvas.draw()
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    labels = [one for one in axis.get_ticklabels() if one.get_text()]
+    boxes = [one.get_window_extent() for one in labels]
+    assert 2 <= len({one.get_text() for one in labels}) == len(labels)
+    for one, other in itertools.pairwise(boxes):
+        assert not one.overlaps(other)

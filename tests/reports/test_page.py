@@ -12,8 +12,7 @@ import pytest
 
 from bench.records import SloOutcome
 from reports.case import Case
-from reports.page import render_case, render_page
-from reports.view import bar_of
+from reports.page import bar_of, render_case, render_page
 from tests.reports.cases import (
     better_case,
     failing_case,
