@@ -71,7 +71,7 @@ class Schedule:
 
 
 class ErrorKind(StrEnum):
-    """Why a request did not succeed, told apart because the remedies differ."""
+    """Why a request did not succeed: a kind for each remedy."""
 
     CLIENT = "client"  # never sent: this machine has no open file or port left for it
     RESOLVE = "resolve"  # the name has no address

@@ -17,6 +17,7 @@ from bench.analysis.timings import scheduled_ttft_s, ttft_s
 from bench.records import ErrorKind, Sample, Trial
 
 Trials = Sequence[Trial]
+Seen = Callable[[Trial], float | None]
 
 LATE = "give the client a core of its own or offer less"
 # Of capacity, which repeats to less.
@@ -72,7 +73,7 @@ class Check:
 
     what: str
     form: Callable[[float], str]
-    seen: Callable[[Trial], float | None]
+    seen: Seen
     bound: Callable[[Trials], float]
     remedy: str
     passing: bool = True
@@ -110,33 +111,21 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
         ),
         Check("event loop lag p99", _ms, lambda t: t.instrument.loop_lag_p99_s, lag_bound_s, LATE),
         Check("schedule slip", _ms, _trial_slip_s, slip_bound_s, LATE),
-        Check(
-            "client CPU",
-            _percent,
-            lambda trial: trial.instrument.cpu_share,
-            lambda _: bounds.client_cpu_share,
-            "offer less",
+        _share(
+            "client CPU", lambda t: t.instrument.cpu_share, bounds.client_cpu_share, "offer less"
         ),
-        Check(
-            "planned requests not sent",
-            _percent,
-            _unsent_share,
-            lambda _: 1 - bounds.sent_share,
-            LATE,
-        ),
-        Check(
+        _share("planned requests not sent", _unsent_share, 1 - bounds.sent_share, LATE),
+        _share(
             "CPU time of other processes",
-            _percent,
             lambda trial: trial.instrument.foreign_cpu_share,
-            lambda _: bounds.foreign_cpu_share,
+            bounds.foreign_cpu_share,
             "end them and measure again, or give the run cores of its own with taskset",
             mean=True,
         ),
-        Check(
+        _share(
             "CPU time taken by the machine's host",
-            _percent,
             lambda trial: trial.instrument.stolen_cpu_share,
-            lambda _: bounds.stolen_cpu_share,
+            bounds.stolen_cpu_share,
             "measure again, or on a machine with cores of its own",
             mean=True,
         ),
@@ -149,6 +138,11 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
             passing=False,  # it was measured once, at the run's start
         ),
     )
+
+
+def _share(what: str, seen: Seen, most: float, remedy: str, *, mean: bool = False) -> Check:
+    """The check of a share that may be `most` in any block."""
+    return Check(what, _percent, seen, lambda _: most, remedy, mean=mean)
 
 
 def slip_s(samples: Sequence[Sample]) -> float | None:

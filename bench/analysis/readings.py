@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bench.records import ServerReading
 
 Field = Callable[[ServerReading], float | None]
-Values = Iterable[float | None]
 
 
 def held(
@@ -63,22 +61,10 @@ def increase(
     return math.fsum(new - old if new >= old else new for old, new in steps)
 
 
-def total(values: Values) -> float | None:
-    """Their sum; None where one is unknown, or there are none."""
-    return _of_all(math.fsum, values)
-
-
-def mean(values: Values) -> float | None:
-    """Their mean; None where one is unknown, or there are none."""
-    return _of_all(statistics.fmean, values)
-
-
-def largest(values: Values) -> float | None:
-    """The largest; None where one is unknown, or there are none."""
-    return _of_all(max, values)
-
-
-def _of_all(function: Callable[[Sequence[float]], float], values: Values) -> float | None:
+def of_all(
+    function: Callable[[Sequence[float]], float], values: Iterable[float | None]
+) -> float | None:
+    """The function of the values; None where one is unknown, or there are none."""
     seen = list(values)
     known = [value for value in seen if value is not None]
     return function(known) if known and len(known) == len(seen) else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from operator import attrgetter
+from statistics import fmean
 
 from bench.analysis.estimates import percentile
-from bench.analysis.readings import highest, increase, largest, mean, mean_level, total
+from bench.analysis.readings import highest, increase, mean_level, of_all
 from bench.records import Replica, Role, ServerReading, Trial
 
 
@@ -49,10 +51,10 @@ _COUNTERS = (
     *("prompt_tokens", "generation_tokens", "finished"),
 )
 # How the figures of several trials, or of several replicas, become one.
-_POOLED = {
-    **dict.fromkeys(("waiting_mean", "running_mean"), mean),
-    **dict.fromkeys(("waiting_max", "kv_cache_usage_max"), largest),
-    **dict.fromkeys(("requests", *_COUNTERS), total),
+_POOLED: Mapping[str, Callable[[Sequence[float]], float]] = {
+    **dict.fromkeys(("waiting_mean", "running_mean"), fmean),
+    **dict.fromkeys(("waiting_max", "kv_cache_usage_max"), max),
+    **dict.fromkeys(("requests", *_COUNTERS), fsum),
 }
 
 
@@ -103,7 +105,8 @@ class ServerSummary:
         """A replica's requests / those to all replicas of its model."""
         model = {one.replica: one.model for one in self.replicas}[name]
         own = self.replica(name).requests
-        everything = total(one.load.requests for one in self.replicas if one.model == model)
+        of_model = (one.load.requests for one in self.replicas if one.model == model)
+        everything = of_all(fsum, of_model)
         return None if own is None or not everything else own / everything
 
 
@@ -126,7 +129,7 @@ def server_summary(trials: Sequence[Trial]) -> ServerSummary:
     return ServerSummary(
         role=first.role,
         arm=first.arm,
-        imbalance=mean(map(_imbalance, loads)),
+        imbalance=of_all(fmean, map(_imbalance, loads)),
         total=_pooled([one.load for one in replicas]),
         replicas=replicas,
     )
@@ -178,12 +181,12 @@ def _imbalance(loads: Mapping[Replica, ServerLoad]) -> float | None:
     of_model: dict[str, list[float | None]] = {}
     for replica, load in loads.items():
         of_model.setdefault(replica.model, []).append(load.requests)
-    return largest(map(_peak_to_mean, (one for one in of_model.values() if total(one) != 0)))
+    served = (requests for requests in of_model.values() if of_all(fsum, requests) != 0)
+    return of_all(max, (of_all(_peak_to_mean, requests) for requests in served))
 
 
-def _peak_to_mean(requests: Sequence[float | None]) -> float | None:
-    middle, peak = mean(requests), largest(requests)
-    return None if middle is None or peak is None else peak / middle
+def _peak_to_mean(requests: Sequence[float]) -> float:
+    return max(requests) / fmean(requests)
 
 
 def _replica_load(
@@ -208,5 +211,8 @@ def _readings(trial: Trial, replica: Replica) -> tuple[ServerReading, ...]:
 
 def _pooled(loads: Sequence[ServerLoad]) -> ServerLoad:
     return ServerLoad(
-        **{name: pool(getattr(load, name) for load in loads) for name, pool in _POOLED.items()}
+        **{
+            name: of_all(pool, (getattr(load, name) for load in loads))
+            for name, pool in _POOLED.items()
+        }
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import median
 
 from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ from reports.charts.style import Chart, Frame, Line, new_chart, seconds_axis, su
 
 Points = list[tuple[float, float]]
 
-# Trials so close in load are drawn through by one point of the curve.
+# Trials whose loads differ by less than this factor are one point of the curve.
 _BIN = 1.1
 
 
@@ -32,7 +31,7 @@ def load_curves(case: Case, caption: str) -> Chart:
     """
     arms = series_of(case)
     carried = {one.role: one for one in case.judgement.summaries if one.metric == "carried_rps"}
-    lines = [Line(_legend(arm, carried[arm.trials[0].role]), arm.colour) for arm in arms]
+    lines = [Line(_legend(arm, carried[arm.first.role]), arm.colour) for arm in arms]
     frame = Frame(plots=(1.7, 1.7), gap=0.45, head=0.3)
     chart, (above, below) = new_chart("Load within the SLO", lines, caption, frame)
     subtitle(above, "requests that met their objectives")
@@ -41,7 +40,7 @@ def load_curves(case: Case, caption: str) -> Chart:
         _draw(above, arm, [(load, 100 * attainment(trial)) for load, trial in _offered(arm)])
         _draw(below, arm, [(load, _ttft_p95_s(trial)) for load, trial in _offered(arm)])
         for axes in (above, below):
-            _band(axes, arm, carried[arm.trials[0].role])
+            _band(axes, arm, carried[arm.first.role])
     above.axhline(
         100 * target(case.trials[0]), color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 3))
     )
@@ -84,11 +83,8 @@ def _through(points: Points) -> Points:
             groups[-1].append(point)
         else:
             groups.append([point])
-    return [(median(_column(group, 0)), median(_column(group, 1))) for group in groups]
-
-
-def _column(points: Sequence[tuple[float, float]], index: int) -> list[float]:
-    return [point[index] for point in points]
+    columns = [zip(*group, strict=True) for group in groups]
+    return [(median(loads), median(values)) for loads, values in columns]
 
 
 def _band(axes: Axes, arm: Series, summary: Summary) -> None:
