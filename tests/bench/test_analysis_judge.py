@@ -1,3 +1,4 @@
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.analysis.blocks import order
-from bench.analysis.judge import judge
+from bench.analysis.judge import is_decided, judge
 from bench.errors import UserError
 from bench.records import ErrorKind, Role, Slo, SloOutcome, Trial, Verdict
 from tests.bench.making import ARMS, FACTS, answered, failed, paired, trial
@@ -113,6 +114,49 @@ def two_models(*, llama_s: float, qwen_s: float) -> list[Trial]:
         )
         for one in paired((0.5,) * 4, (0.5,) * 4)
     ]
+
+
+@pytest.mark.parametrize("blocks", [2, 4, 5])
+@pytest.mark.parametrize(
+    ("treatment", "changes"),
+    [(HALF, {}), (BASE, {}), ((0.3, 0.7, 0.3, 0.7), {}), (HALF, {"cut_short": True})],
+    ids=["better", "equivalent", "noisy", "invalid"],
+)
+def test_a_comparison_is_decided_when_its_judgement_has_a_verdict(
+    treatment: tuple[float, ...], changes: dict[str, Any], blocks: int
+) -> None:
+    control, other = (
+        tuple(itertools.islice(itertools.cycle(s), blocks)) for s in (BASE, treatment)
+    )
+    trials = [replace(one, **changes) for one in paired(control, other)]
+    primary = judge(trials).primary
+    assert primary is not None
+    assert is_decided(trials) is (primary.verdict is not Verdict.INCONCLUSIVE)
+
+
+def test_one_arm_alone_is_never_decided() -> None:
+    assert not is_decided([one for one in paired(BASE, HALF) if one.role == "control"])
+
+
+def test_blocks_that_count_have_their_ratio_under_their_index() -> None:
+    trials = [
+        replace(one, instrument=replace(one.instrument, foreign_cpu_share=0.9))
+        if one.block == 1
+        else one
+        for one in paired((*BASE, 0.5), (*HALF, 0.25))
+    ]
+    assert judge(trials).ratios == pytest.approx(dict.fromkeys((0, 2, 3, 4), 0.5))
+
+
+def test_shares_of_failed_requests_are_compared_beside_the_primary_metric() -> None:
+    primary = judge(
+        [
+            replace(one, samples=(failed(0), *one.samples[1:])) if one.role == "treatment" else one
+            for one in paired(BASE, HALF, n=80)
+        ]
+    ).primary
+    assert primary is not None
+    assert (primary.control_failed, primary.treatment_failed) == (0.0, 1 / 80)
 
 
 def test_one_arm_alone_gets_slo_and_values_but_no_comparison() -> None:

@@ -137,6 +137,13 @@ def test_replicas_that_only_one_arm_has_stand_beside_no_data() -> None:
     assert "tiny-llama-0-x: requests, mean queue no data 50.0 %, 1.00" in text
 
 
+def test_unlike_shares_of_failed_requests_are_in_the_table() -> None:
+    case = failing_case()
+    for html in (render_page(run_with(case)), render_case(case.judgement, ())):
+        text = re.sub(r"\s+", " ", read(html.replace("</td>", " </td>")).text)
+        assert "failed requests 25.00 % 100.00 %" in text
+
+
 def test_without_readings_there_is_no_servers_side() -> None:
     page = read(render_page(run_with(better_case())))
     assert "h4" not in page.tags

@@ -138,6 +138,18 @@ def test_an_arm_that_failed_every_request_is_shown_and_not_a_crash() -> None:
     assert "unbounded" in line
 
 
+def test_unlike_shares_of_failed_requests_stand_below_the_primary_metric() -> None:
+    text = plain(failing_case().judgement, width=80)
+    lines = text.splitlines()
+    place = next(index for index, line in enumerate(lines) if "Scheduled TTFT p95" in line)
+    assert lines[place + 1].split() == ["failed", "requests", "25.00", "%", "100.00", "%"]
+    assert text.count("failed requests") == 1
+
+
+def test_equal_shares_of_failed_requests_have_no_line() -> None:
+    assert "failed requests" not in plain(better_case().judgement)
+
+
 def test_one_arm_alone_has_no_column_of_the_other() -> None:
     text = plain(one_arm_case().judgement)
     assert "baseline alone" in text
