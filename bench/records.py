@@ -160,8 +160,8 @@ class Instrument:
     machine's host; None where that cannot be known. `accuracy` is that of the run's start.
 
     `loop_lag_p99_s` and `cpu_share` are None where another program made the load, which
-    tells neither. `start_apart_s` is how far apart at most the processes began; None where they
-    share a clock, and began at one instant.
+    reports neither. `start_apart_s` is the longest time between the starts of two processes;
+    None where they share a clock, and began at one instant.
     """
 
     dispatch_lag_p99_s: float

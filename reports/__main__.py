@@ -13,6 +13,7 @@ from reports.generate import generate
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Make the report; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         page = generate(options.results, options.output, options.history, make_progress())

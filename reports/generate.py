@@ -18,7 +18,7 @@ from reports.node import HERE, NodeError, RunNode, allure, run_node
 from reports.result_files import category_rules
 
 _CONFIG = HERE / "allurerc.yml"
-# Allure puts this into every report; ours is to be read offline and to call nobody.
+# Allure puts this into every report; ours is to be read offline and to call no server.
 _ANALYTICS = re.compile(
     r"<script async src=\"https://www\.googletagmanager\.com[^>]*></script>\s*"
     r"<script>.*?</script>",

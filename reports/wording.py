@@ -56,6 +56,7 @@ def whole(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
+    """`412 ms`, `1.24 s`."""
     # 0.9995 s would round to "1000 ms".
     if abs(seconds) < 0.9995:
         return f"{number(seconds * 1000)} ms"
@@ -63,6 +64,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float | None) -> str:
+    """`97.5 %`."""
     if share is None or math.isnan(share):
         return NO_DATA
     return f"{share * 100:.1f} %"
@@ -106,12 +108,14 @@ def headline(judgement: Judgement) -> str:
 
 
 def factor(value: float) -> str:
+    """A ratio: `0.42`, `12.3`."""
     if math.isinf(value):
         return UNBOUNDED
     return f"{value:.2f}" if value < 10 else number(value)
 
 
 def confidence(comparison: Comparison) -> str:
+    """The level of its interval: `99 %`."""
     return target(round(1 - comparison.alpha, 6))
 
 
@@ -157,4 +161,5 @@ def _limit(seconds: float) -> str:
 
 
 def count(n: int, noun: str) -> str:
+    """`1 request`, `40 requests`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

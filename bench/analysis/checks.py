@@ -6,7 +6,6 @@ block aside is the same for both arms, so that which blocks count does not depen
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from bench.records import ErrorKind, Sample, Trial
 
 Trials = Sequence[Trial]
 Seen = Callable[[Trial], float | None]
+Bound = Callable[[Trials], float]
 
 LATE = "give the client a core of its own or offer less"
 # Of capacity, which repeats to less.
@@ -74,7 +74,7 @@ class Check:
     what: str
     form: Callable[[float], str]
     seen: Seen
-    bound: Callable[[Trials], float]
+    bound: Bound
     remedy: str
     passing: bool = True
     mean: bool = False
@@ -93,17 +93,11 @@ class Check:
 
 def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
     """Every check, in the order in which reasons are given."""
-
-    def lag_bound_s(block: Trials) -> float:
-        waits_s = [scheduled_ttft_s(sample) for sample in _answered(block)]
-        return max(bounds.lag_floor_s, bounds.lag_share * (percentile(waits_s, 95) or 0.0))
+    lag_bound_s = _latency_bound_s(scheduled_ttft_s, 95, bounds.lag_floor_s, bounds.lag_share)
+    error_bound_s = _latency_bound_s(ttft_s, 50, bounds.error_floor_s, bounds.error_share)
 
     def slip_bound_s(block: Trials) -> float:
         return max(bounds.lag_floor_s, bounds.slip_share * block[0].duration_s)
-
-    def error_bound_s(block: Trials) -> float:
-        waits_s = [ttft_s(sample) for sample in _answered(block)]
-        return max(bounds.error_floor_s, bounds.error_share * (percentile(waits_s, 50) or 0.0))
 
     return (
         Check(
@@ -226,10 +220,16 @@ def _badness(read: tuple[float, *tuple[object, ...]]) -> float:
     return math.inf if math.isnan(read[0]) else read[0]
 
 
-def _answered(block: Trials) -> list[Sample]:
-    """The answers of all trials, both arms alike."""
-    samples = itertools.chain.from_iterable(trial.samples for trial in block)
-    return [sample for sample in samples if sample.ok]
+def _latency_bound_s(
+    timing: Callable[[Sample], float], percent: int, floor_s: float, share: float
+) -> Bound:
+    """A share of a percentile of the block's answers, both arms alike, but at least the floor."""
+
+    def bound_s(block: Trials) -> float:
+        seconds = [timing(sample) for trial in block for sample in trial.samples if sample.ok]
+        return max(floor_s, share * (percentile(seconds, percent) or 0.0))
+
+    return bound_s
 
 
 def _trial_slip_s(trial: Trial) -> float | None:

@@ -57,7 +57,7 @@ def slo_attainment(samples: Sequence[Sample], _duration_s: float, slos: Slos) ->
 def fairness(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float | None:
     """Jain's index of the tenants' attainments: 1 where all are alike, 1/n where one has all.
 
-    None without tenants, without objectives, or where nobody met any. Jain, Chiu and Hawe,
+    None without tenants, without objectives, or where no request met any. Jain, Chiu and Hawe,
     "A quantitative measure of fairness and discrimination" (1984).
     """
     by_tenant: dict[str, list[Sample]] = {}

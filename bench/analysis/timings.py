@@ -71,6 +71,7 @@ def meets(sample: Sample, slo: Slo) -> bool:
 
 
 def has_objective(slo: Slo) -> bool:
+    """Whether any objective is set."""
     return any(objective is not None for objective in (slo.ttft_s, slo.tpot_s, slo.e2e_s))
 
 
