@@ -343,7 +343,8 @@ class Comparison:
     interval [`low`, `high`]; None where the data did not allow one. `control_value`
     and `treatment_value` are medians over blocks of the per-block values. `tenant` is set
     where only that tenant's requests are compared. `control_failed` and `treatment_failed` are
-    the shares of the arms' requests that failed; None where there were none.
+    the shares of the requests that failed, those that bypassed the arm among them; None where
+    there were none.
     """
 
     scenario: str

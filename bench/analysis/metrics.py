@@ -103,7 +103,7 @@ def part_of(trial: Trial, *, model: str = "", tenant: str = "") -> Trial:
             if (not model or one.model == model) and (not tenant or one.tenant == tenant)
         )
 
-    return replace(trial, samples=kept(trial.samples))
+    return replace(trial, samples=kept(trial.samples), bypassed=kept(trial.bypassed))
 
 
 def _total_s(trials: Iterable[Trial]) -> float:

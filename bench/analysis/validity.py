@@ -103,11 +103,8 @@ def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
 
 
 def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
-    """Why the work of an arm does not count: too many failures, other token counts.
-
-    Requests that bypassed it count as well: they are part of what its replicas had to do.
-    """
-    samples = [sample for trial in trials for sample in trial.samples + trial.bypassed]
+    """Why the work of an arm does not count: too many failures, other token counts."""
+    samples = _samples(trials)
     failed = [sample for sample in samples if not sample.ok]
     if len(failed) > bounds.error_rate * len(samples):
         kind, _ = Counter(sample.error for sample in failed).most_common(1)[0]
@@ -170,7 +167,8 @@ def _arm_name(trials: Trials) -> str:
 
 
 def _samples(trials: Trials) -> list[Sample]:
-    return [sample for trial in trials for sample in trial.samples]
+    """All requests: those that bypassed the arm are part of what its replicas had to do."""
+    return [sample for trial in trials for sample in trial.samples + trial.bypassed]
 
 
 def _as_asked(sample: Sample) -> bool:
