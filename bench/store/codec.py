@@ -97,6 +97,6 @@ def _parquet(
 
 def _rows(table: bytes) -> list[dict[str, Any]]:
     # On threads of Arrow's own, 2 of 100 processes were aborted at their end by its destructors.
-    read = pq.read_table(io.BytesIO(table), use_threads=False, pre_buffer=False)
+    read = pq.ParquetFile(io.BytesIO(table), pre_buffer=False).read(use_threads=False)
     rows: list[dict[str, Any]] = read.to_pylist()
     return rows
