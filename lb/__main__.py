@@ -11,11 +11,11 @@ from lb.configuration import settings_from
 from lb.descriptors import raise_limit
 from lb.endpoint import authority
 from lb.errors import UserError
-from lb.listening import listen_for
+from lb.observability.repeats import Repeats
 from lb.options import make_parser
 from lb.policies import POLICIES
-from lb.repeats import Repeats
-from lb.server import serve
+from lb.processes.listening import listen_for
+from lb.processes.server import serve
 
 logger = logging.getLogger("lb")
 

@@ -6,13 +6,13 @@ import argparse
 import math
 from collections.abc import Mapping
 
-from lb.access_log import check_target
-from lb.discovery import Listed, Resolved, Source, WatchedFile
+from lb.discovery.kubernetes import ServiceAccount, WatchedService, parse_service
+from lb.discovery.sources import Listed, Resolved, Source, WatchedFile
 from lb.downstream import Limits
 from lb.endpoint import parse_endpoint, parse_targets
 from lb.errors import UserError
 from lb.keys import KeyFile, read_key
-from lb.kubernetes import ServiceAccount, WatchedService, parse_service
+from lb.observability.access_log import check_target
 from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE
 from lb.settings import Admission, Patience, Settings
 from lb.upstream import client_context

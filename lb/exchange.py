@@ -19,7 +19,7 @@ from lb.door import Door
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
 from lb.generation import KeyOf, is_preflight, request_of, tenant_of
-from lb.journal import Journal
+from lb.observability.journal import Journal
 from lb.outliers import Advice, is_refusal
 from lb.passage import REPLICA_HEADER, Passage
 from lb.policies.choice import Choice

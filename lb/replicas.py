@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lb.breaker import Breaker
+from lb.discovery.engine_metrics import EngineGauges
 from lb.endpoint import Endpoint
-from lb.engine_metrics import EngineGauges
 from lb.outliers import Acceptance, Service
 
 logger = logging.getLogger("lb")

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lb.discovery import Source
+from lb.discovery.sources import Source
 from lb.downstream import Limits
 
 # What is under way gets so long to end after SIGTERM or SIGINT.

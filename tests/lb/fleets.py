@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
 
+from lb.discovery.engine_metrics import EngineGauges
 from lb.endpoint import Endpoint
-from lb.engine_metrics import EngineGauges
 from lb.fleet import Fleet, Flight
 from lb.policies import POLICIES, Policy
 from lb.policies.affinity import key_of

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.discovery import Discovery, Resolved, WatchedFile
+from lb.discovery.roster import Roster
+from lb.discovery.sources import Discovery, Resolved, WatchedFile
 from lb.endpoint import Endpoint, Target, parse_targets
 from lb.errors import UserError
 from lb.fleet import Fleet
-from lb.roster import Roster
 from tests.lb.fleets import request
 from tests.lb.scripted import Balancer, Call, ScriptedReplica, Streams, balancer
 

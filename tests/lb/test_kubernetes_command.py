@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from lb.__main__ import main
-from lb.kubernetes import Service, parse_service
+from lb.discovery.kubernetes import Service, parse_service
 from tests.lb.apiserver import NAMESPACE, ApiServer, endpoint_slice, pod
 from tests.lb.running import Running, started
 from tests.lb.scrape import value

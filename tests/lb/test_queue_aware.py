@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.engine_metrics import EngineGauges
+from lb.discovery.engine_metrics import EngineGauges
 from lb.fleet import Fleet
 from lb.replicas import Replica
 from tests.lb.fleets import (

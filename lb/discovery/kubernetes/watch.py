@@ -6,12 +6,12 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
-from lb.discovery import Reader
+from lb.discovery.kubernetes.account import ServiceAccount
+from lb.discovery.kubernetes.api import Api, ExpiredError, UnreachableError
+from lb.discovery.kubernetes.service import Service
+from lb.discovery.kubernetes.slices import Slices
+from lb.discovery.sources import Reader
 from lb.errors import UserError
-from lb.kubernetes.account import ServiceAccount
-from lb.kubernetes.api import Api, ExpiredError, UnreachableError
-from lb.kubernetes.service import Service
-from lb.kubernetes.slices import Slices
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from lb.engine_metrics import EngineGauges, parse_gauges
+from lb.discovery.engine_metrics import EngineGauges, parse_gauges
 from lb.fleet import Fleet
 from lb.replicas import Replica
 from lb.upstream import (

@@ -12,13 +12,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from lb.board import Board
-from lb.discovery import Discovery
+from lb.discovery.poller import Poller
+from lb.discovery.roster import Roster
+from lb.discovery.sources import Discovery
 from lb.endpoint import Target
 from lb.fleet import Fleet
 from lb.periodic import every
-from lb.poller import Poller
 from lb.replicas import Replica
-from lb.roster import Roster
 from lb.settings import Settings
 from lb.upstream import Upstream
 

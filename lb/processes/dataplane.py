@@ -8,24 +8,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from random import Random
 
-from lb.accepting import Acceptor
-from lb.access_log import AccessLog
-from lb.counters import Counters
 from lb.door import Door
 from lb.endpoint import Endpoint
 from lb.exchange import Parts
 from lb.fleet import Fleet
 from lb.gateway import Gateway
 from lb.generation import KEYS
-from lb.handover import offered
-from lb.journal import Journal
 from lb.keys import KeyFile
+from lb.observability.access_log import AccessLog
+from lb.observability.counters import Counters
+from lb.observability.journal import Journal
 from lb.periodic import every
 from lb.policies import POLICIES
+from lb.processes.accepting import Acceptor
+from lb.processes.handover import offered
+from lb.processes.stopping import Stopping
 from lb.retry_budget import RetryBudget
 from lb.router import Router
 from lb.settings import Settings
-from lb.stopping import Stopping
 from lb.upstream import Upstream
 from lb.waiting import WaitingRoom
 

@@ -14,20 +14,20 @@ from pathlib import Path
 import uvloop
 
 from lb.board import Board
-from lb.control import Status, create_control
-from lb.controlplane import http_at, watching
-from lb.counters import Counters
-from lb.dataplane import data_plane
 from lb.endpoint import Endpoint
 from lb.fleet import Fleet
-from lb.gauges import snapshot
-from lb.link import Hub, Spoke
+from lb.observability.counters import Counters
+from lb.observability.gauges import snapshot
+from lb.observability.values import Values
+from lb.processes.control import Status, create_control
+from lb.processes.controlplane import http_at, watching
+from lb.processes.dataplane import data_plane
+from lb.processes.link import Hub, Spoke
+from lb.processes.stopping import Stopping
+from lb.processes.supervisor import Job, Supervisor
 from lb.replicas import Replica
 from lb.settings import Settings
-from lb.stopping import Stopping
-from lb.supervisor import Job, Supervisor
 from lb.upstream import Upstream
-from lb.values import Values
 
 # A worker that gave no sign of life for so long serves nobody any more.
 _HUNG_NS = 30 * 10**9

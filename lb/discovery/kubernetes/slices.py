@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from lb.endpoint import Endpoint, Target, authority
-from lb.errors import UserError
-from lb.kubernetes.service import Service
-from lb.kubernetes.shapes import (
+from lb.discovery.kubernetes.service import Service
+from lb.discovery.kubernetes.shapes import (
     Bookmark,
     Changed,
     Conditions,
@@ -21,6 +19,8 @@ from lb.kubernetes.shapes import (
     Port,
     SliceEndpoint,
 )
+from lb.endpoint import Endpoint, Target, authority
+from lb.errors import UserError
 
 # The third kind, FQDN, is what nothing but a user's own controller would write.
 _FAMILIES = ("IPv4", "IPv6")

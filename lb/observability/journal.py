@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lb.access_log import AccessLog
-from lb.counters import Counters
 from lb.downstream import ClientConnection, Incoming
 from lb.generation import tenant_of
+from lb.observability.access_log import AccessLog
+from lb.observability.counters import Counters
+from lb.observability.record import Record
 from lb.passage import Passage
-from lb.record import Record
 from lb.request_id import RequestIds
 
 # What users write is cut off in the log.

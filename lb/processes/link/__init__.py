@@ -5,7 +5,7 @@ whom they have lost. Asked for their counts, they answer. Either side may be sta
 workers go on with what they know, and come back.
 """
 
-from lb.link.hub import Hub
-from lb.link.spoke import Spoke
+from lb.processes.link.hub import Hub
+from lb.processes.link.spoke import Spoke
 
 __all__ = ["Hub", "Spoke"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from lb.values import Tree, Values
+from lb.observability.values import Tree, Values
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

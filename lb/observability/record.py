@@ -6,8 +6,8 @@ import time
 from http import HTTPStatus
 
 from lb.apierror import ApiError
-from lb.counters import Counters, Series
 from lb.downstream import ClientConnection, Incoming
+from lb.observability.counters import Counters, Series
 from lb.passage import Passage
 from lb.replicas import Request
 from lb.request_id import RequestIds

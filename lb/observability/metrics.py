@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lb.exposition import Metric
-from lb.values import Values
+from lb.observability.exposition import Metric
+from lb.observability.values import Values
 
 # What the balancer adds is microseconds; when it is milliseconds, it has no CPU left.
 _ADDED_S = (

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import uvloop
 
-from lb.cluster import serve_cluster
-from lb.control import Status, create_control
-from lb.controlplane import http_at, watching
-from lb.counters import Counters
-from lb.dataplane import data_plane
 from lb.endpoint import Endpoint
 from lb.fleet import Fleet
-from lb.gauges import snapshot
+from lb.observability.counters import Counters
+from lb.observability.gauges import snapshot
+from lb.observability.values import Values
+from lb.processes.cluster import serve_cluster
+from lb.processes.control import Status, create_control
+from lb.processes.controlplane import http_at, watching
+from lb.processes.dataplane import data_plane
+from lb.processes.stopping import Stopping
 from lb.replicas import Replica
 from lb.settings import Settings
-from lb.stopping import Stopping
 from lb.upstream import Upstream
-from lb.values import Values
 
 
 def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:

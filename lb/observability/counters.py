@@ -1,6 +1,6 @@
 """What the balancer counts, as cheaply as can be: attributes of objects that are kept.
 
-Each process counts for itself; `lb.values.merge` adds up what several have counted.
+Each process counts for itself; `lb.observability.values.merge` adds up what several have counted.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 
-from lb.exposition import Metric
-from lb.metrics import (
+from lb.observability.exposition import Metric
+from lb.observability.metrics import (
     ADDED,
     CHOICES,
     DURATION,
@@ -24,7 +24,7 @@ from lb.metrics import (
     UPSTREAM_ERRORS,
     WAIT,
 )
-from lb.values import Tree, Values, put
+from lb.observability.values import Tree, Values, put
 
 
 class Histogram:
@@ -125,7 +125,7 @@ class Counters:
             del self._series[key]
 
     def snapshot(self) -> Values:
-        """All counts by metric, as plain data (`lb.values`)."""
+        """All counts by metric, as plain data (`lb.observability.values`)."""
         values: Values = {}
         for (replica, model), series in self._series.items():
             for metric, leaf in series.leaves():

@@ -9,10 +9,10 @@ from contextlib import aclosing, asynccontextmanager
 import httpx
 from pydantic import ValidationError
 
+from lb.discovery.kubernetes.account import ServiceAccount
+from lb.discovery.kubernetes.service import Service
+from lb.discovery.kubernetes.shapes import EVENTS, EndpointSliceList, Event, Failure
 from lb.errors import UserError
-from lb.kubernetes.account import ServiceAccount
-from lb.kubernetes.service import Service
-from lb.kubernetes.shapes import EVENTS, EndpointSliceList, Event, Failure
 
 
 class ApiError(UserError):

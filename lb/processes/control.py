@@ -14,12 +14,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lb.apierror import ANY_ORIGIN, ApiError, not_ready, unknown_model
-from lb.exposition import CONTENT_TYPE, render
 from lb.fleet import Fleet
-from lb.gauges import build_values, replica_values
-from lb.metrics import METRICS
+from lb.observability.exposition import CONTENT_TYPE, render
+from lb.observability.gauges import build_values, replica_values
+from lb.observability.metrics import METRICS
+from lb.observability.values import Values, merge
 from lb.replicas import Replica
-from lb.values import Values, merge
 
 
 @dataclass(slots=True)

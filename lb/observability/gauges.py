@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable
 
 import lb
-from lb.counters import Counters
 from lb.fleet import Fleet
-from lb.metrics import BREAKER, BUILD_INFO, HEALTHY, METRICS_AGE, POLLED_WAITING
+from lb.observability.counters import Counters
+from lb.observability.metrics import BREAKER, BUILD_INFO, HEALTHY, METRICS_AGE, POLLED_WAITING
+from lb.observability.values import Values, put
 from lb.replicas import Replica
-from lb.values import Values, put
 
 
 def replica_values(replicas: Iterable[Replica], now_s: float) -> Values:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from lb.fleet import Fleet
-from lb.link.messages import LINE_BYTES, address_of, endpoint_at, news_of, send
-from lb.metrics import GAUGES, without_replica
+from lb.observability.metrics import GAUGES, without_replica
+from lb.observability.values import Values, merge
+from lb.processes.link.messages import LINE_BYTES, address_of, endpoint_at, news_of, send
 from lb.replicas import Replica
-from lb.values import Values, merge
 
 # News of replicas is gathered for so long, so that a thousand polls are not a thousand lines.
 _GATHER_S = 0.01

@@ -10,9 +10,9 @@ from typing import Any
 
 from lb.endpoint import Endpoint
 from lb.fleet import Fleet
-from lb.link.messages import LINE_BYTES, address_of, endpoint_at, send
+from lb.observability.values import Values
+from lb.processes.link.messages import LINE_BYTES, address_of, endpoint_at, send
 from lb.replicas import Replica
-from lb.values import Values
 
 _RETRY_S = 0.1
 

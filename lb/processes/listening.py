@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from lb.errors import UserError
-from lb.handover import take_over
+from lb.processes.handover import take_over
 
 BACKLOG = 2048
 
