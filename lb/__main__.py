@@ -11,7 +11,7 @@ from lb.configuration import settings_from
 from lb.descriptors import raise_limit
 from lb.endpoint import authority
 from lb.errors import UserError
-from lb.observability.repeats import Repeats
+from lb.observability.logs import Repeats
 from lb.options import make_parser
 from lb.policies import POLICIES
 from lb.processes.listening import listen_for

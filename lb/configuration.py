@@ -12,7 +12,7 @@ from lb.downstream import Limits
 from lb.endpoint import parse_endpoint, parse_targets
 from lb.errors import UserError
 from lb.keys import KeyFile, read_key
-from lb.observability.access_log import check_target
+from lb.observability.logs import check_target
 from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE
 from lb.settings import Admission, Patience, Settings
 from lb.upstream import client_context

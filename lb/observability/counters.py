@@ -1,6 +1,6 @@
 """What the balancer counts, as cheaply as can be: attributes of objects that are kept.
 
-Each process counts for itself; `lb.observability.values.merge` adds up what several have counted.
+Each process counts for itself; `lb.observability.exposition.merge` adds up what several have counted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 
-from lb.observability.exposition import Metric
+from lb.observability.exposition import Metric, Tree, Values, put
 from lb.observability.metrics import (
     ADDED,
     CHOICES,
@@ -24,7 +24,6 @@ from lb.observability.metrics import (
     UPSTREAM_ERRORS,
     WAIT,
 )
-from lb.observability.values import Tree, Values, put
 
 
 class Histogram:
@@ -125,7 +124,7 @@ class Counters:
             del self._series[key]
 
     def snapshot(self) -> Values:
-        """All counts by metric, as plain data (`lb.observability.values`)."""
+        """All counts by metric, as plain data (`lb.observability.exposition`)."""
         values: Values = {}
         for (replica, model), series in self._series.items():
             for metric, leaf in series.leaves():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate
 from typing import Literal
-
-from lb.observability.values import Tree, Values
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -59,3 +58,37 @@ def _histogram(name: str, labels: str, edges: Sequence[str], leaf: list[float]) 
         yield f'{name}_bucket{{{labels},le="{edge}"}} {count:.15g}\n'
     yield f"{name}_sum{{{labels}}} {total:.15g}\n"
     yield f"{name}_count{{{labels}}} {sum(counts):.15g}\n"
+
+
+Tree = float | list[float] | dict[str, "Tree"]
+# By the metric's name.
+Values = dict[str, Tree]
+
+
+def merge(parts: Iterable[Values]) -> Values:
+    """What one process would have counted that saw everything: leaves are added."""
+    return reduce(_merged, parts, {})
+
+
+def put(values: Values, path: Sequence[str], leaf: Tree) -> None:
+    """Set the leaf of a metric and its labels' values: `path` is its name, then those."""
+    *branches, last = path
+    for name in branches:
+        subtree = values.setdefault(name, {})
+        assert isinstance(subtree, dict)
+        values = subtree
+    values[last] = leaf
+
+
+def _merged(one: Values, other: Values) -> Values:
+    return one | {key: _sum(one[key], tree) if key in one else tree for key, tree in other.items()}
+
+
+def _sum(one: Tree, other: Tree) -> Tree:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _merged(one, other)
+    if isinstance(one, list) and isinstance(other, list):
+        return [a + b for a, b in zip(one, other, strict=True)]
+    assert isinstance(one, int | float)
+    assert isinstance(other, int | float)
+    return one + other

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lb.observability.exposition import Metric
-from lb.observability.values import Values
+from lb.observability.exposition import Metric, Values
 
 # What the balancer adds is microseconds; when it is milliseconds, it has no CPU left.
 _ADDED_S = (

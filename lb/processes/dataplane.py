@@ -15,13 +15,13 @@ from lb.fleet import Fleet
 from lb.gateway import Gateway
 from lb.generation import KEYS
 from lb.keys import KeyFile
-from lb.observability.access_log import AccessLog
 from lb.observability.counters import Counters
 from lb.observability.journal import Journal
+from lb.observability.logs import AccessLog
 from lb.periodic import every
 from lb.policies import POLICIES
 from lb.processes.accepting import Acceptor
-from lb.processes.handover import offered
+from lb.processes.listening import offered
 from lb.processes.stopping import Stopping
 from lb.retry_budget import RetryBudget
 from lb.router import Router

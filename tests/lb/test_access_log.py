@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lb.errors import UserError
-from lb.observability.access_log import AccessLog, check_target
+from lb.observability.logs import AccessLog, check_target
 
 
 def numbers(text: str) -> list[int]:

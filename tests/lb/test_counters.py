@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.observability.counters import Counters, Histogram, Series
+from lb.observability.exposition import Tree, merge
 from lb.observability.metrics import ADDED, METRICS, without_replica
-from lb.observability.values import Tree, merge
 
 Action = Callable[[Counters, str, str, float], None]
 

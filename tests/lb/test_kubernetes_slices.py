@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.discovery.kubernetes import Service
-from lb.discovery.kubernetes.shapes import EVENTS, EndpointSliceList, Failure
-from lb.discovery.kubernetes.slices import Slices
+from lb.discovery.kubernetes.slices import EVENTS, EndpointSliceList, Failure, Slices
 from lb.endpoint import Target
 from lb.errors import UserError
 from tests.lb.apiserver import endpoint_slice, pod

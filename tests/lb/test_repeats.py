@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.observability.repeats import Repeats
+from lb.observability.logs import Repeats
 
 
 def logged(events: Iterable[tuple[float, str]], interval_s: float = 10.0) -> list[str]:

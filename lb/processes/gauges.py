@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import lb
 from lb.fleet import Fleet
 from lb.observability.counters import Counters
+from lb.observability.exposition import Values, put
 from lb.observability.metrics import BREAKER, BUILD_INFO, HEALTHY, METRICS_AGE, POLLED_WAITING
-from lb.observability.values import Values, put
 from lb.replicas import Replica
 
 
