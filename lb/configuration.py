@@ -11,10 +11,12 @@ from lb.discovery.sources import Listed, Resolved, Source, WatchedFile
 from lb.downstream import Limits
 from lb.endpoint import parse_endpoint, parse_targets
 from lb.errors import UserError
+from lb.exchange import Patience
 from lb.keys import KeyFile, read_key
 from lb.observability.logs import check_target
 from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE
-from lb.settings import Admission, Patience, Settings
+from lb.router import Admission
+from lb.settings import Settings
 from lb.upstream import client_context
 
 

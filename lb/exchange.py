@@ -28,7 +28,6 @@ from lb.request_id import REQUEST_ID_HEADER
 from lb.retry_budget import RetryBudget
 from lb.router import Router
 from lb.routes import Route
-from lb.settings import Patience
 from lb.upstream import (
     BadAnswerError,
     ConnectFailedError,
@@ -48,6 +47,14 @@ _UNAVAILABLE = frozenset({502, 503, 504})
 # So often a request is sent at most. Connecting may fail before it is, once to each replica.
 _MOST_SENDS = 2
 _NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a replica may take: to the first byte of an answer, and between two bytes."""
+
+    first_byte_s: float = 600.0
+    stall_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

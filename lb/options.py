@@ -9,8 +9,10 @@ from typing import NoReturn
 
 from lb.downstream import Limits
 from lb.errors import UserError
+from lb.exchange import Patience
 from lb.policies import POLICIES
-from lb.settings import GRACE_S, SLOW_START_S, Admission, Patience
+from lb.router import Admission
+from lb.settings import GRACE_S, SLOW_START_S
 
 ENDPOINTS_VARIABLE = "VLLM_ENDPOINTS"
 INTERVAL_VARIABLE = "METRICS_POLL_INTERVAL"

@@ -8,36 +8,13 @@ from pathlib import Path
 
 from lb.discovery.sources import Source
 from lb.downstream import Limits
+from lb.exchange import Patience
+from lb.router import Admission
 
 # What is under way gets so long to end after SIGTERM or SIGINT.
 GRACE_S = 5.0
 # A replica that comes up has cold caches, and nothing in flight for policies to go by.
 SLOW_START_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """How much is let in, and how long the rest may wait for a place.
-
-    `in_flight` bounds each replica's requests, `in_flight_total` those of all together.
-    Beyond it `queued` requests wait in all for a model, `queued_per_tenant` of one
-    tenant, each for `queue_s`; after that a request is refused with 429. Bounds on what
-    is in flight hold for all workers together, bounds on what waits for each of them.
-    """
-
-    in_flight: int = 512
-    in_flight_total: int = 8192
-    queued: int = 1024
-    queued_per_tenant: int = 256
-    queue_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a replica may take: to the first byte of an answer, and between two bytes."""
-
-    first_byte_s: float = 600.0
-    stall_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from lb.replicas import EngineGauges
 
 _WAITING = b"num_requests_waiting"
 _RUNNING = b"num_requests_running"
@@ -28,18 +29,6 @@ _SAMPLE = re.compile(
 )
 _MODEL_NAME = re.compile(rb'(?:^|,)[ \t]*model_name[ \t]*=[ \t]*"((?:[^"\\\n]|\\.)*)"')
 _ESCAPE = re.compile(rb"\\(.)")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineGauges:
-    """Requests `waiting` and `running` now, tokens `generated` so far.
-
-    The last two are 0 if they are not exported.
-    """
-
-    waiting: float
-    running: float
-    generated: float
 
 
 def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from lb.discovery.engine_metrics import EngineGauges, parse_gauges
+from lb.discovery.engine_metrics import parse_gauges
 from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.replicas import EngineGauges, Replica
 from lb.upstream import (
     BadAnswerError,
     ConnectFailedError,

@@ -1,6 +1,6 @@
 """What the balancer counts, as cheaply as can be: attributes of objects that are kept.
 
-Each process counts for itself; `lb.observability.exposition.merge` adds up what several have counted.
+Each process counts for itself; `exposition.merge` adds up what several have counted.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+import lb
 from lb.apierror import ANY_ORIGIN, ApiError, not_ready, unknown_model
 from lb.board import Board
 from lb.discovery.poller import Poller
@@ -24,10 +26,9 @@ from lb.discovery.roster import Roster
 from lb.discovery.sources import Discovery
 from lb.endpoint import Target
 from lb.fleet import Fleet
-from lb.observability.exposition import CONTENT_TYPE, Values, merge, render
-from lb.observability.metrics import METRICS
+from lb.observability.exposition import CONTENT_TYPE, Values, merge, put, render
+from lb.observability.metrics import BUILD_INFO, HEALTHY, METRICS, METRICS_AGE, POLLED_WAITING
 from lb.periodic import every
-from lb.processes.gauges import build_values, replica_values
 from lb.replicas import Replica
 from lb.settings import Settings
 from lb.upstream import Upstream
@@ -76,7 +77,7 @@ def create_control(
         now_s = time.monotonic()
         fleet.refresh(now_s)
         counted = merge(await snapshots())
-        values = counted | replica_values(fleet.replicas, now_s) | build_values(policy)
+        values = counted | _replica_values(fleet.replicas, now_s) | _build_values(policy)
         parts = []
         for metric in METRICS:
             parts.append(render([metric], values))
@@ -96,6 +97,24 @@ def create_control(
         return JSONResponse(served[name], headers=_headers([ANY_ORIGIN]))
 
     return app
+
+
+def _replica_values(replicas: Iterable[Replica], now_s: float) -> Values:
+    """The state of each replica; what is not known of one is left out."""
+    values: Values = {}
+    for replica in replicas:
+        put(values, (HEALTHY.name, replica.name), int(replica.healthy))
+        age_s = replica.metrics_age_s(now_s)
+        if replica.waiting is not None and age_s is not None:
+            put(values, (POLLED_WAITING.name, replica.name), replica.waiting)
+            put(values, (METRICS_AGE.name, replica.name), age_s)
+    return values
+
+
+def _build_values(policy: str) -> Values:
+    values: Values = {}
+    put(values, (BUILD_INFO.name, lb.__version__, policy, platform.python_version()), 1)
+    return values
 
 
 def _unready(fleet: Fleet, status: Status) -> str | None:

@@ -16,8 +16,10 @@ from lb.gateway import Gateway
 from lb.generation import KEYS
 from lb.keys import KeyFile
 from lb.observability.counters import Counters
+from lb.observability.exposition import Values, put
 from lb.observability.journal import Journal
 from lb.observability.logs import AccessLog
+from lb.observability.metrics import BREAKER
 from lb.periodic import every
 from lb.policies import POLICIES
 from lb.processes.accepting import Acceptor
@@ -98,3 +100,12 @@ async def data_plane(
             await gateway.drain(settings.grace_s, stopping.hurried)
             if log is not None:
                 log.close()
+
+
+def snapshot(counters: Counters, fleet: Fleet) -> Values:
+    """What one worker has counted, and what it thinks of the replicas."""
+    values = counters.snapshot()
+    now_s = time.monotonic()
+    for replica in fleet.replicas:
+        put(values, (BREAKER.name, replica.name, replica.breaker.state(now_s).value), 1)
+    return values

@@ -20,8 +20,7 @@ from lb.fleet import Fleet
 from lb.observability.counters import Counters
 from lb.observability.exposition import Values
 from lb.processes.control import Status, create_control, http_at, watching
-from lb.processes.dataplane import data_plane
-from lb.processes.gauges import snapshot
+from lb.processes.dataplane import data_plane, snapshot
 from lb.processes.link import Hub, Spoke
 from lb.processes.stopping import Stopping
 from lb.processes.supervisor import Job, Supervisor

@@ -119,7 +119,7 @@ async def test_a_request_without_a_model_is_for_the_one_that_all_replicas_list_f
 ) -> None:
     async with ScriptedReplica(models=["m"]) as other, balancer(replica.url, other.url) as lb:
         answers = [await post(lb, body) for _ in range(4)]
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert [(answer.status_code, answer.content) for answer in answers] == [(200, body)] * 4
     assert len(replica.calls) == len(other.calls) == 2
     assert 'lb_choices_total{replica="' + other.name + '",model="m"' in metrics

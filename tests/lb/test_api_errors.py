@@ -25,7 +25,7 @@ async def test_an_unknown_model_is_a_404_that_lists_the_known_ones() -> None:
         balancer(one.url, two.url) as lb,
     ):
         response = await lb.post(model="gpt-4")
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     error = error_of(response)
     assert response.status_code == 404
     assert error["message"] == "The model 'gpt-4' does not exist. Known models: llama, qwen"

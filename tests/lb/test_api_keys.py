@@ -62,7 +62,7 @@ async def test_anything_else_is_a_401_as_openai_words_it(
 ) -> None:
     async with guarded(keys) as (replica, lb):
         response = await post(lb, authorization)
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     error = response.json()["error"]
@@ -176,7 +176,7 @@ async def test_without_a_key_no_body_is_waited_for(expect: str, keys: Path) -> N
         writer.write(head.encode() + b"{")
         answer = await reader.read()
         writer.close()
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b"connection: close" in answer
     assert value(metrics, "lb_refusals_total", status="401", code="invalid_api_key") == 1
@@ -278,7 +278,7 @@ async def test_no_key_is_ever_logged_or_exported(
                     await lb.client.get("/v1/models?key=sk-query", headers={"authorization": key})
                 await replica.die()
                 await post(lb, OWN)
-                metrics = await lb.observability.metrics()
+                metrics = await lb.metrics()
                 health = (await lb.client.get("/health")).text
             assert "sk-" not in metrics + health
     assert "alice" in log.read_text()

@@ -56,7 +56,7 @@ async def test_a_response_is_got_from_the_replica_that_has_it(home: int) -> None
             assert (response.status_code, response.json()["id"]) == (200, "resp_1")
             assert response.headers["x-lb-replica"] == replicas[home].name
         await lb.until(replicas[0].url, in_flight=0)
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert {call.method for call in replicas[home].calls} == {"GET", "POST", "DELETE"}
     assert value(metrics, "lb_requests_total", status="200", replica=replicas[home].name) == 3
     assert value(metrics, "lb_requests_total") == 3

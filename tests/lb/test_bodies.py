@@ -90,7 +90,7 @@ async def test_all_bodies_together_are_bounded_and_the_rest_is_refused() -> None
             async with raw(lb) as client:
                 await client.send(head(len(body)) + body)
                 assert (await client.answers()).statuses == [200]
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert value(metrics, "lb_refusals_total", status="503", code="bodies_too_large") >= 2
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lb.discovery.sources import WatchedFile
+from lb.exchange import Patience
 from lb.observability.metrics import METRICS
-from lb.settings import Admission, Patience
+from lb.router import Admission
 from tests.lb.scrape import families, value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
@@ -50,7 +51,7 @@ async def test_histograms_are_cumulative_and_their_counts_are_those_of_the_reque
     async with ScriptedReplica() as replica, balancer(replica.url) as lb:
         for _ in range(5):
             await lb.post()
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     for name in (
         "lb_added_latency_seconds",
         "lb_first_byte_seconds",
@@ -71,7 +72,7 @@ async def test_requests_are_counted_by_replica_model_and_status() -> None:
     async with ScriptedReplica() as replica, balancer(replica.url) as lb:
         await lb.post()
         await lb.post()
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     labels = {"replica": replica.name, "model": "m"}
     assert value(text, "lb_requests_total", **labels, status="200") == 2
     assert value(text, "lb_choices_total", **labels) == 2
@@ -81,13 +82,13 @@ async def test_requests_are_counted_by_replica_model_and_status() -> None:
 async def test_users_make_no_series() -> None:
     async with ScriptedReplica() as replica, balancer(replica.url) as lb:
         await lb.post()
-        before = len((await lb.observability.metrics()).splitlines())
+        before = len((await lb.metrics()).splitlines())
         for number in range(20):
             await lb.post(f"made-up-{number}")
             await lb.client.get(f"/v1/models/made-up-{number}")
             await lb.client.get(f"/made-up-{number}")
             await lb.client.post("/v1/completions", content=f"made-up-{number}")
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     assert "made-up" not in text
     # Of requests without a replica with status 404 and 400, and of two codes of refusals.
     assert len(text.splitlines()) == before + 4
@@ -100,11 +101,11 @@ async def test_what_is_on_a_replica_is_told_by_model() -> None:
     async with ScriptedReplica(models=["a", "b"]) as replica, balancer(replica.url) as lb:
         replica.behaviour = replica.begin_and_hang
         streams = [await lb.stream(model) for model in ("a", "b", "b")]
-        during = await lb.observability.metrics()
+        during = await lb.metrics()
         for stream in streams:
             await stream.aclose()
         async with asyncio.timeout(20):
-            while value(after := await lb.observability.metrics(), "lb_requests_in_flight"):
+            while value(after := await lb.metrics(), "lb_requests_in_flight"):
                 await asyncio.sleep(0.02)
     assert value(during, "lb_requests_in_flight", replica=replica.name, model="a") == 1
     assert value(during, "lb_requests_in_flight", replica=replica.name, model="b") == 2
@@ -126,10 +127,10 @@ async def test_the_wait_for_a_place_is_not_taken_for_added_latency() -> None:
     ):
         first, second = asyncio.create_task(lb.post()), asyncio.create_task(lb.post())
         async with asyncio.timeout(20):
-            while not value(await lb.observability.metrics(), "lb_requests_queued", model="m"):
+            while not value(await lb.metrics(), "lb_requests_queued", model="m"):
                 await asyncio.sleep(0.01)
         await asyncio.gather(first, second)
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     assert value(text, "lb_requests_queued", model="m") == 0
     assert value(text, "lb_queue_seconds_count", model="m") == 1
     assert value(text, "lb_queue_seconds_sum", model="m") > 0.5 * wait_s
@@ -146,7 +147,7 @@ async def test_who_waits_in_vain_is_counted_as_well() -> None:
             first = asyncio.create_task(lb.post())
             await replica.called.wait()
             late = await lb.post()
-            text = await lb.observability.metrics()
+            text = await lb.metrics()
             first.cancel()
     assert late.status_code == 429
     assert value(text, "lb_queue_seconds_count", model="m") == 1
@@ -161,7 +162,7 @@ async def test_a_retry_is_counted_where_it_failed_and_where_it_went() -> None:
         balancer(bad.url, good.url) as lb,
     ):
         assert (await lb.post()).status_code == 200
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     assert value(text, "lb_retries_total", replica=bad.name, model="m") == 1
     assert value(text, "lb_choices_total", replica=bad.name) == 1
     assert value(text, "lb_choices_total", replica=good.name) == 1
@@ -177,7 +178,7 @@ async def test_an_open_breaker_shows() -> None:
     ):
         for _ in range(3):
             await lb.post()
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     assert value(text, "lb_breaker_state", replica=bad.name, state="open") == 1
     assert value(text, "lb_replica_healthy", replica=bad.name) == 1
 
@@ -190,11 +191,11 @@ async def test_a_replica_that_is_gone_takes_its_series_along(tmp_path: Path) -> 
             for _ in range(4):
                 await lb.post()
             assert (
-                value(await lb.observability.metrics(), "lb_requests_total", replica=leaving.name)
+                value(await lb.metrics(), "lb_requests_total", replica=leaving.name)
                 == 2
             )
             listed.write_text(f"{staying.url}\n")
-            while leaving.name in (text := await lb.observability.metrics()):
+            while leaving.name in (text := await lb.metrics()):
                 await asyncio.sleep(0.1)
     assert value(text, "lb_requests_total", replica=staying.name) == 2
 
@@ -206,6 +207,6 @@ async def test_what_is_no_request_is_counted_by_its_error() -> None:
         writer.write(b"nonsense\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 400")
         writer.close()
-        text = await lb.observability.metrics()
+        text = await lb.metrics()
     assert value(text, "lb_refusals_total", status="400", code="bad_request") == 1
     assert value(text, "lb_requests_total", replica="", model="", status="400") == 1

@@ -15,7 +15,7 @@ from lb.fleet import Fleet
 from lb.http1 import chunk
 from lb.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
 from lb.policies import POLICIES
-from lb.settings import Admission
+from lb.router import Admission
 from tests.lb.fleets import make_replicas, make_router, request
 from tests.lb.scrape import value
 from tests.lb.scripted import (
@@ -71,7 +71,7 @@ async def test_no_policy_is_drawn_to_a_replica_that_refuses(policy: str) -> None
         balancer(bad.url, one.url, two.url, policy=policy) as lb,
     ):
         statuses = await send_many(lb)
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert len(bad.calls) <= REQUESTS / 3
     # Who had been sent there before it was found, and no more than the budget allows elsewhere.
     assert Counter(statuses)[401] <= REQUESTS / 10
@@ -172,7 +172,7 @@ async def test_a_clients_fault_is_the_clients(policy: str) -> None:
     ):
         wrong = [(await lb.post(wrong=True)).status_code for _ in range(100)]
         right = await asyncio.gather(*(lb.post() for _ in range(10)))
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert wrong == [400] * 100
     assert [response.status_code for response in right] == [200] * 10
     assert value(metrics, "lb_ejections_total") == 0
@@ -196,7 +196,7 @@ async def test_a_clients_fault_is_the_clients_in_whatever_words() -> None:
         balancer(one.url, two.url) as lb,
     ):
         wrong = {(await lb.post(wrong=True)).status_code for _ in range(100)}
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert wrong == {400, 422}
     assert value(metrics, "lb_retries_total") <= 100 / SUSPICIOUS
 

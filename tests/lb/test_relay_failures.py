@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from lb.settings import Patience
+from lb.exchange import Patience
 from tests.lb.scrape import value
 from tests.lb.scripted import (
     CHUNKED_HEAD,
@@ -79,7 +79,7 @@ async def test_a_request_that_got_no_byte_is_answered_by_another_replica(
         balancer(bad.url, good.url) as lb,
     ):
         response = await lb.post()
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert response.status_code == 200
     assert response.headers["x-lb-replica"] == good.name
     assert (len(bad.calls), len(good.calls)) == (1, 1)
@@ -121,7 +121,7 @@ async def test_a_replica_that_refuses_connections_gets_no_more_requests() -> Non
         await dead.die()
         responses = [await lb.post() for _ in range(6)]
         replicas = await lb.replicas()
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert [response.status_code for response in responses] == [200] * 6
     assert not replicas[dead.url]["healthy"]
     assert 'kind="connect"} 1\n' in metrics
@@ -169,7 +169,7 @@ async def test_a_kept_connection_that_is_closed_under_a_request_does_not_fail_it
         balancer(replica.url, poll_interval_s=60) as lb,
     ):
         statuses = [(await lb.post()).status_code for _ in range(3)]
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert closed_once
     assert statuses == [200, 200, 200]
     assert f'lb_retries_total{{replica="{replica.name}",model="m"}} 1\n' in metrics
@@ -187,7 +187,7 @@ async def test_a_replica_that_is_unavailable_is_passed_over() -> None:
         balancer(bad.url, good.url, poll_interval_s=60) as lb,
     ):
         statuses = [(await lb.post()).status_code for _ in range(20)]
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert statuses == [200] * 20
     # After three in a row it is left alone.
     assert len(bad.calls) == 3
@@ -214,7 +214,7 @@ async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
         response = await lb.post()
         await hung.left.wait()
         await lb.until(hung.url, in_flight=0)
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert response.headers["x-lb-replica"] == good.name
     assert f'lb_upstream_errors_total{{replica="{hung.name}",model="m",kind="slow"}} 1\n' in metrics
 
@@ -289,7 +289,7 @@ async def test_a_broken_answer_breaks_the_connection(head: bytes) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await lb.post()
         assert (await lb.replicas())[replica.url]["in_flight"] == 0
-        assert value(await lb.observability.metrics(), "lb_requests_total") == 1
+        assert value(await lb.metrics(), "lb_requests_total") == 1
 
 
 async def test_garbage_in_a_stream_is_a_broken_stream() -> None:
@@ -300,7 +300,7 @@ async def test_garbage_in_a_stream_is_a_broken_stream() -> None:
 
     async with ScriptedReplica(bad_chunk) as replica, balancer(replica.url) as lb:
         response = await lb.post(stream=True)
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert '"error"' in response.text
     assert 'kind="bad-answer"} 1\n' in metrics
 
@@ -338,7 +338,7 @@ async def test_a_stream_that_is_left_is_aborted_at_the_replica() -> None:
         await response.aclose()
         await replica.left.wait()
         await lb.until(replica.url, in_flight=0)
-        assert 'status="499"} 1\n' in await lb.observability.metrics()
+        assert 'status="499"} 1\n' in await lb.metrics()
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -379,6 +379,6 @@ async def test_an_upload_that_is_left_is_not_forwarded() -> None:
         writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{")
         await writer.drain()
         writer.transport.abort()
-        while 'status="499"} 1\n' not in await lb.observability.metrics():
+        while 'status="499"} 1\n' not in await lb.metrics():
             await asyncio.sleep(0.02)
     assert not replica.calls

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lb.settings import Patience
+from lb.exchange import Patience
 from tests.lb.scrape import value
 from tests.lb.scripted import (
     STREAM_HEAD,
@@ -115,7 +115,7 @@ async def test_a_request_that_always_fails_is_sent_twice_at_most_and_counted(
             warmed = 2 * count
             await warm(lb, warmed)
             response = await lb.post(user="poison")
-            metrics = await lb.observability.metrics()
+            metrics = await lb.metrics()
         tries = poison(replicas)
     assert response.status_code in {502, 503}
     assert tries in ({1, 2} if count == 1 else {2})
@@ -134,7 +134,7 @@ async def test_where_many_die_at_once_the_one_that_is_left_answers() -> None:
             for replica in dead:
                 await replica.die()
             response = await lb.post()
-            metrics = await lb.observability.metrics()
+            metrics = await lb.metrics()
     assert response.headers["x-lb-replica"] == alive.name
     assert value(metrics, "lb_upstream_errors_total", kind="connect") == len(dead)
     assert value(metrics, "lb_choices_total") == len(dead) + 1
@@ -148,7 +148,7 @@ async def test_a_replica_that_worked_before_it_closed_is_taken_for_failed() -> N
     ):
         await warm(lb, 4)
         response = await lb.post(user="poison")
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert response.headers["x-lb-replica"] == good.name
     assert poison([bad, good]) == 2
     assert value(metrics, "lb_upstream_errors_total", replica=bad.name, kind="lost") == 1
@@ -197,12 +197,12 @@ async def test_what_no_replica_got_is_tried_elsewhere_when_no_retries_are_left()
         balancer(bad.url, worse.url, one.url, two.url, poll_interval_s=60) as lb,
     ):
         retries = -1.0
-        while (now := value(await lb.observability.metrics(), "lb_retries_total")) > retries:
+        while (now := value(await lb.metrics(), "lb_retries_total")) > retries:
             retries = now
             await lb.post("n")
         await one.die()
         assert [(await lb.post()).status_code for _ in range(2)] == [200, 200]
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert value(metrics, "lb_upstream_errors_total", replica=one.name, kind="connect") == 1
 
 
@@ -221,7 +221,7 @@ async def test_a_replica_that_dies_under_a_request_on_a_kept_connection_costs_no
         balancer(bad.url, good.url, poll_interval_s=60) as lb,
     ):
         assert [(await lb.post()).status_code for _ in range(6)] == [200] * 6
-        metrics = await lb.observability.metrics()
+        metrics = await lb.metrics()
     assert value(metrics, "lb_choices_total") == 8
     for kind in ("idle", "connect"):
         assert value(metrics, "lb_upstream_errors_total", replica=bad.name, kind=kind) == 1
