@@ -1,24 +1,56 @@
-"""Replicas come and go: what discovery finds becomes the fleet, without a lost request."""
+"""Adds replicas that discovery finds to the fleet and removes others, without a lost request."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from lb.board import Board
+from lb.discovery.poller import Poller
+from lb.discovery.sources import Discovery, Source
 from lb.endpoint import Endpoint, Target
 from lb.fleet import Fleet
+from lb.periodic import every
 from lb.replicas import Replica
 
 logger = logging.getLogger("lb")
 
-# One that was taken out is kept for so long at least: by then every worker knows that it
-# is to send nothing there, and its slot can be another's.
+_SWEEP_S = 1.0
+# A drained replica is kept for so long at least: by then every worker knows that it is to
+# send nothing there, and another replica can have its place on the board.
 _FORGET_S = 5.0
 
 
+@asynccontextmanager
+async def following(
+    source: Source, roster: Roster, poller: Poller, forget: Callable[[Endpoint], None]
+) -> AsyncIterator[None]:
+    """A context in which the fleet of `roster` has the replicas of `source`, each one polled.
+
+    Entering it waits up to a second for the replicas' first answers. `forget` is called with
+    each endpoint that has been removed from the fleet.
+    """
+
+    def found(targets: tuple[Target, ...]) -> None:
+        roster.reconcile(targets, time.monotonic())
+        poller.follow()
+
+    def sweep() -> None:
+        for replica in roster.remove_drained(time.monotonic()):
+            forget(replica.endpoint)
+
+    async with poller, Discovery(source, found), every(_SWEEP_S, sweep):
+        await poller.first_round()
+        yield
+
+
 class Roster:
-    """Keeps a fleet as discovery wants it. Its replicas' slots are on the `board`, if any."""
+    """Keeps a fleet as discovery wants it.
+
+    Where workers share a `board`, each replica has a place for its counts on it.
+    """
 
     def __init__(self, fleet: Fleet, board: Board | None = None) -> None:
         self._fleet = fleet
@@ -26,7 +58,7 @@ class Roster:
         self._drained_s: dict[Replica, float] = {}
 
     def reconcile(self, targets: Sequence[Target], now_s: float) -> None:
-        """Have `targets` in the fleet; others get nothing new and finish what they have."""
+        """Have `targets` in the fleet; all others are drained: they get no new requests."""
         wanted = {target.endpoint: target.weight for target in targets}
         for endpoint, weight in wanted.items():
             replica = self._fleet.find(endpoint) or self._add(endpoint)
@@ -42,25 +74,26 @@ class Roster:
                 self._fleet.changed(replica)
         self._fleet.completed()
 
-    def forget_drained(self, now_s: float) -> list[Replica]:
-        """Take out of the fleet what was drained and has nothing left in flight."""
-        gone = [
+    def remove_drained(self, now_s: float) -> list[Replica]:
+        """Remove from the fleet what was drained and has nothing left in flight; returns it."""
+        self._fleet.refresh(now_s)
+        removed = [
             replica
             for replica, since_s in self._drained_s.items()
             if not replica.in_flight and now_s > since_s + _FORGET_S
         ]
-        for replica in gone:
+        for replica in removed:
             del self._drained_s[replica]
             self._fleet.remove(replica)
             if self._board is not None:
                 self._board.release(replica.slot)
-        return gone
+        return removed
 
     def _add(self, endpoint: Endpoint) -> Replica | None:
         identity = f"{endpoint.name} {endpoint.url}"
         slot = 0 if self._board is None else self._board.claim(identity)
         if slot is None:
-            logger.error("replica %s is one too many, it gets no requests", endpoint.name)
+            logger.error("replica %s gets no requests: there are too many replicas", endpoint.name)
             return None
         replica = Replica(endpoint, slot=slot)
         self._fleet.add(replica)

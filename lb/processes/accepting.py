@@ -1,7 +1,7 @@
 """Accepts clients from a listening socket, as fast as there are descriptors for them.
 
-An event loop's own server accepts whoever is there, and without descriptors it closes their
-connections, or stops for good.
+An event loop's own server accepts every client at once. When descriptors run out it closes
+their connections, or stops for good.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from lb.descriptors import too_high_for_anyone
 
 logger = logging.getLogger("lb")
 
-# Those who have been accepted are served before more are.
+# Those that have been accepted are served before more are accepted.
 _AT_ONCE = 64
 # Without descriptors, clients wait so long in the system's queue until it is tried again.
 _PAUSE_S = 0.02
 
 
 class Acceptor:
-    """Clients of `listener`, which it closes at the end, get protocols from `make`."""
+    """Gives each client of `listener` a protocol from `make`; closes `listener` at the end."""
 
     def __init__(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
         self._listener = listener
@@ -34,7 +34,7 @@ class Acceptor:
         self._start()
 
     async def close(self) -> None:
-        """Take those that have connected and wait to be accepted: closing would reset them."""
+        """Accept the clients in the system's queue, which closing would reset, then close."""
         self._stop()
         while self._accept_one():
             pass
@@ -59,7 +59,7 @@ class Acceptor:
                 return
 
     def _accept_one(self) -> bool:
-        """Whether there may be another one to accept now."""
+        """Returns whether there may be another client to accept now."""
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):

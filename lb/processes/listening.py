@@ -1,4 +1,10 @@
-"""The socket that clients connect to, or one for each worker."""
+"""Listening sockets: opened, or taken over from a balancer that this one replaces.
+
+Closing a listening socket resets the connections in its queue, and more may come until the
+very moment. So a new balancer takes the sockets of the old one and listens on the same queues:
+when the old one closes them nothing is lost. They are passed over unix sockets with abstract
+names, which are visible in the same network namespace, as ports are.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +23,40 @@ from typing import Any
 from lb.endpoint import authority
 from lb.errors import UserError
 
-BACKLOG = 2048
+logger = logging.getLogger("lb")
+
+_BACKLOG = 2048
+_MAX_DESCRIPTORS = 250  # that a message may carry, by the system's rules
+_TIMEOUT_S = 2.0
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+
+
+def listen_for(
+    host: str, port: int, workers: int, *, reuse_port: bool
+) -> list[list[socket.socket]]:
+    """Sockets for each of `workers`, all on one port. Raises UserError like `listen`.
+
+    Each has a queue of its own, which stays when its worker is restarted. With `reuse_port`
+    the sockets of a balancer that runs there already are taken over. Without, it is checked
+    that no other program listens there, which sharing the port would not notice.
+    """
+    if workers == 1 and not reuse_port:
+        return [[listen(host, port)]]
+    listeners: list[socket.socket] = []
+    if not reuse_port:
+        with listen(host, port) as probe:
+            port = probe.getsockname()[1]
+    elif port:
+        *_, address = _resolve(host, port)
+        listeners = _take_over((address[0], port))
+    while len(listeners) < workers:
+        listeners.append(listen(host, port, shared=True))
+        port = listeners[0].getsockname()[1]
+    return [listeners[index::workers] for index in range(workers)]
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket (port 0: any free one). Raises UserError when it cannot be had.
+    """A listening socket (port 0: any free one). Raises UserError when it cannot be opened.
 
     Any number of `shared` ones listen on one port, in one process or in several, and the
     system spreads connections over them.
@@ -33,7 +68,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -42,48 +77,6 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
             message = f"cannot listen on {host} port {port}: {error.strerror}"
         raise UserError(message) from None
     return listener
-
-
-def listen_for(
-    host: str, port: int, workers: int, *, reuse_port: bool
-) -> list[list[socket.socket]]:
-    """Sockets for each of `workers`, all on one port. Raises UserError like `listen`.
-
-    Each has a queue of its own, which stays when its worker is started again. With
-    `reuse_port` those of a balancer that runs there already are taken over. Without it is
-    made sure that no other program listens there, which sharing would not notice.
-    """
-    if workers == 1 and not reuse_port:
-        return [[listen(host, port)]]
-    listeners: list[socket.socket] = []
-    if not reuse_port:
-        with listen(host, port) as probe:
-            port = probe.getsockname()[1]
-    elif port:
-        *_, address = _resolve(host, port)
-        listeners = take_over((address[0], port))
-    while len(listeners) < workers:
-        listeners.append(listen(host, port, shared=True))
-        port = listeners[0].getsockname()[1]
-    return [listeners[index::workers] for index in range(workers)]
-
-
-def _resolve(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
-    """Family, kind, protocol and address to listen with."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as error:
-        raise UserError(f"--host {host!r} cannot be resolved: {error.strerror}") from None
-    return family, kind, protocol, address
-
-
-logger = logging.getLogger("lb")
-
-_MOST = 250  # that a message may carry, by the system's rules
-_TIMEOUT_S = 2.0
-_CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
 @contextmanager
@@ -102,7 +95,29 @@ def offered(listeners: Sequence[socket.socket]) -> Iterator[None]:
             loop.remove_reader(offer)
 
 
-def take_over(address: tuple[str, int]) -> list[socket.socket]:
+def _resolve(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
+    """Family, kind, protocol and address to listen with."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UserError(f"--host {host!r} cannot be resolved: {error.strerror}") from None
+    return family, kind, protocol, address
+
+
+def _give(offer: socket.socket, listeners: Sequence[socket.socket]) -> None:
+    try:
+        peer, _ = offer.accept()
+    except OSError:
+        return  # it has left
+    with peer:
+        if _trusted(peer):
+            descriptors = [listener.fileno() for listener in listeners]
+            socket.send_fds(peer, [b"."], descriptors[:_MAX_DESCRIPTORS])
+
+
+def _take_over(address: tuple[str, int]) -> list[socket.socket]:
     """The listening sockets of all balancers that offer some at `address`, each once."""
     taken: dict[int, socket.socket] = {}
     for name in _names(_prefix(address)):
@@ -115,24 +130,14 @@ def take_over(address: tuple[str, int]) -> list[socket.socket]:
     return list(taken.values())
 
 
-def _give(offer: socket.socket, listeners: Sequence[socket.socket]) -> None:
-    try:
-        asker, _ = offer.accept()
-    except OSError:
-        return  # it has left
-    with asker:
-        if _trusted(asker):
-            socket.send_fds(asker, [b"."], [listener.fileno() for listener in listeners][:_MOST])
-
-
 def _ask(name: str) -> list[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as asker:
-        asker.settimeout(_TIMEOUT_S)
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(_TIMEOUT_S)
         try:
-            asker.connect(f"\0{name}")
-            if not _trusted(asker):
+            peer.connect(f"\0{name}")
+            if not _trusted(peer):
                 return []
-            _, descriptors, _, _ = socket.recv_fds(asker, 1, _MOST)
+            _, descriptors, _, _ = socket.recv_fds(peer, 1, _MAX_DESCRIPTORS)
         except OSError as error:
             # Without its sockets this one still serves, beside it.
             logger.warning("a running balancer did not hand over its sockets: %s", error)
@@ -141,7 +146,7 @@ def _ask(name: str) -> list[socket.socket]:
 
 
 def _trusted(peer: socket.socket) -> bool:
-    """Whether the process at the other end is of this user, or the system's."""
+    """Whether the process at the other end is of this user, or of root."""
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return _CREDENTIALS.unpack(credentials)[1] in {0, os.geteuid()}
 
@@ -151,7 +156,7 @@ def _prefix(address: tuple[str, int]) -> str:
 
 
 def _names(prefix: str) -> list[str]:
-    """Abstract names that begin with `prefix` and are listened at."""
+    """Abstract names of listening unix sockets that begin with `prefix`."""
     try:
         lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
     except OSError:

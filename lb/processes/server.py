@@ -1,4 +1,4 @@
-"""A balancer in one process: both planes on one event loop."""
+"""Starts a balancer: in one process, or in one for the control plane and one for each worker."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import uvloop
 
 from lb.board import Board
+from lb.discovery.poller import Poller
+from lb.discovery.roster import Roster, following
 from lb.endpoint import Endpoint
 from lb.fleet import Fleet
-from lb.observability.counters import Counters
 from lb.observability.exposition import Values
-from lb.processes.control import Status, create_control, http_at, watching
-from lb.processes.dataplane import data_plane, snapshot
-from lb.processes.link import Hub, Spoke
+from lb.processes.control import ControlPlane
+from lb.processes.dataplane import DataPlane
+from lb.processes.link import LinkClient, LinkServer
 from lb.processes.stopping import Stopping
 from lb.processes.supervisor import Job, Supervisor
-from lb.replicas import Replica
 from lb.settings import Settings
 from lb.upstream import Upstream
+
+# A worker that gave no sign of life for so long serves nobody any more.
+_HUNG_NS = 30 * 10**9
+# Beyond the time that draining may take.
+_STOP_MARGIN_S = 5.0
 
 
 def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
@@ -34,13 +40,16 @@ def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> N
 
     What is under way then gets time to end; a second signal cuts that short.
     """
-    if len(listeners) > 1:
-        serve_cluster(settings, listeners)
-    else:
-        uvloop.run(_serve_until_signal(settings, listeners[0]))
+    if len(listeners) == 1:
+        uvloop.run(_serve_alone(settings, listeners[0]))
+        return
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+        cluster = _Cluster(settings, Path(folder), Board(rows=len(listeners)), listeners)
+        patience_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
+        Supervisor(cluster.jobs(), cluster.close_listeners, patience_s).run()
 
 
-async def _serve_until_signal(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+async def _serve_alone(settings: Settings, listeners: Sequence[socket.socket]) -> None:
     stopping = Stopping()
     stopping.on_signals([signal.SIGTERM, signal.SIGINT])
     async with serving(settings, listeners, stopping):
@@ -51,148 +60,120 @@ async def _serve_until_signal(settings: Settings, listeners: Sequence[socket.soc
 async def serving(
     settings: Settings, listeners: Sequence[socket.socket], stopping: Stopping | None = None
 ) -> AsyncIterator[None]:
-    """A balancer on `listeners`, which it closes at the end."""
-    stopping = stopping or Stopping()
+    """A context in which this process is a balancer on `listeners`, which it closes at the end."""
     fleet = Fleet(slow_start_s=settings.slow_start_s)
     upstream = Upstream(settings.replica_key, settings.trusted)
-    counters, status = Counters(), Status()
+    data = DataPlane(settings, fleet, upstream)
 
-    def gone(replicas: Iterable[Replica]) -> None:
-        for replica in replicas:
-            upstream.forget(replica.endpoint)
-            if not fleet.has(replica.name):
-                counters.forget(replica.name)
+    async def counts() -> list[Values]:
+        return [data.counts()]
 
-    async def snapshots() -> list[Values]:
-        return [snapshot(counters, fleet)]
-
-    app = create_control(settings.policy, fleet, snapshots, status)
+    control = ControlPlane(settings.policy, fleet, counts)
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         path = str(Path(folder) / "control")
-        control = Endpoint("", 0, "control", unix=path)
         async with (
-            watching(settings, fleet, upstream, gone),
-            http_at(app, path),
-            data_plane(settings, fleet, upstream, counters, listeners, control, stopping),
+            following(
+                settings.source, Roster(fleet), _poller(settings, fleet, upstream), data.forget
+            ),
+            control.serving(path),
+            data.serving(listeners, _control_endpoint(path), stopping or Stopping()),
         ):
             try:
                 yield
             finally:
-                status.draining = True
+                control.draining = True
     upstream.close()
 
 
-# A worker that gave no sign of life for so long serves nobody any more.
-_HUNG_NS = 30 * 10**9
-# Beyond the time that draining may take.
-_STOP_MARGIN_S = 5.0
-
-
-def serve_cluster(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
-    """Run a worker on each of the groups of `listeners` until SIGTERM or SIGINT."""
-    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
-        shared = _Shared(settings, Path(folder), Board(rows=len(listeners)), listeners)
-        jobs = [Job("control plane", shared.run_control)]
-        jobs += [
-            Job(
-                f"worker {index}",
-                partial(shared.run_worker, index),
-                ended=partial(shared.board.row, index),
-                hung=partial(shared.hung, index),
-            )
-            for index in range(len(listeners))
-        ]
-        patience_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
-        Supervisor(jobs, shared.close_listeners, patience_s).run()
-
-
 @dataclass(frozen=True, slots=True)
-class _Shared:
-    """What all processes have in common from before they were forked."""
+class _Cluster:
+    """What the processes of a balancer have in common: made before they are forked."""
 
     settings: Settings
     folder: Path
     board: Board
     listeners: Sequence[Sequence[socket.socket]]
 
-    @property
-    def control(self) -> Endpoint:
-        return Endpoint("", 0, "control", unix=str(self.folder / "control"))
-
-    @property
-    def link(self) -> str:
-        return str(self.folder / "link")
-
-    def hung(self, index: int) -> bool:
-        alive_ns = self.board.alive_ns(index)
-        return alive_ns > 0 and time.monotonic_ns() > alive_ns + _HUNG_NS
+    def jobs(self) -> list[Job]:
+        """The control plane first, then the workers."""
+        workers = [
+            Job(
+                f"worker {index}",
+                partial(self._run_worker, index),
+                ended=partial(self.board.row, index),
+                hung=partial(self._hung, index),
+            )
+            for index in range(len(self.listeners))
+        ]
+        return [Job("control plane", self._run_control), *workers]
 
     def close_listeners(self, but: int | None = None) -> None:
-        """Close this process's own, except for those of worker `but`.
+        """Close this process's copies, except for those of worker `but`.
 
-        A worker's are to be the last ones: closing them is not noticed before.
+        The system closes a listening socket only when its last copy is closed.
         """
         for index, listeners in enumerate(self.listeners):
             for listener in listeners if index != but else ():
                 listener.close()
 
-    def run_control(self, lifeline: int) -> None:
+    def _hung(self, index: int) -> bool:
+        alive_ns = self.board.alive_ns(index)
+        return alive_ns > 0 and time.monotonic_ns() > alive_ns + _HUNG_NS
+
+    def _run_control(self, lifeline: int) -> None:
         self.close_listeners()
         uvloop.run(self._control(lifeline))
 
-    def run_worker(self, index: int, lifeline: int) -> None:
+    def _run_worker(self, index: int, lifeline: int) -> None:
         self.close_listeners(but=index)
         uvloop.run(self._worker(index, lifeline))
 
     async def _control(self, lifeline: int) -> None:
-        stopping = _stopping(lifeline)
-        fleet, upstream, status = (
-            Fleet(board=self.board),
-            Upstream(self.settings.replica_key, self.settings.trusted),
-            Status(),
-        )
-        hub = Hub(fleet)
+        settings, stopping = self.settings, _stopping(lifeline)
+        fleet, upstream = Fleet(board=self.board), Upstream(settings.replica_key, settings.trusted)
+        roster, poller = Roster(fleet, self.board), _poller(settings, fleet, upstream)
+        link = LinkServer(fleet)
+        control = ControlPlane(settings.policy, fleet, link.counts)
 
-        def gone(replicas: Iterable[Replica]) -> None:
-            left = list(replicas)
-            hub.gone(left)
-            for replica in left:
-                upstream.forget(replica.endpoint)
+        def forget(endpoint: Endpoint) -> None:
+            link.forget(endpoint)
+            upstream.forget(endpoint)
 
-        assert self.control.unix is not None
-        app = create_control(self.settings.policy, fleet, hub.snapshots, status)
         async with (
-            watching(self.settings, fleet, upstream, gone, self.board),
-            hub.listening(self.link),
-            http_at(app, self.control.unix),
+            following(settings.source, roster, poller, forget),
+            link.listening(self._path("link")),
+            control.serving(self._path("control")),
         ):
             await stopping.asked.wait()
-            status.draining = True
-            await hub.all_left()
+            control.draining = True
+            await link.all_disconnected()
         upstream.close()
 
     async def _worker(self, index: int, lifeline: int) -> None:
-        listeners, stopping = self.listeners[index], _stopping(lifeline)
-        seed = self.settings.seed
-        # With the same one, all workers would break ties alike, at the same moment.
+        stopping, seed = _stopping(lifeline), self.settings.seed
+        # With the same seed, all workers would break ties alike, at the same moment.
         settings = replace(self.settings, seed=None if seed is None else seed + index)
         fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
-        upstream, counters = Upstream(settings.replica_key, settings.trusted), Counters()
-
-        def counts() -> Values:
-            return snapshot(counters, fleet)
-
-        def forget(endpoint: Endpoint) -> None:
-            upstream.forget(endpoint)
-            if not fleet.has(endpoint.name):
-                counters.forget(endpoint.name)
-
+        upstream = Upstream(settings.replica_key, settings.trusted)
+        data = DataPlane(settings, fleet, upstream)
+        control = _control_endpoint(self._path("control"))
         async with (
-            Spoke(fleet, self.link, counts, forget),
-            data_plane(settings, fleet, upstream, counters, listeners, self.control, stopping),
+            LinkClient(fleet, self._path("link"), data.counts, data.forget),
+            data.serving(self.listeners[index], control, stopping),
         ):
             await stopping.asked.wait()
         upstream.close()
+
+    def _path(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+def _poller(settings: Settings, fleet: Fleet, upstream: Upstream) -> Poller:
+    return Poller(fleet, upstream, settings.poll_interval_s, Random(settings.seed))
+
+
+def _control_endpoint(path: str) -> Endpoint:
+    return Endpoint("", 0, "control", unix=path)
 
 
 def _stopping(lifeline: int) -> Stopping:

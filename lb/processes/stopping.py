@@ -1,4 +1,4 @@
-"""When to stop: at a signal, at once at a second one, and when the supervisor is gone."""
+"""When to stop: at a signal or when the supervisor has ended; at once at a second signal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterable
 
 
 class Stopping:
-    """`asked` is set when what is under way may still end, `hurried` when it may not."""
+    """`asked` is set at the first request to stop, `hurried` at the second.
+
+    After the first one, what is under way may still end.
+    """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -20,7 +23,7 @@ class Stopping:
             loop.add_signal_handler(number, self.ask)
 
     def on_end_of(self, pipe: int) -> None:
-        """Stop when the other end of `pipe` is closed, as the end of its process does."""
+        """Stop when the other end of `pipe` is closed, as it is when its process ends."""
         loop = asyncio.get_running_loop()
 
         def ended() -> None:

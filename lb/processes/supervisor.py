@@ -1,4 +1,4 @@
-"""A parent that keeps child processes running, and does nothing else that could fail.
+"""A parent process that keeps its child processes running, and does nothing else.
 
 It has no event loop and no threads, so that it can fork at any time.
 """
@@ -26,10 +26,10 @@ _STABLE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child does. `run` gets the end of a pipe that closes with the supervisor.
+    """What a child process runs. `run` gets the end of a pipe that closes with the supervisor.
 
-    `ended` is called in the parent when a child has ended. A child of which `hung` is
-    true is killed.
+    `ended` is called in the parent when the child has ended. A child is killed when `hung`
+    returns true.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Job:
 class Supervisor:
     """Runs every job in a process of its own until SIGTERM or SIGINT.
 
-    Signals are passed on as SIGTERM, to all at once; who has not ended `patience_s` later
-    is killed. `on_stop` is called first.
+    `on_stop` is called first. Then every child gets a SIGTERM, and `patience_s` later those
+    that have not ended are killed.
     """
 
     def __init__(self, jobs: Sequence[Job], on_stop: Callable[[], None], patience_s: float) -> None:
@@ -70,9 +70,9 @@ class Supervisor:
 
     def _start(self, job: Job) -> None:
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGALRM}
-        # Nothing may be asked of a child before it can hear it.
+        # No signal may reach a child before it has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        if self._kill_s is not None:  # it was asked to stop at the last moment
+        if self._kill_s is not None:  # a signal to stop has come just before
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             return
         self._started_s[job.name] = time.monotonic()
@@ -84,7 +84,7 @@ class Supervisor:
         os.close(self._own_end)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # Ctrl-C reaches the whole group; the supervisor tells when to stop.
+        # Ctrl-C reaches the whole group; children stop when the supervisor sends SIGTERM.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         code = 1
@@ -96,7 +96,7 @@ class Supervisor:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            # What the parent has to do at its end is not to be done by its children.
+            # Not sys.exit: a child must not run what the parent does at its end.
             os._exit(code)
 
     def _reap(self, job: Job, status: int) -> None:

@@ -118,12 +118,12 @@ def test_the_fleet_gets_what_is_wanted_and_keeps_what_has_requests(
         for replica in fleet.replicas:
             if replica not in flights:
                 flights[replica] = fleet.begin(replica, request())
-        roster.forget_drained(now_s + 1000)
+        roster.remove_drained(now_s + 1000)
         assert set(flights) == set(fleet.replicas)
     roster.reconcile([], 1e6)
     for flight in flights.values():
         flight.end()
-    roster.forget_drained(1e6 + 1000)
+    roster.remove_drained(1e6 + 1000)
     assert fleet.replicas == ()
     assert fleet.in_flight == 0
 

@@ -190,10 +190,7 @@ async def test_a_replica_that_is_gone_takes_its_series_along(tmp_path: Path) -> 
         async with balancer(source=WatchedFile(listed)) as lb, asyncio.timeout(40):
             for _ in range(4):
                 await lb.post()
-            assert (
-                value(await lb.metrics(), "lb_requests_total", replica=leaving.name)
-                == 2
-            )
+            assert value(await lb.metrics(), "lb_requests_total", replica=leaving.name) == 2
             listed.write_text(f"{staying.url}\n")
             while leaving.name in (text := await lb.metrics()):
                 await asyncio.sleep(0.1)
