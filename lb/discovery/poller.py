@@ -1,4 +1,4 @@
-"""Ask every replica, time and again, whether it is well, what it serves, how long its queue is."""
+"""Polls every replica for its health, the models that it serves and the length of its queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from random import Random
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from lb.discovery.engine_metrics import parse_gauges
+from lb.discovery.engine_metrics import compile_series, samples
 from lb.fleet import Fleet
 from lb.replicas import EngineGauges, Replica
 from lb.upstream import (
@@ -28,30 +28,35 @@ from lb.upstream import (
 
 logger = logging.getLogger("lb")
 
-# An engine that shares one core with its API server can be this slow and still well.
+# An engine that shares one core with its API server can be this slow and still be healthy.
 _TIMEOUT_S = 5.0
 _FIRST_ROUND_S = 1.0
-# Reading it takes time from everything else: vLLM's metrics have some 56 KB for each engine.
+# Reading an answer takes time from everything else: vLLM's metrics have 56 KB for each engine.
 _MAX_BYTES = 2 * 1024 * 1024
-# One that does not accept is gone, one that is asleep says so. Any other trouble has to show
-# twice in a row.
+# So many failures in a row make a replica unhealthy. One is enough if it does not accept
+# connections or says that it sleeps.
 _FALL = 2
-# Most servers do not know /is_sleeping, and log each time that they are asked.
+# Most servers do not have /is_sleeping, and log each request for it.
 _ASK_AGAIN_S = 60.0
 _SLEEP_TIMEOUT_S = 0.5
 _ASLEEP = "is asleep, as /is_sleeping says"
 _NO_KEY = ", give its key with --upstream-api-key-file"
-# A server that does not know /health is judged by its models alone.
+# A server without /health is healthy when it lists its models.
 _NO_SUCH_ROUTE = frozenset({404, 405})
+
+_WAITING = "vllm:num_requests_waiting"
+_RUNNING = "vllm:num_requests_running"
+_GENERATED = "vllm:generation_tokens_total"
+_SERIES = compile_series((_WAITING, _RUNNING, _GENERATED))
 
 
 class Poller:
     """A context in which each replica of a fleet is polled by a task of its own.
 
-    A replica is healthy when /health says so, it answers /v1/models, and /is_sleeping does
-    not say that it is: vLLM lists its models even when its engine has died, and is in good
-    health when asleep. Metrics are extra, and merely missing when they cannot be read. What
-    cannot be asked for want of descriptors is not known to have changed.
+    A replica is healthy when /health says so, /v1/models lists models, and /is_sleeping does
+    not say that it sleeps: vLLM lists its models even when its engine has died, and its
+    /health is fine while it sleeps. Metrics that cannot be read make no replica unhealthy.
+    A poll for which this process has no descriptor left changes nothing.
     """
 
     def __init__(self, fleet: Fleet, upstream: Upstream, interval_s: float, rng: Random) -> None:
@@ -91,7 +96,10 @@ class Poller:
             self._tasks[replica] = asyncio.create_task(self._poll_forever(replica))
 
     async def first_round(self) -> None:
-        """Wait a moment for the first answers. Who is healthy by then has been so before."""
+        """Wait up to a second for the first answers.
+
+        Replicas that are healthy by then count as healthy since before the balancer started.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_ROUND_S):
                 for polled in tuple(self._polled.values()):
@@ -118,11 +126,12 @@ class Poller:
                 hint = _NO_KEY if getattr(error, "status", 0) == HTTPStatus.UNAUTHORIZED else ""
                 replica.mark_unhealthy(f"{error}{hint}")
                 if not isinstance(error, _AsleepError):
-                    self._ask_sleeping_s[replica] = -math.inf  # what comes back may be another
+                    # Another server may come back at this address.
+                    self._ask_sleeping_s[replica] = -math.inf
         else:
             self._failures[replica] = 0
             replica.mark_healthy(entries, -math.inf if self._starting else time.monotonic())
-            # A replica that does not answer tells nothing of its queue either.
+            # Only a replica that is healthy is asked for its queue.
             self._fleet.refresh(time.monotonic())
             in_flight = replica.in_flight
             gauges = await self._gauges(replica)
@@ -134,7 +143,7 @@ class Poller:
             self._fleet.on_change(replica)
 
     async def _check(self, replica: Replica) -> Mapping[str, Any]:
-        """Entries of the replica's model list by name. Raises UpstreamError unless it is well."""
+        """Entries of its model list by name. Raises UpstreamError unless it is healthy."""
         try:
             await self._get(replica, "/health")
         except BadAnswerError as error:
@@ -146,9 +155,9 @@ class Poller:
         return entries
 
     async def _sleeps(self, replica: Replica) -> bool:
-        """Whether it says so; who does not know is not asked again for a while.
+        """Whether it says that it sleeps; one that gives no such answer is asked less often.
 
-        While it does not answer, it is as it was: busy, or still asleep.
+        Without any answer, it is taken to be as before: awake and busy, or still asleep.
         """
         try:
             body = await self._get(replica, "/is_sleeping", _SLEEP_TIMEOUT_S)
@@ -166,7 +175,7 @@ class Poller:
         try:
             return parse_gauges(await self._get(replica, "/metrics"), replica.models)
         except UpstreamError as error:
-            if not getattr(error, "status", 0):  # else it has none, and says so
+            if not getattr(error, "status", 0):  # with a status it has no metrics, which is fine
                 logger.warning("metrics of replica %s are missing: it %s", replica.name, error)
             return None
 
@@ -179,7 +188,20 @@ class Poller:
 
 
 class _AsleepError(BadAnswerError):
-    """It is well, and answers nothing until somebody wakes it up."""
+    """It sleeps, and answers no requests until it is woken up."""
+
+
+def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:
+    """The gauges of `models`, summed over engines (data parallelism).
+
+    None when `text` has no finite, non-negative `vllm:num_requests_waiting` of them.
+    """
+    sums: dict[str, float] = {}
+    for name, value in samples(_SERIES, text, models):
+        sums[name] = sums.get(name, 0.0) + value
+    if _WAITING not in sums:
+        return None
+    return EngineGauges(sums[_WAITING], sums.get(_RUNNING, 0.0), sums.get(_GENERATED, 0.0))
 
 
 def _models(body: bytes) -> Mapping[str, Any]:

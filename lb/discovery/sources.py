@@ -1,11 +1,12 @@
-"""Which replicas there are: a list, a file that is watched, or a name in DNS."""
+"""Where the list of replicas comes from: the command line, a file that is watched, or DNS."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,39 +22,31 @@ _FILE_INTERVAL_S = 1.0
 _DNS_INTERVAL_S = 5.0
 
 
-class Reader(Protocol):
-    """Who is told what a source knows."""
-
-    def found(self, targets: tuple[Target, ...]) -> None:
-        """These are there now, and no others."""
-        ...
-
-    def failed(self, error: UserError) -> None:
-        """What is there cannot be read."""
-        ...
+# All targets that there are now, or why they cannot be read.
+Found = tuple[Target, ...] | UserError
 
 
 class Source(Protocol):
     """Where targets are read from."""
 
-    async def follow(self, reader: Reader) -> None:
-        """Tell what is there as soon as that can be, and what becomes of it from then on."""
+    def follow(self) -> AsyncGenerator[Found]:
+        """Yields the targets as soon as possible, and whenever they may have changed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The same ones for ever."""
+    """Targets that never change."""
 
     listed: tuple[Target, ...]
 
-    async def follow(self, reader: Reader) -> None:
-        reader.found(self.listed)
+    async def follow(self) -> AsyncGenerator[Found]:
+        yield self.listed
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedFile:
-    """The lines of a file, as `parse_targets` takes them.
+    """Targets in a file, in the format of `parse_targets`.
 
     An empty file is an error like any other: more often than not it is being written.
     """
@@ -61,15 +54,16 @@ class WatchedFile:
     path: Path
     interval_s: float = _FILE_INTERVAL_S
 
-    async def follow(self, reader: Reader) -> None:
+    async def follow(self) -> AsyncGenerator[Found]:
         while True:
             try:
-                reader.found(self.read())
+                yield self.read()
             except UserError as error:
-                reader.failed(error)
+                yield error
             await asyncio.sleep(self.interval_s)
 
     def read(self) -> tuple[Target, ...]:
+        """The targets that the file has now. Raises UserError."""
         try:
             text = self.path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
@@ -80,20 +74,24 @@ class WatchedFile:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Every address that the endpoint's host resolves to, as a headless service has them."""
+    """A target for every address that the host of `endpoint` resolves to.
+
+    A headless service of Kubernetes has one address for each pod.
+    """
 
     endpoint: Endpoint
     interval_s: float = _DNS_INTERVAL_S
 
-    async def follow(self, reader: Reader) -> None:
+    async def follow(self) -> AsyncGenerator[Found]:
         while True:
             try:
-                reader.found(await self.look_up())
+                yield await self.look_up()
             except UserError as error:
-                reader.failed(error)
+                yield error
             await asyncio.sleep(self.interval_s)
 
     async def look_up(self) -> tuple[Target, ...]:
+        """The targets that the name resolves to now, sorted. Raises UserError."""
         host, port = self.endpoint.host, self.endpoint.port
         loop = asyncio.get_running_loop()
         try:
@@ -111,23 +109,23 @@ class Resolved:
 class Discovery:
     """A context in which `on_change` is called with the targets, at first and when they change.
 
-    What cannot be read leaves everything as it was: a broken file or a name server that
-    is away must not take replicas that work out of service.
+    While they cannot be read, the last ones stay: a broken file or a name server that is
+    down must not take replicas that work out of service.
     """
 
     def __init__(self, source: Source, on_change: Callable[[tuple[Target, ...]], None]) -> None:
         self._source = source
         self._on_change = on_change
         self._known: tuple[Target, ...] | None = None
-        self._trouble = ""
-        self._looked = asyncio.Event()
+        self._error = ""
+        self._first_result = asyncio.Event()
         self._task: asyncio.Task[None]
 
     async def __aenter__(self) -> Discovery:
-        """Returns when the source has told something, be it that it cannot be read."""
-        self._task = asyncio.create_task(self._source.follow(self))
+        """Returns when the source has been read once, or could not be."""
+        self._task = asyncio.create_task(self._follow())
         self._task.add_done_callback(self._ended)
-        await self._looked.wait()
+        await self._first_result.wait()
         if self._task.done():
             await self._task
         return self
@@ -141,22 +139,29 @@ class Discovery:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._looked.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("replicas are no longer looked for", exc_info=error)
+    async def _follow(self) -> None:
+        async with aclosing(self._source.follow()) as results:
+            async for found in results:
+                if isinstance(found, UserError):
+                    self._failed(str(found))
+                else:
+                    self._succeeded(found)
+                self._first_result.set()
 
-    def found(self, targets: tuple[Target, ...]) -> None:
-        self._looked.set()
-        self._trouble = ""
+    def _succeeded(self, targets: tuple[Target, ...]) -> None:
+        self._error = ""
         if targets != self._known:
             self._known = targets
             names = ", ".join(target.endpoint.name for target in targets)
             logger.info("replicas: %s", names or "none")
             self._on_change(targets)
 
-    def failed(self, error: UserError) -> None:
-        self._looked.set()
-        if str(error) != self._trouble:
-            self._trouble = str(error)
+    def _failed(self, error: str) -> None:
+        if error != self._error:
+            self._error = error
             logger.warning("replicas stay as they are: %s", error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._first_result.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("replicas are no longer discovered", exc_info=error)

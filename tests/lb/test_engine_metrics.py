@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.discovery.engine_metrics import parse_gauges
+from lb.discovery.poller import parse_gauges
 from lb.replicas import EngineGauges
 
 DATA = Path(__file__).parent / "data"

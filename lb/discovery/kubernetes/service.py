@@ -1,4 +1,4 @@
-"""Which service's endpoints are wanted, as the command line names it."""
+"""The service that replicas belong to, and the ServiceAccount that may list its endpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import httpx
 from lb.endpoint import authority
 from lb.errors import UserError
 
+_HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _SERVICE = re.compile(rf"(?:({_LABEL})/)?({_LABEL})(?::(\d{{1,5}}|[-a-z0-9]{{1,15}}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`port` is the name of one of the service's ports, or the number that pods listen on.
+    """A service; `port` is the name of one of its ports, or the number that its pods listen on.
 
     None stands for its only port, or for the one named http where there are several.
     """
@@ -49,15 +50,12 @@ def parse_service(text: str, own_namespace: Callable[[], str]) -> Service:
     )
 
 
-_HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
-
-
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """`folder` is where the kubelet keeps the files `token`, `ca.crt` and `namespace`.
+    """Access to the API server at `url`, with the files `token`, `ca.crt`, `namespace` of `folder`.
 
-    They are read whenever they are needed, since it replaces them: a token holds for an
-    hour or so. Raises UserError for one that cannot be used.
+    They are read whenever they are needed, since the kubelet replaces them: a token is valid
+    for about an hour. All methods raise UserError for a file that cannot be used.
     """
 
     url: str
@@ -65,7 +63,7 @@ class ServiceAccount:
 
     @classmethod
     def in_pod(cls, environ: Mapping[str, str], folder: Path) -> ServiceAccount:
-        """Raises UserError unless this is a pod with a ServiceAccount, or looks like one."""
+        """That of the pod which this is. Raises UserError in any other place."""
         host, port = environ.get(_HOST), environ.get(_PORT)
         if not host or not port:
             raise UserError(
@@ -84,11 +82,11 @@ class ServiceAccount:
         return self._read("token")
 
     def namespace(self) -> str:
-        """The pod's own."""
+        """The namespace of this pod."""
         return self._read("namespace")
 
     def tls(self) -> ssl.SSLContext:
-        """Trusts the cluster's own authority and nobody else."""
+        """A context that trusts only the cluster's own CA."""
         try:
             return ssl.create_default_context(cadata=self._read("ca.crt"))
         except ssl.SSLError:

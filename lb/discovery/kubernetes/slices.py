@@ -1,4 +1,4 @@
-"""From the EndpointSlices of a service to replicas."""
+"""EndpointSlices as the API server sends them, and the replicas that they list."""
 
 from __future__ import annotations
 
@@ -15,16 +15,100 @@ from lb.discovery.kubernetes.service import Service
 from lb.endpoint import Endpoint, Target, authority
 from lb.errors import UserError
 
-# The third kind, FQDN, is what nothing but a user's own controller would write.
+# Kubernetes itself writes no slices of the third type, FQDN.
 _FAMILIES = ("IPv4", "IPv6")
 _DEFAULT_PORT = "http"
-# It goes into a header, and only a pod's is certain to look so.
+# The name is sent in a header, and only that of a pod is certain to be valid there.
 _POD_NAME = re.compile(r"[a-z0-9][-.a-z0-9]*", re.ASCII)
+
+
+class _Shape(BaseModel):
+    """The fields that are needed here; those without a value may be missing or null."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+
+class Conditions(_Shape):
+    ready: bool | None = None
+    terminating: bool | None = None
+
+
+class TargetRef(_Shape):
+    kind: str | None = None
+    name: str | None = None
+
+
+class SliceEndpoint(_Shape):
+    addresses: tuple[str, ...]
+    conditions: Conditions | None = None
+    target_ref: TargetRef | None = None
+
+
+class Port(_Shape):
+    name: str | None = None
+    port: int | None = None
+    protocol: str | None = None
+
+
+class Metadata(_Shape):
+    name: str = ""
+    resource_version: str
+
+
+class EndpointSlice(_Shape):
+    metadata: Metadata
+    address_type: str
+    endpoints: tuple[SliceEndpoint, ...] | None = None
+    ports: tuple[Port, ...] | None = None
+
+
+class EndpointSliceList(_Shape):
+    kind: Literal["EndpointSliceList"]
+    metadata: Metadata
+    items: tuple[EndpointSlice, ...] | None
+
+
+class Changed(_Shape):
+    type: Literal["ADDED", "MODIFIED"]
+    object: EndpointSlice
+
+
+class Deleted(_Shape):
+    type: Literal["DELETED"]
+    object: EndpointSlice
+
+
+class Marked(_Shape):
+    metadata: Metadata
+
+
+class Bookmark(_Shape):
+    """There is no event between the last one and this version."""
+
+    type: Literal["BOOKMARK"]
+    object: Marked
+
+
+class Status(_Shape):
+    code: int = 0
+
+
+class Failure(_Shape):
+    """The watch failed, although the status of its answer was 200."""
+
+    type: Literal["ERROR"]
+    object: Status
+
+
+Event = Changed | Deleted | Bookmark
+EVENTS: TypeAdapter[Event | Failure] = TypeAdapter(
+    Annotated[Changed | Deleted | Bookmark | Failure, Field(discriminator="type")]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What one slice says of an endpoint."""
+    """An endpoint as one slice lists it."""
 
     endpoint: Endpoint
     family: str
@@ -44,7 +128,7 @@ class _Entry:
 
 
 class Slices:
-    """The slices of `service`. `version` says as of when, "" while that is not known."""
+    """The slices of `service` at the API server's `version`, "" while that is not known."""
 
     def __init__(self, service: Service) -> None:
         self.version = ""
@@ -102,7 +186,7 @@ class Slices:
         ]
 
     def _port(self, ports: Sequence[Port]) -> int | None:
-        """The number of the wanted one of a slice's ports; None if it is not among them."""
+        """The number of the port of the service among a slice's `ports`; None if it has none."""
         wanted = self._service.port
         if isinstance(wanted, int):
             return wanted
@@ -121,7 +205,7 @@ class Slices:
 
 
 def _numbers(ports: Sequence[Port]) -> dict[str, int]:
-    """By name; the only port of a service may have the name ""."""
+    """TCP ports by name; the only port of a service may have the name ""."""
     return {
         port.name or "": port.port
         for port in ports
@@ -130,7 +214,7 @@ def _numbers(ports: Sequence[Port]) -> dict[str, int]:
 
 
 def _host(each: SliceEndpoint) -> str | None:
-    """Its first address: all others are to be ignored, says the API."""
+    """Its first address: by the API's definition all others are to be ignored."""
     try:
         return ip_address(each.addresses[0]).compressed
     except (IndexError, ValueError):
@@ -138,95 +222,8 @@ def _host(each: SliceEndpoint) -> str | None:
 
 
 def _pod(each: SliceEndpoint) -> str | None:
-    """The name of the pod that it is, if it is one."""
+    """The name of its pod; None if it is something else."""
     ref = each.target_ref
     if ref is None or ref.kind != "Pod" or not _POD_NAME.fullmatch(ref.name or ""):
         return None
     return ref.name
-
-
-class _Shape(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
-
-
-class Conditions(_Shape):
-    ready: bool | None = None
-    terminating: bool | None = None
-
-
-class TargetRef(_Shape):
-    kind: str | None = None
-    name: str | None = None
-
-
-class SliceEndpoint(_Shape):
-    addresses: tuple[str, ...]
-    conditions: Conditions | None = None
-    target_ref: TargetRef | None = None
-
-
-class Port(_Shape):
-    name: str | None = None
-    port: int | None = None
-    protocol: str | None = None
-
-
-class Metadata(_Shape):
-    name: str = ""
-    resource_version: str
-
-
-class EndpointSlice(_Shape):
-    metadata: Metadata
-    address_type: str
-    endpoints: tuple[SliceEndpoint, ...] | None = None
-    ports: tuple[Port, ...] | None = None
-
-
-class ListMetadata(_Shape):
-    resource_version: str
-
-
-class EndpointSliceList(_Shape):
-    kind: Literal["EndpointSliceList"]
-    metadata: ListMetadata
-    items: tuple[EndpointSlice, ...] | None
-
-
-class Changed(_Shape):
-    type: Literal["ADDED", "MODIFIED"]
-    object: EndpointSlice
-
-
-class Deleted(_Shape):
-    type: Literal["DELETED"]
-    object: EndpointSlice
-
-
-class Marked(_Shape):
-    metadata: ListMetadata
-
-
-class Bookmark(_Shape):
-    """Nothing has happened up to this version."""
-
-    type: Literal["BOOKMARK"]
-    object: Marked
-
-
-class Status(_Shape):
-    code: int = 0
-    message: str = ""
-
-
-class Failure(_Shape):
-    """The watch ends here, although the answer began with 200."""
-
-    type: Literal["ERROR"]
-    object: Status
-
-
-Event = Changed | Deleted | Bookmark
-EVENTS: TypeAdapter[Event | Failure] = TypeAdapter(
-    Annotated[Changed | Deleted | Bookmark | Failure, Field(discriminator="type")]
-)

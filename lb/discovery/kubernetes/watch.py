@@ -1,4 +1,8 @@
-"""Follows the endpoints of a service for as long as the balancer runs."""
+"""Lists and watches the EndpointSlices of a service for as long as the balancer runs.
+
+This is done with httpx, since it needs only two requests of the API: a client for all of it
+has 46 MB (kubernetes_asyncio) or waits in threads (kubernetes).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from pydantic import ValidationError
 
 from lb.discovery.kubernetes.service import Service, ServiceAccount
 from lb.discovery.kubernetes.slices import EVENTS, EndpointSliceList, Event, Failure, Slices
-from lb.discovery.sources import Reader
+from lb.discovery.sources import Found
 from lb.errors import UserError
 
 
@@ -21,10 +25,10 @@ from lb.errors import UserError
 class Pace:
     """Times, in seconds.
 
-    A watch is ended by the server after `watch_s` and goes on where it was: one that is
-    not, within `margin_s` more of silence, hangs or has lost its server. An answer has to
-    begin within `answer_s`. After trouble there is a pause of `first_pause_s`, then ever
-    longer ones up to `longest_pause_s`.
+    The server ends a watch after `watch_s`, and the next one continues it. A watch that has
+    not ended after `margin_s` more without an event hangs or has lost its server. An answer
+    has to begin within `answer_s`. After an error there is a pause of `first_pause_s`, then
+    ever longer ones up to `longest_pause_s`.
     """
 
     watch_s: float = 60.0
@@ -36,47 +40,48 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class WatchedService:
-    """The endpoints of a service that get traffic, as the API server tells them."""
+    """The endpoints of a service that get traffic, as the API server lists them."""
 
     account: ServiceAccount
     service: Service
     pace: Pace = field(default_factory=Pace)
 
-    async def follow(self, reader: Reader) -> None:
-        slices = Slices(self.service)
-        pauses = _Pauses(self.pace)
+    async def follow(self) -> AsyncGenerator[Found]:
+        slices, pauses = Slices(self.service), _Pauses(self.pace)
         while True:
             try:
-                await self._follow_once(slices, reader, pauses)
+                async with aclosing(self._follow_once(slices, pauses)) as results:
+                    async for found in results:
+                        yield found
             except ExpiredError:
                 slices.version = ""
             except UnreachableError as error:
-                reader.failed(error)
+                yield error
             except UserError as error:
                 slices.version = ""
-                reader.failed(error)
+                yield error
             await pauses.next()
 
-    async def _follow_once(self, slices: Slices, reader: Reader, pauses: _Pauses) -> None:
-        """Until the server ends the watch. Raises UserError when there is trouble."""
+    async def _follow_once(self, slices: Slices, pauses: _Pauses) -> AsyncGenerator[Found]:
+        """Yields until the server ends the watch. Raises UserError when anything fails."""
         pace = self.pace
         async with Api(self.account, self.service, pace.answer_s) as api:
             if not slices.version:
                 slices.replace(await api.listed())
-                _tell(slices, reader)
-            # Many watches may have begun together, and are not to go on together.
+                yield _found(slices)
+            # Many watches may have begun together; random lengths keep them from ending together.
             lasts_s = pace.watch_s * random.uniform(0.8, 1.0)
             async with api.watch(slices.version, lasts_s, lasts_s + pace.margin_s) as events:
-                _tell(slices, reader)  # also that the trouble, if there was any, is over
+                yield _found(slices)  # an error, if there was one, is over
                 async for event in events:
                     pauses.reset()
                     slices.apply(event)
-                    _tell(slices, reader)
+                    yield _found(slices)
         pauses.reset()
 
 
 class _Pauses:
-    """Between one try and the next, ever longer until there is a reason to `reset` them."""
+    """Pauses between tries: each one twice as long as the one before, until `reset`."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -90,25 +95,23 @@ class _Pauses:
         self._pause_s = min(2 * self._pause_s, self._pace.longest_pause_s)
 
 
-def _tell(slices: Slices, reader: Reader) -> None:
+def _found(slices: Slices) -> Found:
     try:
-        targets = slices.targets()
+        return slices.targets()
     except UserError as error:
-        reader.failed(error)
-    else:
-        reader.found(targets)
+        return error
 
 
 class ApiError(UserError):
-    """The API server did not do what it was asked for. The message is one line."""
+    """The API server refused a request or gave no usable answer. The message is one line."""
 
 
 class UnreachableError(ApiError):
-    """No connection, or one that broke or fell silent: nothing is known to have changed."""
+    """There is no connection, or it broke or timed out: nothing is known to have changed."""
 
 
 class ExpiredError(ApiError):
-    """It remembers no longer what has happened since that version."""
+    """The API server no longer has the events since the version that was asked for."""
 
 
 class Api:
@@ -133,7 +136,7 @@ class Api:
         await self._client.aclose()
 
     async def listed(self) -> EndpointSliceList:
-        """All that there are. Raises ApiError."""
+        """All EndpointSlices of the service. Raises ApiError."""
         async with self._get("list", {}, self._answer_s) as response:
             body = await response.aread()
         try:
@@ -145,19 +148,19 @@ class Api:
     async def watch(
         self, version: str, lasts_s: float, silence_s: float
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        """A context with what happens after `version`, for about `lasts_s` seconds.
+        """A context with the events after `version`, for about `lasts_s` seconds.
 
-        It fails when nothing comes for `silence_s`, which has to be longer. Raises
+        It fails when nothing is received for `silence_s`, which has to be longer. Raises
         ApiError, ExpiredError among them, at any time.
         """
-        wanted = {
+        parameters = {
             "watch": "true",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(lasts_s))),
         }
         async with (
-            self._get("watch", wanted, silence_s) as response,
+            self._get("watch", parameters, silence_s) as response,
             aclosing(self._events(response.aiter_bytes())) as events,
         ):
             yield events
@@ -175,13 +178,16 @@ class Api:
 
     @asynccontextmanager
     async def _get(
-        self, verb: str, wanted: dict[str, str], silence_s: float
+        self, verb: str, parameters: dict[str, str], silence_s: float
     ) -> AsyncIterator[httpx.Response]:
-        """A context with an answer that has begun, with status 200."""
+        """A context with an answer of status 200, of which the body is still to be read."""
         request = self._client.build_request(
             "GET",
             f"/apis/discovery.k8s.io/v1/namespaces/{self._service.namespace}/endpointslices",
-            params={"labelSelector": f"kubernetes.io/service-name={self._service.name}", **wanted},
+            params={
+                "labelSelector": f"kubernetes.io/service-name={self._service.name}",
+                **parameters,
+            },
             headers={"authorization": f"Bearer {self._account.token()}"},
             timeout=httpx.Timeout(self._answer_s, read=silence_s),
         )
@@ -229,9 +235,9 @@ class Api:
 
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-    """Whole lines, without their ends. What has none was cut off, and is dropped.
+    """Yields lines without their line feeds; an unfinished last line is dropped.
 
-    httpx's own lines end at any of Unicode's ends of line, which JSON may contain.
+    httpx's own `aiter_lines` also splits at other line ends of Unicode, which JSON may contain.
     """
     rest = b""
     async for chunk in chunks:
