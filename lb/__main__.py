@@ -11,7 +11,7 @@ from lb.configuration import settings_from
 from lb.descriptors import raise_limit
 from lb.endpoint import authority
 from lb.errors import UserError
-from lb.observability.logs import Repeats
+from lb.observability.logs import RepeatFilter
 from lb.options import make_parser
 from lb.policies import POLICIES
 from lb.processes.listening import listen_for
@@ -34,7 +34,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
-    logger.addFilter(Repeats())
+    logger.addFilter(RepeatFilter())
     # It would log each request to the Kubernetes API.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logger.info(

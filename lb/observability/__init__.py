@@ -1,1 +1,1 @@
-"""Metrics, and the access log."""
+"""What the balancer tells about itself: metrics and logs."""

@@ -1,4 +1,4 @@
-"""What the balancer counts, as cheaply as can be: attributes of objects that are kept.
+"""What the balancer counts: cheaply, by additions to attributes of objects that are kept.
 
 Each process counts for itself; `exposition.merge` adds up what several have counted.
 """
@@ -27,7 +27,7 @@ from lb.observability.metrics import (
 
 
 class Histogram:
-    """Counts of observations by bucket, and their sum."""
+    """Counts of observations by bucket, and the sum of all observations."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -93,9 +93,9 @@ class Queue:
 
 
 class Counters:
-    """Events of this process since its start.
+    """Counts of the events in this process since its start.
 
-    Replicas and models are ones that are known: what users write makes no series.
+    Replicas and models have to be known ones: texts of clients must not make new series.
     """
 
     def __init__(self) -> None:
@@ -111,20 +111,20 @@ class Counters:
         return self._queues[model]
 
     def unsent(self, model: str, status: int) -> None:
-        """A request ended that no replica got. `model` is empty unless it is known."""
+        """A request has ended without a replica. `model` is "" unless it is a known one."""
         self._unsent[model, status] += 1
 
     def refused(self, status: int, code: str) -> None:
-        """The balancer answered with an error of its own."""
+        """The balancer has answered with an error of its own."""
         self._refusals[status, code] += 1
 
     def forget(self, replica: str) -> None:
-        """The replica is gone: where replicas come and go, their series must not pile up."""
+        """Drop the series of a replica that was removed, so that they do not pile up."""
         for key in [key for key in self._series if key[0] == replica]:
             del self._series[key]
 
     def snapshot(self) -> Values:
-        """All counts by metric, as plain data (`lb.observability.exposition`)."""
+        """All counts by metric, in the form of `lb.observability.exposition`."""
         values: Values = {}
         for (replica, model), series in self._series.items():
             for metric, leaf in series.leaves():

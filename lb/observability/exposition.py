@@ -1,4 +1,10 @@
-"""Prometheus text format, written from plain data."""
+"""Values of metrics as plain data, and their exposition in Prometheus' text format.
+
+The values of a metric are nested mappings: by the value of its first label, then by that of
+its second, and so on. A leaf is a number; a histogram's is a list of the counts of its buckets,
+not cumulated, that of +Inf last, and then the sum of all observations. JSON can carry such
+values from one process to another.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +16,16 @@ from typing import Literal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+Tree = float | list[float] | dict[str, "Tree"]
+# By the metric's name.
+Values = dict[str, Tree]
+
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is exported under `name`. `bounds` are a histogram's upper ones, without +Inf."""
+    """A metric to export; `bounds` are the upper bounds of a histogram's buckets, without +Inf."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -24,8 +34,23 @@ class Metric:
     bounds: tuple[float, ...] = ()
 
 
+def merge(parts: Iterable[Values]) -> Values:
+    """The sum of what several processes have counted: leaf by leaf."""
+    return reduce(_merged, parts, {})
+
+
+def put(values: Values, path: Sequence[str], leaf: Tree) -> None:
+    """Set a leaf; `path` is the name of its metric, then the values of its labels."""
+    *branches, last = path
+    for name in branches:
+        subtree = values.setdefault(name, {})
+        assert isinstance(subtree, dict)
+        values = subtree
+    values[last] = leaf
+
+
 def render(metrics: Iterable[Metric], values: Values) -> str:
-    """The exposition of `metrics`; one without values is left out but for its help."""
+    """The text of `metrics`; of one without values only its help and its type."""
     return "".join(line for metric in metrics for line in _lines(metric, values))
 
 
@@ -41,7 +66,7 @@ def _lines(metric: Metric, values: Values) -> Iterator[str]:
 
 
 def _leaves(tree: Tree, names: Sequence[str], labels: str) -> Iterator[tuple[str, Tree]]:
-    """Each leaf and its labels as text."""
+    """Yields the labels of each leaf as text, and the leaf."""
     if not isinstance(tree, dict):
         yield labels, tree
         return
@@ -58,26 +83,6 @@ def _histogram(name: str, labels: str, edges: Sequence[str], leaf: list[float]) 
         yield f'{name}_bucket{{{labels},le="{edge}"}} {count:.15g}\n'
     yield f"{name}_sum{{{labels}}} {total:.15g}\n"
     yield f"{name}_count{{{labels}}} {sum(counts):.15g}\n"
-
-
-Tree = float | list[float] | dict[str, "Tree"]
-# By the metric's name.
-Values = dict[str, Tree]
-
-
-def merge(parts: Iterable[Values]) -> Values:
-    """What one process would have counted that saw everything: leaves are added."""
-    return reduce(_merged, parts, {})
-
-
-def put(values: Values, path: Sequence[str], leaf: Tree) -> None:
-    """Set the leaf of a metric and its labels' values: `path` is its name, then those."""
-    *branches, last = path
-    for name in branches:
-        subtree = values.setdefault(name, {})
-        assert isinstance(subtree, dict)
-        values = subtree
-    values[last] = leaf
 
 
 def _merged(one: Values, other: Values) -> Values:

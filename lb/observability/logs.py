@@ -1,7 +1,7 @@
-"""The access log: a JSON object in a line for each request.
+"""The access log, and a filter that keeps the other log short.
 
-Lines are gathered and written in batches by a thread: a slow disk, or a pipe that nobody
-empties, must not hold up the event loop.
+The access log has a line with a JSON object for each request. Lines are gathered and written
+in batches by a thread: a slow disk, or a pipe that nobody reads, must not block the event loop.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from lb.errors import UserError
 logger = logging.getLogger("lb")
 
 _BATCH_BYTES = 64 * 1024
-# Batches that wait for the disk before lines are thrown away.
-_MOST_BATCHES = 64
+# So many batches wait for the disk; further lines are dropped.
+_MAX_BATCHES = 64
 _LAST_WRITE_S = 2.0
 _STDOUT = 1
 _WARN_EVERY_S = 60.0
 
+_REPEAT_S = 10.0
+_MAX_MESSAGES = 1000
+
 
 class AccessLog:
-    """Appends to `target`, a path, or "-" for stdout. Raises UserError if it cannot be.
+    """Appends to `target`, a path, or "-" for stdout. Raises UserError if it cannot be opened.
 
     Lines that cannot be written are lost, with a warning at most once a minute.
     """
@@ -44,7 +47,7 @@ class AccessLog:
         self._bytes = 0
         self._lost = 0
         self._warn_s = -math.inf
-        # Several processes can append any amount to a file without a mix, but to a pipe not.
+        # Appends of several processes to one file never mix; to a pipe only short ones do not.
         is_pipe = stat.S_ISFIFO(os.fstat(self._file).st_mode)
         self._piece_bytes = select.PIPE_BUF if is_pipe else _BATCH_BYTES
         self._torn = False
@@ -60,15 +63,15 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what has been gathered."""
+        """Hand the gathered lines to the thread that writes them."""
         lines, self._lines, self._bytes = self._lines, [], 0
-        if lines and self._batches.qsize() >= _MOST_BATCHES:
+        if lines and self._batches.qsize() >= _MAX_BATCHES:
             self._lose(len(lines), "it is written more slowly than requests end")
         elif lines:
             self._batches.put(lines)
 
     def close(self) -> None:
-        """Write what is left, unless that takes too long."""
+        """Write what is left, for at most two seconds."""
         self.flush()
         self._batches.put(None)
         self._writer.join(_LAST_WRITE_S)
@@ -81,7 +84,7 @@ class AccessLog:
             message = "lines of the access log to %s are lost, %d so far: %s"
             logger.warning(message, self._name, self._lost, reason)
 
-    # In the thread.
+    # These run in the thread.
 
     def _write_batches(self) -> None:
         while (lines := self._batches.get()) is not None:
@@ -120,12 +123,12 @@ def _open(path: str) -> int:
     return file
 
 
-def _pieces(lines: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Whole lines together, up to `most_bytes` unless one alone has more."""
+def _pieces(lines: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Joins whole lines, up to `max_bytes` unless one line alone is longer."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
-        if size + len(line) > most_bytes and piece:
+        if size + len(line) > max_bytes and piece:
             yield b"".join(piece)
             piece, size = [], 0
         piece.append(line)
@@ -134,37 +137,32 @@ def _pieces(lines: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
         yield b"".join(piece)
 
 
-_INTERVAL_S = 10.0
-# Different messages that are remembered.
-_MOST = 1000
+class RepeatFilter(logging.Filter):
+    """Drops a message that was logged less than `interval_s` ago.
 
-
-class Repeats(logging.Filter):
-    """Holds a message back that was logged within `interval_s`.
-
-    The next one that gets through says how many were held back. What is counted exactly
-    is in the metrics.
+    In an outage every request would log the same. The next equal message says how many were
+    dropped; exact counts are in the metrics.
     """
 
     def __init__(
-        self, interval_s: float = _INTERVAL_S, clock: Callable[[], float] = time.monotonic
+        self, interval_s: float = _REPEAT_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__()
         self._interval_s = interval_s
         self._clock = clock
         self._logged_s: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
+        self._dropped: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         message, now_s = record.getMessage(), self._clock()
         logged_s = self._logged_s.get(message)
         if logged_s is not None and now_s < logged_s + self._interval_s:
-            self._held_back[message] = self._held_back.get(message, 0) + 1
+            self._dropped[message] = self._dropped.get(message, 0) + 1
             return False
-        if len(self._logged_s) >= _MOST:
+        if len(self._logged_s) >= _MAX_MESSAGES:
             self._logged_s.clear()
-            self._held_back.clear()
+            self._dropped.clear()
         self._logged_s[message] = now_s
-        if held_back := self._held_back.pop(message, 0):
-            record.msg, record.args = f"{message} (and {held_back} times before)", ()
+        if dropped := self._dropped.pop(message, 0):
+            record.msg, record.args = f"{message} (and {dropped} times before)", ()
         return True

@@ -1,10 +1,10 @@
-"""The metrics that the balancer exports of itself, a table in docs/reference/balancer.md."""
+"""The metrics that the balancer exports; docs/reference/balancer.md has them as a table."""
 
 from __future__ import annotations
 
 from lb.observability.exposition import Metric, Values
 
-# What the balancer adds is microseconds; when it is milliseconds, it has no CPU left.
+# The balancer adds microseconds; when it adds milliseconds, it has no CPU left.
 _ADDED_S = (
     *(25e-6, 50e-6, 100e-6, 250e-6, 500e-6),
     *(1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0),
@@ -126,32 +126,15 @@ BUILD_INFO = Metric(
     "1, with the balancer's version, its policy and the Python that runs it as labels.",
 )
 
-METRICS = (
-    REQUESTS,
-    REFUSALS,
-    CHOICES,
-    RETRIES,
-    EJECTIONS,
-    UPSTREAM_ERRORS,
-    IN_FLIGHT,
-    QUEUED,
-    ADDED,
-    WAIT,
-    FIRST_BYTE,
-    DURATION,
-    HEALTHY,
-    BREAKER,
-    POLLED_WAITING,
-    METRICS_AGE,
-    BUILD_INFO,
-)
+# All of the above.
+METRICS = tuple(each for each in tuple(globals().values()) if isinstance(each, Metric))
 GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
-# Where the replica is the first of the labels.
+# Those of which the replica is the first label.
 _BY_REPLICA = frozenset(metric.name for metric in METRICS if metric.labels[0] == "replica")
 
 
 def without_replica(values: Values, replica: str) -> Values:
-    """`values` without those of a replica."""
+    """A copy of `values` without those of `replica`."""
     return {
         name: {key: below for key, below in tree.items() if key != replica}
         if isinstance(tree, dict) and name in _BY_REPLICA
