@@ -21,7 +21,7 @@ logger = logging.getLogger("lb")
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Serve until a signal; 2 after one line on stderr if it could not start."""
+    """Serve until a signal. Returns 2, after one line on stderr, if it could not start."""
     try:
         options = make_parser().parse_args(argv)
         settings = settings_from(options, environ)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     logger.addFilter(RepeatFilter())
-    # It would log each request to the Kubernetes API.
+    # httpx would log each request to the Kubernetes API.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logger.info(
         "%s with %d worker%s on http://%s",
