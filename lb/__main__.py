@@ -11,17 +11,17 @@ from lb.configuration import settings_from
 from lb.descriptors import raise_limit
 from lb.endpoint import authority
 from lb.errors import UserError
-from lb.listening import listen_for
+from lb.observability.logs import RepeatFilter
 from lb.options import make_parser
 from lb.policies import POLICIES
-from lb.repeats import Repeats
-from lb.server import serve
+from lb.processes.listening import listen_for
+from lb.processes.server import serve
 
 logger = logging.getLogger("lb")
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Serve until a signal; 2 after one line on stderr if it could not start."""
+    """Serve until a signal. Returns 2, after one line on stderr, if it could not start."""
     try:
         options = make_parser().parse_args(argv)
         settings = settings_from(options, environ)
@@ -34,8 +34,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
-    logger.addFilter(Repeats())
-    # It would log each request to the Kubernetes API.
+    logger.addFilter(RepeatFilter())
+    # httpx would log each request to the Kubernetes API.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logger.info(
         "%s with %d worker%s on http://%s",

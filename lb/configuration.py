@@ -1,30 +1,30 @@
-"""What the command line and the environment ask for, as settings that have been checked."""
+"""Settings out of the command line and the environment, checked before anything starts."""
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 
-from lb.access_log import check_target
-from lb.discovery import Listed, Resolved, Source, WatchedFile
+from lb.discovery.kubernetes import ServiceAccount, WatchedService, parse_service
+from lb.discovery.sources import Listed, Resolved, Source, WatchedFile
 from lb.downstream import Limits
 from lb.endpoint import parse_endpoint, parse_targets
 from lb.errors import UserError
+from lb.exchange import Patience
 from lb.keys import KeyFile, read_key
-from lb.kubernetes import ServiceAccount, WatchedService, parse_service
-from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE
-from lb.settings import Admission, Patience, Settings
+from lb.observability.logs import check_target
+from lb.options import ENDPOINTS_VARIABLE, INTERVAL_VARIABLE, parse_interval
+from lb.router import Admission
+from lb.settings import Settings
 from lb.upstream import client_context
+
+_POLL_INTERVAL_S = 1.0
 
 
 def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """Raises UserError for whatever can be known to be wrong before anything starts."""
-    interval, interval_source = _option_or_variable(
-        options.poll_interval, "--poll-interval", environ, INTERVAL_VARIABLE
-    )
+    """The settings for parsed options. Raises UserError, also for files that cannot be used."""
     key_file, ca_file = options.upstream_api_key_file, options.upstream_ca_file
-    # Mistakes in these are to be told now, and not by a process that serves.
+    # Mistakes in these files are reported now, and not by a process that serves.
     if options.api_keys is not None:
         KeyFile(options.api_keys)
     if options.access_log is not None:
@@ -32,7 +32,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
     return Settings(
         policy=options.policy,
         source=_source(options, environ),
-        poll_interval_s=1.0 if interval is None else _seconds(interval, interval_source),
+        poll_interval_s=_poll_interval_s(options, environ),
         seed=options.seed,
         admission=Admission(
             in_flight=options.max_in_flight,
@@ -54,7 +54,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
 
 
 def _source(options: argparse.Namespace, environ: Mapping[str, str]) -> Source:
-    """Where replicas are listed; the variable stands in where no option is given."""
+    """Where replicas are listed: in an option, or else in the environment variable."""
     given = {
         "--endpoints": options.endpoints,
         "--endpoints-file": options.endpoints_file,
@@ -75,28 +75,19 @@ def _source(options: argparse.Namespace, environ: Mapping[str, str]) -> Source:
         return WatchedService(
             account, parse_service(options.endpoints_kubernetes, account.namespace)
         )
-    listed, source = _option_or_variable(
-        options.endpoints, "--endpoints", environ, ENDPOINTS_VARIABLE
-    )
-    if listed is None:
-        raise UserError(f"no endpoints, give --endpoints URL,URL or set {ENDPOINTS_VARIABLE}")
-    return Listed(parse_targets(listed, source))
+    if options.endpoints is not None:
+        return Listed(parse_targets(options.endpoints, "--endpoints"))
+    if listed := environ.get(ENDPOINTS_VARIABLE):
+        return Listed(parse_targets(listed, ENDPOINTS_VARIABLE))
+    raise UserError(f"no endpoints, give --endpoints URL,URL or set {ENDPOINTS_VARIABLE}")
 
 
-def _option_or_variable(
-    given: str | None, option: str, environ: Mapping[str, str], variable: str
-) -> tuple[str | None, str]:
-    """The value and where it is from; an empty variable counts as not set."""
-    if given is not None:
-        return given, option
-    return environ.get(variable) or None, variable
-
-
-def _seconds(text: str, source: str) -> float:
+def _poll_interval_s(options: argparse.Namespace, environ: Mapping[str, str]) -> float:
+    if options.poll_interval is not None:
+        return float(options.poll_interval)
+    if not (text := environ.get(INTERVAL_VARIABLE)):  # an empty variable counts as not set
+        return _POLL_INTERVAL_S
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UserError(f"{source}: {text!r} is not a number of seconds above 0")
-    return seconds
+        return parse_interval(text)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{INTERVAL_VARIABLE}: {error}") from None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lb.apierror import invalid_api_key
-from lb.generation import API_KEY_HEADER, AUTHORIZATION, TENANT_HEADER
 from lb.http1 import Header
-from lb.keys import KeyFile
+from lb.keys import API_KEY_HEADER, AUTHORIZATION, TENANT_HEADER, KeyFile
 
 # How headers' names end in which clients send their key beside Authorization: X-Api-Key, which
 # is read, and Azure's, Google's and others, which are not.

@@ -18,8 +18,9 @@ from lb.apierror import (
 from lb.door import Door
 from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.fleet import Fleet, Flight
-from lb.generation import KeyOf, is_preflight, request_of, tenant_of
-from lb.journal import Journal
+from lb.generation import KeyOf, is_preflight, request_of
+from lb.keys import tenant_of
+from lb.observability.journal import Journal
 from lb.outliers import Advice, is_refusal
 from lb.passage import REPLICA_HEADER, Passage
 from lb.policies.choice import Choice
@@ -28,7 +29,6 @@ from lb.request_id import REQUEST_ID_HEADER
 from lb.retry_budget import RetryBudget
 from lb.router import Router
 from lb.routes import Route
-from lb.settings import Patience
 from lb.upstream import (
     BadAnswerError,
     ConnectFailedError,
@@ -48,6 +48,14 @@ _UNAVAILABLE = frozenset({502, 503, 504})
 # So often a request is sent at most. Connecting may fail before it is, once to each replica.
 _MOST_SENDS = 2
 _NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a replica may take: to the first byte of an answer, and between two bytes."""
+
+    first_byte_s: float = 600.0
+    stall_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +135,22 @@ class Exchange(Passage):
             )
             parts.retries.earn()
             if self._route.kind == "stored":
-                self._record.request = request
+                self._identify(request)
                 if not self._ask():
                     raise no_healthy_replica("There are no replicas")
                 return
             choice = parts.router.choose(request, incoming.complete_s)
-            self._record.request = request
+            self._identify(request)
             if choice is None or parts.waiting.waits(request.model):
                 self._wait()
             else:
                 self._attempt(choice)
         except ApiError as error:
             self.refuse(error)
+
+    def _identify(self, request: Request) -> None:
+        record = self._record
+        record.model, record.prompt_tokens = request.model, request.prompt_tokens
 
     # For the waiting room.
 
@@ -156,7 +168,7 @@ class Exchange(Passage):
 
     def _called(self) -> None:
         self._queued = False
-        self._record.waited(self._request.model)
+        self._record.wait_ends(self._request.model)
         self.deadline_s = math.inf
 
     def expire(self, now_s: float) -> None:
@@ -172,13 +184,13 @@ class Exchange(Passage):
         if not self._parts.waiting.enter(self._request.model, self._tenant, self):
             raise too_many_requests("Every replica is full, and so is the queue")
         self._queued = True
-        self._record.waits(self._request.model)
+        self._record.wait_begins(self._request.model)
         self.deadline_s = self._incoming.complete_s + self._parts.queue_s
 
     def _leave_queue(self) -> None:
         if self._queued:
             self._queued = False
-            self._record.waited(self._request.model)
+            self._record.wait_ends(self._request.model)
             self._parts.waiting.leave(self._request.model, self._tenant, self)
 
     def _attempt(self, choice: Choice) -> None:
@@ -189,7 +201,7 @@ class Exchange(Passage):
             trial = replica.acceptance.sent(self._request.service, now_s)
             self._suspect = replica if trial else None
         self._flight = self._parts.fleet.begin(replica, self._request)
-        self._record.attempt(replica.name, self._request.model, choice.reason)
+        self._record.attempt_begins(replica.name, self._request.model, choice.reason)
         request_id = self._record.request_id
         self._more = ((REQUEST_ID_HEADER, request_id), (REPLICA_HEADER, replica.name_bytes))
         self.deadline_s = now_s + self._parts.patience.first_byte_s
@@ -303,7 +315,7 @@ class Exchange(Passage):
         self._suspect = suspect
         self._record.retried()
         self.drop_upstream()
-        self._land()
+        self._end_attempt()
         self._attempt(choice)
         parts.waiting.call()
         return True
@@ -318,7 +330,7 @@ class Exchange(Passage):
         if not left:
             return False
         self.drop_upstream()
-        self._land()
+        self._end_attempt()
         able = next((replica for replica in left if replica.healthy), None)
         if able is not None:
             self._attempt(Choice(able, "stored-response"))
@@ -334,7 +346,7 @@ class Exchange(Passage):
         if self._replica is not None and status == CLIENT_LEFT and not self.status:
             self._replica.breaker.abandoned(self._number)
         self._parts.journal.ended(self._record, self, status)
-        self._land()
+        self._end_attempt()
         self._parts.waiting.call()
 
     def refuse(self, error: ApiError) -> None:
@@ -345,11 +357,11 @@ class Exchange(Passage):
         self._record.error = error
         super().cut(error.at(self._incoming.target))
 
-    def _land(self) -> None:
+    def _end_attempt(self) -> None:
         flight, self._flight = self._flight, None
         if flight is not None and self._replica is not None:
             flight.end()
-            self._record.landed()
+            self._record.attempt_ends()
 
 
 def _as_api_error(replica: str, error: UpstreamError) -> ApiError:

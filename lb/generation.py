@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from hashlib import sha256
 from json import dumps
 from typing import Any
 
@@ -19,10 +18,6 @@ from lb.replicas import Request
 from lb.routes import Route, listed_path
 
 SESSION_HEADER = b"x-session-id"
-TENANT_HEADER = b"x-tenant"
-# In what clients send their key: Anthropic's use the other one.
-AUTHORIZATION = b"authorization"
-API_KEY_HEADER = b"x-api-key"
 
 # Long enough to tell system prompts apart, short enough that all turns of one
 # conversation, and all that begin alike, go to the same replica.
@@ -94,20 +89,6 @@ def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | N
             return key_of(value)
     user = fields.get("user")
     return key_of(_bytes(user)) if isinstance(user, str) and user else None
-
-
-def tenant_of(headers: Iterable[Header]) -> bytes:
-    """Who asks: by the header for it, else by the API key; b"" for all others together.
-
-    Of a key there is a hash, because tenants are named in logs.
-    """
-    key = b""
-    for name, value in headers:
-        if name == TENANT_HEADER:
-            return value
-        if name == AUTHORIZATION or (name == API_KEY_HEADER and not key):
-            key = value
-    return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""
 
 
 def _beginning(part: Any) -> bytes:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from lb.errors import UserError
+from lb.http1 import Header
 
 logger = logging.getLogger("lb")
+
+TENANT_HEADER = b"x-tenant"
+# Clients send their key in one of these: those of Anthropic's API in the second.
+AUTHORIZATION = b"authorization"
+API_KEY_HEADER = b"x-api-key"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[!-~]+")
@@ -114,3 +120,17 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def tenant_of(headers: Iterable[Header]) -> bytes:
+    """The tenant of a request: the header for it, else the API key; b"" where there is neither.
+
+    Of a key it is a hash, because tenants are named in logs.
+    """
+    key = b""
+    for name, value in headers:
+        if name == TENANT_HEADER:
+            return value
+        if name == AUTHORIZATION or (name == API_KEY_HEADER and not key):
+            key = value
+    return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""

@@ -1,22 +1,25 @@
-"""The options of `python -m lb`, and what their values may be."""
+"""The options of `python -m lb`, and which values they may have."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from lb.downstream import Limits
 from lb.errors import UserError
+from lb.exchange import Patience
 from lb.policies import POLICIES
-from lb.settings import GRACE_S, SLOW_START_S, Admission, Patience
+from lb.router import Admission
+from lb.settings import GRACE_S, SLOW_START_S
 
 ENDPOINTS_VARIABLE = "VLLM_ENDPOINTS"
 INTERVAL_VARIABLE = "METRICS_POLL_INTERVAL"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-_MOST_WORKERS = 256
+_MAX_WORKERS = 256
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,17 +38,26 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m lb",
         description="Balance OpenAI-compatible requests over vLLM replicas.",
         epilog=f"policies:\n{policies}\nIt serves what vLLM serves, and /v1/models, /health, "
-        "/ready and /metrics itself.\ndocs/reference/balancer.md lists all routes, and tells more.",
+        "/ready and /metrics itself.\ndocs/reference/balancer.md lists all routes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--policy", required=True, choices=POLICIES, help="how to choose a replica")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="make tie-breaks repeatable (default: random)"
+        "--policy",
+        required=True,
+        choices=POLICIES,
+        metavar="POLICY",
+        help="how to choose a replica, one of those below",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of random choices, to repeat them (default: another one each time)",
     )
     _add_replicas(parser.add_argument_group("replicas"))
     _add_listening(parser.add_argument_group("processes"))
-    _add_bounds(parser.add_argument_group("bounds, on requests"))
+    _add_bounds(parser.add_argument_group("limits on requests"))
     _add_times(parser.add_argument_group("times, in seconds"))
     _add_clients(parser.add_argument_group("clients and logs"))
     return parser
@@ -62,34 +74,35 @@ def _add_replicas(group: argparse._ArgumentGroup) -> None:
         "--endpoints-file",
         type=Path,
         metavar="FILE",
-        help="in place of that, one a line; changes to the file are followed",
+        help="instead of --endpoints: a file with one on each line, read again when it changes",
     )
     group.add_argument(
         "--endpoints-dns",
         metavar="URL",
-        help="in place of that: every address that the URL's host resolves to",
+        help="instead of --endpoints: every address that the host of this URL resolves to",
     )
     group.add_argument(
         "--endpoints-kubernetes",
         metavar="SERVICE",
-        help="in place of that: the ready endpoints of [NAMESPACE/]SERVICE[:PORT], watched from "
-        "within a pod",
+        help="instead of --endpoints: the ready endpoints of [NAMESPACE/]SERVICE[:PORT]; "
+        "works only in a pod",
     )
     group.add_argument(
         "--service-account",
         type=Path,
         default=SERVICE_ACCOUNT,
         metavar="DIR",
-        help="where the pod has token, ca.crt and namespace (default: %(default)s)",
+        help="folder with the pod's token, ca.crt and namespace (default: %(default)s)",
     )
     group.add_argument(
         "--upstream-ca-file",
         type=Path,
         metavar="FILE",
-        help="the CAs, in PEM, whose certificates https replicas may have (default: the system's)",
+        help="CAs, in PEM, that sign the certificates of https replicas (default: the system's)",
     )
     group.add_argument(
         "--poll-interval",
+        type=parse_interval,
         metavar="S",
         help=f"seconds between polls of a replica (default: ${INTERVAL_VARIABLE} or 1)",
     )
@@ -100,51 +113,63 @@ def _add_listening(group: argparse._ArgumentGroup) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     group.add_argument(
-        "--port", type=_port, metavar="N", help="0 takes any free one (default: by policy, below)"
+        "--port",
+        type=_port,
+        metavar="N",
+        help="port to listen on, 0 for any free one (default: that of the policy, below)",
     )
     group.add_argument(
         "--workers",
-        type=_workers,
+        type=_whole(1, _MAX_WORKERS),
         default=1,
         metavar="N",
-        help="processes that serve clients and share what they know (default: %(default)s)",
+        help="number of processes that serve clients (default: %(default)s)",
     )
     group.add_argument(
         "--reuse-port",
         action="store_true",
-        help="take the port over from a balancer that runs already with this option, or share it",
+        help="share the port with other balancers that have this option, or take it over",
     )
 
 
 def _add_bounds(group: argparse._ArgumentGroup) -> None:
-    default = Admission()
+    default, limits = Admission(), Limits()
     for option, value, text in (
-        ("--max-in-flight", default.in_flight, "on one replica at a time"),
-        ("--max-in-flight-total", default.in_flight_total, "on all replicas together"),
-        ("--max-queued", default.queued, "that wait for a place, of one model"),
-        ("--max-queued-per-tenant", default.queued_per_tenant, "of these, one tenant's"),
+        ("--max-in-flight", default.in_flight, "in flight on one replica"),
+        ("--max-in-flight-total", default.in_flight_total, "in flight on all replicas together"),
+        ("--max-queued", default.queued, "that wait until a replica can take them, for one model"),
+        ("--max-queued-per-tenant", default.queued_per_tenant, "of these, those of one tenant"),
     ):
         group.add_argument(
-            option, type=_count, default=value, metavar="N", help=f"{text} (default: {value})"
+            option, type=_whole(1), default=value, metavar="N", help=f"{text} (default: {value})"
         )
     group.add_argument(
         "--max-body-memory",
-        type=_mebibytes,
-        default=Limits().bodies_bytes // 2**20,
+        type=_whole(limits.body_bytes // 2**20),
+        default=limits.bodies_bytes // 2**20,
         metavar="MIB",
-        help="for the bodies of all requests of a process together (default: %(default)s)",
+        help="memory of a process for the bodies of all its requests together, at least the "
+        f"{limits.body_bytes // 2**20} MiB that one may have (default: %(default)s)",
     )
 
 
 def _add_times(group: argparse._ArgumentGroup) -> None:
     admission, patience = Admission(), Patience()
     for option, default_s, text in (
-        ("--queue-timeout", admission.queue_s, "to wait for a place; after that it is a 429"),
-        ("--first-byte-timeout", patience.first_byte_s, "to wait for an answer to begin"),
-        ("--stall-timeout", patience.stall_s, "to wait for more of an answer"),
-        ("--slow-start", SLOW_START_S, "in which the share of a new replica grows"),
-        ("--drain-delay", 0.0, "to go on accepting after SIGTERM, while /ready says no"),
-        ("--grace", GRACE_S, "after that, to let requests end"),
+        (
+            "--queue-timeout",
+            admission.queue_s,
+            "that a request may wait in the queue; after that it is a 429",
+        ),
+        ("--first-byte-timeout", patience.first_byte_s, "until an answer begins"),
+        ("--stall-timeout", patience.stall_s, "between two parts of an answer"),
+        (
+            "--slow-start",
+            SLOW_START_S,
+            "in which the load of a new replica grows to its full share",
+        ),
+        ("--drain-delay", 0.0, "to accept clients after SIGTERM, while /ready answers 503"),
+        ("--grace", GRACE_S, "after that, for requests to end"),
     ):
         group.add_argument(
             option,
@@ -160,56 +185,61 @@ def _add_clients(group: argparse._ArgumentGroup) -> None:
         "--api-keys",
         type=Path,
         metavar="FILE",
-        help="serve only clients with one of these keys: lines of 'NAME KEY' or 'NAME sha256:HEX'",
+        help="serve only clients with a key in this file: lines of 'NAME KEY' or 'NAME sha256:HEX'",
     )
     group.add_argument(
         "--upstream-api-key-file",
         type=Path,
         metavar="FILE",
-        help="the key that replicas get, in place of what clients send",
+        help="file with the key that replicas get instead of those of clients",
     )
     group.add_argument(
         "--access-log",
         metavar="FILE",
-        help='append a line of JSON for each request; "-" is stdout (default: none is written)',
+        help='append a line of JSON for each request; "-" is stdout (default: no access log)',
     )
     group.add_argument(
         "--log-level",
         default="info",
         choices=("debug", "info", "warning", "error"),
-        help="least level to log to stderr (default: %(default)s)",
+        help="lowest level of messages on stderr (default: %(default)s)",
     )
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A function that parses a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bounds}")
+        return int(text)
+
+    return parse
 
 
-def _mebibytes(text: str) -> int:
-    least = Limits().body_bytes // 2**20
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of at least {least}, the most MiB of one body"
-        )
-    return int(text)
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST_WORKERS}")
-    return int(text)
+def parse_interval(text: str) -> float:
+    """A number of seconds above 0. Raises ArgumentTypeError."""
+    seconds = _finite(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    seconds = _finite(text)
+    if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
+
+
+def _finite(text: str) -> float:
+    """The number; NaN if there is none, or an infinite one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _port(text: str) -> int:

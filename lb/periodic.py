@@ -1,4 +1,4 @@
-"""Something that is done time and again beside everything else."""
+"""Calls a function at intervals, beside everything else that an event loop does."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from lb.breaker import Breaker
 from lb.endpoint import Endpoint
-from lb.engine_metrics import EngineGauges
 from lb.outliers import Acceptance, Service
 
 logger = logging.getLogger("lb")
@@ -45,6 +44,18 @@ class Request:
     def service(self) -> Service:
         """What a replica may accept or refuse."""
         return self.model, self.path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGauges:
+    """Requests `waiting` and `running` now, tokens `generated` so far.
+
+    The last two are 0 if they are not exported.
+    """
+
+    waiting: float
+    running: float
+    generated: float
 
 
 # What the control plane finds out of a replica and tells its workers.

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from lb.apierror import ApiError, invalid_body, no_healthy_replica, unknown_model
 from lb.fleet import Fleet
 from lb.policies import Policy
 from lb.policies.choice import Choice
 from lb.replicas import Replica, Request
-from lb.settings import Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How much is let in, and how long the rest may wait for a place.
+
+    `in_flight` bounds each replica's requests, `in_flight_total` those of all together.
+    Beyond it `queued` requests wait in all for a model, `queued_per_tenant` of one
+    tenant, each for `queue_s`; after that a request is refused with 429. Bounds on what
+    is in flight hold for all workers together, bounds on what waits for each of them.
+    """
+
+    in_flight: int = 512
+    in_flight_total: int = 8192
+    queued: int = 1024
+    queued_per_tenant: int = 256
+    queue_s: float = 30.0
 
 
 class Router:

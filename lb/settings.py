@@ -1,4 +1,4 @@
-"""Everything that can be set, checked before anything starts."""
+"""Everything that can be set for a balancer."""
 
 from __future__ import annotations
 
@@ -6,51 +6,27 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lb.discovery import Source
+from lb.discovery.sources import Source
 from lb.downstream import Limits
+from lb.exchange import Patience
+from lb.router import Admission
 
-# What is under way gets so long to end after SIGTERM or SIGINT.
+# After SIGTERM or SIGINT, requests get so long to end.
 GRACE_S = 5.0
-# A replica that comes up has cold caches, and nothing in flight for policies to go by.
+# A replica that has just started has cold caches, and nothing in flight that policies could use.
 SLOW_START_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """How much is let in, and how long the rest may wait for a place.
-
-    `in_flight` bounds each replica's requests, `in_flight_total` those of all together.
-    Beyond it `queued` requests wait in all for a model, `queued_per_tenant` of one
-    tenant, each for `queue_s`; after that a request is refused with 429. Bounds on what
-    is in flight hold for all workers together, bounds on what waits for each of them.
-    """
-
-    in_flight: int = 512
-    in_flight_total: int = 8192
-    queued: int = 1024
-    queued_per_tenant: int = 256
-    queue_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a replica may take: to the first byte of an answer, and between two bytes."""
-
-    first_byte_s: float = 600.0
-    stall_s: float = 120.0
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """How one balancer works. `seed` None: tie-breaks differ from start to start.
+    """How one balancer works. With `seed` None, random choices differ from start to start.
 
-    A replica that comes up gets its full share after `slow_start_s`. When asked to stop,
-    the balancer lets clients in for `drain_delay_s` more, then lets what is under way end
-    within `grace_s`.
+    A new replica gets its full share of requests after `slow_start_s`. After a signal to stop,
+    the balancer accepts clients for `drain_delay_s` more, and then requests get `grace_s` to end.
 
-    `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need one of
-    those; with `replica_key` replicas get that in place of what clients have. `trusted` is
-    whose certificates of https replicas hold, None for those of the system's CAs.
+    `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need a key that
+    is listed there. Replicas get `replica_key`, if there is one, instead of the client's key.
+    `trusted` has the CAs of https replicas, None for those of the system.
     """
 
     policy: str

@@ -10,8 +10,7 @@ from lb.apierror import ApiError
 from lb.fair_queue import FairQueue
 from lb.policies.choice import Choice
 from lb.replicas import Request
-from lb.router import Router
-from lb.settings import Admission
+from lb.router import Admission, Router
 
 # Places that other workers leave are noticed by looking.
 _LOOK_S = 0.005

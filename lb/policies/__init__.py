@@ -1,8 +1,8 @@
 """Policies: which of the replicas gets a request.
 
-A policy is a pure function `choose(replicas, request, now_s)` of what is known of the
-replicas; it changes nothing. `replicas` are those that can take the request, never
-empty, in the order of configuration.
+A policy is a pure function `choose(replicas, request, now_s)` of the state of the replicas,
+and changes nothing. `replicas` are those that can take the request, in the order of
+configuration, and never empty.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lb.replicas import Replica, Request
 
 Policy = Callable[[Sequence[Replica], Request, float], Choice]
 
-# A poll is jittered and may be lost: a reading counts until the third one is missing.
+# A poll may come late or be lost: a reading counts until three polls are missing.
 _POLLS_UNTIL_STALE = 3
 
 
@@ -36,8 +36,8 @@ _POLLS_UNTIL_STALE = 3
 class PolicyEntry:
     """A policy as the command line offers it.
 
-    `make` takes randomness and the poll interval. `key` names what requests are kept
-    together by: "prefix" or "session".
+    `make` gets a source of random numbers and the poll interval, in seconds. Requests with
+    the same `key`, a prefix of the prompt or a session, are sent to the same replica.
     """
 
     summary: str

@@ -1,7 +1,7 @@
-"""Which replica is at home for a key: weighted rendezvous hashing.
+"""The home of a key, the replica that it prefers: weighted rendezvous hashing.
 
-Every balancer computes the same home without talking to the others. When a replica comes
-or goes, only the keys that move to or from it change their home.
+Every balancer computes the same home without talking to the others. When a replica is added
+or removed, only the keys that move to or from it get another home.
 
 Schindelhauer and Schomaker, "Weighted distributed hash tables" (2005).
 """
@@ -22,7 +22,7 @@ _MASK = 2**64 - 1
 
 
 def key_of(*parts: bytes) -> int:
-    """32 bits that stand for `parts`. Two keys in common cost cache hits, nothing else."""
+    """A hash of `parts`, 32 bits. Where two are equal by chance only cache hits are lost."""
     key = 0
     for part in parts:
         key = crc32(part, crc32(b"%d:" % len(part), key))
@@ -30,7 +30,7 @@ def key_of(*parts: bytes) -> int:
 
 
 def home(replicas: Sequence[Replica], key: int) -> int:
-    """The index of the replica that `key` prefers: each one's keys are by its capacity."""
+    """The index of the replica that `key` prefers; its share of all keys follows its capacity."""
     point = ((key + 1) * _ODD & _MASK) / 2**64
     preferences = [
         log(1.0 - point * replica.name_hash % 1.0) / replica.capacity for replica in replicas

@@ -1,4 +1,4 @@
-"""What a policy decides: a replica, and by what it was chosen."""
+"""What a policy returns: a replica, and why it was chosen."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from lb.replicas import Replica
 
 Reason = Literal[
     # Policies
-    "turn",  # its turn came
-    "random",  # by lot
-    "least",  # alone the least loaded
-    "tie",  # one of several least loaded
-    "home",  # where the request's key is at home
-    "overflow",  # its home is too busy, this is the next by preference
-    "no-key",  # no key to keep together: by load
-    "unpolled",  # no queue is known: by lot
+    "turn",  # it was its turn
+    "random",  # drawn at random
+    "least",  # the only one with the least load
+    "tie",  # one of several with the least load
+    "home",  # the home of the request's key
+    "overflow",  # its home is too busy: by load
+    "no-key",  # the request has no key: by load
+    "unpolled",  # no queue is known: drawn at random
     # The router
-    "only",  # no other could have been chosen
-    "retry",  # another one failed the request
-    "last-resort",  # no breaker lets anything through, so all were tried
+    "only",  # no other one was free
+    "retry",  # another replica failed or refused the request
+    "last-resort",  # the breakers of all are open, so none is left out
     # The exchange
-    "stored-response",  # it may have the response that is asked for
+    "stored-response",  # it may have stored the response that is asked for
 ]
 
 
 class Choice(NamedTuple):
-    """A named tuple: it is made for each request, at two thirds of a dataclass's price."""
+    """The chosen replica. A named tuple takes two thirds of the time of a dataclass to make."""
 
     replica: Replica
     reason: Reason

@@ -12,7 +12,7 @@ from lb.replicas import Replica, Request
 def choose(replicas: Sequence[Replica], _request: Request, _now_s: float, *, rng: Random) -> Choice:
     """The replica with the fewest own requests per capacity with this one on it.
 
-    Ties are broken at random: several balancers must not agree on the same replica.
+    Ties are broken at random: several balancers must not choose the same replica.
     """
     loads = [(replica.in_flight + 1) / replica.capacity for replica in replicas]
     return least(replicas, loads, rng)

@@ -1,4 +1,4 @@
-"""The better of two at random: nearly as even as looking at all, and never in step.
+"""The better of two at random: nearly as even as the best of all, and balancers do not coincide.
 
 Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
 """
@@ -24,8 +24,7 @@ def choose(replicas: Sequence[Replica], request: Request, now_s: float, *, rng: 
 def _two_of(replicas: Sequence[Replica], rng: Random) -> tuple[Replica, Replica]:
     """Two different ones, each drawn in proportion to capacity among those that are left.
 
-    Drawn without regard to it, a large replica among many small ones would hardly ever
-    come up.
+    Drawn with equal chances, a large replica among many small ones would get too few.
     """
     ends = list(accumulate(replica.capacity for replica in replicas))
     last = len(replicas) - 1

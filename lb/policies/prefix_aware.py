@@ -1,8 +1,8 @@
 """The replica that has the prompt's beginning in its cache, unless it is too busy.
 
-Where that is, is not looked up but agreed on by hashing: a tree of what was sent where
-would find longer matches, but each balancer would have another one, and none of them
-would know what an engine has evicted. Whoever goes elsewhere goes to the least work.
+The replica follows from a hash of the prefix: a tree of what was sent where would find
+longer matches, but each balancer would have a different one, and none would know what an
+engine has evicted. When that replica is too busy, the one with the least work is chosen.
 
 Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads" (2018).
 """
@@ -19,18 +19,18 @@ from lb.policies.least_outstanding import least
 from lb.policies.queue_aware import loads
 from lb.replicas import Replica, Request
 
-# A replica at home for a prefix takes up to so many times the mean load. Less spreads
-# popular prefixes sooner, more keeps them together for longer. The load is work: counted
-# in requests, a home would be too busy as soon as it has one more than the others.
+# The home of a prefix takes up to so many times the mean load. A lower bound spreads popular
+# prefixes sooner, a higher one keeps them together for longer. The load is work: counted in
+# requests, a home would be too busy as soon as it has one more than the others.
 BOUND = 1.25
 
 
 def choose(
     replicas: Sequence[Replica], request: Request, now_s: float, *, rng: Random, max_age_s: float
 ) -> Choice:
-    """The home of the request's prefix while its work, with this request, is within bounds.
+    """The home of the request's prefix, if its work with this request is within the bound.
 
-    Else, and without a prefix, the least work, as in `queue-aware`.
+    Else, and without a prefix, the replica with the least work, as in `queue-aware`.
     """
     works = loads(replicas, request, now_s - max_age_s)
     if request.key is None:

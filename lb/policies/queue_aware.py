@@ -1,8 +1,8 @@
-"""Least outstanding work, corrected by what replicas report of the work of others.
+"""Least outstanding work, with the work of other clients as the replicas report it.
 
-What this balancer has sent and not got back is known exactly and at once. What others
-send shows only in polled gauges, late and by chance, so it counts as a moving mean: it
-tells that a replica has less to give, and no two balancers run after the same reading.
+What this balancer has in flight is known exactly and at once. Requests of others show only
+in polled gauges, late and by chance, so they count as a moving mean: it shows that a replica
+has less capacity left, and several balancers do not all react to the same reading.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def choose(
 ) -> Choice:
     """The replica that would have the least work per capacity with `request` on it.
 
-    Ties are broken at random: they are the rule at light load, and several balancers
-    must not agree on the same replica.
+    Ties are broken at random: they are frequent at light load, and several balancers must
+    not choose the same replica.
     """
     return least(replicas, loads(replicas, request, now_s - max_age_s), rng)
 
@@ -35,9 +35,9 @@ def choose(
 def loads(replicas: Sequence[Replica], request: Request, oldest_s: float) -> list[float]:
     """The work on each replica per capacity, in prompt tokens, with `request` on it.
 
-    Requests of others count like own ones after their first byte, for nothing else is
-    known of them; and not at all when the engine has not moved since `oldest_s`. A replica
-    avoided for them would never get the request that corrects it.
+    Requests of others count like own ones after their first byte, as nothing else is known
+    of them. They do not count when the gauges have not changed since `oldest_s`: a replica that
+    is avoided because of an old reading would never get the request that corrects it.
     """
     cost = request.prompt_tokens + DECODE_TOKENS
     return [

@@ -1,8 +1,8 @@
-"""Shortest polled queue: the rule that many people write first, kept as it is.
+"""Shortest polled queue: the rule that many people write first, with its faults.
 
-Between two polls nothing that it looks at changes, and waiting is 0 until a batch is
-full, so that ties dominate: whole polling intervals go to one replica. The bench
-measures what that costs; do not mend it here, `queue-aware` is the mended one.
+Its input does not change between two polls, and waiting is 0 until a batch is full, so
+that ties are the rule: all requests of a poll interval go to one replica. The bench measures
+what that costs. Do not repair it here: `queue-aware` is the repaired one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def choose(
 ) -> Choice:
     """Fewest polled waiting requests per capacity, first on ties.
 
-    A replica whose queue is not known counts like the mean of the others, so that it is
-    neither flooded nor left out; when none is known, one is drawn by lot.
+    A replica whose queue is not known counts with the mean of the others, so that it gets
+    neither all requests nor none. When no queue is known, one is drawn at random.
     """
     oldest_s = now_s - max_age_s
     polled = [
         None
         if replica.waiting is None
-        # The queue of an engine that does not move is an old reading, too: see `observe`.
+        # A queue is old, too, when the engine's gauges do not change: see `observe`.
         or (replica.progressed_s if replica.waiting else replica.polled_s) < oldest_s
         else replica.waiting / replica.capacity
         for replica in replicas

@@ -1,4 +1,4 @@
-"""Any replica, by capacity: what every cleverer policy has to beat."""
+"""Any replica, in proportion to capacity: what every other policy has to beat."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lb.replicas import Replica, Request
 
 
 def choose(replicas: Sequence[Replica], _request: Request, _now_s: float, *, rng: Random) -> Choice:
-    """A replica at random, in proportion to its capacity."""
     return Choice(draw(replicas, rng), "random")
 
 
 def draw(replicas: Sequence[Replica], rng: Random) -> Replica:
+    """A replica at random, in proportion to its capacity."""
     return rng.choices(replicas, [replica.capacity for replica in replicas])[0]

@@ -1,4 +1,4 @@
-"""The same replica for the same session, as long as it is there."""
+"""The same replica for all requests of a session, as long as it is healthy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lb.replicas import Replica, Request
 def choose(replicas: Sequence[Replica], request: Request, now_s: float, *, rng: Random) -> Choice:
     """The home of the request's session; without one, the least outstanding.
 
-    However busy the home is: who names a session counts on what is cached there. Only when
-    it is gone, draining, failing or full does a session go to the next by preference, and
-    back when it returns. `prefix-aware` is for those who prefer a bound of load.
+    The load of the home does not count, since what the session needs is cached there. Only
+    while it is gone, draining, failing or full is the next replica by preference chosen.
+    `prefix-aware` is the policy with a bound on the load.
     """
     if request.key is None:
         return Choice(least_outstanding.choose(replicas, request, now_s, rng=rng).replica, "no-key")

@@ -26,6 +26,8 @@ from bench.analysis.verdict import (
 )
 from bench.records import Role, Verdict
 
+pytestmark = pytest.mark.slow
+
 Array = npt.NDArray[np.float64]
 
 RUNS = 1500

@@ -23,6 +23,8 @@ from bench.telemetry.cpu import CpuShares
 from bench.telemetry.quiet import await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 
+pytestmark = pytest.mark.slow
+
 LATE = {"dispatch_lag_p99_s": 9.0}
 IN_TIME = {
     "dispatch_lag_p99_s": 0.001,

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bench.drivers.builtin import BuiltinDriver
 from bench.records import Trial
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 from tests.bench.making import INSTRUMENT
+
+pytestmark = pytest.mark.slow
 
 
 def stored(serving: tuple[int, ...] | None, folder: Path) -> Trial:

@@ -14,6 +14,8 @@ import pytest
 from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CLI = ("bench", "validation", "lb", "reports")
 EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}

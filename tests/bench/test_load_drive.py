@@ -29,6 +29,8 @@ from tests.bench.load_source import (
     source,
 )
 
+pytestmark = pytest.mark.slow
+
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
 
 

@@ -17,6 +17,8 @@ import pytest
 from bench.errors import UserError
 from bench.processes.throttle import members, slowed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 # Two busy processes in one group, as a server and its engine are.

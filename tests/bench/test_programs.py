@@ -19,6 +19,8 @@ from bench.processes.idle import others_run
 from bench.processes.local import LocalProgram, LocalSite
 from bench.processes.program import GRACE_S, block, read_block
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 ECHO = """

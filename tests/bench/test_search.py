@@ -18,6 +18,8 @@ from bench.experiment.trial_order import Grid, PlannedTrial, SearchOrder, next_l
 from bench.records import Expectation, Role, ScenarioFacts, Slo, Trial, Verdict
 from tests.bench.making import answered, trial
 
+pytestmark = pytest.mark.slow
+
 GRID = Grid(step=1.1, lowest=0.2, highest=2.0)
 SLO = Slo(ttft_s=0.5, attainment=0.9)
 FACTS = ScenarioFacts(

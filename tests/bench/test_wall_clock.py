@@ -19,7 +19,7 @@ MAY_READ = {
     "validation/harness.py",
     "bench/drivers/named.py",
     "bench/cli/pytest_run.py",
-    "lb/journal.py",
+    "lb/observability/journal.py",
     "tests/lb/test_access_lines.py",
 }
 MEASURES = [

@@ -36,6 +36,8 @@ from bench.errors import UserError
 from tests.k8s.built import build, find, name, of_kind, schema_errors
 from tests.k8s.policies import problems
 
+pytestmark = pytest.mark.slow
+
 TOPOLOGY = load_topology()
 ARM = Arm("simple", 8080, "round-robin", None)
 FIRST_LINE = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"

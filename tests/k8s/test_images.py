@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -34,18 +34,28 @@ def last_stage(file: Path) -> list[tuple[str, str]]:
     return found[start:]
 
 
+def copied(file: Path) -> Iterator[Path]:
+    """The Python files of this project in an image."""
+    for word, value in instructions(file):
+        if word == "COPY" and not value.startswith("--from"):
+            for source in value.split()[:-1]:
+                path = ROOT / source
+                found = path.rglob("*.py") if path.is_dir() else [path]
+                yield from (one for one in found if one.suffix == ".py")
+
+
 def pins(file: Path) -> dict[str, str]:
     lines = file.read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if "==" in line and line[0] != "#")
 
 
-def imported(folder: Path) -> Iterator[str]:
-    for file in folder.rglob("*.py"):
+def imported(files: Iterable[Path]) -> Iterator[str]:
+    for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                yield from (one.name.split(".")[0] for one in node.names)
+                yield from (one.name for one in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-                yield node.module.split(".")[0]
+                yield node.module
 
 
 def test_there_is_an_image_for_each_part() -> None:
@@ -74,12 +84,27 @@ def test_every_version_of_an_image_is_that_of_the_suite(program: str) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_lists_all_that_it_imports(program: str) -> None:
     known = packages_distributions()
-    foreign = set(imported(ROOT / program)) - set(sys.stdlib_module_names) - ELSEWHERE
+    packages = {name.split(".")[0] for name in imported((ROOT / program).rglob("*.py"))}
+    foreign = packages - set(sys.stdlib_module_names) - ELSEWHERE
     pinned = {one.lower().replace("_", "-") for one in pins(ROOT / program / "requirements.txt")}
     lacking = {
         module
         for module in foreign
         if not {one.lower().replace("_", "-") for one in known.get(module, [module])} & pinned
+    }
+    assert not lacking
+
+
+@pytest.mark.parametrize("image", ["balancer", "suite"])
+def test_an_image_has_every_module_of_this_project_that_it_imports(image: str) -> None:
+    files = set(copied(ROOT / "docker" / f"{image}.Dockerfile"))
+    wanted = {name for name in imported(files) if name.split(".")[0] in {"bench", "lb", "reports"}}
+    assert wanted
+    lacking = {
+        name
+        for name in wanted
+        for path in [ROOT.joinpath(*name.split("."))]
+        if not {path.with_suffix(".py"), path / "__init__.py"} & files
     }
     assert not lacking
 

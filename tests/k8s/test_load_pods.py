@@ -30,6 +30,8 @@ from bench.telemetry.scraping import scraping
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, opened, source
 from tests.k8s.scripted_cluster import READY, Cluster
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 60.0
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
 ARM = load_topology().arm("baseline")

@@ -29,6 +29,8 @@ from tests.k8s.built import (
 )
 from tests.k8s.policies import problems
 
+pytestmark = pytest.mark.slow
+
 TOPOLOGY = load_topology()
 VERSION = suite_version()
 HARDWARE: Sequence[Hardware] = ("cpu", "gpu")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-from lb.kubernetes import Pace, ServiceAccount, WatchedService, parse_service
+from lb.discovery.kubernetes import Pace, ServiceAccount, WatchedService, parse_service
 
 NAMESPACE, SERVICE = "managed", "engines"
 QUICK = Pace(watch_s=20, margin_s=10, answer_s=5, first_pause_s=0.01, longest_pause_s=0.05)

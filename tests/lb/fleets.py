@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from lb.endpoint import Endpoint
-from lb.engine_metrics import EngineGauges
 from lb.fleet import Fleet, Flight
 from lb.policies import POLICIES, Policy
 from lb.policies.affinity import key_of
-from lb.replicas import Replica, Request
-from lb.router import Router
-from lb.settings import Admission
+from lb.replicas import EngineGauges, Replica, Request
+from lb.router import Admission, Router
 
 POLL_S = 1.0
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from lb.discovery import Listed, Source
+from lb.discovery.sources import Listed, Source
 from lb.endpoint import parse_targets
-from lb.listening import listen
-from lb.server import serving
+from lb.processes.listening import listen
+from lb.processes.server import serving
 from lb.settings import Settings
 
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lb.access_log import AccessLog, check_target
 from lb.errors import UserError
+from lb.observability.logs import AccessLog, check_target
 
 
 def numbers(text: str) -> list[int]:

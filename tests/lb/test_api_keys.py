@@ -17,7 +17,7 @@ import pytest
 from tests.lb.scrape import value
 from tests.lb.scripted import Balancer, ScriptedReplica, balancer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 OWN = "Bearer sk-alice"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.counters import Counters, Histogram, Series
-from lb.metrics import ADDED, METRICS, without_replica
-from lb.values import Tree, merge
+from lb.observability.counters import Counters, Histogram, Series
+from lb.observability.exposition import Tree, merge
+from lb.observability.metrics import ADDED, METRICS, without_replica
 
 Action = Callable[[Counters, str, str, float], None]
 

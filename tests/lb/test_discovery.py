@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.discovery import Discovery, Resolved, WatchedFile
+from lb.discovery.roster import Roster
+from lb.discovery.sources import Discovery, Resolved, WatchedFile
 from lb.endpoint import Endpoint, Target, parse_targets
 from lb.errors import UserError
 from lb.fleet import Fleet
-from lb.roster import Roster
 from tests.lb.fleets import request
 from tests.lb.scripted import Balancer, Call, ScriptedReplica, Streams, balancer
 
@@ -118,12 +118,12 @@ def test_the_fleet_gets_what_is_wanted_and_keeps_what_has_requests(
         for replica in fleet.replicas:
             if replica not in flights:
                 flights[replica] = fleet.begin(replica, request())
-        roster.forget_drained(now_s + 1000)
+        roster.remove_drained(now_s + 1000)
         assert set(flights) == set(fleet.replicas)
     roster.reconcile([], 1e6)
     for flight in flights.values():
         flight.end()
-    roster.forget_drained(1e6 + 1000)
+    roster.remove_drained(1e6 + 1000)
     assert fleet.replicas == ()
     assert fleet.in_flight == 0
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.engine_metrics import EngineGauges, parse_gauges
+from lb.discovery.poller import parse_gauges
+from lb.replicas import EngineGauges
 
 DATA = Path(__file__).parent / "data"
 WAITING = "vllm:num_requests_waiting"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.exposition import Metric, render
-from lb.values import Tree
+from lb.observability.exposition import Metric, Tree, render
 from tests.lb.scrape import families
 
 GAUGE = Metric("lb_gauge", "gauge", ("replica", "model"), "A gauge.")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trustme
 
-from lb.discovery import Resolved
+from lb.discovery.sources import Resolved
 from lb.endpoint import parse_endpoint
 from lb.upstream import client_context
 from tests.lb.running import started

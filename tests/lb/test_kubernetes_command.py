@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from lb.__main__ import main
-from lb.kubernetes import Service, parse_service
+from lb.discovery.kubernetes import Service, parse_service
 from tests.lb.apiserver import NAMESPACE, ApiServer, endpoint_slice, pod
 from tests.lb.running import Running, started
 from tests.lb.scrape import value
 from tests.lb.scripted import Call, ScriptedReplica, Streams
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -299,6 +299,9 @@ async def test_workers_go_on_when_control_plane_and_api_server_are_lost(api: Api
         api.put(of("pod-1", replica))
         async with balancing(api, "--workers", "2") as running:
             await until_healthy(running, "pod-1")
+            async with asyncio.timeout(20):
+                while value(await metrics(running), "lb_breaker_state", replica="pod-1") < 2:
+                    await asyncio.sleep(0.02)  # a worker has not been told yet
             await api.go_away()
             control = running.children()[0]
             os.kill(control, signal.SIGKILL)

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lb.discovery.kubernetes import Service
+from lb.discovery.kubernetes.slices import EVENTS, EndpointSliceList, Failure, Slices
 from lb.endpoint import Target
 from lb.errors import UserError
-from lb.kubernetes import Service
-from lb.kubernetes.shapes import EVENTS, EndpointSliceList, Failure
-from lb.kubernetes.slices import Slices
 from tests.lb.apiserver import endpoint_slice, pod
 
 NAMES = ("engines-a", "engines-b", "engines-c")

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.discovery import Discovery
+from lb.discovery.kubernetes import WatchedService
+from lb.discovery.kubernetes.watch import lines
+from lb.discovery.sources import Discovery
 from lb.endpoint import Target
-from lb.kubernetes import WatchedService
-from lb.kubernetes.api import lines
 from tests.lb.apiserver import QUICK, ApiServer, endpoint_slice, pod
 
 pytestmark = pytest.mark.anyio

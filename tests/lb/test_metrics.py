@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lb.discovery import WatchedFile
-from lb.metrics import METRICS
-from lb.settings import Admission, Patience
+from lb.discovery.sources import WatchedFile
+from lb.exchange import Patience
+from lb.observability.metrics import METRICS
+from lb.router import Admission
 from tests.lb.scrape import families, value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lb.metrics import METRICS
+from lb.observability.metrics import METRICS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "balancer.md"
 

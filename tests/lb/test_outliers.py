@@ -15,7 +15,7 @@ from lb.fleet import Fleet
 from lb.http1 import chunk
 from lb.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
 from lb.policies import POLICIES
-from lb.settings import Admission
+from lb.router import Admission
 from tests.lb.fleets import make_replicas, make_router, request
 from tests.lb.scrape import value
 from tests.lb.scripted import (
@@ -29,7 +29,7 @@ from tests.lb.scripted import (
     balancer,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 REQUESTS = 60
 

@@ -10,6 +10,8 @@ from lb.policies import POLICIES
 from lb.replicas import Replica
 from tests.lb.fleets import make_policy, make_replicas, make_router, poll, request
 
+pytestmark = pytest.mark.slow
+
 counts = pytest.mark.parametrize("count", [2, 64, 1000])
 names = pytest.mark.parametrize("name", sorted(POLICIES))
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.engine_metrics import EngineGauges
 from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.replicas import EngineGauges, Replica
 from tests.lb.fleets import (
     choose_in_turn,
     make_policy,

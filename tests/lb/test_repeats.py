@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.repeats import Repeats
+from lb.observability.logs import RepeatFilter
 
 
 def logged(events: Iterable[tuple[float, str]], interval_s: float = 10.0) -> list[str]:
     happened = list(events)
     # The clock is read once for each message.
-    repeats = Repeats(interval_s, iter([at_s for at_s, _ in happened]).__next__)
+    repeats = RepeatFilter(interval_s, iter([at_s for at_s, _ in happened]).__next__)
     lines = []
     for _, message in happened:
         record = logging.LogRecord("lb", logging.WARNING, "", 0, "replica %s", (message,), None)

@@ -15,7 +15,7 @@ from tests.lb.running import Running, started
 from tests.lb.scripted import ScriptedReplica, Streams
 from tests.lb.test_client_connection import REQUEST, raw
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 async def ready(url: str) -> None:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.fleet import Fleet
-from lb.router import Router
-from lb.settings import Admission
+from lb.router import Admission, Router
 from tests.lb.fleets import make_policy, make_replica, request
 
 

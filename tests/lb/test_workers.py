@@ -14,7 +14,7 @@ import pytest
 from tests.lb.running import Running, alive, started
 from tests.lb.scripted import Call, ScriptedReplica, Streams
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 WORKERS = 3
 

@@ -36,6 +36,8 @@ from validation.load_generators.programs import (
 )
 from validation.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 PLAIN = Measurement(
     chunk_cpu_s=10e-6,
     chunk_kernel_s=4e-6,

@@ -1,0 +1,1 @@
+"""Finds the replicas, and polls each one for its health, its models and its queue."""

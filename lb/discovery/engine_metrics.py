@@ -1,0 +1,61 @@
+"""Reads a few series out of vLLM's /metrics, for the balancer and for the bench.
+
+The text has hundreds of series in some 56 KB. A Prometheus parser takes 14.5 ms for it; one
+compiled expression over the bytes well under 1 ms. This module imports nothing else of the
+balancer, which is not installed where the bench is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator
+
+_PREFIX = "vllm:"
+_MODEL_NAME = re.compile(rb'(?:^|,)[ \t]*model_name[ \t]*=[ \t]*"((?:[^"\\\n]|\\.)*)"')
+_ESCAPE = re.compile(rb"\\(.)")
+
+
+def compile_series(names: Collection[str]) -> re.Pattern[bytes]:
+    """An expression for `samples` that finds samples of `names`, which all begin with vllm:."""
+    # The name is matched whole: what follows it can only be a label set or a blank, so that
+    # num_requests_waiting_by_reason is not mistaken for num_requests_waiting. The literal
+    # comes first and the start of the line is checked after it, because a pattern that
+    # starts with a literal is searched for an order of magnitude faster.
+    alternatives = "|".join(name.removeprefix(_PREFIX) for name in names)
+    return re.compile(
+        rb"vllm:(?<![^\n]vllm:)"
+        rb"(?P<name>" + alternatives.encode("ascii") + rb")"
+        rb'(?:\{(?P<labels>(?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\}[ \t]*|[ \t]+)'
+        rb"(?P<value>[^ \t\r\n]+)"
+        rb"(?:[ \t]+-?[0-9]+)?[ \t]*\r?(?:\n|\Z)"
+    )
+
+
+def samples(
+    series: re.Pattern[bytes], text: bytes, models: Collection[str]
+) -> Iterator[tuple[str, float]]:
+    """Names and values of all samples of `series` in `text` that are of one of `models`.
+
+    Values that are no finite number of at least 0 are left out.
+    """
+    for match in series.finditer(text):
+        value = _number(match["value"])
+        if value is not None and _model_name(match["labels"] or b"") in models:
+            yield _PREFIX + match["name"].decode("ascii"), value
+
+
+def _number(text: bytes) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _model_name(labels: bytes) -> str | None:
+    match = _MODEL_NAME.search(labels)
+    if match is None:
+        return None
+    unescaped = _ESCAPE.sub(lambda m: b"\n" if m[1] == b"n" else m[1], match[1])
+    return unescaped.decode("utf-8", errors="replace")

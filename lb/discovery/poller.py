@@ -1,0 +1,215 @@
+"""Polls every replica for its health, the models that it serves and the length of its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from random import Random
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from lb.discovery.engine_metrics import compile_series, samples
+from lb.fleet import Fleet
+from lb.replicas import EngineGauges, Replica
+from lb.upstream import (
+    BadAnswerError,
+    ConnectFailedError,
+    OutOfDescriptorsError,
+    Upstream,
+    UpstreamError,
+)
+
+logger = logging.getLogger("lb")
+
+# An engine that shares one core with its API server can be this slow and still be healthy.
+_TIMEOUT_S = 5.0
+_FIRST_ROUND_S = 1.0
+# Reading an answer takes time from everything else: vLLM's metrics have 56 KB for each engine.
+_MAX_BYTES = 2 * 1024 * 1024
+# So many failures in a row make a replica unhealthy. One is enough if it does not accept
+# connections or says that it sleeps.
+_FALL = 2
+# Most servers do not have /is_sleeping, and log each request for it.
+_ASK_AGAIN_S = 60.0
+_SLEEP_TIMEOUT_S = 0.5
+_ASLEEP = "is asleep, as /is_sleeping says"
+_NO_KEY = ", give its key with --upstream-api-key-file"
+# A server without /health is healthy when it lists its models.
+_NO_SUCH_ROUTE = frozenset({404, 405})
+
+_WAITING = "vllm:num_requests_waiting"
+_RUNNING = "vllm:num_requests_running"
+_GENERATED = "vllm:generation_tokens_total"
+_SERIES = compile_series((_WAITING, _RUNNING, _GENERATED))
+
+
+class Poller:
+    """A context in which each replica of a fleet is polled by a task of its own.
+
+    A replica is healthy when /health says so, /v1/models lists models, and /is_sleeping does
+    not say that it sleeps: vLLM lists its models even when its engine has died, and its
+    /health is fine while it sleeps. Metrics that cannot be read make no replica unhealthy.
+    A poll for which this process has no descriptor left changes nothing.
+    """
+
+    def __init__(self, fleet: Fleet, upstream: Upstream, interval_s: float, rng: Random) -> None:
+        self._fleet = fleet
+        self._upstream = upstream
+        self._interval_s = interval_s
+        self._rng = rng
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._polled: dict[Replica, asyncio.Event] = {}
+        self._failures: dict[Replica, int] = {}
+        self._ask_sleeping_s: dict[Replica, float] = {}
+        self._starting = True
+
+    async def __aenter__(self) -> Poller:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def follow(self) -> None:
+        """Poll the replicas that are in the fleet now, but for those being drained."""
+        wanted = {replica for replica in self._fleet.replicas if not replica.draining}
+        for replica in self._tasks.keys() - wanted:
+            self._tasks.pop(replica).cancel()
+            del self._polled[replica], self._failures[replica], self._ask_sleeping_s[replica]
+        for replica in wanted - self._tasks.keys():
+            self._polled[replica] = asyncio.Event()
+            self._failures[replica] = 0
+            self._ask_sleeping_s[replica] = -math.inf
+            self._tasks[replica] = asyncio.create_task(self._poll_forever(replica))
+
+    async def first_round(self) -> None:
+        """Wait up to a second for the first answers.
+
+        Replicas that are healthy by then count as healthy since before the balancer started.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_ROUND_S):
+                for polled in tuple(self._polled.values()):
+                    await polled.wait()
+        self._starting = False
+
+    async def _poll_forever(self, replica: Replica) -> None:
+        while True:
+            await self._poll(replica)
+            self._polled[replica].set()
+            # Jitter keeps several balancers from acting on the same reading in step.
+            await asyncio.sleep(self._interval_s * self._rng.uniform(0.9, 1.1))
+
+    async def _poll(self, replica: Replica) -> None:
+        before = replica.healthy, replica.models
+        try:
+            entries = await self._check(replica)
+        except OutOfDescriptorsError as error:
+            logger.warning("replica %s cannot be polled: %s", replica.name, error)
+        except UpstreamError as error:
+            self._failures[replica] += 1
+            at_once = isinstance(error, ConnectFailedError | _AsleepError)
+            if at_once or self._failures[replica] >= _FALL:
+                hint = _NO_KEY if getattr(error, "status", 0) == HTTPStatus.UNAUTHORIZED else ""
+                replica.mark_unhealthy(f"{error}{hint}")
+                if not isinstance(error, _AsleepError):
+                    # Another server may come back at this address.
+                    self._ask_sleeping_s[replica] = -math.inf
+        else:
+            self._failures[replica] = 0
+            replica.mark_healthy(entries, -math.inf if self._starting else time.monotonic())
+            # Only a replica that is healthy is asked for its queue.
+            self._fleet.refresh(time.monotonic())
+            in_flight = replica.in_flight
+            gauges = await self._gauges(replica)
+            self._fleet.refresh(time.monotonic())
+            replica.observe(gauges, in_flight, time.monotonic())
+        if (replica.healthy, replica.models) != before:
+            self._fleet.changed(replica)
+        else:
+            self._fleet.on_change(replica)
+
+    async def _check(self, replica: Replica) -> Mapping[str, Any]:
+        """Entries of its model list by name. Raises UpstreamError unless it is healthy."""
+        try:
+            await self._get(replica, "/health")
+        except BadAnswerError as error:
+            if error.status not in _NO_SUCH_ROUTE:
+                raise
+        entries = _models(await self._get(replica, "/v1/models"))
+        if time.monotonic() >= self._ask_sleeping_s[replica] and await self._sleeps(replica):
+            raise _AsleepError(_ASLEEP)
+        return entries
+
+    async def _sleeps(self, replica: Replica) -> bool:
+        """Whether it says that it sleeps; one that gives no such answer is asked less often.
+
+        Without any answer, it is taken to be as before: awake and busy, or still asleep.
+        """
+        try:
+            body = await self._get(replica, "/is_sleeping", _SLEEP_TIMEOUT_S)
+            asleep = orjson.loads(body)["is_sleeping"]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            asleep = None
+        except UpstreamError as error:
+            knows = not 300 <= getattr(error, "status", 0) < 500
+            asleep = replica.trouble == _ASLEEP if knows else None
+        if not isinstance(asleep, bool):
+            self._ask_sleeping_s[replica] = time.monotonic() + _ASK_AGAIN_S
+        return asleep is True
+
+    async def _gauges(self, replica: Replica) -> EngineGauges | None:
+        try:
+            return parse_gauges(await self._get(replica, "/metrics"), replica.models)
+        except UpstreamError as error:
+            if not getattr(error, "status", 0):  # with a status it has no metrics, which is fine
+                logger.warning("metrics of replica %s are missing: it %s", replica.name, error)
+            return None
+
+    async def _get(self, replica: Replica, path: str, timeout_s: float = _TIMEOUT_S) -> bytes:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._upstream.get(replica.endpoint, path, _MAX_BYTES)
+        except TimeoutError:
+            raise BadAnswerError(f"did not answer {path} within {timeout_s:g} s") from None
+
+
+class _AsleepError(BadAnswerError):
+    """It sleeps, and answers no requests until it is woken up."""
+
+
+def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:
+    """The gauges of `models`, summed over engines (data parallelism).
+
+    None when `text` has no finite, non-negative `vllm:num_requests_waiting` of them.
+    """
+    sums: dict[str, float] = {}
+    for name, value in samples(_SERIES, text, models):
+        sums[name] = sums.get(name, 0.0) + value
+    if _WAITING not in sums:
+        return None
+    return EngineGauges(sums[_WAITING], sums.get(_RUNNING, 0.0), sums.get(_GENERATED, 0.0))
+
+
+def _models(body: bytes) -> Mapping[str, Any]:
+    """Entries of a model list by name. Raises BadAnswerError."""
+    try:
+        models = {str(entry["id"]): entry for entry in orjson.loads(body)["data"]}
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        models = {}
+    if not models:
+        raise BadAnswerError("answered /v1/models without a list of models")
+    return models

@@ -1,0 +1,100 @@
+"""Adds replicas that discovery finds to the fleet and removes others, without a lost request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from lb.board import Board
+from lb.discovery.poller import Poller
+from lb.discovery.sources import Discovery, Source
+from lb.endpoint import Endpoint, Target
+from lb.fleet import Fleet
+from lb.periodic import every
+from lb.replicas import Replica
+
+logger = logging.getLogger("lb")
+
+_SWEEP_S = 1.0
+# A drained replica is kept for so long at least: by then every worker knows that it is to
+# send nothing there, and another replica can have its place on the board.
+_FORGET_S = 5.0
+
+
+@asynccontextmanager
+async def following(
+    source: Source, roster: Roster, poller: Poller, forget: Callable[[Endpoint], None]
+) -> AsyncIterator[None]:
+    """A context in which the fleet of `roster` has the replicas of `source`, each one polled.
+
+    Entering it waits up to a second for the replicas' first answers. `forget` is called with
+    each endpoint that has been removed from the fleet.
+    """
+
+    def found(targets: tuple[Target, ...]) -> None:
+        roster.reconcile(targets, time.monotonic())
+        poller.follow()
+
+    def sweep() -> None:
+        for replica in roster.remove_drained(time.monotonic()):
+            forget(replica.endpoint)
+
+    async with poller, Discovery(source, found), every(_SWEEP_S, sweep):
+        await poller.first_round()
+        yield
+
+
+class Roster:
+    """Keeps a fleet as discovery wants it.
+
+    Where workers share a `board`, each replica has a place for its counts on it.
+    """
+
+    def __init__(self, fleet: Fleet, board: Board | None = None) -> None:
+        self._fleet = fleet
+        self._board = board
+        self._drained_s: dict[Replica, float] = {}
+
+    def reconcile(self, targets: Sequence[Target], now_s: float) -> None:
+        """Have `targets` in the fleet; all others are drained: they get no new requests."""
+        wanted = {target.endpoint: target.weight for target in targets}
+        for endpoint, weight in wanted.items():
+            replica = self._fleet.find(endpoint) or self._add(endpoint)
+            if replica is not None:
+                self._drained_s.pop(replica, None)
+                replica.weight, replica.draining = weight, False
+                self._fleet.changed(replica)
+        for replica in self._fleet.replicas:
+            if replica.endpoint not in wanted and not replica.draining:
+                logger.info("replica %s is drained", replica.name)
+                self._drained_s[replica] = now_s
+                replica.draining = True
+                self._fleet.changed(replica)
+        self._fleet.completed()
+
+    def remove_drained(self, now_s: float) -> list[Replica]:
+        """Remove from the fleet what was drained and has nothing left in flight; returns it."""
+        self._fleet.refresh(now_s)
+        removed = [
+            replica
+            for replica, since_s in self._drained_s.items()
+            if not replica.in_flight and now_s > since_s + _FORGET_S
+        ]
+        for replica in removed:
+            del self._drained_s[replica]
+            self._fleet.remove(replica)
+            if self._board is not None:
+                self._board.release(replica.slot)
+        return removed
+
+    def _add(self, endpoint: Endpoint) -> Replica | None:
+        identity = f"{endpoint.name} {endpoint.url}"
+        slot = 0 if self._board is None else self._board.claim(identity)
+        if slot is None:
+            logger.error("replica %s gets no requests: there are too many replicas", endpoint.name)
+            return None
+        replica = Replica(endpoint, slot=slot)
+        self._fleet.add(replica)
+        return replica

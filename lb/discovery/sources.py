@@ -1,0 +1,167 @@
+"""Where the list of replicas comes from: the command line, a file that is watched, or DNS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from lb.endpoint import Endpoint, Target, authority, parse_targets
+from lb.errors import UserError
+
+logger = logging.getLogger("lb")
+
+_FILE_INTERVAL_S = 1.0
+# getaddrinfo does not tell how long an answer holds; this is what CoreDNS gives services.
+_DNS_INTERVAL_S = 5.0
+
+
+# All targets that there are now, or why they cannot be read.
+Found = tuple[Target, ...] | UserError
+
+
+class Source(Protocol):
+    """Where targets are read from."""
+
+    def follow(self) -> AsyncGenerator[Found]:
+        """Yields the targets as soon as possible, and whenever they may have changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Targets that never change."""
+
+    listed: tuple[Target, ...]
+
+    async def follow(self) -> AsyncGenerator[Found]:
+        yield self.listed
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedFile:
+    """Targets in a file, in the format of `parse_targets`.
+
+    An empty file is an error like any other: more often than not it is being written.
+    """
+
+    path: Path
+    interval_s: float = _FILE_INTERVAL_S
+
+    async def follow(self) -> AsyncGenerator[Found]:
+        while True:
+            try:
+                yield self.read()
+            except UserError as error:
+                yield error
+            await asyncio.sleep(self.interval_s)
+
+    def read(self) -> tuple[Target, ...]:
+        """The targets that the file has now. Raises UserError."""
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise UserError(f"{self.path} cannot be read: {reason}") from None
+        return parse_targets(text, str(self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A target for every address that the host of `endpoint` resolves to.
+
+    A headless service of Kubernetes has one address for each pod.
+    """
+
+    endpoint: Endpoint
+    interval_s: float = _DNS_INTERVAL_S
+
+    async def follow(self) -> AsyncGenerator[Found]:
+        while True:
+            try:
+                yield await self.look_up()
+            except UserError as error:
+                yield error
+            await asyncio.sleep(self.interval_s)
+
+    async def look_up(self) -> tuple[Target, ...]:
+        """The targets that the name resolves to now, sorted. Raises UserError."""
+        host, port = self.endpoint.host, self.endpoint.port
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise UserError(f"{host} cannot be resolved: {error.strerror}") from None
+        # Sorted, since DNS servers rotate their answers.
+        addresses = sorted({str(address[0]) for *_, address in found})
+        return tuple(
+            Target(replace(self.endpoint, host=address, authority=authority(address, port)))
+            for address in addresses
+        )
+
+
+class Discovery:
+    """A context in which `on_change` is called with the targets, at first and when they change.
+
+    While they cannot be read, the last ones stay: a broken file or a name server that is
+    down must not take replicas that work out of service.
+    """
+
+    def __init__(self, source: Source, on_change: Callable[[tuple[Target, ...]], None]) -> None:
+        self._source = source
+        self._on_change = on_change
+        self._known: tuple[Target, ...] | None = None
+        self._error = ""
+        self._first_result = asyncio.Event()
+        self._task: asyncio.Task[None]
+
+    async def __aenter__(self) -> Discovery:
+        """Returns when the source has been read once, or could not be."""
+        self._task = asyncio.create_task(self._follow())
+        self._task.add_done_callback(self._ended)
+        await self._first_result.wait()
+        if self._task.done():
+            await self._task
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _follow(self) -> None:
+        async with aclosing(self._source.follow()) as results:
+            async for found in results:
+                if isinstance(found, UserError):
+                    self._failed(str(found))
+                else:
+                    self._succeeded(found)
+                self._first_result.set()
+
+    def _succeeded(self, targets: tuple[Target, ...]) -> None:
+        self._error = ""
+        if targets != self._known:
+            self._known = targets
+            names = ", ".join(target.endpoint.name for target in targets)
+            logger.info("replicas: %s", names or "none")
+            self._on_change(targets)
+
+    def _failed(self, error: str) -> None:
+        if error != self._error:
+            self._error = error
+            logger.warning("replicas stay as they are: %s", error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._first_result.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("replicas are no longer discovered", exc_info=error)

@@ -1,0 +1,1 @@
+"""What the balancer tells about itself: metrics and logs."""

@@ -1,0 +1,210 @@
+"""Notes what becomes of each request, counts it, and writes it to the access log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from lb.apierror import ApiError
+from lb.downstream import ClientConnection, Incoming
+from lb.keys import tenant_of
+from lb.observability.counters import Counters, Series
+from lb.observability.logs import AccessLog
+from lb.passage import Passage
+from lb.request_id import RequestIds
+
+# Texts of clients are cut off in the log after so many bytes.
+_MAX_LOGGED = 200
+
+
+class Record:
+    """What is known of one request while it runs; each event is counted as it happens.
+
+    `headers` are those of the request, with its id among them. `tenant` is the name of its
+    API key; None where the balancer checks no keys. `model` and `prompt_tokens` are None unless
+    the request is for replicas and names a known model; `model` is "" where any will do.
+    `error` is the balancer's own error that ended the request.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_series",
+        "_waits_since_s",
+        "attempts",
+        "client",
+        "error",
+        "headers",
+        "incoming",
+        "model",
+        "prompt_tokens",
+        "queued_s",
+        "reason",
+        "replica",
+        "request_id",
+        "tenant",
+    )
+
+    def __init__(
+        self, counters: Counters, ids: RequestIds, client: ClientConnection, incoming: Incoming
+    ) -> None:
+        self.client = client
+        self.incoming = incoming
+        self.request_id, self.headers = ids.identify(incoming.headers)
+        self.tenant: bytes | None = None
+        self.model: str | None = None
+        self.prompt_tokens: int | None = None
+        self.error: ApiError | None = None
+        self.replica = self.reason = ""
+        self.attempts = 0
+        self.queued_s = 0.0
+        self._counters = counters
+        self._series: Series
+        self._waits_since_s: float
+
+    def wait_begins(self, model: str) -> None:
+        """The request waits in the queue of `model` until `wait_ends`."""
+        self._waits_since_s = time.monotonic()
+        self._counters.queue(model).length += 1
+
+    def wait_ends(self, model: str) -> None:
+        self.queued_s = time.monotonic() - self._waits_since_s
+        queue = self._counters.queue(model)
+        queue.length -= 1
+        queue.wait.observe(self.queued_s)
+
+    def attempt_begins(self, replica: str, model: str, reason: str) -> None:
+        """The request is sent to this replica, and in flight there until `attempt_ends`."""
+        self.replica = replica
+        self.reason = reason
+        self.attempts += 1
+        self._series = series = self._counters.of(replica, model)
+        series.choices[reason] += 1
+        series.in_flight += 1
+
+    def attempt_ends(self) -> None:
+        self._series.in_flight -= 1
+
+    def failed(self, kind: str) -> None:
+        """The replica gave no whole answer."""
+        self._series.errors[kind] += 1
+
+    def retried(self) -> None:
+        """The request is sent once more."""
+        self._series.retries += 1
+
+    def unsent(self) -> None:
+        """The attempt does not count: the balancer could open no connection for it."""
+        self.attempts -= 1
+        if not self.attempts:
+            self.replica = self.reason = ""
+
+    def ejected(self, replica: str, model: str) -> None:
+        """The answer has shown that `replica` refuses what others accept."""
+        self._counters.of(replica, model).ejections += 1
+
+    def refused(self, error: ApiError) -> None:
+        """The balancer answers with an error of its own."""
+        # Its traceback would keep the body, and this record, in memory.
+        error.__context__ = None
+        self.error = error.with_traceback(None)
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            self.tenant = b""  # whatever name the request claims
+        self._counters.refused(error.status, error.code)
+
+    def ended(self, status: int, passage: Passage, now_s: float) -> None:
+        """Nothing more happens: count how it ended and how long it took."""
+        if not self.attempts:
+            self._counters.unsent(self.model or "", status)
+            return
+        series, arrived_s = self._series, self.incoming.complete_s
+        series.requests[status] += 1
+        series.duration.observe(now_s - arrived_s)
+        if passage.sent_s:
+            series.added.observe(passage.sent_s - arrived_s - self.queued_s)
+        if passage.begun_s:
+            series.first_byte.observe(passage.begun_s - arrived_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Makes records of requests, and writes each to `access_log`, if there is one, at its end."""
+
+    counters: Counters
+    access_log: AccessLog | None = None
+    ids: RequestIds = field(default_factory=RequestIds)
+
+    def begun(self, client: ClientConnection, incoming: Incoming) -> Record:
+        return Record(self.counters, self.ids, client, incoming)
+
+    def ended(self, record: Record, passage: Passage, status: int) -> None:
+        """A request for replicas has ended."""
+        now_s = time.monotonic()
+        record.ended(status, passage, now_s)
+        if self.access_log is not None:
+            self.access_log.write(_entry(record, passage, status, now_s))
+
+    def log(self, record: Record, passage: Passage, status: int) -> None:
+        """A request to the balancer itself has ended: these are not counted."""
+        if self.access_log is not None:
+            self.access_log.write(_entry(record, passage, status, time.monotonic()))
+
+    def unanswered(self, client: ClientConnection, status: int, code: str | None) -> None:
+        """A client sent no valid request: it got an error with this `code`, or left (None)."""
+        self.counters.unsent("", status)
+        if code is not None:
+            self.counters.refused(status, code)
+        if self.access_log is not None:
+            self.access_log.write(
+                {
+                    "time": datetime.now(UTC),
+                    "client": client.peer,
+                    "status": status,
+                    "error": code,
+                }
+            )
+
+
+def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[str, object]:
+    """The fields of its line in the access log: never a key, a query or a prompt."""
+    incoming, error = record.incoming, record.error
+    path = incoming.target.partition(b"?")[0]
+    since_s = incoming.complete_s
+    tenant = tenant_of(incoming.headers) if record.tenant is None else record.tenant
+    return {
+        "time": datetime.now(UTC),
+        "request_id": record.request_id.decode("ascii"),
+        "client": record.client.peer,
+        "tenant": _text(tenant),
+        "method": incoming.method.decode("ascii"),
+        "path": _text(path),
+        "model": record.model or None,
+        "replica": record.replica or None,
+        "reason": record.reason or None,
+        "attempts": record.attempts,
+        "status": status,
+        "error": None if error is None else error.code,
+        "prompt_tokens": record.prompt_tokens,
+        "bytes_in": incoming.body_bytes,
+        "bytes_out": passage.body_bytes or _error_bytes(record),
+        "queued_ms": _ms(record.queued_s) if record.queued_s else None,
+        "added_ms": _ms(passage.sent_s - record.queued_s - since_s) if passage.sent_s else None,
+        "first_byte_ms": _ms(passage.begun_s - since_s) if passage.begun_s else None,
+        "duration_ms": _ms(now_s - since_s),
+    }
+
+
+def _error_bytes(record: Record) -> int:
+    if record.error is None or record.incoming.method == b"HEAD":
+        return 0
+    return len(record.error.body())
+
+
+def _text(value: bytes) -> str | None:
+    return value[:_MAX_LOGGED].decode("ascii", "replace") or None
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, cut to whole microseconds."""
+    return int(1e6 * seconds) / 1e3

@@ -1,0 +1,165 @@
+"""Listening sockets: opened, or taken over from a balancer that this one replaces.
+
+Closing a listening socket resets the connections in its queue, and more may come until the
+very moment. So a new balancer takes the sockets of the old one and listens on the same queues:
+when the old one closes them nothing is lost. They are passed over unix sockets with abstract
+names, which are visible in the same network namespace, as ports are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lb.endpoint import authority
+from lb.errors import UserError
+
+logger = logging.getLogger("lb")
+
+_BACKLOG = 2048
+_MAX_DESCRIPTORS = 250  # that a message may carry, by the system's rules
+_TIMEOUT_S = 2.0
+_CREDENTIALS = struct.Struct("3i")  # process, user, group
+
+
+def listen_for(
+    host: str, port: int, workers: int, *, reuse_port: bool
+) -> list[list[socket.socket]]:
+    """Sockets for each of `workers`, all on one port. Raises UserError like `listen`.
+
+    Each has a queue of its own, which stays when its worker is restarted. With `reuse_port`
+    the sockets of a balancer that runs there already are taken over. Without, it is checked
+    that no other program listens there, which sharing the port would not notice.
+    """
+    if workers == 1 and not reuse_port:
+        return [[listen(host, port)]]
+    listeners: list[socket.socket] = []
+    if not reuse_port:
+        with listen(host, port) as probe:
+            port = probe.getsockname()[1]
+    elif port:
+        *_, address = _resolve(host, port)
+        listeners = _take_over((address[0], port))
+    while len(listeners) < workers:
+        listeners.append(listen(host, port, shared=True))
+        port = listeners[0].getsockname()[1]
+    return [listeners[index::workers] for index in range(workers)]
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket (port 0: any free one). Raises UserError when it cannot be opened.
+
+    Any number of `shared` ones listen on one port, in one process or in several, and the
+    system spreads connections over them.
+    """
+    family, kind, protocol, address = _resolve(host, port)
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {port} on {host} is in use, free it or choose another with --port"
+        else:
+            message = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise UserError(message) from None
+    return listener
+
+
+@contextmanager
+def offered(listeners: Sequence[socket.socket]) -> Iterator[None]:
+    """A context in which a balancer of the same user gets `listeners` when it asks."""
+    address = listeners[0].getsockname()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as offer:
+        offer.setblocking(False)
+        offer.bind(f"\0{_prefix(address)}{secrets.token_hex(4)}")
+        offer.listen()
+        loop.add_reader(offer, _give, offer, listeners)
+        try:
+            yield
+        finally:
+            loop.remove_reader(offer)
+
+
+def _resolve(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
+    """Family, kind, protocol and address to listen with."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UserError(f"--host {host!r} cannot be resolved: {error.strerror}") from None
+    return family, kind, protocol, address
+
+
+def _give(offer: socket.socket, listeners: Sequence[socket.socket]) -> None:
+    try:
+        peer, _ = offer.accept()
+    except OSError:
+        return  # it has left
+    with peer:
+        if _trusted(peer):
+            descriptors = [listener.fileno() for listener in listeners]
+            socket.send_fds(peer, [b"."], descriptors[:_MAX_DESCRIPTORS])
+
+
+def _take_over(address: tuple[str, int]) -> list[socket.socket]:
+    """The listening sockets of all balancers that offer some at `address`, each once."""
+    taken: dict[int, socket.socket] = {}
+    for name in _names(_prefix(address)):
+        for listener in _ask(name):
+            inode = os.fstat(listener.fileno()).st_ino
+            if inode in taken or listener.getsockname()[:2] != address[:2]:
+                listener.close()
+            else:
+                taken[inode] = listener
+    return list(taken.values())
+
+
+def _ask(name: str) -> list[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(_TIMEOUT_S)
+        try:
+            peer.connect(f"\0{name}")
+            if not _trusted(peer):
+                return []
+            _, descriptors, _, _ = socket.recv_fds(peer, 1, _MAX_DESCRIPTORS)
+        except OSError as error:
+            # Without its sockets this one still serves, beside it.
+            logger.warning("a running balancer did not hand over its sockets: %s", error)
+            return []
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+def _trusted(peer: socket.socket) -> bool:
+    """Whether the process at the other end is of this user, or of root."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(credentials)[1] in {0, os.geteuid()}
+
+
+def _prefix(address: tuple[str, int]) -> str:
+    return f"lb-listeners/{authority(*address[:2])}/"
+
+
+def _names(prefix: str) -> list[str]:
+    """Abstract names of listening unix sockets that begin with `prefix`."""
+    try:
+        lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    names = (line.rpartition(" ")[2] for line in lines)
+    return [name[1:] for name in names if name.startswith(f"@{prefix}")]

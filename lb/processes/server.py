@@ -1,0 +1,183 @@
+"""Starts a balancer: in one process, or in one for the control plane and one for each worker."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import uvloop
+
+from lb.board import Board
+from lb.discovery.poller import Poller
+from lb.discovery.roster import Roster, following
+from lb.endpoint import Endpoint
+from lb.fleet import Fleet
+from lb.observability.exposition import Values
+from lb.processes.control import ControlPlane
+from lb.processes.dataplane import DataPlane
+from lb.processes.link import LinkClient, LinkServer
+from lb.processes.stopping import Stopping
+from lb.processes.supervisor import Job, Supervisor
+from lb.settings import Settings
+from lb.upstream import Upstream
+
+# A worker that gave no sign of life for so long serves nobody any more.
+_HUNG_NS = 30 * 10**9
+# Beyond the time that draining may take.
+_STOP_MARGIN_S = 5.0
+
+
+def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
+    """Run until SIGTERM or SIGINT, with a worker for each of the groups of `listeners`.
+
+    What is under way then gets time to end; a second signal cuts that short.
+    """
+    if len(listeners) == 1:
+        uvloop.run(_serve_alone(settings, listeners[0]))
+        return
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+        cluster = _Cluster(settings, Path(folder), Board(rows=len(listeners)), listeners)
+        patience_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
+        Supervisor(cluster.jobs(), cluster.close_listeners, patience_s).run()
+
+
+async def _serve_alone(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    stopping = Stopping()
+    stopping.on_signals([signal.SIGTERM, signal.SIGINT])
+    async with serving(settings, listeners, stopping):
+        await stopping.asked.wait()
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, listeners: Sequence[socket.socket], stopping: Stopping | None = None
+) -> AsyncIterator[None]:
+    """A context in which this process is a balancer on `listeners`, which it closes at the end."""
+    fleet = Fleet(slow_start_s=settings.slow_start_s)
+    upstream = Upstream(settings.replica_key, settings.trusted)
+    data = DataPlane(settings, fleet, upstream)
+
+    async def counts() -> list[Values]:
+        return [data.counts()]
+
+    control = ControlPlane(settings.policy, fleet, counts)
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+        path = str(Path(folder) / "control")
+        async with (
+            following(
+                settings.source, Roster(fleet), _poller(settings, fleet, upstream), data.forget
+            ),
+            control.serving(path),
+            data.serving(listeners, _control_endpoint(path), stopping or Stopping()),
+        ):
+            try:
+                yield
+            finally:
+                control.draining = True
+    upstream.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """What the processes of a balancer have in common: made before they are forked."""
+
+    settings: Settings
+    folder: Path
+    board: Board
+    listeners: Sequence[Sequence[socket.socket]]
+
+    def jobs(self) -> list[Job]:
+        """The control plane first, then the workers."""
+        workers = [
+            Job(
+                f"worker {index}",
+                partial(self._run_worker, index),
+                ended=partial(self.board.row, index),
+                hung=partial(self._hung, index),
+            )
+            for index in range(len(self.listeners))
+        ]
+        return [Job("control plane", self._run_control), *workers]
+
+    def close_listeners(self, but: int | None = None) -> None:
+        """Close this process's copies, except for those of worker `but`.
+
+        The system closes a listening socket only when its last copy is closed.
+        """
+        for index, listeners in enumerate(self.listeners):
+            for listener in listeners if index != but else ():
+                listener.close()
+
+    def _hung(self, index: int) -> bool:
+        alive_ns = self.board.alive_ns(index)
+        return alive_ns > 0 and time.monotonic_ns() > alive_ns + _HUNG_NS
+
+    def _run_control(self, lifeline: int) -> None:
+        self.close_listeners()
+        uvloop.run(self._control(lifeline))
+
+    def _run_worker(self, index: int, lifeline: int) -> None:
+        self.close_listeners(but=index)
+        uvloop.run(self._worker(index, lifeline))
+
+    async def _control(self, lifeline: int) -> None:
+        settings, stopping = self.settings, _stopping(lifeline)
+        fleet, upstream = Fleet(board=self.board), Upstream(settings.replica_key, settings.trusted)
+        roster, poller = Roster(fleet, self.board), _poller(settings, fleet, upstream)
+        link = LinkServer(fleet)
+        control = ControlPlane(settings.policy, fleet, link.counts)
+
+        def forget(endpoint: Endpoint) -> None:
+            link.forget(endpoint)
+            upstream.forget(endpoint)
+
+        async with (
+            following(settings.source, roster, poller, forget),
+            link.listening(self._path("link")),
+            control.serving(self._path("control")),
+        ):
+            await stopping.asked.wait()
+            control.draining = True
+            await link.all_disconnected()
+        upstream.close()
+
+    async def _worker(self, index: int, lifeline: int) -> None:
+        stopping, seed = _stopping(lifeline), self.settings.seed
+        # With the same seed, all workers would break ties alike, at the same moment.
+        settings = replace(self.settings, seed=None if seed is None else seed + index)
+        fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
+        upstream = Upstream(settings.replica_key, settings.trusted)
+        data = DataPlane(settings, fleet, upstream)
+        control = _control_endpoint(self._path("control"))
+        async with (
+            LinkClient(fleet, self._path("link"), data.counts, data.forget),
+            data.serving(self.listeners[index], control, stopping),
+        ):
+            await stopping.asked.wait()
+        upstream.close()
+
+    def _path(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+def _poller(settings: Settings, fleet: Fleet, upstream: Upstream) -> Poller:
+    return Poller(fleet, upstream, settings.poll_interval_s, Random(settings.seed))
+
+
+def _control_endpoint(path: str) -> Endpoint:
+    return Endpoint("", 0, "control", unix=path)
+
+
+def _stopping(lifeline: int) -> Stopping:
+    stopping = Stopping()
+    stopping.on_signals([signal.SIGTERM])
+    stopping.on_end_of(lifeline)
+    return stopping
