@@ -165,4 +165,4 @@ class _ControlPassage(Passage):
         super().refuse(error.at(self._incoming.target))
 
     def ended(self, status: int) -> None:
-        self._parts.journal.log(self._record, self, status)
+        self._parts.journal.ended(self._record, self, status, counted=False)

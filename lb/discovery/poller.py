@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
 from types import TracebackType
@@ -50,6 +51,16 @@ _GENERATED = "vllm:generation_tokens_total"
 _SERIES = compile_series((_WAITING, _RUNNING, _GENERATED))
 
 
+@dataclass(slots=True)
+class _Polls:
+    """The polls of one replica; `failures` are the latest ones in a row."""
+
+    task: asyncio.Task[None] = field(init=False)
+    first: asyncio.Event = field(default_factory=asyncio.Event)
+    failures: int = 0
+    ask_sleeping_s: float = -math.inf
+
+
 class Poller:
     """A context in which each replica of a fleet is polled by a task of its own.
 
@@ -64,10 +75,7 @@ class Poller:
         self._upstream = upstream
         self._interval_s = interval_s
         self._rng = rng
-        self._tasks: dict[Replica, asyncio.Task[None]] = {}
-        self._polled: dict[Replica, asyncio.Event] = {}
-        self._failures: dict[Replica, int] = {}
-        self._ask_sleeping_s: dict[Replica, float] = {}
+        self._polls: dict[Replica, _Polls] = {}
         self._starting = True
 
     async def __aenter__(self) -> Poller:
@@ -79,21 +87,19 @@ class Poller:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in self._tasks.values():
+        tasks = [polls.task for polls in self._polls.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self) -> None:
         """Poll the replicas that are in the fleet now, but for those being drained."""
         wanted = {replica for replica in self._fleet.replicas if not replica.draining}
-        for replica in self._tasks.keys() - wanted:
-            self._tasks.pop(replica).cancel()
-            del self._polled[replica], self._failures[replica], self._ask_sleeping_s[replica]
-        for replica in wanted - self._tasks.keys():
-            self._polled[replica] = asyncio.Event()
-            self._failures[replica] = 0
-            self._ask_sleeping_s[replica] = -math.inf
-            self._tasks[replica] = asyncio.create_task(self._poll_forever(replica))
+        for replica in self._polls.keys() - wanted:
+            self._polls.pop(replica).task.cancel()
+        for replica in wanted - self._polls.keys():
+            self._polls[replica] = polls = _Polls()
+            polls.task = asyncio.create_task(self._poll_forever(replica, polls))
 
     async def first_round(self) -> None:
         """Wait up to a second for the first answers.
@@ -102,34 +108,34 @@ class Poller:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_ROUND_S):
-                for polled in tuple(self._polled.values()):
-                    await polled.wait()
+                for polls in tuple(self._polls.values()):
+                    await polls.first.wait()
         self._starting = False
 
-    async def _poll_forever(self, replica: Replica) -> None:
+    async def _poll_forever(self, replica: Replica, polls: _Polls) -> None:
         while True:
-            await self._poll(replica)
-            self._polled[replica].set()
+            await self._poll(replica, polls)
+            polls.first.set()
             # Jitter keeps several balancers from acting on the same reading in step.
             await asyncio.sleep(self._interval_s * self._rng.uniform(0.9, 1.1))
 
-    async def _poll(self, replica: Replica) -> None:
+    async def _poll(self, replica: Replica, polls: _Polls) -> None:
         before = replica.healthy, replica.models
         try:
-            entries = await self._check(replica)
+            entries = await self._check(replica, polls)
         except OutOfDescriptorsError as error:
             logger.warning("replica %s cannot be polled: %s", replica.name, error)
         except UpstreamError as error:
-            self._failures[replica] += 1
+            polls.failures += 1
             at_once = isinstance(error, ConnectFailedError | _AsleepError)
-            if at_once or self._failures[replica] >= _FALL:
+            if at_once or polls.failures >= _FALL:
                 hint = _NO_KEY if getattr(error, "status", 0) == HTTPStatus.UNAUTHORIZED else ""
                 replica.mark_unhealthy(f"{error}{hint}")
                 if not isinstance(error, _AsleepError):
                     # Another server may come back at this address.
-                    self._ask_sleeping_s[replica] = -math.inf
+                    polls.ask_sleeping_s = -math.inf
         else:
-            self._failures[replica] = 0
+            polls.failures = 0
             replica.mark_healthy(entries, -math.inf if self._starting else time.monotonic())
             # Only a replica that is healthy is asked for its queue.
             self._fleet.refresh(time.monotonic())
@@ -142,7 +148,7 @@ class Poller:
         else:
             self._fleet.on_change(replica)
 
-    async def _check(self, replica: Replica) -> Mapping[str, Any]:
+    async def _check(self, replica: Replica, polls: _Polls) -> Mapping[str, Any]:
         """Entries of its model list by name. Raises UpstreamError unless it is healthy."""
         try:
             await self._get(replica, "/health")
@@ -150,11 +156,11 @@ class Poller:
             if error.status not in _NO_SUCH_ROUTE:
                 raise
         entries = _models(await self._get(replica, "/v1/models"))
-        if time.monotonic() >= self._ask_sleeping_s[replica] and await self._sleeps(replica):
+        if time.monotonic() >= polls.ask_sleeping_s and await self._sleeps(replica, polls):
             raise _AsleepError(_ASLEEP)
         return entries
 
-    async def _sleeps(self, replica: Replica) -> bool:
+    async def _sleeps(self, replica: Replica, polls: _Polls) -> bool:
         """Whether it says that it sleeps; one that gives no such answer is asked less often.
 
         Without any answer, it is taken to be as before: awake and busy, or still asleep.
@@ -168,7 +174,7 @@ class Poller:
             knows = not 300 <= getattr(error, "status", 0) < 500
             asleep = replica.trouble == _ASLEEP if knows else None
         if not isinstance(asleep, bool):
-            self._ask_sleeping_s[replica] = time.monotonic() + _ASK_AGAIN_S
+            polls.ask_sleeping_s = time.monotonic() + _ASK_AGAIN_S
         return asleep is True
 
     async def _gauges(self, replica: Replica) -> EngineGauges | None:

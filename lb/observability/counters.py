@@ -29,8 +29,6 @@ from lb.observability.metrics import (
 class Histogram:
     """Counts of observations by bucket, and the sum of all observations."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
-
     def __init__(self, metric: Metric) -> None:
         self._bounds = metric.bounds
         self._counts = [0] * (len(metric.bounds) + 1)
@@ -46,18 +44,6 @@ class Histogram:
 
 class Series:
     """Counts of one model's requests on one replica."""
-
-    __slots__ = (
-        "added",
-        "choices",
-        "duration",
-        "ejections",
-        "errors",
-        "first_byte",
-        "in_flight",
-        "requests",
-        "retries",
-    )
 
     def __init__(self) -> None:
         self.requests: defaultdict[int, int] = defaultdict(int)  # by status
@@ -84,8 +70,6 @@ class Series:
 
 class Queue:
     """Counts of one model's requests that wait for a place."""
-
-    __slots__ = ("length", "wait")
 
     def __init__(self) -> None:
         self.length = 0

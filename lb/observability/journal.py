@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from lb.apierror import ApiError
 from lb.downstream import ClientConnection, Incoming
+from lb.http1 import Header
 from lb.keys import tenant_of
 from lb.observability.counters import Counters, Series
 from lb.observability.logs import AccessLog
@@ -19,6 +20,7 @@ from lb.request_id import RequestIds
 _MAX_LOGGED = 200
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Record:
     """What is known of one request while it runs; each event is counted as it happens.
 
@@ -28,49 +30,30 @@ class Record:
     `error` is the balancer's own error that ended the request.
     """
 
-    __slots__ = (
-        "_counters",
-        "_series",
-        "_waits_since_s",
-        "attempts",
-        "client",
-        "error",
-        "headers",
-        "incoming",
-        "model",
-        "prompt_tokens",
-        "queued_s",
-        "reason",
-        "replica",
-        "request_id",
-        "tenant",
-    )
-
-    def __init__(
-        self, counters: Counters, ids: RequestIds, client: ClientConnection, incoming: Incoming
-    ) -> None:
-        self.client = client
-        self.incoming = incoming
-        self.request_id, self.headers = ids.identify(incoming.headers)
-        self.tenant: bytes | None = None
-        self.model: str | None = None
-        self.prompt_tokens: int | None = None
-        self.error: ApiError | None = None
-        self.replica = self.reason = ""
-        self.attempts = 0
-        self.queued_s = 0.0
-        self._counters = counters
-        self._series: Series
-        self._waits_since_s: float
+    counters: Counters
+    client: ClientConnection
+    incoming: Incoming
+    request_id: bytes
+    headers: list[Header]
+    tenant: bytes | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    error: ApiError | None = None
+    replica: str = ""
+    reason: str = ""
+    attempts: int = 0
+    queued_s: float = 0.0
+    _series: Series = field(init=False)
+    _waits_since_s: float = field(init=False)
 
     def wait_begins(self, model: str) -> None:
         """The request waits in the queue of `model` until `wait_ends`."""
         self._waits_since_s = time.monotonic()
-        self._counters.queue(model).length += 1
+        self.counters.queue(model).length += 1
 
     def wait_ends(self, model: str) -> None:
         self.queued_s = time.monotonic() - self._waits_since_s
-        queue = self._counters.queue(model)
+        queue = self.counters.queue(model)
         queue.length -= 1
         queue.wait.observe(self.queued_s)
 
@@ -79,7 +62,7 @@ class Record:
         self.replica = replica
         self.reason = reason
         self.attempts += 1
-        self._series = series = self._counters.of(replica, model)
+        self._series = series = self.counters.of(replica, model)
         series.choices[reason] += 1
         series.in_flight += 1
 
@@ -102,7 +85,7 @@ class Record:
 
     def ejected(self, replica: str, model: str) -> None:
         """The answer has shown that `replica` refuses what others accept."""
-        self._counters.of(replica, model).ejections += 1
+        self.counters.of(replica, model).ejections += 1
 
     def refused(self, error: ApiError) -> None:
         """The balancer answers with an error of its own."""
@@ -111,12 +94,12 @@ class Record:
         self.error = error.with_traceback(None)
         if error.status == HTTPStatus.UNAUTHORIZED:
             self.tenant = b""  # whatever name the request claims
-        self._counters.refused(error.status, error.code)
+        self.counters.refused(error.status, error.code)
 
     def ended(self, status: int, passage: Passage, now_s: float) -> None:
         """Nothing more happens: count how it ended and how long it took."""
         if not self.attempts:
-            self._counters.unsent(self.model or "", status)
+            self.counters.unsent(self.model or "", status)
             return
         series, arrived_s = self._series, self.incoming.complete_s
         series.requests[status] += 1
@@ -136,19 +119,15 @@ class Journal:
     ids: RequestIds = field(default_factory=RequestIds)
 
     def begun(self, client: ClientConnection, incoming: Incoming) -> Record:
-        return Record(self.counters, self.ids, client, incoming)
+        return Record(self.counters, client, incoming, *self.ids.identify(incoming.headers))
 
-    def ended(self, record: Record, passage: Passage, status: int) -> None:
-        """A request for replicas has ended."""
+    def ended(self, record: Record, passage: Passage, status: int, *, counted: bool = True) -> None:
+        """A request has ended; those to the balancer itself are not `counted`."""
         now_s = time.monotonic()
-        record.ended(status, passage, now_s)
+        if counted:
+            record.ended(status, passage, now_s)
         if self.access_log is not None:
             self.access_log.write(_entry(record, passage, status, now_s))
-
-    def log(self, record: Record, passage: Passage, status: int) -> None:
-        """A request to the balancer itself has ended: these are not counted."""
-        if self.access_log is not None:
-            self.access_log.write(_entry(record, passage, status, time.monotonic()))
 
     def unanswered(self, client: ClientConnection, status: int, code: str | None) -> None:
         """A client sent no valid request: it got an error with this `code`, or left (None)."""
@@ -156,14 +135,8 @@ class Journal:
         if code is not None:
             self.counters.refused(status, code)
         if self.access_log is not None:
-            self.access_log.write(
-                {
-                    "time": datetime.now(UTC),
-                    "client": client.peer,
-                    "status": status,
-                    "error": code,
-                }
-            )
+            facts = {"client": client.peer, "status": status, "error": code}
+            self.access_log.write({"time": datetime.now(UTC), **facts})
 
 
 def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[str, object]:

@@ -10,6 +10,7 @@ from lb.replicas import Replica, Request
 
 
 def choose(replicas: Sequence[Replica], _request: Request, _now_s: float, *, rng: Random) -> Choice:
+    """A replica at random, in proportion to its capacity."""
     return Choice(draw(replicas, rng), "random")
 
 
