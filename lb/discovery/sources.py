@@ -18,7 +18,7 @@ from lb.errors import UserError
 logger = logging.getLogger("lb")
 
 _FILE_INTERVAL_S = 1.0
-# getaddrinfo does not tell how long an answer holds; this is what CoreDNS gives services.
+# getaddrinfo does not return the TTL of an answer; CoreDNS gives that of services so many seconds.
 _DNS_INTERVAL_S = 5.0
 
 

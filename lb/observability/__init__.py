@@ -1,1 +1,1 @@
-"""What the balancer tells about itself: metrics and logs."""
+"""Metrics and logs of the balancer."""

@@ -29,9 +29,9 @@ from lb.processes.supervisor import Job, Supervisor
 from lb.settings import Settings
 from lb.upstream import Upstream
 
-# A worker that gave no sign of life for so long serves nobody any more.
+# A worker whose event loop has not run its sweep for so long hangs.
 _HUNG_NS = 30 * 10**9
-# Beyond the time that draining may take.
+# Workers get so much longer than draining may take.
 _STOP_MARGIN_S = 5.0
 
 
