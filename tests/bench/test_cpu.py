@@ -117,7 +117,7 @@ def test_usage_is_the_sum_over_a_family_of_processes(tmp_path: Path) -> None:
         (parent,) = _eventually(lambda: children_of(process.pid))
         (child,) = _eventually(lambda: children_of(parent))
         _eventually(lambda: usage({child}).cpu_s > 0.25)
-        both, one = usage({parent}), usage({child})
+        one, both = usage({child}), usage({parent})  # in this order: both still grow
         assert both.cpu_s >= one.cpu_s > 0.25
         assert 0 <= both.kernel_s <= both.cpu_s
         assert both.rss_bytes > one.rss_bytes > 2**20
