@@ -111,7 +111,7 @@ def test_the_neighbour_takes_its_share_and_leaves_with_who_called_it() -> None:
         ours = _neighbours() - before
         assert len(ours) == len(psutil.Process().cpu_affinity())
         assert all(one.ppid() != psutil.Process().pid for one in ours)
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 120
         while not any(sum(one.cpu_times()[:2]) > 0.2 for one in ours):
             assert time.monotonic() < deadline_s, "it takes no time at all"
             time.sleep(0.1)
