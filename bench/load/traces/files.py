@@ -63,7 +63,7 @@ def _read(path: Path, file: TextIO, cut: Cut) -> Trace:
     try:
         format_, headed = format_of(first)
     except ValueError as error:
-        raise UserError(f"trace {path}: {error}") from None
+        raise UserError(f"trace {path} has {error}") from None
 
     def rows() -> Iterator[TraceRequest]:
         for number, line in itertools.islice(lines(), headed, None):

@@ -124,7 +124,10 @@ def format_of(first: str) -> tuple[TraceFormat, bool]:
     """
     if first.lstrip().startswith("{"):
         return (_BAILIAN if '"chat_id"' in first else _MOONCAKE), False
-    header = [name.strip() for name in _cells(first)]
+    try:
+        header = [name.strip() for name in _cells(first)]
+    except ValueError:
+        header = []
     for columns in _CSV_FORMATS:
         if all(header.count(name) == 1 for name in columns.needed):
             return _Csv(header, columns), True
