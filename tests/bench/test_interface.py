@@ -83,7 +83,7 @@ def test_markers_and_models_combine() -> None:
         (["--slo", "none.yaml"], "cannot read none.yaml"),
         (["--topology", "none.yaml"], "cannot read none.yaml"),
         (["--traffic=none.csv"], "cannot read trace none.csv: No such file"),
-        (["--traffic=README.md"], "trace README.md: no known format: its first line is"),
+        (["--traffic=README.md"], "trace README.md has no known format: its first line is"),
         (["--ready-timeout=0"], "--ready-timeout takes seconds above 0, seen '0'"),
         (["--ready-timeout=nan"], "--ready-timeout takes seconds above 0, seen 'nan'"),
         (["--traffic-cut=5"], "--traffic-cut '5' is not FROM:TO in seconds"),
