@@ -50,7 +50,7 @@ evidence: $(VENV)/.stamp ## How often the rule is right, in six hours of compari
 
 ##@ Develop
 
-test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait, in three minutes
+test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait
 	$(BIN)/pytest -q -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
