@@ -15,8 +15,7 @@ from bench.load.outcome import Ending
 from bench.load.processes import run_spread
 from bench.load.prompts import PromptMaker, make_prompts
 from bench.load.schedule import plan_closed_loop
-from bench.load.strata import RUN
-from bench.load.workload import Asks, Fixed, Workload
+from bench.load.workload import RUN, Asks, Fixed, Workload
 from bench.processes.program import Site
 from bench.progress import Progress, Step
 from bench.records import Replica, Sample, Schedule

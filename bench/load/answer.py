@@ -1,7 +1,8 @@
-"""From what went over the wire to what it says."""
+"""Reads what an answer says from what went over the wire."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from typing import Any
 import orjson
 
 from bench.load.exchange import Exchange, Failure
-from bench.load.pattern import pattern_of
 from bench.load.sse import UNNAMED, Event, EventReader
 from bench.records import ErrorKind
 
@@ -18,13 +18,18 @@ _DETAIL_CHARACTERS = 200
 # Engines stream the reasoning of a model beside its answer; both are output.
 _CONTENT_KEYS = ("content", "reasoning_content", "reasoning")
 _HTTP_OK = 200
-# What a complete answer may end with. vLLM also knows abort, error and repetition; whatever
-# else a server says is no end that was asked for.
+# The finish reasons of a complete answer. Others, such as vLLM's abort, error and repetition,
+# are ends that were not asked for.
 _COMPLETE = ("stop", "length")
 _ERROR = "error"
-# The only coding beside none that each of these headers may name.
+# The only coding that each of these headers may name.
 _CODINGS = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 _STATUS_KINDS = {429: ErrorKind.RATE_LIMITED, 503: ErrorKind.UNAVAILABLE}
+_EVENT_START = b"data: "
+_EVENT_END = b"\n\n"
+# The text of a JSON string without escapes: it ends where it seems to.
+_PLAIN = rb'[^"\\\x00-\x1f]+'
+_PROBE = "another text"
 
 
 @dataclass(slots=True)
@@ -59,7 +64,7 @@ def read_answer(exchange: Exchange) -> Answer:
 def _read_events(exchange: Exchange) -> Answer:
     answer, reader = Answer(), EventReader()
     fits: Callable[[bytes], object] | None = None
-    whole = True  # whether what follows begins with an event
+    whole = True  # whether the next piece begins with a new event
     for at_s, piece in zip(exchange.body_s, exchange.body, strict=True):
         if whole and fits is not None and fits(piece):
             answer.chunk_s.append(at_s)
@@ -86,10 +91,10 @@ def _read_event(event: Event, at_s: float, answer: Answer) -> None:
     except orjson.JSONDecodeError:
         content = None
     if event.name == _ERROR or _is_error(content):
-        told = _message(content) or data or "an error event without data"
-        answer.failure = Failure(ErrorKind.SERVER, _shorten(told))
+        said = _message(content) or data or "an error event without data"
+        answer.failure = Failure(ErrorKind.SERVER, _shorten(said))
     elif not isinstance(content, dict):
-        # Chunks have no name: another name is of an event beside them, like a ping.
+        # Chunks have no name: an event with a name is something else, like a ping.
         if event.name == UNNAMED:
             answer.failure = _unreadable("not a JSON object", event)
     else:
@@ -111,9 +116,9 @@ def _unreadable(why: str, event: Event) -> Failure:
 
 
 def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
-    """Take over one chunk. Raises AttributeError or TypeError when it has another shape."""
+    """Add one chunk to `answer`. Raises AttributeError or TypeError for another shape."""
     if usage := chunk.get("usage"):
-        # A later one may tell less, as of a proxy that sums up; what was told stays.
+        # A later usage may hold less, as from a proxy that sums up: earlier counts stay.
         answer.prompt_tokens = _count(usage, "prompt_tokens", answer.prompt_tokens)
         answer.output_tokens = _count(usage, "completion_tokens", answer.output_tokens)
     for choice in chunk.get("choices") or ():
@@ -168,7 +173,7 @@ def _message(content: object) -> str | None:
 
 
 def _coding(exchange: Exchange) -> str | None:
-    """What is wrong with an encoded body: identity was asked for; None where it is not encoded."""
+    """What is wrong with an encoded body, since identity was asked for; None if not encoded."""
     for header, plain in _CODINGS.items():
         coding = exchange.headers.get(header, "").strip().lower()
         if coding not in {"", "identity", plain}:
@@ -187,3 +192,39 @@ def _text(exchange: Exchange) -> str:
 
 def _shorten(text: str) -> str:
     return " ".join(text[:_DETAIL_CHARACTERS].split())
+
+
+def pattern_of(event: bytes) -> Callable[[bytes], object] | None:
+    """A test for events that equal `event` but for the text of their only choice.
+
+    Returns None when `event` is not of this simple form. The chunks of a stream have the
+    same id, time, model and form, so that nearly all of an answer is read by comparing
+    bytes: 0.3 µs for a chunk, an eighth of what parsing takes. The text of an event that
+    fits is not empty.
+    """
+    text = _only_text(event)
+    if text is None or not re.fullmatch(_PLAIN, text):
+        return None
+    quoted = b'"%s"' % text
+    before, _, after = event.partition(quoted)
+    # The quoted text may be another value, and the text itself be escaped: try another text.
+    probe = before + b'"%s"' % _PROBE.encode() + after
+    if event.count(quoted) != 1 or _only_text(probe) != _PROBE.encode():
+        return None
+    return re.compile(b'%s"%s"%s' % (re.escape(before), _PLAIN, re.escape(after))).fullmatch
+
+
+def _only_text(event: bytes) -> bytes | None:
+    """The text of an event's only choice; None if the event holds anything else."""
+    if not (event.startswith(_EVENT_START) and event.endswith(_EVENT_END)) or event.count(
+        b"\n"
+    ) != len(_EVENT_END):
+        return None
+    try:
+        chunk: dict[str, Any] = orjson.loads(event[len(_EVENT_START) : -len(_EVENT_END)])
+        (choice,) = chunk["choices"]
+        text: bytes = choice["delta"]["content"].encode()
+        has_more = chunk.get("usage") or chunk.get("error") or choice.get("finish_reason")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return None if has_more else text

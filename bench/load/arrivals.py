@@ -1,7 +1,7 @@
 """When requests arrive: pure functions of a rate, a duration and a generator.
 
-An open loop sends at its own times whatever the answers do; a closed loop sends
-when an answer has ended. Times are seconds in [0, duration), ascending.
+An open loop sends at its own times, independent of the answers; a closed loop sends when an
+answer has ended. Times are seconds in [0, duration), ascending.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class OpenLoop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Poisson:
-    """Independent users: a Poisson process, given that its mean number arrives.
+    """Independent users: a Poisson process with a fixed number of arrivals, the mean one.
 
-    Given their number, the arrivals of a Poisson process are uniform. A random number
-    would make every short trial offer another load than the one asked for.
+    With their number fixed, the arrivals of a Poisson process are uniform. A random number
+    would give every short trial another load than the one asked for.
     """
 
     load: float
@@ -47,7 +47,7 @@ class Poisson:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Equal gaps. The phase is random, lest several models arrive in lockstep."""
+    """Equal gaps. The phase is random, so that models do not arrive at the same times."""
 
     load: float
 
@@ -61,7 +61,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Gamma:
-    """Gaps as by a gamma distribution: `burstiness` is its shape, the inverse of their CV².
+    """Gamma distributed gaps with shape `burstiness`, which is 1 / (their CV)².
 
     At 1 it is `Poisson`; below, requests come in clumps, above, more evenly. The number of
     arrivals is fixed, for the same reason as there.
@@ -75,8 +75,8 @@ class Gamma:
 
     def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
         count = round(rate_rps * duration_s)
-        # One more gap than arrivals: the last one leads to the end. The window begins
-        # anywhere in that cycle, or the ends would have no clumps.
+        # One more gap than arrivals: the last one leads to the end. The window begins anywhere
+        # in this cycle; otherwise its ends would have no clumps.
         ends = np.cumsum(rng.gamma(self.burstiness, size=count + 1))
         total = ends[-1] or 1.0  # all gaps may round to nothing
         return _within(np.sort((ends[:-1] / total + rng.uniform()) % 1.0) * duration_s, duration_s)
@@ -84,7 +84,7 @@ class Gamma:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """Arrivals as `Poisson`'s whose rate changes evenly over the trial, `load` on average.
+    """As `Poisson`, but the rate changes linearly over the trial; `load` is its mean.
 
     It begins at `first` times the mean rate and ends at 2 - `first` times.
     """
@@ -107,11 +107,11 @@ class Ramp:
 
 @dataclass(frozen=True, slots=True)
 class OnOff:
-    """Bursts: arrivals as `Poisson`'s whose rate alternates, beginning with the on-phase.
+    """Bursts: as `Poisson`, but the rate alternates, beginning with the on-phase.
 
-    `ratio` is the rate of the on-phase over the mean rate. It lies in (1, (on_s +
-    off_s) / on_s]; at its upper end the off-phase is silent. The mean over the
-    whole duration stays the one asked for, also when the last cycle is cut.
+    `ratio` is the rate of the on-phase over the mean rate, in (1, (on_s + off_s) / on_s]; at
+    the upper end the off-phase has no requests. The mean over the whole duration stays the
+    one asked for, also when the last cycle is cut.
     """
 
     load: float
@@ -129,7 +129,7 @@ class OnOff:
         return (self.on_s + self.off_s) / self.on_s
 
     def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
-        # Uniform in cumulated intensity, then mapped back to time.
+        # Uniform in cumulated intensity, mapped back to time.
         edges_s, cumulated = self._intensity(duration_s)
         count = round(rate_rps * duration_s)
         drawn = np.sort(rng.uniform(0.0, cumulated[-1], count))
@@ -148,28 +148,28 @@ class OnOff:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """Users who send their next request as soon as they have an answer: `per_slot` of them for
-    each request that the replicas run at once.
+    """Users who send their next request when the last one is answered.
 
-    With one for each place a balancer that shares evenly lets nobody wait, and whoever waits
-    does so behind an idle place elsewhere. With several, all places are taken all the time and
-    there is nothing to share better. The load follows the engines' speed of the moment, so
-    that a machine which slows down is not overloaded by it. A slow arm is sent less, which
-    makes its tail look better than an open loop would: a difference that shows is there.
+    There are `per_sequence` users for each sequence that the replicas run at once. With one,
+    a balancer that shares evenly lets nobody wait: whoever waits does so while another
+    replica has room. With several, all replicas are full all the time and no balancer can
+    share better. The load follows the engines' speed, so that a machine that slows down is
+    not overloaded. A slow arm is sent less, which makes its tail look better than in an
+    open loop: a difference that shows is real.
     """
 
-    per_slot: float
+    per_sequence: float
 
     def __post_init__(self) -> None:
-        _require_positive(per_slot=self.per_slot)
+        _require_positive(per_sequence=self.per_sequence)
 
-    def concurrency(self, slots: int) -> int:
-        """Requests in flight for replicas that run `slots` at once, all together."""
-        return max(1, round(self.per_slot * slots))
+    def concurrency(self, sequences: int) -> int:
+        """Requests in flight for replicas that together run `sequences` at once."""
+        return max(1, round(self.per_sequence * sequences))
 
 
 def _within(times_s: Times, duration_s: float) -> Times:
-    """`times_s` below `duration_s`, up to which a product may round."""
+    """`times_s`, kept below `duration_s`, to which a product may round up."""
     return np.minimum(times_s, np.nextafter(duration_s, 0.0))
 
 

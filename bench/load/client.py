@@ -1,4 +1,4 @@
-"""Streamed chat completions to one base URL, over connections that are kept, or each its own."""
+"""Sends streamed chat completions to one base URL."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from bench.errors import UserError
-from bench.load.connection import Connection
-from bench.load.dial import Destination, dial
+from bench.load.connection import Connection, Destination, connect
 from bench.load.eventloop import DirectLoop, DirectSelector
 from bench.load.exchange import Exchange, Failure
 from bench.records import Connections, ErrorKind, PlannedRequest
@@ -25,8 +24,8 @@ _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
 class Client:
     """Sends requests to the server at `base_url`; opens as many connections as it needs.
 
-    The connection used last is taken first, so that few are open for nothing; or each is used
-    for one request only, which tells the server that it will be closed.
+    Kept connections are reused, the one used last first, so that few lie idle. With
+    `connections` "per-request" each request has a connection of its own, with `Connection: close`.
     Raises UserError when `base_url` is not an HTTP URL.
     """
 
@@ -75,20 +74,20 @@ class Client:
         return f"{self._head}{tenant}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     async def fetch(self, request: bytes, exchange: Exchange) -> None:
-        """Send `request` and fill `exchange` until it has ended. Never raises for the server.
+        """Send `request` and fill `exchange` until it has ended; a failure is in `exchange`.
 
         A server may close an idle connection while the request is on its way. When
         a reused connection breaks before a byte of the answer, the request is sent
-        once more on a fresh one; `sent_s` stays that of the first try, so that the
-        detour is part of the measured time.
+        once more on a new one; `sent_s` stays that of the first try, so that the
+        repetition is part of the measured time.
         """
         if connection := self._take_idle():
-            await self._carry(connection, request, exchange)
+            await self._send(connection, request, exchange)
             if connection.answered:
                 return
             exchange.failure = None
         try:
-            sock = await dial(self._destination, self._tls)
+            sock = await connect(self._destination, self._tls)
         except socket.gaierror as error:
             why = f"{self._destination.host} has no address: {error.strerror}"
             exchange.failure = Failure(ErrorKind.RESOLVE, why)
@@ -97,7 +96,7 @@ class Client:
             kind = ErrorKind.CLIENT if error.errno in _OWN_LIMITS else ErrorKind.CONNECT
             exchange.failure = Failure(kind, str(error))
             return
-        await self._carry(Connection(sock, _selector()), request, exchange)
+        await self._send(Connection(sock, _selector()), request, exchange)
 
     async def close(self) -> None:
         """Close the idle connections; none is in use any more."""
@@ -111,8 +110,8 @@ class Client:
                 return connection
         return None
 
-    async def _carry(self, connection: Connection, request: bytes, exchange: Exchange) -> None:
-        await connection.carry(request, exchange)
+    async def _send(self, connection: Connection, request: bytes, exchange: Exchange) -> None:
+        await connection.send(request, exchange)
         if not self._kept:
             connection.close()
         elif connection.reusable:

@@ -1,4 +1,4 @@
-"""Conversations of several turns, each of which sends again all that was said before."""
+"""Conversations of several turns; each turn sends all earlier ones again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.records import Prefix
 
 @dataclass(frozen=True, slots=True)
 class Conversations:
-    """Many conversations under way at once, which take turns.
+    """Many conversations at the same time, which take turns.
 
-    A turn's prompt is the system prompt of `system_tokens`, everything of the turns before,
-    and a message of the user. What is sent again as the assistant's part has the length of
-    the answer that was asked for, but is a text of the schedule: both arms have to be sent
-    the same. A conversation ends after a number of `turns`, or before its prompt and answer
-    would have more than `most_tokens`. `parallel` ones take turns in random order, so
-    that between two turns of one lie about as many requests of others.
+    The prompt of a turn is the system prompt of `system_tokens`, all earlier turns, and a
+    message of the user. The assistant's earlier answers have the length that was asked for,
+    but their text is the schedule's: both arms must be sent the same. A conversation ends
+    after a number of `turns`, or before prompt and answer would have more than `most_tokens`.
+    `parallel` conversations take turns in random order, so that about as many requests of
+    others lie between two turns of one.
     """
 
     turns: Distribution
@@ -48,13 +48,13 @@ class Conversations:
             rng.random(count).tolist(),
             strict=True,
         )
-        # Turns left and what was said so far, by conversation; who spoke last stands last.
+        # Of each conversation: turns left, and the text so far; the latest one stands last.
         under_way: list[tuple[int, tuple[Prefix, ...]]] = []
         for turns, user, answer, seed, chance in lengths:
             fresh: tuple[int, tuple[Prefix, ...]] = (turns, (system,))
             left, said = fresh
             if len(under_way) >= self.parallel:
-                # Any one of those that have waited longer.
+                # One of the half that has waited longer.
                 left, said = under_way.pop(int(chance * (len(under_way) + 1) / 2))
                 if self._tokens(said) + user + answer > self.most_tokens:
                     left, said = fresh

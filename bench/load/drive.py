@@ -1,4 +1,4 @@
-"""Send the requests of a schedule and measure what becomes of them."""
+"""Sends the requests of a schedule and measures the answers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Any, Protocol
 
 from bench.completeness import fail_incomplete
+from bench.load.attempt import Attempt
 from bench.load.client import Client
 from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange, Failure
-from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
 from bench.processes.resources import allow_connections, allow_connections_up_to
@@ -70,17 +70,17 @@ def run_load(
 ) -> DriveResult:
     """Send every request of `load`; return when all have ended.
 
-    An open loop sends at the scheduled times whatever the answers do. A closed
-    loop keeps the schedule's `concurrency` of requests in flight until `duration_s`, then
-    starts no more. What is unanswered `drain_timeout_s` after `duration_s` is
-    aborted and counts as TIMEOUT. Connections are opened anew for each call, so
-    that no trial inherits another's. `on_progress` is called twice a second by
-    the measuring loop and must return at once. `start` is called when everything is
-    prepared, and gives the instant of time.monotonic() from which times count. `connect`
-    makes what sends to a base URL, a `Client` if None.
+    An open loop sends at the scheduled times, independent of the answers. A closed loop
+    keeps the schedule's `concurrency` of requests in flight until `duration_s`, then
+    starts no more. Requests without an answer `drain_timeout_s` after `duration_s` are
+    aborted and count as TIMEOUT. Each call opens its own connections, so that no trial
+    uses another's. `on_progress` is called twice a second by the measuring loop and must
+    return at once. `start` is called when everything is prepared; it returns the time of
+    time.monotonic() from which times count. `connect` makes the sender for a base URL; None
+    means `Client`.
 
-    Raises UserError for a malformed URL, or a closed loop with more slots than this machine
-    lets one process have connections; failures of a server are samples.
+    Raises UserError for a malformed URL, or for a closed loop whose concurrency is more than
+    the connections that this machine lets one process have. A server's failures are samples.
     """
     _make_room([load])
     drive = _Drive(load, connect or _client_for(load))
@@ -93,7 +93,7 @@ def run_together(
 ) -> tuple[DriveResult, ...]:
     """`run_load` for several loads at once; results in their order.
 
-    The instrument's own figures are those of the process and so alike in all of them.
+    The instrument's readings are those of the process, and so the same in all results.
     """
     _make_room(loads)
     drives = [_Drive(load, _client_for(load)) for load in loads]
@@ -132,14 +132,14 @@ def _silent(_: Tally) -> None:
 
 
 def _make_room(loads: Sequence[Load]) -> None:
-    """A connection for every stream that may be open at once."""
+    """Allow this process a connection for every stream that may be open at once."""
     schedules = [load.schedule for load in loads]
-    slots = sum(schedule.concurrency or 0 for schedule in schedules)
-    if slots:
-        allow_connections(slots)
-    # How many an open loop has at once is up to the server. Rarely all.
+    concurrency = sum(schedule.concurrency or 0 for schedule in schedules)
+    if concurrency:
+        allow_connections(concurrency)
+    # How many an open loop has at once depends on the server; rarely all.
     at_most = [len(one.requests) for one in schedules if one.concurrency is None]
-    allow_connections_up_to(slots + sum(at_most))
+    allow_connections_up_to(concurrency + sum(at_most))
 
 
 class _Drive:
@@ -148,14 +148,14 @@ class _Drive:
     def __init__(self, load: Load, connect: Connect) -> None:
         self._schedule = load.schedule
         self._clients = {url: connect(url) for url in set(load.urls)}
-        # By index: where a request goes and what is sent.
+        # By index of the request: its client, and the bytes to send.
         self._requests = {
             planned.index: (self._clients[url], self._clients[url].encode(planned, prompt))
             for planned, prompt, url in zip(
                 load.schedule.requests, load.prompts, load.urls, strict=True
             )
         }
-        self._flights: list[Flight] = []
+        self._attempts: list[Attempt] = []
         self._start_s = 0.0
         self._ending = Ending.COMPLETE
         self._result: DriveResult | None = None
@@ -185,14 +185,14 @@ class _Drive:
             self._abandon("the trial was interrupted")
         elapsed_s = monotonic() - self._start_s
         instrument = meter.stop(
-            [lag for flight in self._flights if (lag := flight.lag_s) is not None]
+            [lag for attempt in self._attempts if (lag := attempt.lag_s) is not None]
         )
         for client in self._clients.values():
             await client.close()
-        # Only now, when nothing is timed any more, is read what the answers say.
-        samples = fail_incomplete([flight.sample(self._start_s) for flight in self._flights])
+        # Answers are parsed only now, when nothing is timed any more.
+        samples = fail_incomplete([attempt.sample(self._start_s) for attempt in self._attempts])
         try:
-            await asyncio.sleep(0)  # a Ctrl-C that came meanwhile is told only here
+            await asyncio.sleep(0)  # raises for a Ctrl-C that came meanwhile
         except asyncio.CancelledError:
             self._ending = Ending.INTERRUPTED
         self._result = DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)
@@ -210,7 +210,7 @@ class _Drive:
         for planned in self._schedule.requests:
             due_s = self._start_s + planned.at_s
             await _sleep_until(due_s)
-            tasks.create_task(self._fetch(self._flight(planned, due_s)))
+            tasks.create_task(self._fetch(self._attempt(planned, due_s)))
 
     async def _keep_busy(self, waiting: Iterator[PlannedRequest]) -> None:
         end_s = self._start_s + self._schedule.duration_s
@@ -219,37 +219,37 @@ class _Drive:
             if planned is None:
                 self._ending = Ending.RAN_DRY
                 return
-            await self._fetch(self._flight(planned, free_s))
+            await self._fetch(self._attempt(planned, free_s))
 
-    def _flight(self, planned: PlannedRequest, scheduled_s: float) -> Flight:
-        flight = Flight(planned, scheduled_s)
-        self._flights.append(flight)
-        return flight
+    def _attempt(self, planned: PlannedRequest, scheduled_s: float) -> Attempt:
+        attempt = Attempt(planned, scheduled_s)
+        self._attempts.append(attempt)
+        return attempt
 
-    async def _fetch(self, flight: Flight) -> None:
-        client, request = self._requests[flight.planned.index]
-        await client.fetch(request, flight.exchange)
+    async def _fetch(self, attempt: Attempt) -> None:
+        client, request = self._requests[attempt.planned.index]
+        await client.fetch(request, attempt.exchange)
 
     def _add_unsent(self) -> None:
-        """Count as attempts also what the deadline kept an open loop from sending."""
+        """Count as attempts also the requests of an open loop that the deadline kept back."""
         if self._schedule.concurrency is None:
-            for planned in self._schedule.requests[len(self._flights) :]:
-                self._flight(planned, self._start_s + planned.at_s)
+            for planned in self._schedule.requests[len(self._attempts) :]:
+                self._attempt(planned, self._start_s + planned.at_s)
 
     def _abandon(self, why: str) -> None:
-        for flight in self._flights:
-            if not flight.exchange.ended:
-                flight.exchange.failure = Failure(ErrorKind.TIMEOUT, why)
+        for attempt in self._attempts:
+            if not attempt.exchange.ended:
+                attempt.exchange.failure = Failure(ErrorKind.TIMEOUT, why)
 
     async def _report(self, on_progress: Report) -> None:
         while True:
             await asyncio.sleep(_REPORT_EVERY_S)
-            ended = sum(flight.exchange.ended for flight in self._flights)
-            on_progress(Tally(monotonic() - self._start_s, len(self._flights), ended))
+            ended = sum(attempt.exchange.ended for attempt in self._attempts)
+            on_progress(Tally(monotonic() - self._start_s, len(self._attempts), ended))
 
 
 async def _sleep_until(due_s: float) -> None:
-    """Sleep to within a fraction of a millisecond; never wakes early."""
+    """Sleep until `due_s`, late by a fraction of a millisecond; never early."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, DirectLoop)
     loop.direct.punctual_s = due_s
@@ -260,7 +260,7 @@ async def _sleep_until(due_s: float) -> None:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A collection would hold up all time stamps for as long as it takes."""
+    """Within the context no garbage is collected: it would delay all time stamps."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

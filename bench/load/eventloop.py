@@ -1,4 +1,4 @@
-"""An event loop that reads its busiest sockets while it waits, and wakes up on time."""
+"""An event loop that reads watched sockets while it waits, and wakes up on time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _EPOLL_RESOLUTION_S = 1e-3
 _SELECT_LIMIT = 1024
 
 Read = Callable[[], bool]
-"""Reads a socket that has bytes; whether something is now for the loop to do."""
+"""Reads a socket that has bytes. Returns whether the loop now has work to do."""
 
 
 class DirectSelector(selectors.BaseSelector):
-    """What an asyncio loop waits with; sockets that are `watch`ed are served in here.
+    """The selector of an asyncio loop; it reads sockets that are `watch`ed by itself.
 
-    A chunk per read is what an LLM streams, and a turn of any event loop costs more than
-    what is done with the chunk. Here a chunk costs a wait, a read and a call; the loop gets
-    its turn when its own sockets are ready, a timer is due, or a reader says so.
+    An LLM streams one chunk per read, and a turn of any event loop costs more than the work on
+    the chunk. Here a chunk costs a wait, a read and a call. The loop runs when its own sockets
+    are ready, a timer is due, or a reader returns True.
 
     Timers may be late by a millisecond, except at `punctual_s` of time.monotonic().
     """
@@ -45,22 +45,22 @@ class DirectSelector(selectors.BaseSelector):
     def watch(self, sock: socket.socket, read: Read) -> None:
         """Call `read` whenever `sock` has bytes, has ended or is broken.
 
-        It must then read or `forget` the socket, and may forget no other.
+        `read` must then read or `forget` this socket, and may forget no other.
         """
         self._epoll.register(sock, select.EPOLLIN)
         self._readers[sock.fileno()] = read
 
     def change(self, sock: socket.socket, read: Read) -> None:
-        """From now on, call `read` for a socket that is watched."""
+        """Call `read`, from now on, for a socket that is watched."""
         self._readers[sock.fileno()] = read
 
     def forget(self, sock: socket.socket) -> None:
-        """Call no more for `sock`, which is still open."""
+        """Stop watching `sock`, which is still open."""
         self._epoll.unregister(sock)
         del self._readers[sock.fileno()]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """The loop's sockets that are ready, after serving those that are watched."""
+        """Read the watched sockets that are ready. Returns the loop's sockets that are ready."""
         until_s = math.inf if timeout is None else monotonic() + timeout
         readers, asked = self._readers, self._asked
         while True:
@@ -76,7 +76,7 @@ class DirectSelector(selectors.BaseSelector):
                 return []
 
     def _wait(self, until_s: float) -> list[tuple[int, int]]:
-        """Which sockets have something; none before long when the time has come, or has nearly."""
+        """The sockets that are ready; an empty list at `until_s`, or up to 1 ms before it."""
         if until_s == math.inf:
             return self._epoll.poll(None, _AT_ONCE)
         left_s = max(0.0, until_s - monotonic())
@@ -84,12 +84,12 @@ class DirectSelector(selectors.BaseSelector):
             return self._epoll.poll(left_s, _AT_ONCE)  # rounds up
         if left_s >= _EPOLL_RESOLUTION_S:
             return self._epoll.poll(left_s - _EPOLL_RESOLUTION_S, _AT_ONCE)
-        # epoll_wait(2) knows milliseconds, select(2) microseconds. To wake up twice costs
-        # as much as ten chunks, hence the difference.
+        # epoll_wait(2) counts milliseconds, select(2) microseconds. Waking up twice costs as
+        # much as ten chunks, so select is used only near the time.
         select.select((self._epoll,), (), (), left_s)
         return self._epoll.poll(0, _AT_ONCE)
 
-    # What the loop asks for is left to the selector of the standard library.
+    # The loop's own sockets are handled by the selector of the standard library.
 
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
@@ -113,7 +113,7 @@ class DirectSelector(selectors.BaseSelector):
 
 
 class DirectLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop whose `direct` selector serves the sockets that it is told to watch."""
+    """An asyncio loop whose selector, `direct`, reads watched sockets."""
 
     def __init__(self) -> None:
         self.direct = DirectSelector()

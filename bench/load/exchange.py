@@ -1,4 +1,4 @@
-"""What went over the wire for one request: raw, and cheap to record."""
+"""The raw record of one request and its answer, cheap to fill in."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ class Failure(NamedTuple):
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer, filled in while it is under way.
+    """One request and its answer, filled in while it is sent and received.
 
-    Bytes are only kept: what they say is worked out by `read_answer` after the
-    trial, because parsing in between would delay the time stamps of other streams.
-    It has ended when it is `complete` or has the transport's `failure`. Header
-    names are in lower case. `body_s` has the arrival of each piece of `body`, in seconds
-    of time.monotonic().
+    Bytes are only kept; `read_answer` parses them after the trial, because parsing in
+    between would delay the time stamps of other streams. The exchange has ended when it is
+    `complete` or has a `failure`. Header names are in lower case. `body_s` is the time of
+    arrival of each piece of `body`, in seconds of time.monotonic().
     """
 
     sent_s: float | None = None
@@ -35,7 +34,7 @@ class Exchange:
     failure: Failure | None = None
 
     def add(self, at_s: float, piece: bytes) -> None:
-        """A piece of the body arrived at `at_s`."""
+        """Add a piece of the body that arrived at `at_s`."""
         self.body.append(piece)
         self.body_s.append(at_s)
 

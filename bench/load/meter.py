@@ -1,4 +1,4 @@
-"""How busy the load generator itself is while it measures."""
+"""Measures how busy the load generator itself is."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PERIOD_S = 0.02
 class Meter:
     """Measures the running event loop's lateness and the process's CPU time.
 
-    Ticks lie on a fixed grid: a stall of half a second counts as twenty-five late ticks,
-    not as one, or its weight in a percentile would vanish.
+    Ticks lie on a fixed grid, so that a stall of half a second counts as twenty-five late
+    ticks and not as one, which no percentile would show.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Meter:
         self._timer = self._loop.call_soon(self._tick)
 
     def stop(self, dispatch_lags_s: Sequence[float]) -> Instrument:
-        """What was metered, with the lags of what was sent meanwhile. Call once."""
+        """The readings, with the dispatch lags of the requests sent meanwhile. Call once."""
         wall_s = time.monotonic() - self._started_s
         cpu_s = time.process_time() - self._started_cpu_s
         self._tick()
         self._timer.cancel()
         return Instrument(
-            # If nothing could be sent nothing was late; the errors speak for themselves.
+            # Nothing was late if nothing could be sent; the samples' errors say so.
             dispatch_lag_p99_s=_p99(dispatch_lags_s) if dispatch_lags_s else 0.0,
             loop_lag_p99_s=_p99(self._lags_s),
             cpu_share=cpu_s / wall_s,

@@ -1,4 +1,4 @@
-"""What a drive tells: how far it is, and how it ended."""
+"""The result of a drive: its samples, its progress, and how it ended."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Ending(StrEnum):
 class DriveResult:
     """What was measured. `elapsed_s` is from the start to the last answer or abort.
 
-    `started_s` is the start on the clock of time.monotonic(), to which all other times count;
-    None where another program has measured by a clock of its own.
+    `started_s` is the start on the clock of time.monotonic(), from which all other times
+    count; None if another program has measured by its own clock.
 
-    `samples` are in the order of the schedule: one for every request of an open
-    loop, else one for every request whose turn came. Requests that an interrupt
-    kept from being sent are not attempts and have none. Where several processes shared the
-    load, `lost` has a line for each whose samples are missing.
+    `samples` are in the order of the schedule: one for every request of an open loop, or for
+    every request that a closed loop came to. Requests that an interrupt kept from being sent
+    have none. If several processes shared the load, `lost` has a line for each one whose
+    samples are missing.
 
-    An interrupt is not raised again: after keeping the samples, the caller of a
-    drive that ended INTERRUPTED raises KeyboardInterrupt.
+    After an interrupt nothing is raised: the caller of a drive that ended INTERRUPTED keeps
+    the samples, then raises KeyboardInterrupt.
     """
 
     samples: tuple[Sample, ...]

@@ -1,4 +1,4 @@
-"""Loads shared by several programs, each in a place of a site."""
+"""Shares loads among several programs, each in a place of a site."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from bench.errors import UserError
-from bench.load.clocks import Clock, apart_s, ask_clock
 from bench.load.drive import Load, run_together
 from bench.load.outcome import DriveResult, Ending
-from bench.load.parcels import load_bytes, results_of
-from bench.load.shards import merge
-from bench.processes.program import END, Program, Site, block, read_block
+from bench.load.shards import load_bytes, merge, results_of
+from bench.processes.program import ASK_CLOCK, END, Program, Site, block, read_block
 
-# Enough for every process to be told and to wake up.
+# Enough for every process to receive the start and to wake up.
 _AHEAD_S = 0.05
-# To come up, take in the loads and make the requests.
+# To start, read the loads and make the requests.
 _READY_S = 120.0
-# After the last answer, or Ctrl-C: to read what the answers say, and to send it back.
+# After the last answer, or Ctrl-C: to parse the answers and to send the samples.
 _GRACE_S = 60.0
 _LOOK_EVERY_S = 0.2
+# The question with the shortest way there and back is the most exact one.
+_CLOCK_QUESTIONS = 8
 
 
 def run_spread(
@@ -33,14 +33,14 @@ def run_spread(
 ) -> tuple[DriveResult, ...]:
     """`run_together` in so many processes, which start at one instant; results in their order.
 
-    Ctrl-C reaches all of them and keeps what they measured; repeating it changes nothing. A
-    process that is killed loses its samples alone: the results are LOST and say whose. On
-    this machine, one process is this one.
+    Ctrl-C ends all of them and keeps what they measured; a second one changes nothing. A
+    process that is killed loses only its own samples: the results are LOST and say whose.
+    A single process on this machine is this one.
 
-    The processes are started anew and not forked: this one has threads, and whatever else
-    the caller does; and a shard is then the same thing here and on another machine.
+    The processes are new ones, not forks: this one has threads, and a shard is then the same
+    here and on another machine.
 
-    Raises UserError when a process does not come up, or all of them are lost.
+    Raises UserError when a process does not start, or all of them are lost.
     """
     if site.shards is None and processes == 1:
         return run_together(loads, drain_timeout_s=drain_timeout_s)
@@ -49,15 +49,15 @@ def run_spread(
     with ThreadPoolExecutor(processes) as threads, _shards(site, processes) as shards:
         _prepare(shards, threads, block(load_bytes(loads)), drain_timeout_s)
         with _counting_ctrl_c() as pressed:
-            apart = _start(site, shards, threads)
+            spread_s = _start(site, shards, threads)
             measured = [threads.submit(_results, shard, limit_s) for shard in shards]
             interrupted = _await_end(shards, measured, pressed)
-    told = [future.result() for future in measured]
-    return _collect(site, told, apart, interrupted)
+    results = [future.result() for future in measured]
+    return _collect(site, results, spread_s, interrupted)
 
 
 class _Shard:
-    """One process, by the name that errors give it."""
+    """One process; `name` is for messages."""
 
     def __init__(self, site: Site, index: int, count: int) -> None:
         self.index = index
@@ -68,7 +68,7 @@ class _Shard:
 
 @contextmanager
 def _shards(site: Site, count: int) -> Iterator[Sequence[_Shard]]:
-    """So many shards; whatever happens, none outlives the block."""
+    """`count` shards, which end with the context."""
     shards: list[_Shard] = []
     try:
         shards.extend(_Shard(site, index, count) for index in range(count))
@@ -81,7 +81,7 @@ def _shards(site: Site, count: int) -> Iterator[Sequence[_Shard]]:
 def _prepare(
     shards: Sequence[_Shard], threads: ThreadPoolExecutor, loads: bytes, drain_s: float
 ) -> None:
-    """Give all their loads and wait until each is ready to start."""
+    """Send their loads to all shards, and wait until each is ready to start."""
 
     def give(shard: _Shard) -> None:
         order = {"index": shard.index, "count": shard.count, "drain_s": drain_s}
@@ -98,16 +98,16 @@ def _prepare(
 
 
 def _start(site: Site, shards: Sequence[_Shard], threads: ThreadPoolExecutor) -> float | None:
-    """Tell all to start at one instant: how far apart they may be where clocks are compared."""
+    """Start all at one instant. Returns their `start_spread_s`; None if they share a clock."""
     if site.one_clock:
         clocks = [Clock(0.0, 0.0) for _ in shards]
     else:
         clocks = list(threads.map(_clock_of, shards))
-    # What is told arrives within the time that an answer to a question about the clock took.
+    # The start reaches a program within the time that its answers about the clock took.
     start_s = monotonic() + _AHEAD_S + 4 * max(clock.bound_s for clock in clocks)
     for shard, clock in zip(shards, clocks, strict=True):
         shard.program.send(b"start %r\n" % (start_s + clock.ahead_s))
-    return None if site.one_clock else apart_s(clocks)
+    return None if site.one_clock else start_spread_s(clocks)
 
 
 def _clock_of(shard: _Shard) -> Clock:
@@ -122,7 +122,7 @@ def _counting_ctrl_c() -> Iterator[threading.Event]:
     """Within the context Ctrl-C sets the event and raises nothing, however often it comes."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield pressed  # Ctrl-C is told to the main thread only
+        yield pressed  # only the main thread receives Ctrl-C
         return
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:
@@ -146,7 +146,7 @@ def _await_end(
     measured: Sequence[Future[tuple[DriveResult, ...] | str]],
     pressed: threading.Event,
 ) -> bool:
-    """Wait until all have told what they have, asked to by Ctrl-C if it comes: whether it did."""
+    """Wait for all results; Ctrl-C asks the shards to end. Returns whether it came."""
     while wait(measured, _LOOK_EVERY_S).not_done:
         if pressed.is_set():
             for shard in shards:
@@ -158,23 +158,59 @@ def _await_end(
 
 def _collect(
     site: Site,
-    told: Sequence[tuple[DriveResult, ...] | str],
-    apart: float | None,
+    results: Sequence[tuple[DriveResult, ...] | str],
+    spread_s: float | None,
     interrupted: bool,
 ) -> tuple[DriveResult, ...]:
-    """The results that there are, as one for each load."""
-    found = [one for one in told if not isinstance(one, str)]
-    lost = [one for one in told if isinstance(one, str)]
+    """One result for each load, of the shards that have one. A str says why a shard has none."""
+    found = [one for one in results if not isinstance(one, str)]
+    lost = [one for one in results if isinstance(one, str)]
     if not found:
         raise UserError(f"all load processes were lost; {lost[0]}")
     merged = [merge(parts, lost) for parts in zip(*found, strict=True)]
     if not site.one_clock:
-        # Replicas are scraped in place 0, on the clock of which nothing is known without it.
-        zero = [None if isinstance(told[0], str) else one.started_s for one in found[0]]
+        # Replicas are scraped in place 0: if that was lost, nothing is known of its clock.
+        zero = [None if isinstance(results[0], str) else one.started_s for one in found[0]]
         merged = [
-            replace(one, started_s=start_s, instrument=replace(one.instrument, start_apart_s=apart))
+            replace(
+                one, started_s=start_s, instrument=replace(one.instrument, start_apart_s=spread_s)
+            )
             for one, start_s in zip(merged, zero, strict=True)
         ]
     if interrupted:
         merged = [replace(one, ending=Ending.INTERRUPTED) for one in merged]
     return tuple(merged)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How far a program's monotonic clock is ahead of this process's, to within `bound_s`."""
+
+    ahead_s: float
+    bound_s: float
+
+
+def ask_clock(program: Program, timeout_s: float) -> Clock:
+    """Compare this process's clock with that of a program, which answers `clock` with its time.
+
+    Raises UserError when it does not answer so.
+    """
+    return min(
+        (_ask(program, timeout_s) for _ in range(_CLOCK_QUESTIONS)), key=lambda one: one.bound_s
+    )
+
+
+def start_spread_s(clocks: Sequence[Clock]) -> float:
+    """Upper bound, in seconds, of the time between two programs' starts at the same instant."""
+    return sum(sorted((one.bound_s for one in clocks), reverse=True)[:2]) if clocks[1:] else 0.0
+
+
+def _ask(program: Program, timeout_s: float) -> Clock:
+    sent_s = monotonic()
+    program.send(ASK_CLOCK)
+    said = program.line(timeout_s)
+    way_s = (monotonic() - sent_s) / 2
+    try:
+        return Clock(float(said) - sent_s - way_s, way_s)
+    except ValueError:
+        raise UserError(f"it said {said[:80]!r} where its time was due") from None

@@ -1,4 +1,4 @@
-"""Prompts of an exact token count, as the engine will count them."""
+"""Makes prompts of an exact number of tokens, as the engine counts them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _WORD = re.compile("[Ġ▁]?([a-z]{2,12})")
 class PromptMaker:
     """Makes prompts for one tokenizer.
 
-    `overhead_tokens` is what the chat template adds. Measure it once: send any
-    prompt of a maker without overhead, subtract its tokens from the server's
-    usage, and go on with `with_overhead`.
+    `overhead_tokens` is what the chat template adds. Measure it once: send any prompt of a
+    maker without overhead, subtract its tokens from the server's usage, and continue with
+    `with_overhead`.
 
     Raises UserError when the folder has no readable tokenizer.json, or its
     vocabulary too few plain words.
@@ -58,11 +58,10 @@ class PromptMaker:
     ) -> str:
         """A text that is a prompt of exactly `prompt_tokens`, template included.
 
-        `salt` is the trial's id. It decides the first words: a schedule that is
-        replayed in another trial would otherwise find its prompts in the engine's
-        prefix cache, and the trial that comes first would look slow. Within a trial
-        it is the same for all, so that prefixes meant to be shared can be: as many tokens as
-        they have are alike in all prompts that begin with the same `prefixes`.
+        `salt` is the trial's id. It decides the first words: otherwise a schedule that is
+        replayed in another trial would find its prompts in the engine's prefix cache, and the
+        first trial would look slow. All prompts of a trial have the same salt, so that they
+        can share `prefixes`: the same prefixes give the same first tokens.
 
         Raises UserError when the count is below the least possible or cannot be hit.
         """
@@ -90,10 +89,10 @@ class PromptMaker:
         )
 
     def _between_anchors(self, words: Sequence[str]) -> str:
-        """The words as a text that begins and ends with the same word each time.
+        """The words as a text that always begins and ends with the same word.
 
-        What the template puts beside it then tokenises alike in every prompt, and the
-        template's overhead is a constant.
+        The template's text beside it is then tokenised alike in every prompt, so that the
+        template's overhead is constant.
         """
         return " ".join([self._anchor, *words, self._anchor])
 

@@ -1,21 +1,40 @@
-"""One HTTP/1.1 response out of the bytes of a connection."""
+"""Reads one HTTP/1.1 response from the bytes of a connection."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
 
 import httptools
 
 from bench.load.exchange import Exchange
 
-_SWITCHING = 101  # to another protocol, which nobody has asked for
+_SWITCHING = 101  # to another protocol, which was not asked for
+# More than the largest record of TLS, so that none of it is left where epoll cannot see it.
+READ_BYTES = 64 * 1024
+_CRLF = b"\r\n"
+_KNOWN = 4096
+
+
+def _whole_chunks() -> list[tuple[bytes, slice]]:
+    """By the length of a read that is one whole chunk: its first line, and where its body is."""
+    shapes = [(b"not a chunk", slice(0))] * _KNOWN
+    for size in range(1, _KNOWN):
+        line = b"%x\r\n" % size
+        if (length := len(line) + size + len(_CRLF)) < _KNOWN:
+            shapes[length] = (line, slice(len(line), -len(_CRLF)))
+    return shapes
+
+
+_WHOLE_CHUNKS = _whole_chunks()
 
 
 class Response:
     """Fills `exchange` with head and body as bytes are fed.
 
-    Every read is parsed at once, so that the end of an answer is always known exactly.
-    `complete` says that it has been seen, `keep_alive` whether the connection may be used
-    again then. While it is `between_chunks`, whole chunks may be left out: the parser need
-    not know of them.
+    Every read is parsed at once, so that the end of an answer is always known exactly:
+    `complete` is then true, and `keep_alive` says whether the connection may be used again.
+    While `between_chunks`, whole chunks need not be fed: see `whole_chunk_reader`.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -80,3 +99,35 @@ class Response:
             return  # an interim answer
         self.complete = True
         self.keep_alive = self._parser.should_keep_alive()
+
+
+def whole_chunk_reader(
+    receive: Callable[[int], bytes],
+    exchange: Exchange,
+    failed: Callable[[OSError], bool],
+    otherwise: Callable[[float, bytes], bool],
+) -> Callable[[], bool]:
+    """A function that reads a socket for `exchange`; use it only between two chunks.
+
+    What `receive` returns is one whole chunk if its length fits its first line: that needs
+    no parser. Anything else goes to `otherwise`, with its time. This is a closure because it
+    runs for every token that is measured, where attributes cost as much as the work.
+    """
+    add, stamp = exchange.body.append, exchange.body_s.append
+    shapes, known, crlf = _WHOLE_CHUNKS, _KNOWN, _CRLF
+
+    def read() -> bool:
+        try:
+            data = receive(READ_BYTES)
+        except OSError as error:
+            return failed(error)
+        at_s = monotonic()
+        if (length := len(data)) < known:
+            line, body = shapes[length]
+            if data.startswith(line) and data.endswith(crlf):
+                add(data[body])
+                stamp(at_s)
+                return False
+        return otherwise(at_s, data)
+
+    return read

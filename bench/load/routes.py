@@ -1,6 +1,6 @@
-"""Where each request of a schedule goes: to the arm's balancers in turn, or past them.
+"""The base URL of each request: the arm's balancers in turn, or a replica directly (bypass).
 
-Both follow from the schedule alone, so that both arms of a block get the same.
+This follows from the schedule alone, so that both arms of a block get the same.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from itertools import cycle
 
 import numpy as np
 
-from bench.load.strata import stratified
+from bench.load.workload import stratified
 from bench.records import Replica, Schedule
 
 
 def bypassing(schedule: Schedule, share: float) -> frozenset[int]:
-    """Indexes of the requests that go straight to a replica: a stratified `share` of each model's.
+    """Indexes of the requests that bypass the balancers: a stratified `share` of each model's.
 
-    Which these are is seeded by the schedule's hash.
+    They are drawn with the schedule's hash as seed.
     """
     rng = np.random.default_rng(int(schedule.sha256, base=16))
     by_model: dict[str, list[int]] = {}
@@ -34,18 +34,18 @@ def bypassing(schedule: Schedule, share: float) -> frozenset[int]:
 def routes(
     schedule: Schedule,
     balancers: Mapping[str, Sequence[str]],
-    past: Collection[int],
+    bypass: Collection[int],
     replicas: Mapping[str, Replica],
 ) -> tuple[str, ...]:
     """The base URL for each request.
 
-    Those whose index is in `past` go to their model's one of `replicas`, the others to
-    the `balancers` (base URLs) of their model in turn, as DNS or a balancer of connections
-    would spread them. Models with the same balancers share the turns.
+    Requests whose index is in `bypass` go to the replica of their model in `replicas`. The
+    others go to the `balancers` (base URLs) of their model in turn, as DNS would spread them;
+    models with the same balancers share one sequence of turns.
     """
     turns = {tuple(urls): cycle(urls) for urls in balancers.values()}
     by_model = {model: turns[tuple(urls)] for model, urls in balancers.items()}
     return tuple(
-        replicas[request.model].url if request.index in past else next(by_model[request.model])
+        replicas[request.model].url if request.index in bypass else next(by_model[request.model])
         for request in schedule.requests
     )

@@ -29,8 +29,8 @@ def plan_open_loop(
 ) -> Schedule:
     """Requests at their own times, for each model at its rate in `rates_rps`.
 
-    Every model has an independent stream, so that adding one leaves the requests
-    of the others as they were. `offered_rps` is the sum of the rates. Raises
+    Every model has its own stream, so that adding a model does not change the requests of
+    the others. `offered_rps` is the sum of the rates. Raises
     UserError when a rate or the duration is not positive or nothing would be sent.
     """
 
@@ -43,7 +43,7 @@ def plan_open_loop(
 
 
 class Traffic(Protocol):
-    """When requests come and what they ask for, in one: neither is drawn without the other."""
+    """Times and contents of requests, drawn together."""
 
     @property
     def load(self) -> float:
@@ -53,7 +53,7 @@ class Traffic(Protocol):
     def stream(
         self, rate_rps: float, duration_s: float, rng: np.random.Generator, /
     ) -> Iterable[tuple[float, Ask]]:
-        """What comes in [0, duration_s) at `rate_rps` on average, and when."""
+        """Times in [0, duration_s) and requests, `rate_rps` of them on average."""
         ...
 
 
@@ -62,7 +62,7 @@ def plan_traffic(
 ) -> Schedule:
     """`traffic` for each model, at the rate in `rates_rps` on average.
 
-    `offered_rps` is what it happens to offer. Raises UserError as `plan_open_loop` does.
+    `offered_rps` is the rate of this draw. Raises UserError as `plan_open_loop` does.
     """
 
     def stream(rate_rps: float, rng: np.random.Generator) -> Iterable[tuple[float, Ask]]:
@@ -83,10 +83,9 @@ def plan_closed_loop(
 ) -> Schedule:
     """An ordered list of `count` requests, the models in turn, for a closed loop.
 
-    `count` is the caller's upper bound on what the system can serve in
-    `duration_s`. Requests are never sent twice, since a repeated prompt would be
-    answered from the prefix cache; a list that runs out ends the trial early and
-    marks it cut short.
+    `count` is an upper bound of what the system can serve in `duration_s`. No request is sent
+    twice, since a repeated prompt would be answered from the prefix cache; a list that runs
+    out ends the trial early and marks it cut short.
     """
     _check(models, duration_s)
     if not 1 <= concurrency <= count:

@@ -8,8 +8,8 @@
     out:  a block: the results, one for each load
     in:   end                  at any time: what was measured so far is the result
 
-A program that is told to end before its start leaves no result; one whose input is closed
-exits at once.
+A program that gets `end` before its start has no result; one whose input is closed exits at
+once.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ import threading
 from time import monotonic
 
 from bench.errors import UserError
-from bench.load.clocks import ASK
 from bench.load.drive import run_together
-from bench.load.parcels import loads_of, result_bytes
-from bench.load.shards import shard
-from bench.processes.program import block, standard_input, take_block, watch_input
+from bench.load.shards import loads_of, result_bytes, shard
+from bench.processes.program import (
+    ASK_CLOCK,
+    block,
+    standard_input,
+    take_block,
+    watch_input,
+)
 
 
 def main() -> int:
-    """Measure; 2 after one line on stderr if that is not possible."""
+    """Measure. Returns 2, after one line on stderr, if that is not possible."""
     # Whoever starts programs in the background leaves SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -47,10 +51,10 @@ def main() -> int:
 
 
 def _await_start() -> float:
-    """Say that everything is prepared; the instant at which to start."""
+    """Say that everything is prepared. Returns the time at which to start."""
     print("ready", flush=True)
-    told = standard_input()
-    while (line := told.readline()) == ASK:
+    source = standard_input()
+    while (line := source.readline()) == ASK_CLOCK:
         print(repr(monotonic()), flush=True)
     match line.split():
         case [b"start", instant]:
@@ -62,7 +66,7 @@ def _await_start() -> float:
 
 
 def _interrupt() -> None:
-    """What Ctrl-C is to a process; told to its main thread, which may be asleep."""
+    """Do as Ctrl-C does: signal the main thread, which may be asleep."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 

@@ -18,7 +18,7 @@ class Event(NamedTuple):
 
 
 class EventReader:
-    """Reads a stream piece by piece, however the bytes are cut.
+    """Reads a stream piece by piece, wherever the bytes are cut.
 
     Lines end with CR, LF or CRLF, and a byte order mark at the start is no part of the first.
     Comments and fields other than `event` and `data` are skipped; an event that no blank line
@@ -34,7 +34,7 @@ class EventReader:
 
     @property
     def between_events(self) -> bool:
-        """Whether the next byte begins an event, with nothing of another before it."""
+        """Whether the next byte begins a new event."""
         return not (self._rest or self._name or self._data)
 
     def feed(self, piece: bytes) -> list[Event]:

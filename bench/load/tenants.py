@@ -1,4 +1,4 @@
-"""Several tenants at once, each with traffic of its own: who disturbs whom."""
+"""Several tenants at once, each with traffic of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from operator import itemgetter
 import numpy as np
 
 from bench.load.arrivals import OpenLoop
-from bench.load.strata import stratified
-from bench.load.workload import Ask, Asks
+from bench.load.workload import Ask, Asks, stratified
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One tenant. The load of `arrival` is its share of all capacity."""
+    """One tenant. The load of `arrival` is a share of the whole capacity."""
 
     name: str
     arrival: OpenLoop
@@ -45,7 +44,7 @@ class Mixture:
     def stream(
         self, rate_rps: float, duration_s: float, rng: np.random.Generator
     ) -> Iterator[tuple[float, Ask]]:
-        """What all of them send in [0, `duration_s`), in the order of time."""
+        """Times in [0, `duration_s`) and requests of all tenants, in the order of time."""
         sent = []
         for tenant, own in zip(self.tenants, rng.spawn(len(self.tenants)), strict=True):
             share = tenant.arrival.load / self.load
@@ -56,7 +55,7 @@ class Mixture:
         return heapq.merge(*sent, key=itemgetter(0))
 
     def draw(self, count: int, rng: np.random.Generator) -> Iterator[Ask]:
-        """What `count` requests ask for whose tenants come by their shares of the load."""
+        """`count` requests, whose tenants are drawn by their shares of the load."""
         ends = np.cumsum([tenant.arrival.load for tenant in self.tenants]) / self.load
         whose = np.searchsorted(ends[:-1], stratified(count, rng), side="right")
         drawn = [

@@ -1,6 +1,6 @@
 """What requests ask for: lengths of prompts and answers in tokens, and shared prefixes.
 
-What is drawn here is stratified, see `strata`.
+Everything that varies from request to request is drawn stratified: see `stratified`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,34 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.strata import stratified
 from bench.records import Prefix
 
 Lengths = NDArray[np.int64]
 
 # Seeds that every reader of JSON keeps exact.
 SEED_BOUND = 2**53
+# Draws are stratified in runs of so many: as fine as shares of requests are usually given.
+RUN = 20
+
+
+def stratified(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`count` uniform values in [0, 1), spread evenly, in random order.
+
+    One value falls into each `count`-th of [0, 1), and of every `RUN` in a row one into each
+    `RUN`-th. With independent draws the work of a short trial, and of each second in it,
+    varies by tens of percent, and near saturation that decides more about latencies than
+    either arm does. A closed loop sends only the beginning of what was planned: the beginning
+    is as representative as the whole.
+    """
+    strata = np.arange(count)
+    parts = strata * RUN // max(count, 1)
+    by_part = np.lexsort((rng.random(count), parts))
+    # The n-th of each part belongs to the n-th run; the last run may lack some parts.
+    run = strata - np.searchsorted(parts, parts)
+    order = by_part[np.lexsort((rng.random(count), run))]
+    drawn = (order + rng.random(count)) / max(count, 1)
+    # the sum may round up to the next integer
+    return np.minimum(drawn, np.nextafter(1.0, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

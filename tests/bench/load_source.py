@@ -17,10 +17,10 @@ from itertools import islice
 from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 
+from bench.load.attempt import Attempt
 from bench.load.client import Client
 from bench.load.drive import Load, Report, run_load
 from bench.load.eventloop import DirectLoop
-from bench.load.flight import Flight
 from bench.load.outcome import DriveResult
 from bench.records import PlannedRequest, Sample, Schedule
 
@@ -199,22 +199,23 @@ def fetch_many(url: str, streams: int, rounds: int) -> list[Sample]:
     The prompt of a request is its index.
     """
 
-    async def main() -> list[Flight]:
+    async def main() -> list[Attempt]:
         client = Client(url)
-        flights = [
-            Flight(PlannedRequest(index, 0, "m", 7, 2, 0), 0.0) for index in range(streams * rounds)
+        attempts = [
+            Attempt(PlannedRequest(index, 0, "m", 7, 2, 0), 0.0)
+            for index in range(streams * rounds)
         ]
         sends = (
             client.fetch(client.encode(f.planned, str(f.planned.index)), f.exchange)
-            for f in flights
+            for f in attempts
         )
         for _ in range(rounds):
             await asyncio.gather(*islice(sends, streams))
         await client.close()
-        return flights
+        return attempts
 
     with asyncio.Runner(loop_factory=DirectLoop) as runner:
-        return [flight.sample(start_s=0.0) for flight in runner.run(main())]
+        return [attempt.sample(start_s=0.0) for attempt in runner.run(main())]
 
 
 def with_status(status: bytes, body: bytes) -> bytes:

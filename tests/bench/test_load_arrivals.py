@@ -127,4 +127,4 @@ def test_a_load_that_is_not_positive_is_refused(load: float) -> None:
 
 
 def test_closed_loop_concurrency_grows_with_the_replicas() -> None:
-    assert ClosedLoop(per_slot=2).concurrency(8) == 16
+    assert ClosedLoop(per_sequence=2).concurrency(8) == 16

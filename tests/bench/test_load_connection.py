@@ -97,7 +97,7 @@ def test_a_connection_lost_before_its_first_request_is_a_disconnect() -> None:
         connection, exchange = Connection(ours, loop.direct), Exchange()
         theirs.close()
         await asyncio.sleep(0.05)
-        await connection.carry(b"", exchange)
+        await connection.send(b"", exchange)
         return exchange
 
     loop = DirectLoop()

@@ -25,7 +25,7 @@ from bench.load.traces import (
     parse_cut,
     read_trace,
 )
-from bench.load.traces.fit import LEAST_PROMPT_TOKENS
+from bench.load.traces.replay import LEAST_PROMPT_TOKENS
 
 AZURE = """\
 TIMESTAMP,ContextTokens,GeneratedTokens

@@ -24,7 +24,7 @@ from tests.bench.making import paired
 SCENARIO = Scenario(
     name="heavy-tail",
     description="",
-    arrival=ClosedLoop(per_slot=1),
+    arrival=ClosedLoop(per_sequence=1),
     workload=Workload(prompt=Fixed(32), output=Fixed(2)),
     primary="scheduled_ttft_p95_s",
     expect=Expectation.BETTER,

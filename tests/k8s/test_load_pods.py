@@ -19,10 +19,9 @@ from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.accuracy.measurement import Level
-from bench.load.clocks import ask_clock
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
-from bench.load.processes import run_spread
+from bench.load.processes import ask_clock, run_spread
 from bench.processes.program import Program, block, read_block
 from bench.progress import PlainProgress
 from bench.records import ErrorKind, Replica, Schedule

@@ -20,7 +20,7 @@ from bench.environments.kubernetes.load_pods import PodSite
 from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
-from bench.load.clocks import ask_clock
+from bench.load.processes import ask_clock
 from bench.processes.program import block
 from bench.progress import PlainProgress
 

@@ -11,5 +11,5 @@ HEAVY_TAIL_WORDS = "15 % of answers have 80 tokens, the rest 8"
 
 # As many users as the replicas run requests at once: nobody has to wait, unless some replicas
 # get more requests than others.
-ALL_BUSY = ClosedLoop(per_slot=1)
+ALL_BUSY = ClosedLoop(per_sequence=1)
 ALL_BUSY_WORDS = "a closed loop keeps as many requests in flight as the replicas run at once"

@@ -21,7 +21,7 @@ SCENARIO = Scenario(
         "Saturation: a closed loop keeps four times as many requests in flight as the replicas "
         "run at once."
     ),
-    arrival=ClosedLoop(per_slot=4),
+    arrival=ClosedLoop(per_sequence=4),
     workload=Workload(prompt=Uniform(32, 96), output=Fixed(32)),
     primary="output_tps",
     expect=Expectation.NOT_WORSE,

@@ -1,8 +1,7 @@
 """Recorded traffic: read from a user's file, fitted to an engine, replayed in its own shape."""
 
 from bench.load.traces.files import WHOLE, Cut, parse_cut, read_trace
-from bench.load.traces.fit import Fit, fit_trace
-from bench.load.traces.replay import Replay, ReplayedLengths
+from bench.load.traces.replay import Fit, Replay, ReplayedLengths, fit_trace
 from bench.load.traces.trace import Trace, TraceRequest
 
 __all__ = [

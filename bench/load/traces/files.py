@@ -38,15 +38,15 @@ def parse_cut(text: str) -> Cut:
 
 
 def read_trace(path: Path, cut: Cut = WHOLE) -> Trace:
-    """What `cut` leaves of the trace in a file, in the order of time.
+    """The requests of a file within `cut`, in the order of time.
 
-    Raises UserError, with the line, for what cannot be read.
+    Raises UserError, with the number of the line, for a line that cannot be read.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _read(path, file, cut)
     except OSError as error:
-        # A pipe has no beginning to go back to, and no strerror.
+        # A pipe cannot be read twice; its error has no strerror.
         raise UserError(f"cannot read trace {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise UserError(
@@ -77,8 +77,8 @@ def _read(path: Path, file: TextIO, cut: Cut) -> Trace:
 
     window_s = (-math.inf, math.inf)
     if cut != WHOLE:
-        # Rows may stand in any order, so that the earliest of all must be known before any is
-        # taken; and a trace of months need not fit into memory: the file is read twice.
+        # Rows may be in any order, so the earliest one must be known first; and a trace of months
+        # may be larger than memory: the file is read twice.
         start_s = min((row.at_s for row in rows()), default=0.0)
         window_s = (start_s + cut.from_s, start_s + cut.to_s)
     return _trace(path, rows(), window_s, format_.block_tokens)

@@ -1,10 +1,10 @@
-"""The rows of published traces. Which format a file has is seen from its first line; every
-row is checked against what that format asserts.
+"""Reads the rows of published traces. The first line shows which format a file has; every row
+is checked against that format.
 
 - Azure LLM inference (2023 and 2024): CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
 - BurstGPT: CSV with Timestamp (seconds), Request tokens, Response tokens, and more.
 - Mooncake: JSON lines with timestamp (milliseconds), input_length, output_length and
-  hash_ids, each of which stands for 512 tokens of the prompt and all that is before them.
+  hash_ids, each of which stands for 512 tokens of the prompt and all tokens before them.
 - Qwen-Bailian: the same with chat_id, timestamp in seconds and 16 tokens for each hash id.
 """
 
@@ -82,7 +82,7 @@ class _Csv:
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """A JSON format whose prompts are told in blocks of `block_tokens`."""
+    """A JSON format that describes a prompt by ids of its blocks of `block_tokens`."""
 
     name: str
     block_tokens: int

@@ -1,4 +1,4 @@
-"""A recorded trace: when requests came and how long they were, not what they said."""
+"""A recorded trace: times and lengths of requests, without their texts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One request: seconds from the first one on, tokens of prompt and answer.
+    """One request: seconds since the first one, tokens of prompt and answer.
 
-    `blocks` stand for the prompt's text in pieces, as far as the trace tells: requests
-    whose first blocks are the same begin with the same text.
+    `blocks` are ids of the pieces of the prompt's text, where the trace has them: requests
+    whose first blocks are equal begin with the same text.
     """
 
     at_s: float
@@ -23,10 +23,9 @@ class TraceRequest:
 class Trace:
     """Requests in the order in which they came, the first one at 0.
 
-    Each of a request's blocks has `block_tokens`, but for the last, which has what is
-    left of the prompt. Of the file's `rows` those that are `empty`, without prompt or answer, and
-    those `outside` the part that was asked for are left out. `unordered` rows stood below a
-    later one.
+    Each block of a request has `block_tokens`; the last one has the rest of the prompt.
+    Left out of the file's `rows` are `empty` ones, without prompt or answer, and those
+    `outside` the cut. `unordered` rows stood below a later one.
     """
 
     name: str

@@ -64,7 +64,7 @@ def received(writes: Sequence[bytes]) -> Exchange:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         connection, exchange = Connection(ours, loop.direct), Exchange()
-        carried = asyncio.create_task(connection.carry(b"", exchange))
+        carried = asyncio.create_task(connection.send(b"", exchange))
         await asyncio.sleep(0)
         with suppress(BrokenPipeError):  # what is no HTTP is not read to its end
             for piece in writes:

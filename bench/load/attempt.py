@@ -1,4 +1,4 @@
-"""One request of a schedule under way, and the sample that becomes of it."""
+"""One request of a schedule that is being sent, and its sample."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ REPLICA_HEADER = "x-lb-replica"
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """A request whose turn has come, at `scheduled_s` of time.monotonic()."""
+class Attempt:
+    """A request that was due at `scheduled_s` of time.monotonic(), whether sent or not."""
 
     planned: PlannedRequest
     scheduled_s: float
@@ -26,7 +26,7 @@ class Flight:
         return None if sent_s is None else sent_s - self.scheduled_s
 
     def sample(self, start_s: float) -> Sample:
-        """The sample of a flight that has ended; its times count from `start_s`."""
+        """The sample of an attempt that has ended; its times count from `start_s`."""
         exchange, answer = self.exchange, read_answer(self.exchange)
         chunk_s = tuple([at_s - start_s for at_s in answer.chunk_s])
         return Sample(
