@@ -18,13 +18,9 @@ from bench.load.client import Client
 from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange, Failure
 from bench.load.meter import Meter
-from bench.load.outcome import DriveResult, Ending, Tally
+from bench.load.outcome import DriveResult, Ending
 from bench.processes.resources import allow_connections, allow_connections_up_to
 from bench.records import Connections, ErrorKind, PlannedRequest, Schedule
-
-_REPORT_EVERY_S = 0.5
-
-Report = Callable[[Tally], None]
 
 
 class Sender(Protocol):
@@ -64,7 +60,6 @@ def run_load(
     load: Load,
     *,
     drain_timeout_s: float,
-    on_progress: Report | None = None,
     start: Callable[[], float] = monotonic,
     connect: Connect | None = None,
 ) -> DriveResult:
@@ -74,35 +69,33 @@ def run_load(
     keeps the schedule's `concurrency` of requests in flight until `duration_s`, then
     starts no more. Requests without an answer `drain_timeout_s` after `duration_s` are
     aborted and count as TIMEOUT. Each call opens its own connections, so that no trial
-    uses another's. `on_progress` is called twice a second by the measuring loop and must
-    return at once. `start` is called when everything is prepared; it returns the time of
+    uses another's. `start` is called when everything is prepared; it returns the time of
     time.monotonic() from which times count. `connect` makes the sender for a base URL; None
     means `Client`.
 
     Raises UserError for a malformed URL, or for a closed loop whose concurrency is more than
     the connections that this machine lets one process have. A server's failures are samples.
     """
-    _make_room([load])
-    drive = _Drive(load, connect or _client_for(load))
-    _run(lambda: drive.run(start(), drain_timeout_s, on_progress or _silent))
-    return drive.result
+    return run_together([load], drain_timeout_s=drain_timeout_s, start=start, connect=connect)[0]
 
 
 def run_together(
-    loads: Sequence[Load], *, drain_timeout_s: float, start: Callable[[], float] = monotonic
+    loads: Sequence[Load],
+    *,
+    drain_timeout_s: float,
+    start: Callable[[], float] = monotonic,
+    connect: Connect | None = None,
 ) -> tuple[DriveResult, ...]:
     """`run_load` for several loads at once; results in their order.
 
     The instrument's readings are those of the process, and so the same in all results.
     """
     _make_room(loads)
-    drives = [_Drive(load, _client_for(load)) for load in loads]
+    drives = [
+        _Drive(load, connect or partial(Client, connections=load.connections)) for load in loads
+    ]
     _run(lambda: _all(drives, start(), drain_timeout_s))
     return tuple(drive.result for drive in drives)
-
-
-def _client_for(load: Load) -> Connect:
-    return partial(Client, connections=load.connections)
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -116,7 +109,7 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def _all(drives: Sequence[_Drive], start_s: float, drain_timeout_s: float) -> None:
-    tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s, _silent)) for drive in drives]
+    tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s)) for drive in drives]
     try:
         await asyncio.wait(tasks)
     except asyncio.CancelledError:
@@ -125,10 +118,6 @@ async def _all(drives: Sequence[_Drive], start_s: float, drain_timeout_s: float)
         await asyncio.wait(tasks)
     for task in tasks:
         task.result()
-
-
-def _silent(_: Tally) -> None:
-    """Report nothing."""
 
 
 def _make_room(loads: Sequence[Load]) -> None:
@@ -166,17 +155,15 @@ class _Drive:
         assert self._result is not None, "it has not run"
         return self._result
 
-    async def run(self, start_s: float, drain_timeout_s: float, on_progress: Report) -> None:
+    async def run(self, start_s: float, drain_timeout_s: float) -> None:
         limit_s = self._schedule.duration_s + drain_timeout_s
         self._start_s = start_s
         meter = Meter()
         try:
             left_s = start_s + limit_s - monotonic()
-            async with asyncio.timeout(left_s), asyncio.TaskGroup() as tasks:
-                reporter = tasks.create_task(self._report(on_progress))
+            async with asyncio.timeout(left_s):
                 await _sleep_until(start_s)
                 await self._offer()
-                reporter.cancel()
         except TimeoutError:
             self._add_unsent()
             self._abandon(f"no complete answer when the trial's {limit_s:g} s were over")
@@ -240,12 +227,6 @@ class _Drive:
         for attempt in self._attempts:
             if not attempt.exchange.ended:
                 attempt.exchange.failure = Failure(ErrorKind.TIMEOUT, why)
-
-    async def _report(self, on_progress: Report) -> None:
-        while True:
-            await asyncio.sleep(_REPORT_EVERY_S)
-            ended = sum(attempt.exchange.ended for attempt in self._attempts)
-            on_progress(Tally(monotonic() - self._start_s, len(self._attempts), ended))
 
 
 async def _sleep_until(due_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The result of a drive: its samples, its progress, and how it ended."""
+"""The result of a drive: its samples, and how it ended."""
 
 from __future__ import annotations
 
@@ -43,12 +43,3 @@ class DriveResult:
     @property
     def cut_short(self) -> bool:
         return self.ending is not Ending.COMPLETE
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How far a drive is: requests started and ended so far."""
-
-    elapsed_s: float
-    started: int
-    ended: int

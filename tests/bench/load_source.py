@@ -19,7 +19,7 @@ from time import monotonic
 
 from bench.load.attempt import Attempt
 from bench.load.client import Client
-from bench.load.drive import Load, Report, run_load
+from bench.load.drive import Load, run_load
 from bench.load.eventloop import DirectLoop
 from bench.load.outcome import DriveResult
 from bench.records import PlannedRequest, Sample, Schedule
@@ -179,11 +179,10 @@ def drive(
     url: str,
     prompts: Sequence[str],
     drain_timeout_s: float,
-    on_progress: Report | None = None,
 ) -> DriveResult:
     """Send all of `schedule` to one server."""
     load = Load(schedule, prompts, [url] * len(schedule.requests))
-    return run_load(load, drain_timeout_s=drain_timeout_s, on_progress=on_progress)
+    return run_load(load, drain_timeout_s=drain_timeout_s)
 
 
 def fetch(url: str, deadline_s: float = 20.0) -> Sample:
