@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from bench.drivers.driver import Driven
-from bench.load.drive import Load
-from bench.load.processes import run_spread
-from bench.load.shards import processes_for
+from bench.load.run.drive import Load
+from bench.load.run.processes import run_spread
+from bench.load.run.shards import processes_for
 from bench.processes.program import Site
 from bench.records import DriverFacts
 

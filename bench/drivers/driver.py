@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult
 from bench.records import DriverFacts
 
 

@@ -24,8 +24,8 @@ from bench.drivers.measured import drive_result
 from bench.drivers.notes import GENAI_PERF
 from bench.drivers.running import run_bounded
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import Ending
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.guarded import last_lines
 from bench.processes.venv import ensure_venv
 from bench.progress import Progress

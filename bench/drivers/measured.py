@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.completeness import fail_incomplete
 from bench.drivers.artifacts.entry import Entry, elapsed_s, instrument
-from bench.load.outcome import DriveResult, Ending
+from bench.load.run.outcome import DriveResult, Ending
 from bench.records import ErrorKind, PlannedRequest, Sample, Schedule
 
 _NS = 1_000_000_000

@@ -17,11 +17,11 @@ from itertools import islice
 from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 
-from bench.load.attempt import Attempt
-from bench.load.client import Client
-from bench.load.drive import Load, run_load
-from bench.load.eventloop import DirectLoop
-from bench.load.outcome import DriveResult
+from bench.load.client.client import Client
+from bench.load.client.eventloop import DirectLoop
+from bench.load.run.attempt import Attempt
+from bench.load.run.drive import Load, run_load
+from bench.load.run.outcome import DriveResult
 from bench.records import PlannedRequest, Sample, Schedule
 
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.load.arrivals import ClosedLoop, Constant, Gamma, OnOff, OpenLoop, Poisson, Ramp
+from bench.load.plan.arrivals import ClosedLoop, Constant, Gamma, OnOff, OpenLoop, Poisson, Ramp
 
 PROCESSES = st.one_of(
     st.just(Poisson(load=0.8)),

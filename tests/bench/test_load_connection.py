@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from bench.load.connection import Connection
-from bench.load.eventloop import DirectLoop
-from bench.load.exchange import Exchange
+from bench.load.client.connection import Connection
+from bench.load.client.eventloop import DirectLoop
+from bench.load.client.exchange import Exchange
 from bench.records import ErrorKind
 from tests.bench.load_source import (
     ANSWER,

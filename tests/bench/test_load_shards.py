@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.arrivals import Poisson
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult, Ending
-from bench.load.schedule import plan_closed_loop, plan_open_loop
-from bench.load.shards import (
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.shards import (
     PROCESS_CHUNKS_PER_S,
     load_bytes,
     loads_of,
@@ -23,7 +24,6 @@ from bench.load.shards import (
     results_of,
     shard,
 )
-from bench.load.workload import Fixed, Workload
 from bench.records import ErrorKind, Instrument, Schedule
 from tests.bench.making import answered, failed
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.answer import read_answer
-from bench.load.connection import Connection
-from bench.load.eventloop import DirectLoop
-from bench.load.exchange import Exchange
+from bench.load.client.answer import read_answer
+from bench.load.client.connection import Connection
+from bench.load.client.eventloop import DirectLoop
+from bench.load.client.exchange import Exchange
 from tests.bench.load_source import (
     ANSWER,
     CHUNKED,

@@ -15,8 +15,8 @@ from bench.config.options import Options
 from bench.experiment.experiment import Experiment
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.session import Session
-from bench.load.arrivals import ClosedLoop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import ClosedLoop
+from bench.load.plan.workload import Fixed, Workload
 from bench.progress import PlainProgress
 from bench.records import Expectation, Trial, Verdict
 from tests.bench.making import paired

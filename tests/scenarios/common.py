@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.load.arrivals import ClosedLoop
-from bench.load.workload import Bimodal, Fixed, Workload
+from bench.load.plan.arrivals import ClosedLoop
+from bench.load.plan.workload import Bimodal, Fixed, Workload
 
 # A few long answers among short ones: short requests wait behind long ones.
 HEAVY_TAIL = Workload(prompt=Fixed(64), output=Bimodal(short=8, long=80, long_share=0.15))

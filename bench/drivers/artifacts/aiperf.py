@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.reading import damaged, read_text
-from bench.load.answer import kind_of_status
-from bench.load.exchange import Failure
+from bench.load.client.answer import kind_of_status
+from bench.load.client.exchange import Failure
 from bench.records import ErrorKind
 
 RECORDS = "profile_export.jsonl"

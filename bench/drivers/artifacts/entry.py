@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.load.exchange import Failure
+from bench.load.client.exchange import Failure
 from bench.records import Instrument, PlannedRequest, Sample
 
 _NS = 1_000_000_000

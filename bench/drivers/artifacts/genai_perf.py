@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, Json, ValidationError
 
 from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.reading import damaged, read_text
-from bench.load.answer import read_answer
-from bench.load.exchange import Exchange
+from bench.load.client.answer import read_answer
+from bench.load.client.exchange import Exchange
 
 RECORDS = "profile_export.json"
 _NS = 1_000_000_000

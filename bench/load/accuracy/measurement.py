@@ -17,11 +17,11 @@ from bench.analysis.timings import e2e_s, gaps_s, ttft_s
 from bench.errors import UserError
 from bench.load.accuracy.answers import MODEL, StreamPlan
 from bench.load.accuracy.running import SourceTimes, ask_report
-from bench.load.arrivals import Constant
-from bench.load.drive import Load, run_load
-from bench.load.outcome import Ending
-from bench.load.schedule import plan_open_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Constant
+from bench.load.plan.schedule import plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load, run_load
+from bench.load.run.outcome import Ending
 from bench.records import Accuracy, Instrument, Sample, Spread
 from bench.telemetry.cpu import CpuWatch
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.load.answer import read_answer
-from bench.load.exchange import Exchange
+from bench.load.client.answer import read_answer
+from bench.load.client.exchange import Exchange
 from bench.records import PlannedRequest, Sample
 
 REPLICA_HEADER = "x-lb-replica"

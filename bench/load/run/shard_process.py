@@ -1,4 +1,4 @@
-"""One shard of some loads in a process of its own: `python -m bench.load.shard_process`.
+"""One shard of some loads in a process of its own: `python -m bench.load.run.shard_process`.
 
     in:   {"index": 0, "count": 4, "drain_s": 30.0}    and a block: the loads, whole
     out:  ready
@@ -21,8 +21,8 @@ import threading
 from time import monotonic
 
 from bench.errors import UserError
-from bench.load.drive import run_together
-from bench.load.shards import loads_of, result_bytes, shard
+from bench.load.run.drive import run_together
+from bench.load.run.shards import loads_of, result_bytes, shard
 from bench.processes.program import (
     ASK_CLOCK,
     block,

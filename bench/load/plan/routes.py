@@ -10,7 +10,7 @@ from itertools import cycle
 
 import numpy as np
 
-from bench.load.workload import stratified
+from bench.load.plan.workload import stratified
 from bench.records import Replica, Schedule
 
 

@@ -13,12 +13,12 @@ from time import monotonic
 from typing import Any, Protocol
 
 from bench.completeness import fail_incomplete
-from bench.load.attempt import Attempt
-from bench.load.client import Client
-from bench.load.eventloop import DirectLoop
-from bench.load.exchange import Exchange, Failure
-from bench.load.meter import Meter
-from bench.load.outcome import DriveResult, Ending
+from bench.load.client.client import Client
+from bench.load.client.eventloop import DirectLoop
+from bench.load.client.exchange import Exchange, Failure
+from bench.load.run.attempt import Attempt
+from bench.load.run.meter import Meter
+from bench.load.run.outcome import DriveResult, Ending
 from bench.processes.resources import allow_connections, allow_connections_up_to
 from bench.records import Connections, ErrorKind, PlannedRequest, Schedule
 

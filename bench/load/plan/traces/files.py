@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from bench.errors import UserError
-from bench.load.traces.formats import format_of
-from bench.load.traces.trace import Trace, TraceRequest
+from bench.load.plan.traces.formats import format_of
+from bench.load.plan.traces.trace import Trace, TraceRequest
 
 
 @dataclass(frozen=True, slots=True)

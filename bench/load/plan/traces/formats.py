@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from bench.load.traces.trace import TraceRequest
+from bench.load.plan.traces.trace import TraceRequest
 
 
 class TraceFormat(Protocol):

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from bench.errors import UserError
-from bench.load.arrivals import OpenLoop
-from bench.load.workload import Ask, Asks
+from bench.load.plan.arrivals import OpenLoop
+from bench.load.plan.workload import Ask, Asks
 from bench.records import PlannedRequest, Schedule
 
 _MICROSECONDS = 1_000_000

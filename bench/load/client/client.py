@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from bench.errors import UserError
-from bench.load.connection import Connection, Destination, connect
-from bench.load.eventloop import DirectLoop, DirectSelector
-from bench.load.exchange import Exchange, Failure
+from bench.load.client.connection import Connection, Destination, connect
+from bench.load.client.eventloop import DirectLoop, DirectSelector
+from bench.load.client.exchange import Exchange, Failure
 from bench.records import Connections, ErrorKind, PlannedRequest
 
 _PATH = "/v1/chat/completions"

@@ -7,7 +7,7 @@ from time import monotonic
 
 import httptools
 
-from bench.load.exchange import Exchange
+from bench.load.client.exchange import Exchange
 
 _SWITCHING = 101  # to another protocol, which was not asked for
 # More than the largest record of TLS, so that none of it is left where epoll cannot see it.

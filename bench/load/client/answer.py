@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from bench.load.exchange import Exchange, Failure
-from bench.load.sse import UNNAMED, Event, EventReader
+from bench.load.client.exchange import Exchange, Failure
+from bench.load.client.sse import UNNAMED, Event, EventReader
 from bench.records import ErrorKind
 
 _DETAIL_CHARACTERS = 200

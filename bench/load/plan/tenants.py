@@ -9,8 +9,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from bench.load.arrivals import OpenLoop
-from bench.load.workload import Ask, Asks, stratified
+from bench.load.plan.arrivals import OpenLoop
+from bench.load.plan.workload import Ask, Asks, stratified
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Recorded traffic: read from a user's file, fitted to an engine, replayed in its own shape."""
 
-from bench.load.traces.files import WHOLE, Cut, parse_cut, read_trace
-from bench.load.traces.replay import Fit, Replay, ReplayedLengths, fit_trace
-from bench.load.traces.trace import Trace, TraceRequest
+from bench.load.plan.traces.files import WHOLE, Cut, parse_cut, read_trace
+from bench.load.plan.traces.replay import Fit, Replay, ReplayedLengths, fit_trace
+from bench.load.plan.traces.trace import Trace, TraceRequest
 
 __all__ = [
     "WHOLE",

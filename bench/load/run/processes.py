@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from bench.errors import UserError
-from bench.load.drive import Load, run_together
-from bench.load.outcome import DriveResult, Ending
-from bench.load.shards import load_bytes, merge, results_of
+from bench.load.run.drive import Load, run_together
+from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.shards import load_bytes, merge, results_of
 from bench.processes.program import ASK_CLOCK, END, Program, Site, block, read_block
 
 # Enough for every process to receive the start and to wake up.
@@ -63,7 +63,7 @@ class _Shard:
         self.index = index
         self.count = count
         self.name = f"load process {index + 1} of {count}"
-        self.program: Program = site.start("bench.load.shard_process", [], index)
+        self.program: Program = site.start("bench.load.run.shard_process", [], index)
 
 
 @contextmanager

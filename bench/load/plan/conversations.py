@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.load.workload import SEED_BOUND, Ask, Distribution
+from bench.load.plan.workload import SEED_BOUND, Ask, Distribution
 from bench.records import Prefix
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.errors import UserError
-from bench.load.traces.trace import Trace, TraceRequest
-from bench.load.workload import Ask
+from bench.load.plan.traces.trace import Trace, TraceRequest
+from bench.load.plan.workload import Ask
 from bench.records import Prefix
 
 # Chat templates take up to forty tokens of a prompt; the rest is its text.

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-from bench.load.eventloop import DirectSelector
-from bench.load.exchange import Exchange, Failure
-from bench.load.response import READ_BYTES, Response, whole_chunk_reader
+from bench.load.client.eventloop import DirectSelector
+from bench.load.client.exchange import Exchange, Failure
+from bench.load.client.response import READ_BYTES, Response, whole_chunk_reader
 from bench.records import ErrorKind
 
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
