@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from lb.downstream import Limits
 from lb.errors import UserError
-from lb.exchange import Patience
+from lb.http.downstream import Limits
 from lb.policies import POLICIES
-from lb.router import Admission
-from lb.settings import GRACE_S, SLOW_START_S
+from lb.routing.exchange import Patience
+from lb.routing.router import Admission
 
 ENDPOINTS_VARIABLE = "VLLM_ENDPOINTS"
 INTERVAL_VARIABLE = "METRICS_POLL_INTERVAL"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+# After SIGTERM or SIGINT, requests get so long to end.
+GRACE_S = 5.0
+# A replica that has just started has cold caches, and nothing in flight that policies could use.
+SLOW_START_S = 10.0
 
 _MAX_WORKERS = 256
 

@@ -17,15 +17,15 @@ from typing import Any
 import orjson
 
 from lb.discovery.engine_metrics import compile_series, samples
-from lb.fleet import Fleet
-from lb.replicas import EngineGauges, Replica
-from lb.upstream import (
+from lb.http.upstream import (
     BadAnswerError,
     ConnectFailedError,
     OutOfDescriptorsError,
     Upstream,
     UpstreamError,
 )
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import EngineGauges, Replica
 
 logger = logging.getLogger("lb")
 

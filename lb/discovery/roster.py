@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from lb.board import Board
 from lb.discovery.poller import Poller
 from lb.discovery.sources import Discovery, Source
-from lb.endpoint import Endpoint, Target
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint, Target
 from lb.periodic import every
-from lb.replicas import Replica
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 
 logger = logging.getLogger("lb")
 

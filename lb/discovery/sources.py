@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from lb.endpoint import Endpoint, Target, authority, parse_targets
 from lb.errors import UserError
+from lb.http.endpoint import Endpoint, Target, authority, parse_targets
 
 logger = logging.getLogger("lb")
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from lb.apierror import ApiError
-from lb.downstream import ClientConnection, Incoming
-from lb.http1 import Header
-from lb.keys import tenant_of
+from lb.http.api_errors import ApiError
+from lb.http.downstream import ClientConnection, Incoming
+from lb.http.http1 import REQUEST_ID_HEADER, Header
+from lb.http.keys import tenant_of
+from lb.http.relay import Passage
 from lb.observability.counters import Counters, Series
 from lb.observability.logs import AccessLog
-from lb.passage import Passage
-from lb.request_id import RequestIds
 
 # Texts of clients are cut off in the log after so many bytes.
 _MAX_LOGGED = 200
+
+# A client's request id that is kept: whatever else it sends is replaced.
+_VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -108,6 +113,26 @@ class Record:
             series.added.observe(passage.sent_s - arrived_s - self.queued_s)
         if passage.begun_s:
             series.first_byte.observe(passage.begun_s - arrived_s)
+
+
+class RequestIds:
+    """Makes ids that no other process makes."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(8).encode("ascii")
+        self._numbers = itertools.count()
+
+    def identify(self, headers: list[Header]) -> tuple[bytes, list[Header]]:
+        """The id of a request, the client's own if that is valid, and the headers with it."""
+        for name, value in headers:
+            if name == REQUEST_ID_HEADER:
+                others = [header for header in headers if header[0] != REQUEST_ID_HEADER]
+                if _VALID_ID.fullmatch(value) and len(others) + 1 == len(headers):
+                    return value, headers
+                headers = others
+                break
+        made = b"%b-%x" % (self._prefix, next(self._numbers))
+        return made, [*headers, (REQUEST_ID_HEADER, made)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from lb.policies import (
     session,
 )
 from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 Policy = Callable[[Sequence[Replica], Request, float], Choice]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import log
 from zlib import crc32
 
-from lb.replicas import Replica
+from lb.replicas.replica import Replica
 
 # Keys are scattered over (0, 1) by a multiplication with an odd constant (2^64 / golden
 # ratio), and a key's point over replicas by one with a large number for each of them: of

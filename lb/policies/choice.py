@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from lb.replicas import Replica
+from lb.replicas.replica import Replica
 
 Reason = Literal[
     # Policies

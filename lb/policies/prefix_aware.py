@@ -17,7 +17,7 @@ from lb.policies.affinity import home
 from lb.policies.choice import Choice
 from lb.policies.least_outstanding import least
 from lb.policies.queue_aware import loads
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 # The home of a prefix takes up to so many times the mean load. A lower bound spreads popular
 # prefixes sooner, a higher one keeps them together for longer. The load is work: counted in

@@ -12,7 +12,7 @@ from random import Random
 
 from lb.policies.choice import Choice
 from lb.policies.least_outstanding import least
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 # What a request still costs after its first byte, in prompt tokens. The length of the
 # answer is unknown; some 100 tokens left to decode in a batch take an engine about as

@@ -12,7 +12,7 @@ from random import Random
 
 from lb.policies.choice import Choice
 from lb.policies.random_choice import draw
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 
 def choose(

@@ -8,7 +8,7 @@ from random import Random
 from lb.policies import least_outstanding
 from lb.policies.affinity import home
 from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 
 def choose(replicas: Sequence[Replica], request: Request, now_s: float, *, rng: Random) -> Choice:

@@ -16,11 +16,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import lb
-from lb.apierror import ANY_ORIGIN, ApiError, not_ready, unknown_model
-from lb.fleet import Fleet
+from lb.http.api_errors import ANY_ORIGIN, ApiError, not_ready, unknown_model
 from lb.observability.exposition import CONTENT_TYPE, Values, merge, put, render
 from lb.observability.metrics import BUILD_INFO, HEALTHY, METRICS, METRICS_AGE, POLLED_WAITING
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 
 
 class ControlPlane:

@@ -8,13 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from random import Random
 
-from lb.door import Door
-from lb.endpoint import Endpoint
-from lb.exchange import Parts
-from lb.fleet import Fleet
-from lb.gateway import Gateway
-from lb.generation import KEYS
-from lb.keys import KeyFile
+from lb.http.endpoint import Endpoint
+from lb.http.keys import Authenticator, KeyFile
+from lb.http.upstream import Upstream
 from lb.observability.counters import Counters
 from lb.observability.exposition import Values, put
 from lb.observability.journal import Journal
@@ -22,14 +18,15 @@ from lb.observability.logs import AccessLog
 from lb.observability.metrics import BREAKER
 from lb.periodic import every
 from lb.policies import POLICIES
-from lb.processes.accepting import Acceptor
-from lb.processes.listening import offered
+from lb.processes.listening import Acceptor, offered
 from lb.processes.stopping import Stopping
-from lb.retry_budget import RetryBudget
-from lb.router import Router
+from lb.replicas.fleet import Fleet
+from lb.routing.exchange import Parts
+from lb.routing.gateway import Gateway
+from lb.routing.queues import WaitingRoom
+from lb.routing.request_parser import KEYS
+from lb.routing.router import RetryBudget, Router
 from lb.settings import Settings
-from lb.upstream import Upstream
-from lb.waiting import WaitingRoom
 
 _SWEEP_S = 1.0
 
@@ -102,7 +99,7 @@ class DataPlane:
             router=router,
             waiting=WaitingRoom(router, settings.admission, watchful=fleet.row is not None),
             upstream=self._upstream,
-            door=Door(self._keys, settings.replica_key),
+            authenticator=Authenticator(self._keys, settings.replica_key),
             journal=Journal(self._counters, log),
             retries=RetryBudget(),
             patience=settings.patience,

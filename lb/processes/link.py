@@ -13,11 +13,11 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from lb.endpoint import Endpoint, authority
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint, authority
 from lb.observability.exposition import Values, merge
 from lb.observability.metrics import GAUGES, without_replica
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 
 _LINE_BYTES = 16 * 1024 * 1024
 # Changes of replicas are gathered for so long, so that a thousand polls are not a thousand lines.

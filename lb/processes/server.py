@@ -15,19 +15,19 @@ from random import Random
 
 import uvloop
 
-from lb.board import Board
 from lb.discovery.poller import Poller
 from lb.discovery.roster import Roster, following
-from lb.endpoint import Endpoint
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint
+from lb.http.upstream import Upstream
 from lb.observability.exposition import Values
 from lb.processes.control import ControlPlane
 from lb.processes.dataplane import DataPlane
 from lb.processes.link import LinkClient, LinkServer
 from lb.processes.stopping import Stopping
 from lb.processes.supervisor import Job, Supervisor
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
 from lb.settings import Settings
-from lb.upstream import Upstream
 
 # A worker whose event loop has not run its sweep for so long hangs.
 _HUNG_NS = 30 * 10**9

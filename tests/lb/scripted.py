@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from lb.discovery.sources import Listed, Source
-from lb.endpoint import parse_targets
+from lb.http.endpoint import parse_targets
 from lb.processes.listening import listen
 from lb.processes.server import serving
 from lb.settings import Settings

@@ -7,10 +7,10 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.board import Board
-from lb.endpoint import Endpoint
-from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.http.endpoint import Endpoint
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import request
 
 ENDPOINTS = [Endpoint("10.0.0.1", port, f"10.0.0.1:{port}") for port in range(1, 4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from lb.breaker import ENOUGH, FAILURES, LONGEST_OPEN_S, WINDOW, Breaker
+from lb.replicas.breaker import ENOUGH, FAILURES, LONGEST_OPEN_S, WINDOW, Breaker
 
 
 class BreakerMachine(RuleBasedStateMachine):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.downstream import Limits
-from lb.upstream import Connection
+from lb.http.downstream import Limits
+from lb.http.upstream import Connection
 from tests.lb.messages import BODY, REPLIES, REQUESTS, TARGET, Reply, Request
 from tests.lb.wires import Relay, read_answers
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lb.discovery.kubernetes import WatchedService
 from lb.discovery.kubernetes.watch import lines
 from lb.discovery.sources import Discovery
-from lb.endpoint import Target
+from lb.http.endpoint import Target
 from tests.lb.apiserver import QUICK, ApiServer, endpoint_slice, pod
 
 pytestmark = pytest.mark.anyio

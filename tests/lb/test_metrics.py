@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lb.discovery.sources import WatchedFile
-from lb.exchange import Patience
 from lb.observability.metrics import METRICS
-from lb.router import Admission
+from lb.routing.exchange import Patience
+from lb.routing.router import Admission
 from tests.lb.scrape import families, value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
-from lb.http1 import chunk
-from lb.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
+from lb.http.http1 import chunk
 from lb.policies import POLICIES
-from lb.router import Admission
+from lb.replicas.fleet import Fleet
+from lb.replicas.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
+from lb.routing.router import Admission
 from tests.lb.fleets import make_replicas, make_router, request
 from tests.lb.scrape import value
 from tests.lb.scripted import (

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.apierror import ApiError
-from lb.fleet import Fleet
+from lb.http.api_errors import ApiError
 from lb.policies import POLICIES
 from lb.policies.affinity import key_of
 from lb.policies.choice import Choice, Reason
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import (
     keep_busy,
     make_policy,

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from lb.exchange import Patience
+from lb.routing.exchange import Patience
 from tests.lb.scrape import value
 from tests.lb.scripted import (
     CHUNKED_HEAD,

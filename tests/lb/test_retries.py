@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lb.exchange import Patience
+from lb.routing.exchange import Patience
 from tests.lb.scrape import value
 from tests.lb.scripted import (
     STREAM_HEAD,

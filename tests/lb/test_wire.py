@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from lb.exchange import Patience
+from lb.routing.exchange import Patience
 from tests.lb.messages import BODY, REPLIES, REQUESTS, Request
 from tests.lb.running import started
 from tests.lb.scripted import CHUNKED_HEAD, STREAM_HEAD, Call, ScriptedReplica, answer, balancer

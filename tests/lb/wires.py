@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lb.apierror import ApiError, replica_failed
-from lb.downstream import BodyMemory, ClientConnection, Incoming, Limits
-from lb.endpoint import Endpoint
-from lb.http1 import Header
-from lb.passage import Passage
-from lb.upstream import Connection, Upstream, UpstreamError
+from lb.http.api_errors import ApiError, replica_failed
+from lb.http.downstream import BodyMemory, ClientConnection, Incoming, Limits
+from lb.http.endpoint import Endpoint
+from lb.http.http1 import Header
+from lb.http.relay import Passage
+from lb.http.upstream import Connection, Upstream, UpstreamError
 
 ENDPOINT = Endpoint("replica", 80, "replica:80")
 STOPPING = replica_failed("r", "is gone")

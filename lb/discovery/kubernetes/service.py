@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from lb.endpoint import authority
 from lb.errors import UserError
+from lb.http.endpoint import authority
 
 _HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"

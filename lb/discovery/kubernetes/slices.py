@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from lb.discovery.kubernetes.service import Service
-from lb.endpoint import Endpoint, Target, authority
 from lb.errors import UserError
+from lb.http.endpoint import Endpoint, Target, authority
 
 # Kubernetes itself writes no slices of the third type, FQDN.
 _FAMILIES = ("IPv4", "IPv6")

@@ -8,21 +8,21 @@ import time
 from abc import ABC, abstractmethod
 from http import HTTPStatus
 
-from lb.apierror import ApiError
-from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
-from lb.endpoint import Endpoint
-from lb.http1 import (
+from lb.http.api_errors import ApiError
+from lb.http.downstream import CLIENT_LEFT, ClientConnection, Incoming
+from lb.http.endpoint import Endpoint
+from lb.http.http1 import (
     CLOSE,
     HOP_BY_HOP,
     KEEP_ALIVE,
     LAST_CHUNK,
+    REQUEST_ID_HEADER,
     Header,
     answer_head,
     chunk,
     request_head,
 )
-from lb.request_id import REQUEST_ID_HEADER
-from lb.upstream import Connection, TooSlowError, Upstream, UpstreamError
+from lb.http.upstream import Connection, TooSlowError, Upstream, UpstreamError
 
 # Which replica answered.
 REPLICA_HEADER = b"x-lb-replica"
@@ -61,8 +61,8 @@ class Passage(ABC):
         "_headers",
         "_incoming",
         "_keep_alive",
+        "_key_headers",
         "_more",
-        "_shown",
         "_upstream",
         "begun_s",
         "body_bytes",
@@ -82,7 +82,7 @@ class Passage(ABC):
         self._client = client
         self._incoming = incoming
         self._headers = incoming.headers
-        self._shown: tuple[Header, ...] = ()
+        self._key_headers: tuple[Header, ...] = ()
         self._keep_alive = incoming.keep_alive
         self._endpoint: Endpoint
         self._connection: Connection | None = None
@@ -265,7 +265,7 @@ class Passage(ABC):
             endpoint.prefix + incoming.target,
             endpoint.host_header,
             self._headers,
-            self._shown,
+            self._key_headers,
             len(incoming.body),
         )
         if len(incoming.body) <= _COPIED_BYTES:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lb.board import Board
-from lb.endpoint import Endpoint
-from lb.replicas import Replica, Request
+from lb.http.endpoint import Endpoint
+from lb.replicas.board import Board
+from lb.replicas.replica import Replica, Request
 
 # How old the other workers' counts may be, for each number of theirs: about ten times as
 # long as it takes to read it. With two replicas and two workers that is 40 µs.

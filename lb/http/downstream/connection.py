@@ -1,6 +1,6 @@
 """One client's connection: requests in, one after the other, and their answers out.
 
-Everything happens in callbacks, as in `lb.upstream.connection`, and for the same reason.
+Everything happens in callbacks, as in `lb.http.upstream.connection`, and for the same reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from lb.apierror import (
+from lb.http.api_errors import (
     ApiError,
     bad_request,
     bodies_too_large,
@@ -24,17 +24,18 @@ from lb.apierror import (
     head_too_large,
     request_timeout,
 )
-from lb.descriptors import too_high_for_client
-from lb.downstream.incoming import (
+from lb.http.descriptors import too_high_for_client
+from lb.http.downstream.incoming import (
+    BodyMemory,
     Incoming,
+    Limits,
     awaits_leave,
     origin_form,
     stated_length,
     without_offers,
 )
-from lb.downstream.limits import BodyMemory, Limits
-from lb.endpoint import authority
-from lb.http1 import CONTINUE, UNCOUNTED_BYTES, Header, head_grown, lines_size
+from lb.http.endpoint import authority
+from lb.http.http1 import CONTINUE, UNCOUNTED_BYTES, Header, head_grown, lines_size
 
 # The status that is counted for a client that left before its answer; never sent.
 CLIENT_LEFT = 499

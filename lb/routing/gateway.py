@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lb.apierror import (
+from lb.http.api_errors import (
     ApiError,
     no_healthy_replica,
     not_supported,
     out_of_descriptors,
     replica_failed,
 )
-from lb.downstream import BodyMemory, ClientConnection, Incoming, Limits
-from lb.endpoint import Endpoint
-from lb.exchange import Exchange, Parts
-from lb.http1 import Header
-from lb.passage import Passage
-from lb.request_id import REQUEST_ID_HEADER
-from lb.routes import Route, route_of
-from lb.upstream import IdleClosedError, OutOfDescriptorsError, UpstreamError
+from lb.http.downstream import BodyMemory, ClientConnection, Incoming, Limits
+from lb.http.endpoint import Endpoint
+from lb.http.http1 import REQUEST_ID_HEADER, Header
+from lb.http.relay import Passage
+from lb.http.upstream import IdleClosedError, OutOfDescriptorsError, UpstreamError
+from lb.routing.exchange import Exchange, Parts
+from lb.routing.routes import Route, route_of
 
 # What does not end by itself at the end is broken off within this time.
 _BREAK_S = 1.0
@@ -103,7 +102,7 @@ class Gateway:
         """Nobody may fill the balancer's memory who then is not let in."""
         try:
             if not _is_open(target):
-                self._parts.door.admit(headers)
+                self._parts.authenticator.authenticate(headers)
         except ApiError as error:
             return error
         return None
@@ -137,7 +136,7 @@ class _ControlPassage(Passage):
         incoming = self._incoming
         try:
             if not _is_open(incoming.target):
-                self._record.tenant = self._parts.door.admit(incoming.headers)
+                self._record.tenant = self._parts.authenticator.authenticate(incoming.headers)
             if self._route.kind == "refused":
                 raise not_supported(incoming.method, incoming.target, self._route.reason)
         except ApiError as error:

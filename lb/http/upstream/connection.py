@@ -13,8 +13,8 @@ from typing import Protocol, cast
 
 import httptools
 
-from lb.http1 import UNCOUNTED_BYTES, Header, foreign_coding, head_grown, lines_size
-from lb.upstream.errors import (
+from lb.http.http1 import UNCOUNTED_BYTES, Header, foreign_coding, head_grown, lines_size
+from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectionLostError,
     IdleClosedError,

@@ -1,19 +1,70 @@
-"""The waiting room: requests for which every replica is full."""
+"""Requests that wait because every replica is full: a fair queue for each model."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from collections import deque
+from typing import Generic, Protocol, TypeVar
 
-from lb.apierror import ApiError
-from lb.fair_queue import FairQueue
+from lb.http.api_errors import ApiError
 from lb.policies.choice import Choice
-from lb.replicas import Request
-from lb.router import Admission, Router
+from lb.replicas.replica import Request
+from lb.routing.router import Admission, Router
 
 # Places that other workers leave are noticed by looking.
 _LOOK_S = 0.005
+
+Item = TypeVar("Item")
+
+
+class FairQueue(Generic[Item]):
+    """Bounded in all and for each tenant; first in, first out within a tenant."""
+
+    def __init__(self, most: int, most_per_tenant: int) -> None:
+        self._most = most
+        self._most_per_tenant = most_per_tenant
+        self._count = 0
+        # Insertion order is the order of turns.
+        self._tenants: dict[bytes, deque[Item]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, tenant: bytes, item: Item) -> bool:
+        """Whether there was room."""
+        waiting = self._tenants.get(tenant, ())
+        if self._count >= self._most or len(waiting) >= self._most_per_tenant:
+            return False
+        self._tenants.setdefault(tenant, deque()).append(item)
+        self._count += 1
+        return True
+
+    def first(self) -> Item | None:
+        """The next one, or None."""
+        return next(iter(self._tenants.values()))[0] if self._count else None
+
+    def take(self) -> Item | None:
+        """Take `first` out; its tenant goes to the end of the row."""
+        if not self._count:
+            return None
+        tenant = next(iter(self._tenants))
+        waiting = self._tenants.pop(tenant)
+        item = waiting.popleft()
+        if waiting:
+            self._tenants[tenant] = waiting
+        self._count -= 1
+        return item
+
+    def remove(self, tenant: bytes, item: Item) -> None:
+        """Forget an item that waits no longer; nothing happens if it is not there."""
+        waiting = self._tenants.get(tenant)
+        if waiting is None or item not in waiting:
+            return
+        waiting.remove(item)
+        self._count -= 1
+        if not waiting:
+            del self._tenants[tenant]
 
 
 class Guest(Protocol):

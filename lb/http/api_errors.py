@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import orjson
 
-from lb.http1 import CLOSE, answer_head
+from lb.http.http1 import CLOSE, answer_head
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -7,6 +7,8 @@ from http import HTTPStatus
 
 Header = tuple[bytes, bytes]
 
+REQUEST_ID_HEADER = b"x-request-id"
+
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Of a head, what `lines_size` does not count: its first line's rest, and spaces.

@@ -1,18 +1,20 @@
-"""API keys of clients, kept in a file and in memory as hashes.
+"""API keys: which client sends a request, and which key replicas get.
 
-A key is looked up by its SHA-256: how long that takes says nothing of the keys.
+Clients' keys are in a file, and in memory as hashes. A key is looked up by its SHA-256, so that
+the time that it takes says nothing of the keys.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from lb.errors import UserError
-from lb.http1 import Header
+from lb.http.api_errors import invalid_api_key
+from lb.http.http1 import Header
 
 logger = logging.getLogger("lb")
 
@@ -20,6 +22,9 @@ TENANT_HEADER = b"x-tenant"
 # Clients send their key in one of these: those of Anthropic's API in the second.
 AUTHORIZATION = b"authorization"
 API_KEY_HEADER = b"x-api-key"
+# Clients of Azure, Google and others send it in headers whose names end so: none of them
+# reaches a replica. Of these, only X-Api-Key is read.
+_KEY_NAMES = (b"api-key", b"api_key")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[!-~]+")
@@ -54,6 +59,68 @@ class KeyFile:
             logger.warning("the API keys stay as they were: %s", error)
         else:
             logger.info("read %d API keys from %s", len(self._names), self._path)
+
+
+class Authenticator:
+    """Checks the API keys of requests against `keys`; without `keys` all requests are allowed.
+
+    Replicas get the client's key only where the balancer has neither `keys` nor a
+    `replica_key`. With a `replica_key` they get that instead, in `replica_headers`.
+    """
+
+    def __init__(self, keys: KeyFile | None = None, replica_key: str | None = None) -> None:
+        self._keys = keys
+        self._hidden: frozenset[bytes] = frozenset()
+        self.replica_headers: tuple[Header, ...] = ()
+        if keys is not None:
+            self._hidden = frozenset({AUTHORIZATION, TENANT_HEADER})
+        if replica_key is not None:
+            self._hidden |= {AUTHORIZATION}
+            self.replica_headers = ((AUTHORIZATION, b"Bearer " + replica_key.encode("ascii")),)
+
+    def authenticate(self, headers: Sequence[Header]) -> bytes | None:
+        """The name of the request's key; None where no keys are checked.
+
+        The key is in Authorization or, if that is missing, in X-Api-Key. Raises ApiError 401.
+        """
+        if self._keys is None:
+            return None
+        given = [value for name, value in headers if name == AUTHORIZATION]
+        if not given:
+            given = [b"Bearer " + value for name, value in headers if name == API_KEY_HEADER]
+        if not given:
+            raise invalid_api_key(
+                "An API key is needed: send 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'"
+            )
+        scheme, _, key = given[0].partition(b" ")
+        name = self._keys.name(key.strip())
+        if len(given) > 1 or scheme.lower() != b"bearer" or name is None:
+            raise invalid_api_key("The API key is not a known one")
+        return name
+
+    def passed_on(self, headers: list[Header]) -> list[Header]:
+        """The headers of a request that replicas get."""
+        if not self._hidden:
+            return headers
+        return [
+            header
+            for header in headers
+            if header[0] not in self._hidden and not header[0].endswith(_KEY_NAMES)
+        ]
+
+
+def tenant_of(headers: Iterable[Header]) -> bytes:
+    """The tenant of a request: the header for it, else the API key; b"" where there is neither.
+
+    Of a key it is a hash, because tenants are named in logs.
+    """
+    key = b""
+    for name, value in headers:
+        if name == TENANT_HEADER:
+            return value
+        if name == AUTHORIZATION or (name == API_KEY_HEADER and not key):
+            key = value
+    return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""
 
 
 def parse_keys(text: str, source: str) -> Mapping[bytes, bytes]:
@@ -120,17 +187,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
-
-
-def tenant_of(headers: Iterable[Header]) -> bytes:
-    """The tenant of a request: the header for it, else the API key; b"" where there is neither.
-
-    Of a key it is a hash, because tenants are named in logs.
-    """
-    key = b""
-    for name, value in headers:
-        if name == TENANT_HEADER:
-            return value
-        if name == AUTHORIZATION or (name == API_KEY_HEADER and not key):
-            key = value
-    return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""

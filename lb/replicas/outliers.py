@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from lb.breaker import FIRST_OPEN_S, LONGEST_OPEN_S
+from lb.replicas.breaker import FIRST_OPEN_S, LONGEST_OPEN_S
 
 # From so many refusals on, less half of what was accepted, they are compared; twice as many
 # each time that others refused as well, so that a client that is always wrong is not tried

@@ -1,15 +1,20 @@
-"""Which replica gets a request, or why none does."""
+"""Which replica gets a request, or why none does, and how many may be tried again."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from lb.apierror import ApiError, invalid_body, no_healthy_replica, unknown_model
-from lb.fleet import Fleet
+from lb.http.api_errors import ApiError, invalid_body, no_healthy_replica, unknown_model
 from lb.policies import Policy
 from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica, Request
+
+# Retries must not multiply an overload: each request earns a share of a retry, up to a reserve,
+# as in Finagle and Envoy.
+SHARE = 0.2
+RESERVE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +128,24 @@ class Router:
 
 def _trusted(replica: Replica, request: Request, now_s: float) -> bool:
     return replica.breaker.allows(now_s) and replica.acceptance.allows(request.service, now_s)
+
+
+class RetryBudget:
+    """Starts with a full reserve, so that the first failures of a quiet day are covered."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = RESERVE
+
+    def earn(self) -> None:
+        """A request came in."""
+        if self._left < RESERVE:
+            self._left = min(RESERVE, self._left + SHARE)
+
+    def spend(self) -> bool:
+        """Take one retry out, if there is one."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

@@ -10,18 +10,19 @@ import time
 from collections import defaultdict, deque
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
-from lb.descriptors import exhausted, limit, too_high_for_request
-from lb.endpoint import Endpoint
-from lb.upstream.connection import Connection
-from lb.upstream.errors import (
+from lb.errors import UserError
+from lb.http.descriptors import exhausted, limit, too_high_for_request
+from lb.http.endpoint import Endpoint
+from lb.http.upstream.connection import Connection
+from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     IdleClosedError,
     OutOfDescriptorsError,
     UpstreamError,
 )
-from lb.upstream.tls import client_context, reason_of
 
 _CONNECT_TIMEOUT_S = 5.0
 # Less than the 5 s after which vLLM (uvicorn) closes an idle connection, so that a
@@ -95,7 +96,7 @@ class Upstream:
         except TimeoutError:
             raise ConnectFailedError(f"did not accept within {_CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
-            reason = reason_of(error)
+            reason = _reason_of(error)
             if exhausted(error):
                 raise _out_of_descriptors(reason) from None
             raise ConnectFailedError(f"cannot be connected to ({reason})") from None
@@ -192,3 +193,26 @@ class _Fetch:
         self._connection = None
         if not self._done.done():
             self._done.set_exception(error)
+
+
+def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Trusts the CAs in a PEM file, or else those of the system. Raises UserError."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        is_tls = isinstance(error, ssl.SSLError)
+        reason = "it holds no certificates in PEM" if is_tls else error.strerror
+        raise UserError(f"{ca_file} cannot be used: {reason}") from None
+    # Whatever is in the file is trusted, an intermediate CA as well: Python's default from 3.13 on.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _reason_of(error: OSError) -> str:
+    """Why there is no connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: {error.reason or error}"
+    return error.strerror or str(error)

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lb.breaker import Breaker
-from lb.endpoint import Endpoint
-from lb.outliers import Acceptance, Service
+from lb.http.endpoint import Endpoint
+from lb.replicas.breaker import Breaker
+from lb.replicas.outliers import Acceptance, Service
 
 logger = logging.getLogger("lb")
 

@@ -1,8 +1,8 @@
 """The HTTP client towards the replicas, which knows nothing of models and policies."""
 
-from lb.upstream.client import Upstream
-from lb.upstream.connection import Connection, Receiver
-from lb.upstream.errors import (
+from lb.http.upstream.client import Upstream, client_context
+from lb.http.upstream.connection import Connection, Receiver
+from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     ConnectionLostError,
@@ -11,7 +11,6 @@ from lb.upstream.errors import (
     TooSlowError,
     UpstreamError,
 )
-from lb.upstream.tls import client_context
 
 __all__ = [
     "BadAnswerError",

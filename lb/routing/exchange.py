@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from lb.apierror import (
+from lb.http.api_errors import (
     ApiError,
     method_not_allowed,
     no_healthy_replica,
@@ -15,21 +15,11 @@ from lb.apierror import (
     replica_failed,
     too_many_requests,
 )
-from lb.door import Door
-from lb.downstream import CLIENT_LEFT, ClientConnection, Incoming
-from lb.fleet import Fleet, Flight
-from lb.generation import KeyOf, is_preflight, request_of
-from lb.keys import tenant_of
-from lb.observability.journal import Journal
-from lb.outliers import Advice, is_refusal
-from lb.passage import REPLICA_HEADER, Passage
-from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
-from lb.request_id import REQUEST_ID_HEADER
-from lb.retry_budget import RetryBudget
-from lb.router import Router
-from lb.routes import Route
-from lb.upstream import (
+from lb.http.downstream import CLIENT_LEFT, ClientConnection, Incoming
+from lb.http.http1 import REQUEST_ID_HEADER
+from lb.http.keys import Authenticator, tenant_of
+from lb.http.relay import REPLICA_HEADER, Passage
+from lb.http.upstream import (
     BadAnswerError,
     ConnectFailedError,
     IdleClosedError,
@@ -37,7 +27,15 @@ from lb.upstream import (
     Upstream,
     UpstreamError,
 )
-from lb.waiting import WaitingRoom
+from lb.observability.journal import Journal
+from lb.policies.choice import Choice
+from lb.replicas.fleet import Fleet, Flight
+from lb.replicas.outliers import Advice, is_refusal
+from lb.replicas.replica import Replica, Request
+from lb.routing.queues import WaitingRoom
+from lb.routing.request_parser import KeyOf, is_preflight, request_of
+from lb.routing.router import RetryBudget, Router
+from lb.routing.routes import Route
 
 logger = logging.getLogger("lb")
 
@@ -66,7 +64,7 @@ class Parts:
     router: Router
     waiting: WaitingRoom
     upstream: Upstream
-    door: Door
+    authenticator: Authenticator
     journal: Journal
     retries: RetryBudget
     patience: Patience
@@ -122,11 +120,11 @@ class Exchange(Passage):
         incoming, parts = self._incoming, self._parts
         try:
             if not is_preflight(self._route, incoming):
-                self._record.tenant = parts.door.admit(incoming.headers)
+                self._record.tenant = parts.authenticator.authenticate(incoming.headers)
             if self._client.crowded:
                 raise out_of_descriptors("as many clients as there can be are served")
-            self._headers = parts.door.outgoing(self._record.headers)
-            self._shown = parts.door.shown
+            self._headers = parts.authenticator.passed_on(self._record.headers)
+            self._key_headers = parts.authenticator.replica_headers
             method = b"GET" if self._bodiless else incoming.method
             if method not in self._route.methods:
                 raise method_not_allowed(incoming.method, incoming.target, self._route.methods)
