@@ -23,7 +23,7 @@ from lb.options import (
     SLOW_START_S,
     parse_interval,
 )
-from lb.routing.exchange import Patience
+from lb.routing.exchange import Timeouts
 from lb.routing.router import Admission
 
 _POLL_INTERVAL_S = 1.0
@@ -31,14 +31,13 @@ _POLL_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one balancer works. With `seed` None, random choices differ from start to start.
+    """How a balancer works. With `seed` None, random choices differ at each start.
 
     A new replica gets its full share of requests after `slow_start_s`. After a signal to stop,
-    the balancer accepts clients for `drain_delay_s` more, and then requests get `grace_s` to end.
-
-    `access_log` is a path, or "-" for stdout. With `api_keys`, a file, clients need a key that
-    is listed there. Replicas get `replica_key`, if there is one, instead of the client's key.
-    `trusted` has the CAs of https replicas, None for those of the system.
+    clients are accepted for `drain_delay_s` more, then requests get `grace_s` to end.
+    `access_log` is a path, or "-" for stdout. `api_keys` is a file: clients need one of its keys.
+    Replicas get `replica_key`, if there is one, instead of the client's key. `trusted` has the CAs
+    of https replicas, None for those of the system.
     """
 
     policy: str
@@ -47,7 +46,7 @@ class Settings:
     seed: int | None = None
     limits: Limits = field(default_factory=Limits)
     admission: Admission = field(default_factory=Admission)
-    patience: Patience = field(default_factory=Patience)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     slow_start_s: float = SLOW_START_S
     drain_delay_s: float = 0.0
     grace_s: float = GRACE_S
@@ -58,9 +57,9 @@ class Settings:
 
 
 def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """The settings for parsed options. Raises UserError, also for files that cannot be used."""
+    """The settings from parsed options. Raises UserError, also for files that cannot be used."""
     key_file, ca_file = options.upstream_api_key_file, options.upstream_ca_file
-    # Mistakes in these files are reported now, and not by a process that serves.
+    # Mistakes in these files are to be reported before anything starts.
     if options.api_keys is not None:
         KeyFile(options.api_keys)
     if options.access_log is not None:
@@ -78,7 +77,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
             queue_s=options.queue_timeout,
         ),
         limits=Limits(bodies_bytes=options.max_body_memory * 2**20),
-        patience=Patience(options.first_byte_timeout, options.stall_timeout),
+        timeouts=Timeouts(options.first_byte_timeout, options.stall_timeout),
         slow_start_s=options.slow_start,
         drain_delay_s=options.drain_delay,
         grace_s=options.grace,
@@ -90,7 +89,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
 
 
 def _source(options: argparse.Namespace, environ: Mapping[str, str]) -> Source:
-    """Where replicas are listed: in an option, or else in the environment variable."""
+    """Where replicas are listed: an option, or else the environment variable."""
     given = {
         "--endpoints": options.endpoints,
         "--endpoints-file": options.endpoints_file,

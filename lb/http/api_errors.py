@@ -1,7 +1,4 @@
-"""Errors as the OpenAI API words them: `{"error": {message, type, code, param}}`.
-
-On the paths of Anthropic's API they are worded as that does.
-"""
+"""Errors in the form of the OpenAI API, or of Anthropic's on its paths."""
 
 from __future__ import annotations
 
@@ -13,15 +10,14 @@ from lb.http.http1 import CLOSE, answer_head
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-# vLLM's answers may be read by pages of any origin, unless it is told otherwise. Errors
-# hold nothing that would need to be kept from them.
+# By default vLLM lets pages of any origin read its answers; errors have no secrets.
 ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _ANTHROPIC_PATH = b"/v1/messages"
 _RETRY_AFTER: Headers = ((b"retry-after", b"1"),)
 
 
 class ApiError(Exception):
-    """An answer that the balancer gives itself, in place of a replica's."""
+    """An error that the balancer answers itself: `{"error": {message, type, code, param}}`."""
 
     def __init__(
         self,
@@ -50,7 +46,7 @@ class ApiError(Exception):
         return orjson.dumps({"error": error})
 
     def answer(self, *, keep_alive: bool, more: Headers = (), bodiless: bool = False) -> bytes:
-        """The error as a whole HTTP answer; `bodiless` as to HEAD."""
+        """The error as a whole HTTP answer; `bodiless` for HEAD."""
         body = self.body()
         headers = [
             (b"content-type", b"application/json"),
@@ -65,14 +61,11 @@ class ApiError(Exception):
         return head if bodiless else head + body
 
     def event(self) -> bytes:
-        """The error as a server-sent event.
-
-        It starts with a blank line, which ends an event that was cut off before it.
-        """
+        """The error as a server-sent event. A blank line first ends one that was cut off."""
         return b"\n\ndata: " + self.body() + b"\n\n"
 
     def at(self, target: bytes) -> ApiError:
-        """This error, in the words of the API that `target` belongs to."""
+        """This error, in the form of the API of `target`."""
         if not target.startswith(_ANTHROPIC_PATH):
             return self
         return _AnthropicError(

@@ -1,4 +1,4 @@
-"""File descriptors: each connection needs one, and the number for a process is limited."""
+"""File descriptors: each connection needs one, and a process may have a limited number."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import resource
 
 _MAX = 2**20
-# Shares of the limit, each one includes the one before: for clients that are served, for some
-# that are refused, and for connections to replicas. The rest is for polls, probes and files,
-# which have to be possible at all times.
+# Shares of the limit, each including the one before: for clients that are served, clients that are
+# refused, and connections to replicas. The rest is for polls, probes and files, which have to be
+# possible at all times.
 _FOR_CLIENTS = 0.4
 _FOR_REFUSALS = 0.5
 _FOR_REQUESTS = 0.85
-# Errors of the system when this machine, not a peer, has nothing left; EADDRNOTAVAIL: no port.
+# The system's errors when this machine, not a peer, has nothing left (EADDRNOTAVAIL: no port).
 _EXHAUSTED = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
@@ -33,16 +33,16 @@ def limit() -> int:
     return _MAX if soft == resource.RLIM_INFINITY else soft
 
 
-# The system gives out the lowest free number, so a new descriptor shows how many are in use.
+# The system uses the lowest free number: a new descriptor shows how many are in use.
 
 
 def too_high_for_client(descriptor: int) -> bool:
-    """Whether a new client with this descriptor is too many to be served."""
+    """Whether a new client with this descriptor is one too many to be served."""
     return descriptor >= _FOR_CLIENTS * limit()
 
 
 def too_high_for_anyone(descriptor: int) -> bool:
-    """Whether no more clients should be accepted for now after one with this descriptor."""
+    """Whether accepting has to pause after a client with this descriptor."""
     return descriptor >= _FOR_REFUSALS * limit()
 
 
@@ -52,7 +52,7 @@ def too_high_for_request(descriptor: int) -> bool:
 
 
 def exhausted(error: OSError) -> bool:
-    """Whether `error` means that this process or machine has run out, not that a peer failed.
+    """Whether `error` means that this process or machine has nothing left, not that a peer failed.
 
     A failed look-up of a name may mean either, so a descriptor is tried.
     """

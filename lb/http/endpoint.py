@@ -1,4 +1,4 @@
-"""Where a replica listens, and how much it can take."""
+"""Where a replica listens, and its weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from lb.errors import UserError
 
-# Weights: what is far beyond is a mistake, and would wear out the clock of `round-robin`.
+# Bounds on weights: beyond them the virtual time of `round-robin` would not be exact.
 _LOWEST, _HIGHEST = 0.001, 1000.0
 
 _PREFIX = re.compile(r"(?:/[!-.0-~]+)*")
@@ -19,10 +19,9 @@ _PREFIX = re.compile(r"(?:/[!-.0-~]+)*")
 class Endpoint:
     """An HTTP server. `authority` is `host:port`, with brackets around IPv6.
 
-    `unix` is the path of a socket that is listened on in place of a port. `alias` is what
-    listens there, a pod say: at the same address another one is another endpoint. `prefix`
-    is what the paths of all requests there begin with. `tls` is the name that its
-    certificate has to be for, None where it speaks plain HTTP.
+    `unix` is the path of a socket that replaces the port. `alias` is the name of the pod: another
+    pod at the same address is another endpoint. All paths of requests begin with `prefix`. `tls`
+    is the name in its certificate, None for plain HTTP.
     """
 
     host: str
@@ -35,7 +34,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """What it is called in answers, metrics and logs."""
+        """Its name in answers, metrics and logs."""
         return self.alias or f"{self.authority}{self.prefix.decode('ascii')}"
 
     @property
@@ -45,24 +44,24 @@ class Endpoint:
 
     @property
     def host_header(self) -> str:
-        """What it is asked as: by its name, where that was resolved to an address."""
+        """The Host header of requests: with the name, if that was resolved to an address."""
         return self.authority if self.tls is None else authority(self.tls, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A replica as discovery names it; one of weight 2 takes twice the load of one of 1."""
+    """A replica as discovery finds it; weight 2 is twice the load of weight 1."""
 
     endpoint: Endpoint
     weight: float = 1.0
 
 
 def parse_targets(text: str, source: str) -> tuple[Target, ...]:
-    """Targets as `source` (an option, a variable, a file) lists them.
+    """Targets in the text of `source` (an option, a variable, a file).
 
-    Each is a URL, with or without " weight=N" after it; commas or line ends separate
-    them, and what follows a # on a line is a comment. Raises UserError when there is
-    none, or one is malformed or given twice.
+    Each is a URL, maybe with " weight=N" after it. They are separated by commas or line ends;
+    what follows a # is a comment. Raises UserError if there is none, or one is malformed or
+    given twice.
     """
     lines = [line.partition("#")[0] for line in text.splitlines()]
     items = [item.strip() for line in lines for item in line.split(",")]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: heads of messages, and the headers that end at a proxy."""
+"""HTTP/1.1 as bytes: heads of messages, and the hop-by-hop headers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ REQUEST_ID_HEADER = b"x-request-id"
 
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-# Of a head, what `lines_size` does not count: its first line's rest, and spaces.
+# Bytes of a head that `lines_size` may not count: the first line, and spaces.
 UNCOUNTED_BYTES = 256
 CLOSE = (b"connection", b"close")
 KEEP_ALIVE = (b"connection", b"keep-alive")
 
-# Headers that are between two neighbours.
+# Headers that a proxy does not pass on.
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -30,14 +30,14 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-# What `connection` lists that is no name of a header.
+# Options of `connection` that are not names of headers.
 _OPTIONS = frozenset({b"keep-alive", b"close"})
-# Says where a body ends, whatever `connection` lists.
+# Always passed on, even if `connection` lists it: it says where a body ends.
 _FRAMING = frozenset({b"content-length"})
-# Set anew for the replica, or settled with the client before.
+# Set anew for the replica, or handled before.
 _OF_REQUEST_HOP = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NEWLINE = b"\r\n"
-_END = (b"", b"")  # of a head: an empty line
+_END = (b"", b"")  # an empty line ends the head
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
@@ -52,9 +52,9 @@ def request_head(
     more: Iterable[Header],
     body_bytes: int,
 ) -> bytes:
-    """The head of a request as an upstream gets it: the client's `headers`, and `more`.
+    """The head of a request to an upstream: the client's `headers`, and `more`.
 
-    Header names are lower case. Nothing that the client says takes `more` away.
+    Header names are lower case. Headers that `connection` lists are left out, but not of `more`.
     """
     first = b"%b %b HTTP/1.1" % (method, target)
     lines = [first, b"host: " + authority.encode("ascii"), *_lines(headers, _OF_REQUEST_HOP)]
@@ -69,7 +69,7 @@ def answer_head(
     more: Iterable[Header],
     dropped: frozenset[bytes] = HOP_BY_HOP,
 ) -> bytes:
-    """The head of an answer as a client gets it: `headers` but those `dropped`, and `more`."""
+    """The head of an answer to a client: `headers` without those `dropped`, and `more`."""
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *_lines(headers, dropped)]
     lines += [b": ".join(header) for header in more]
     lines += _END
@@ -81,11 +81,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def foreign_coding(headers: Iterable[Header]) -> str:
-    """The transfer codings of a message, if they are other than `chunked` once; else "".
-
-    Whoever cannot decode them all does not know the body, even where its end is known.
-    """
+def unsupported_codings(headers: Iterable[Header]) -> str:
+    """The transfer codings of a message; "" if there are none, or `chunked` alone."""
     values = b",".join(value for name, value in headers if name == b"transfer-encoding")
     codings = [coding for coding in map(bytes.strip, values.lower().split(b",")) if coding]
     if codings in ([], [b"chunked"], [b"identity"]):
@@ -94,21 +91,21 @@ def foreign_coding(headers: Iterable[Header]) -> str:
 
 
 def lines_size(headers: Iterable[Header]) -> int:
-    """Bytes of `headers` as lines, without spaces that say nothing."""
+    """Bytes of `headers` as lines, without optional spaces."""
     return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def head_grown(size: int, headers: Iterable[Header], piece: bytes) -> int:
-    """Bytes of a head, at least, after one more `piece` that does not complete it.
+    """A lower bound for the bytes of a head after one more `piece` that does not complete it.
 
-    `size` is what it was before, 0 when the head has begun in this piece, behind whatever
-    else is in there. The parser has told of `headers`, but not yet of the last line.
+    `size` is the bound before, 0 if the head begins in this piece, behind other bytes. `headers`
+    are those that the parser has reported: all but the last line.
     """
     return size + len(piece) if size else lines_size(headers) + len(piece) - piece.rfind(b"\n")
 
 
 def _lines(headers: Sequence[Header], dropped: frozenset[bytes]) -> list[bytes]:
-    """`headers` as lines, without `dropped` and those that `connection` lists."""
+    """`headers` as lines, without `dropped` ones and those that `connection` lists."""
     lines = []
     for header in headers:
         name = header[0]

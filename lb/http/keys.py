@@ -34,8 +34,8 @@ _HASH = re.compile(r"sha256:([0-9a-fA-F]{64})")
 class KeyFile:
     """The keys in a file, which is read again when it changes.
 
-    Raises UserError when it cannot be used at first. Later the keys stay what they were
-    until it can be used again.
+    Raises UserError if it cannot be used at first. Later the keys stay as they were until it
+    can be used again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +44,11 @@ class KeyFile:
         self._names = _read(path)
 
     def name(self, key: bytes) -> bytes | None:
-        """Whose key it is."""
+        """The name of a key; None if it is unknown."""
         return self._names.get(sha256(key).digest())
 
     def refresh(self) -> None:
-        """Look whether the file has changed."""
+        """Read the file again if it has changed."""
         seen = _stamp(self._path)
         if seen == self._seen:
             return
@@ -110,10 +110,7 @@ class Authenticator:
 
 
 def tenant_of(headers: Iterable[Header]) -> bytes:
-    """The tenant of a request: the header for it, else the API key; b"" where there is neither.
-
-    Of a key it is a hash, because tenants are named in logs.
-    """
+    """The tenant of a request: its header, else a hash of the API key (for logs), else b""."""
     key = b""
     for name, value in headers:
         if name == TENANT_HEADER:
@@ -149,7 +146,7 @@ def parse_keys(text: str, source: str) -> Mapping[bytes, bytes]:
 
 
 def read_key(path: Path) -> str:
-    """The only word of a file. Raises UserError, without the key."""
+    """The key in a file, its only word. Raises UserError, without the key."""
     words = _text(path).split()
     if len(words) != 1 or not _KEY.fullmatch(words[0]):
         raise UserError(f"{path} does not hold one key of printable ASCII and nothing else")
@@ -181,7 +178,7 @@ def _text(path: Path) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells one version of a file from the next; None when it is not there."""
+    """Time and size of a file, which differ between versions; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:

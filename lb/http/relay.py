@@ -1,4 +1,4 @@
-"""The passage of one request to an upstream, and of the answer back to its client."""
+"""Relays a request to an upstream, and the answer back to its client."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ from lb.http.http1 import (
 )
 from lb.http.upstream import Connection, TooSlowError, Upstream, UpstreamError
 
-# Which replica answered.
+# Names the replica that answered.
 REPLICA_HEADER = b"x-lb-replica"
-# What a replica says of these does not get through.
+# Of a replica's answer, these are not passed on.
 _NOT_PASSED_ON = HOP_BY_HOP | {REPLICA_HEADER, REQUEST_ID_HEADER}
 
-# Longer bodies are not copied to have them in one write with the head.
+# Longer bodies are written by themselves, and not copied behind the head.
 _COPIED_BYTES = 64 * 1024
 _WITHOUT_BODY = frozenset({204, 304})
 _LENGTH = b"content-length"
 
 
-class Passage(ABC):
-    """Sends what a client asked to an endpoint and writes what comes back, as it comes.
+class Relay(ABC):
+    """Sends a client's request to an endpoint, and writes the answer as it comes.
 
-    The head of the answer is held back until its body begins: vLLM sends it before the
-    prompt is even scheduled, and until a byte has reached the client all can be tried
-    again. `status` is 0 until then. At `deadline_s` there is something for `expire`.
+    The head of the answer is held back until its body begins: vLLM sends it before the prompt is
+    scheduled, and the request can be sent elsewhere until a byte has reached the client. `status`
+    is 0 until then. `expire` acts at `deadline_s`.
 
-    `sends` is how often the request was handed to a connection, `sent_s` when it first
-    was, `begun_s` when the answer's body began; 0 until then. `body_bytes` are what has
-    come of it.
+    `sends` is how often the request was given to a connection, `sent_s` when it first was,
+    `begun_s` when the answer's body began (both 0 before), `body_bytes` what has come of it.
 
-    HEAD is asked for as GET, of which the head is the same, and the body stays here: the
-    parser takes no other answer without a body, and not every server knows HEAD.
+    HEAD is sent as GET, since the parser reads only answers with a body, and not every server
+    knows HEAD. The body is not passed on.
     """
 
     __slots__ = (
@@ -92,7 +91,7 @@ class Passage(ABC):
         self._chunked = False
         self._bodiless = incoming.method == b"HEAD"
 
-    # For subclasses to say what is theirs.
+    # For subclasses.
 
     @abstractmethod
     def start(self) -> None:
@@ -100,25 +99,25 @@ class Passage(ABC):
 
     @abstractmethod
     def begun(self, status: int, beginning: bytes) -> bool:
-        """The body of an answer begins so. False: the request has been sent elsewhere."""
+        """The body of an answer begins. Returns False if the request was sent elsewhere."""
 
     @abstractmethod
     def passed(self) -> None:
-        """A part of the answer has been passed on, and more is to come."""
+        """A part of the answer has been written, and more is to come."""
 
     @abstractmethod
     def failed(self, error: UpstreamError) -> None:
-        """The upstream gave no whole answer: `send` again, or `cut`."""
+        """The upstream gave no complete answer: `send` again, or `cut`."""
 
     @abstractmethod
     def ended(self, status: int) -> None:
-        """Nothing more happens. Called once, however it ended."""
+        """The request has ended, in whatever way. Called once."""
 
     def send(self, endpoint: Endpoint) -> None:
-        """Send the request there; what comes of it is told in callbacks.
+        """Send the request to `endpoint`.
 
-        One that was sent before goes on a new connection: a kept one may be closed by the
-        other side at this moment, and no third try would be left.
+        The second time it is sent on a new connection: a kept one might just be closed by the
+        other side, and there is no third time.
         """
         self._endpoint = endpoint
         connection = None if self.sends else self._upstream.take(endpoint)
@@ -128,7 +127,7 @@ class Passage(ABC):
             self._send_on(connection)
 
     def refuse(self, error: ApiError) -> None:
-        """Answer with an error of the balancer's own."""
+        """Answer with an error of the balancer."""
         self.status = error.status
         kept = self._keep_alive and self._incoming.http10
         more = (*self._more, KEEP_ALIVE) if kept else self._more
@@ -139,11 +138,10 @@ class Passage(ABC):
         self._client.done(keep_alive=self._keep_alive)
 
     def cut(self, error: ApiError) -> None:
-        """End the answer so that nobody takes it for complete.
+        """End the answer so that the client does not take it for complete.
 
-        An event stream gets an error event and no [DONE]. Anything else is left
-        unfinished: the connection is broken before the stated end, or reset where its
-        own end would be taken for that.
+        An event stream gets an error event and no [DONE]. With other answers the connection is
+        broken before the stated end, or reset where its own end would be the answer's.
         """
         if not self.status:
             self.refuse(error)
@@ -164,7 +162,7 @@ class Passage(ABC):
         self.ended(CLIENT_LEFT)
 
     def expire(self, now_s: float) -> None:
-        """Give up what has not come by now, if its time is over."""
+        """Give up if the deadline is over."""
         if now_s >= self.deadline_s:
             waited = "stopped in the middle of its answer" if self.status else "did not answer"
             self.drop_upstream()
@@ -175,7 +173,7 @@ class Passage(ABC):
         self.cut(error)
 
     def pause(self) -> None:
-        self.deadline_s = math.inf  # it is the client that is waited for
+        self.deadline_s = math.inf  # the client is slow, not the upstream
         if self._connection is not None:
             self._connection.pause()
 
@@ -222,12 +220,12 @@ class Passage(ABC):
         more, dropped = [*self._more], _NOT_PASSED_ON
         if self.status in _WITHOUT_BODY:
             if self.status == HTTPStatus.NO_CONTENT:
-                dropped |= {_LENGTH}  # of nothing, and some clients would wait for it
+                dropped |= {_LENGTH}  # some clients would wait for a body
         elif _LENGTH not in dict(headers):
             if complete:
                 more.append((_LENGTH, b"%d" % len(data)))
             elif self._bodiless:
-                pass  # nobody knows how long the body would be
+                pass  # the length is not known
             elif self._incoming.http10:
                 self._keep_alive = False
                 self._client.end_answer()
@@ -242,7 +240,7 @@ class Passage(ABC):
         if self._bodiless:
             data = b""
         self._client.write(head + (chunk(data) if self._chunked else data))
-        self._client.release(self._incoming)  # nothing is tried again from here on
+        self._client.release(self._incoming)  # nothing is sent again from here on
 
     def _connect(self) -> None:
         self._connecting = asyncio.ensure_future(self._send_on_new())
@@ -276,7 +274,7 @@ class Passage(ABC):
         self.sent_s = self.sent_s or connection.sent_s
 
     def drop_upstream(self) -> None:
-        """Let go of the upstream, which ends its work on this request."""
+        """Abort the request at the upstream, which then stops working on it."""
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -286,7 +284,7 @@ class Passage(ABC):
 
 
 def _is_event_stream(headers: list[Header]) -> bool:
-    """Whether an event can be appended: events in plain text."""
+    """Whether the answer is an event stream in plain text."""
     values = dict(headers)
     return values.get(b"content-type", b"").lower().startswith(b"text/event-stream") and (
         values.get(b"content-encoding", b"identity").lower() == b"identity"

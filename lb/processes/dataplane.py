@@ -1,4 +1,4 @@
-"""The data plane: takes requests from clients, sends them to replicas and returns the answers."""
+"""The data plane: passes requests of clients on to replicas, and answers back."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from lb.policies import POLICIES
 from lb.processes.listening import Acceptor, offered
 from lb.processes.stopping import Stopping
 from lb.replicas.fleet import Fleet
-from lb.routing.exchange import Parts
+from lb.routing.exchange import Components
 from lb.routing.gateway import Gateway
-from lb.routing.queues import WaitingRoom
+from lb.routing.queues import RequestQueues
 from lb.routing.request_parser import KEYS
 from lb.routing.router import RetryBudget, Router
 from lb.settings import Settings
@@ -42,7 +42,7 @@ class DataPlane:
         self._keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
 
     def counts(self) -> Values:
-        """What has been counted since the start, and the present state of each breaker."""
+        """All counts since the start, and the present state of each breaker."""
         values = self._counters.snapshot()
         now_s = time.monotonic()
         for replica in self._fleet.replicas:
@@ -61,59 +61,58 @@ class DataPlane:
     ) -> AsyncIterator[None]:
         """A context in which clients of `listeners` are served; they are closed at the end.
 
-        What replicas do not serve is asked of the control plane at `control`. Listeners that
-        share their port are offered to a balancer that comes to replace this one. Leaving the
-        context drains: for `drain_delay_s` new clients are still accepted, then none are, and
-        what is under way gets `grace_s` to end.
+        What replicas do not serve is passed on to the control plane at `control`. Listeners that
+        share their port are offered to a balancer that replaces this one. At the end, clients
+        are accepted for `drain_delay_s` more, then requests get `grace_s` to end.
         """
         settings = self._settings
         log = None if settings.access_log is None else AccessLog(settings.access_log)
-        parts = self._parts(log)
-        gateway = Gateway(parts, control, settings.limits)
+        components = self._components(log)
+        gateway = Gateway(components, control, settings.limits)
         shared = listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-        self._fleet.on_change = lambda _: parts.waiting.call()
+        self._fleet.on_change = lambda _: components.queues.dispatch()
         self._fleet.warm_up(time.monotonic())
-        async with every(_SWEEP_S, lambda: self._sweep(gateway, parts.waiting, log)):
+        async with every(_SWEEP_S, lambda: self._sweep(gateway, components.queues, log)):
             acceptors = [Acceptor(listener, gateway.connection) for listener in listeners]
             try:
                 with offered(listeners) if shared else nullcontext():
                     try:
                         yield
                     finally:
-                        gateway.leave()
-                        await stopping.wait_hurried(settings.drain_delay_s)
+                        gateway.stop_keep_alive()
+                        await stopping.sleep_unless_forced(settings.drain_delay_s)
             finally:
                 for acceptor in acceptors:
                     await acceptor.close()
-                await gateway.drain(settings.grace_s, stopping.hurried)
+                await gateway.drain(settings.grace_s, stopping.forced)
                 if log is not None:
                     log.close()
 
-    def _parts(self, log: AccessLog | None) -> Parts:
+    def _components(self, log: AccessLog | None) -> Components:
         settings, fleet = self._settings, self._fleet
         entry = POLICIES[settings.policy]
         policy = entry.make(Random(settings.seed), settings.poll_interval_s)
         router = Router(fleet, policy, settings.admission)
-        return Parts(
+        return Components(
             fleet=fleet,
             router=router,
-            waiting=WaitingRoom(router, settings.admission, watchful=fleet.row is not None),
+            queues=RequestQueues(router, settings.admission, poll=fleet.row is not None),
             upstream=self._upstream,
             authenticator=Authenticator(self._keys, settings.replica_key),
             journal=Journal(self._counters, log),
             retries=RetryBudget(),
-            patience=settings.patience,
+            timeouts=settings.timeouts,
             queue_s=settings.admission.queue_s,
             key_of=KEYS[entry.key] if entry.key else None,
         )
 
-    def _sweep(self, gateway: Gateway, waiting: WaitingRoom, log: AccessLog | None) -> None:
+    def _sweep(self, gateway: Gateway, queues: RequestQueues, log: AccessLog | None) -> None:
         self._fleet.warm_up(time.monotonic())
         if self._fleet.row is not None:
             self._fleet.row.alive(time.monotonic_ns())
         gateway.expire()
         self._upstream.expire()
-        waiting.call()
+        queues.dispatch()
         if self._keys is not None:
             self._keys.refresh()
         if log is not None:

@@ -39,11 +39,11 @@ _CREDENTIALS = struct.Struct("3i")  # process, user, group
 def listen_for(
     host: str, port: int, workers: int, *, reuse_port: bool
 ) -> list[list[socket.socket]]:
-    """Sockets for each of `workers`, all on one port. Raises UserError like `listen`.
+    """Sockets for each of `workers`, all on one port. Raises UserError, as `listen` does.
 
     Each has a queue of its own, which stays when its worker is restarted. With `reuse_port`
-    the sockets of a balancer that runs there already are taken over. Without, it is checked
-    that no other program listens there, which sharing the port would not notice.
+    the sockets of a running balancer are taken over. Without, this fails if another program
+    listens on the port.
     """
     if workers == 1 and not reuse_port:
         return [[listen(host, port)]]
@@ -61,10 +61,9 @@ def listen_for(
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket (port 0: any free one). Raises UserError when it cannot be opened.
+    """A listening socket (port 0: any free one). Raises UserError if it cannot be opened.
 
-    Any number of `shared` ones listen on one port, in one process or in several, and the
-    system spreads connections over them.
+    Several `shared` ones can listen on one port: the system spreads connections over them.
     """
     family, kind, protocol, address = _resolve(host, port)
     listener = socket.socket(family, kind, protocol)
@@ -86,7 +85,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 @contextmanager
 def offered(listeners: Sequence[socket.socket]) -> Iterator[None]:
-    """A context in which a balancer of the same user gets `listeners` when it asks."""
+    """A context in which a new balancer of the same user can take over `listeners`."""
     address = listeners[0].getsockname()
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX) as offer:
@@ -115,7 +114,7 @@ def _give(offer: socket.socket, listeners: Sequence[socket.socket]) -> None:
     try:
         peer, _ = offer.accept()
     except OSError:
-        return  # it has left
+        return  # the peer has left
     with peer:
         if _trusted(peer):
             descriptors = [listener.fileno() for listener in listeners]
@@ -144,7 +143,7 @@ def _ask(name: str) -> list[socket.socket]:
                 return []
             _, descriptors, _, _ = socket.recv_fds(peer, 1, _MAX_DESCRIPTORS)
         except OSError as error:
-            # Without its sockets this one still serves, beside it.
+            # Without these sockets this balancer still serves, beside the other.
             logger.warning("a running balancer did not hand over its sockets: %s", error)
             return []
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]

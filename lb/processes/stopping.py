@@ -1,4 +1,4 @@
-"""When to stop: at a signal or when the supervisor has ended; at once at a second signal."""
+"""When to stop: at a signal, or when the supervisor has ended; at once at a second signal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 
 class Stopping:
-    """`asked` is set at the first request to stop, `hurried` at the second.
+    """`requested` is set at the first request to stop, `forced` at the second.
 
-    After the first one, what is under way may still end.
+    After the first one, requests that are under way may end.
     """
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
 
     def on_signals(self, numbers: Iterable[signal.Signals]) -> None:
         loop = asyncio.get_running_loop()
@@ -23,7 +23,7 @@ class Stopping:
             loop.add_signal_handler(number, self.ask)
 
     def on_end_of(self, pipe: int) -> None:
-        """Stop when the other end of `pipe` is closed, as it is when its process ends."""
+        """Stop when the process at the other end of `pipe` has ended."""
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
@@ -33,12 +33,12 @@ class Stopping:
         loop.add_reader(pipe, ended)
 
     def ask(self) -> None:
-        (self.hurried if self.asked.is_set() else self.asked).set()
+        (self.forced if self.requested.is_set() else self.requested).set()
 
-    async def wait_hurried(self, timeout_s: float) -> None:
-        """Wait for `timeout_s`, or less if hurried."""
+    async def sleep_unless_forced(self, timeout_s: float) -> None:
+        """Sleep for `timeout_s`, or until `forced`."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self.hurried.wait()
+                await self.forced.wait()
         except TimeoutError:
             pass

@@ -1,8 +1,8 @@
-"""What all worker processes have in flight: memory that they share, one row for each.
+"""What all workers have in flight: a table in shared memory, a row for each worker.
 
-A worker writes its own row and reads the others', so nothing is ever locked. A cell is an
-aligned 64-bit integer, which is read and written whole; cells that belong together may be
-seen a moment apart, which routing does not mind.
+A worker writes its own row and reads those of others, without locks. A cell is an aligned
+64-bit integer, which is read and written at once. Cells that change together may be read
+between the two changes; routing tolerates that.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import mmap
 import zlib
 from dataclasses import dataclass
 
-# Replicas that can be known at a time, those included that are being drained.
-SLOTS = 2048
+# Replicas that there can be at a time, draining ones included.
+COLUMNS = 2048
 
 _CELL_BYTES = 8
-# A row begins with a count of its changes and a sign of life, in nanoseconds.
+# A row begins with the number of its changes, and the time of the worker's last sweep in ns.
 _CHANGES, _ALIVE, _HEAD = 0, 1, 2
 _IN_FLIGHT, _TOKENS, _TURN, _FIELDS = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of the replica in each slot: sums over workers, and the latest turn of any."""
+    """Of the replica in each column: sums over workers, and the latest turn of any worker."""
 
     in_flight: list[int]
     prompt_tokens: list[int]
@@ -30,106 +30,106 @@ class Counts:
 
 
 class Board:
-    """`rows` rows of counts, shared with every process that is forked after this.
+    """A table that is shared with every process that is forked after this one is made.
 
-    The slot of a replica is kept on the board as well, under a hash of what it is: a
-    control plane that is started again finds everyone where they were.
+    Which replica has which column is kept on it as well, by a hash of the replica's identity:
+    a control plane that is restarted finds the columns as they were.
     """
 
-    def __init__(self, rows: int, slots: int = SLOTS) -> None:
+    def __init__(self, rows: int, columns: int = COLUMNS) -> None:
         self.rows = rows
-        self.slots = slots
-        self._row_cells = _HEAD + _FIELDS * slots
-        cells = slots + rows * self._row_cells
+        self.columns = columns
+        self._row_cells = _HEAD + _FIELDS * columns
+        cells = columns + rows * self._row_cells
         self._cells = memoryview(mmap.mmap(-1, cells * _CELL_BYTES)).cast("q")
 
     def row(self, index: int) -> Row:
-        """The row of worker `index`, emptied: whatever it counted ended with it."""
-        start = self.slots + index * self._row_cells
+        """The row of worker `index`, set to 0: what an earlier worker counted has ended."""
+        start = self.columns + index * self._row_cells
         cells = self._cells[start : start + self._row_cells]
         for cell in range(self._row_cells):
             if cells[cell]:
                 cells[cell] = 0
-        return Row(cells, self.slots)
+        return Row(cells, self.columns)
 
     def changes(self, but: int | None) -> list[int]:
-        """How often each row but one has changed."""
+        """How often each row has changed, without row `but`."""
         return [self._cells[start + _CHANGES] for start in self._starts(but)]
 
-    def counts(self, but: int | None, slots: int) -> Counts:
-        """What all rows but one add up to, for the first `slots` slots."""
+    def counts(self, but: int | None, columns: int) -> Counts:
+        """The first `columns` columns of all rows but `but`, added up."""
         in_flight, tokens, turns = (
             [
-                self._cells[first : first + slots].tolist()
-                for first in (start + _HEAD + field * self.slots for start in self._starts(but))
+                self._cells[first : first + columns].tolist()
+                for first in (start + _HEAD + field * self.columns for start in self._starts(but))
             ]
             for field in range(_FIELDS)
         )
         return Counts(
             in_flight=_sums(in_flight),
             prompt_tokens=_sums(tokens),
-            last_turn=[max(column) for column in zip(*turns, strict=True)],
+            last_turn=[max(each) for each in zip(*turns, strict=True)],
         )
 
     def alive_ns(self, index: int) -> int:
-        """The latest sign of life of a worker; 0 before its first."""
-        return self._cells[self.slots + index * self._row_cells + _ALIVE]
+        """When worker `index` last called `Row.alive`; 0 if it has not yet."""
+        return self._cells[self.columns + index * self._row_cells + _ALIVE]
 
     def claim(self, identity: str) -> int | None:
-        """The slot of a replica, taken at first use; None when all are taken."""
+        """The column of the replica `identity`, a free one at first; None when all are taken."""
         key = _key(identity)
-        taken = self._cells[: self.slots].tolist()
+        taken = self._cells[: self.columns].tolist()
         for wanted in (key, 0):
             if wanted in taken:
-                slot = taken.index(wanted)
-                self._cells[slot] = key
-                return slot
+                column = taken.index(wanted)
+                self._cells[column] = key
+                return column
         return None
 
-    def release(self, slot: int) -> None:
-        """Let another replica have the slot. Nothing may be in flight on it."""
-        self._cells[slot] = 0
+    def release(self, column: int) -> None:
+        """Free the column, of which all counts must be 0."""
+        self._cells[column] = 0
 
     def _starts(self, but: int | None) -> list[int]:
-        return [self.slots + index * self._row_cells for index in range(self.rows) if index != but]
+        return [self.columns + row * self._row_cells for row in range(self.rows) if row != but]
 
 
 class Row:
-    """What one worker counts."""
+    """The counts of one worker."""
 
-    __slots__ = ("_cells", "_slots")
+    __slots__ = ("_cells", "_columns")
 
-    def __init__(self, cells: memoryview[int], slots: int) -> None:
+    def __init__(self, cells: memoryview[int], columns: int) -> None:
         self._cells = cells
-        self._slots = slots
+        self._columns = columns
 
-    def begin(self, slot: int, tokens: int, turn: int) -> None:
-        """A request goes out, and that is the replica's latest turn."""
-        cells, slots, first = self._cells, self._slots, _HEAD + slot
+    def begin(self, column: int, tokens: int, turn: int) -> None:
+        """A request is sent; `turn` is the replica's latest turn."""
+        cells, columns, first = self._cells, self._columns, _HEAD + column
         cells[first] += 1
-        cells[first + _TOKENS * slots] += tokens
-        cells[first + _TURN * slots] = turn
+        cells[first + _TOKENS * columns] += tokens
+        cells[first + _TURN * columns] = turn
         cells[_CHANGES] += 1
 
-    def answered(self, slot: int, tokens: int) -> None:
-        cells, slots, first = self._cells, self._slots, _HEAD + slot
-        cells[first + _TOKENS * slots] -= tokens
+    def answered(self, column: int, tokens: int) -> None:
+        cells, columns, first = self._cells, self._columns, _HEAD + column
+        cells[first + _TOKENS * columns] -= tokens
         cells[_CHANGES] += 1
 
-    def end(self, slot: int) -> None:
-        self._cells[_HEAD + slot] -= 1
+    def end(self, column: int) -> None:
+        self._cells[_HEAD + column] -= 1
         self._cells[_CHANGES] += 1
 
     def alive(self, now_ns: int) -> None:
-        """Give a sign of life."""
+        """Note that this worker does not hang."""
         self._cells[_ALIVE] = now_ns
 
 
 def _sums(rows: list[list[int]]) -> list[int]:
-    return rows[0] if len(rows) == 1 else [sum(column) for column in zip(*rows, strict=True)]
+    return rows[0] if len(rows) == 1 else [sum(each) for each in zip(*rows, strict=True)]
 
 
 def _key(identity: str) -> int:
-    """62 bits that stand for it, never 0."""
+    """A hash of 62 bits, never 0."""
     data = identity.encode()
     return (zlib.crc32(data) << 30 | zlib.crc32(data, 1) >> 2) + 1

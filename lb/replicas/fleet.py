@@ -1,4 +1,4 @@
-"""All replicas together, and the accounting of what is in flight on each."""
+"""All replicas, and what is in flight on each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lb.http.endpoint import Endpoint
 from lb.replicas.board import Board
 from lb.replicas.replica import Replica, Request
 
-# How old the other workers' counts may be, for each number of theirs: about ten times as
-# long as it takes to read it. With two replicas and two workers that is 40 µs.
+# How old other workers' counts may be, per replica and worker: about ten times as long as it takes
+# to read them. With two replicas and two workers that is 40 µs.
 _REFRESH_S = 10e-6
 
 
 class Flight:
-    """A request on a replica; whatever ends it has to call `end`, which counts once."""
+    """A request on a replica, counted until `end` is called, which may be called twice."""
 
     __slots__ = ("_answered", "_ended", "_fleet", "_replica", "_tokens")
 
@@ -30,12 +30,12 @@ class Flight:
         replica.prompt_tokens += prompt_tokens
 
     def answered(self) -> None:
-        """The first byte has come: the prompt is no longer outstanding work."""
+        """The first byte has come: the prompt no longer counts as work."""
         if not self._answered:
             self._answered = True
             self._replica.prompt_tokens -= self._tokens
             if self._fleet.row is not None:
-                self._fleet.row.answered(self._replica.slot, self._tokens)
+                self._fleet.row.answered(self._replica.column, self._tokens)
 
     def end(self) -> None:
         if not self._ended:
@@ -44,19 +44,18 @@ class Flight:
             self._fleet.in_flight -= 1
             self._replica.in_flight -= 1
             if self._fleet.row is not None:
-                self._fleet.row.end(self._replica.slot)
+                self._fleet.row.end(self._replica.column)
 
 
 class Fleet:
     """All replicas, in the order in which they were found.
 
-    One process serves alone, or several share a `board`, on which each worker has the row
-    of its `index`; the control plane has none and only reads. `in_flight` is the number of
-    requests on all replicas.
+    Where several processes share a `board`, each worker has the row `index`; the control plane
+    has none and only reads. `in_flight` is the number of requests on all replicas.
 
-    `on_change` is called with a replica of which something new is known, `on_lost` with
-    one that requests have found to be gone, and how. It is `complete` once discovery has
-    told of all replicas; `on_complete` is called then.
+    `on_change` is called with a replica of which something new is known, `on_lost` with one that
+    requests could not reach and the reason, `on_complete` once discovery has found all replicas
+    (`complete`).
     """
 
     def __init__(
@@ -83,8 +82,6 @@ class Fleet:
         self._changes: list[int] = []
         self._refresh_s = -math.inf
 
-    # What there is.
-
     def candidates(self, model: str) -> tuple[Replica, ...]:
         """Replicas that serve `model` ("": any) and may get requests."""
         found = self._candidates.get(model)
@@ -92,7 +89,7 @@ class Fleet:
             found = tuple(
                 one for one in self.replicas if one.serving and (not model or model in one.models)
             )
-            if found:  # names that users make up are not kept
+            if found:  # names that clients make up are not kept
                 self._candidates[model] = found
         return found
 
@@ -100,21 +97,21 @@ class Fleet:
         return self._known.get(endpoint)
 
     def has(self, name: str) -> bool:
-        """Whether a replica is called so. One whose pod moved has its name twice for a while."""
+        """Whether a replica has this name. Two have it for a while after a pod has moved."""
         return any(replica.name == name for replica in self.replicas)
 
-    def keepers(self, model: str) -> list[Replica]:
+    def may_have_stored(self, model: str) -> list[Replica]:
         """Replicas that may have stored a response, healthy or not.
 
-        To go on from it they have to serve `model`, and not be drained; with "" they have
-        only to hand it out, which is a part of finishing what they have.
+        With a `model`, to continue the response, only those that serve it and are not draining;
+        with "" all, since reading the response is part of what draining replicas finish.
         """
         if not model:
             return list(self.replicas)
         return [one for one in self.replicas if model in one.models and not one.draining]
 
     def default_models(self) -> set[str]:
-        """What replicas take for the model of a request that names none: the first they list."""
+        """The models that replicas use for requests without one: the first that each lists."""
         return {next(iter(one.models)) for one in self.replicas if one.models and not one.draining}
 
     def known_models(self) -> set[str]:
@@ -128,23 +125,21 @@ class Fleet:
                 served = {**replica.entries, **served}
         return served
 
-    # What is in flight.
-
     def begin(self, replica: Replica, request: Request) -> Flight:
-        """Count `request` on `replica` until the flight that is returned ends.
+        """Count `request` on `replica` until the returned flight ends.
 
-        Its turn begins when the one before it has ended, but not before the latest turn
-        of any replica of this model: who was away does not catch up.
+        The replica's turn begins when its turn before has ended, but not before the latest turn
+        of any replica of this model: a replica that was away does not catch up.
         """
         latest = self._latest.get(request.model, replica).last_turn
         replica.last_turn = max(replica.last_turn + replica.turn, latest)
         self._latest[request.model] = replica
         if self.row is not None:
-            self.row.begin(replica.slot, request.prompt_tokens, replica.last_turn)
+            self.row.begin(replica.column, request.prompt_tokens, replica.last_turn)
         return Flight(self, replica, request.prompt_tokens)
 
     def refresh(self, now_s: float) -> None:
-        """Count in what other workers have in flight, unless that was done just now."""
+        """Count what other workers have in flight, unless that was done just now."""
         board = self._board
         if board is None or now_s < self._refresh_s:
             return
@@ -153,54 +148,52 @@ class Fleet:
         if changes == self._changes or not self.replicas:
             return
         self._changes = changes
-        counts = board.counts(self._index, 1 + max(replica.slot for replica in self.replicas))
+        counts = board.counts(self._index, 1 + max(replica.column for replica in self.replicas))
         for replica in self.replicas:
-            slot = replica.slot
-            self.in_flight += replica.share(
-                counts.in_flight[slot], counts.prompt_tokens[slot], counts.last_turn[slot]
+            column = replica.column
+            self.in_flight += replica.add_others(
+                counts.in_flight[column], counts.prompt_tokens[column], counts.last_turn[column]
             )
-
-    # What changes.
 
     def add(self, replica: Replica) -> None:
         self._known[replica.endpoint] = replica
         self.replicas += (replica,)
-        self._changes = []  # its counts are still to be read
+        self._changes = []  # the counts of the new replica have to be read
 
     def remove(self, replica: Replica) -> None:
-        """Forget a replica, which must have nothing in flight."""
+        """Remove a replica, which must have nothing in flight."""
         del self._known[replica.endpoint]
         self.replicas = tuple(self._known.values())
         self._candidates.clear()
 
     def changed(self, replica: Replica) -> None:
-        """Something new is known of the replica."""
+        """To be called when something new is known of the replica."""
         self._candidates.clear()
         self.on_change(replica)
 
     def completed(self) -> None:
-        """Discovery has told of all replicas that there are now."""
+        """To be called when discovery has found all replicas that there are now."""
         if not self.complete:
             self.complete = True
             self.on_complete()
 
     def lost(self, replica: Replica, reason: str) -> None:
-        """A request has found the replica gone."""
+        """To be called when a request could not reach the replica."""
         replica.mark_unhealthy(reason)
         self.changed(replica)
         self.on_lost(replica, reason)
 
-    def take(self, endpoint: Endpoint, facts: Mapping[str, Any]) -> None:
-        """What the control plane, in another process, has found out of a replica."""
+    def apply(self, endpoint: Endpoint, facts: Mapping[str, Any]) -> None:
+        """Set what the control plane, in another process, knows of a replica."""
         replica = self._known.get(endpoint)
         if replica is None:
             replica = Replica(endpoint)
             self.add(replica)
-        replica.take(facts)
+        replica.apply(facts)
         self.changed(replica)
 
     def warm_up(self, now_s: float) -> None:
-        """Let the capacity grow of replicas that have come up or back a while ago."""
+        """Let the capacity of replicas grow during their slow start."""
         for replica in self.replicas:
             replica.warm_up(now_s, self._slow_start_s)
 

@@ -1,10 +1,9 @@
-"""Replicas that refuse what others accept: outlier detection by what they answer.
+"""Outlier detection: replicas that refuse requests which others accept.
 
-A refusal is an answer by which the replica will not do what was asked, as opposed to one that
-it cannot. One that every replica gives is the client's fault, one that a single replica gives
-is that replica's. Counting does not tell them apart, since clients' faults come in rows, too:
-what was refused is tried on another replica. That costs the engine nothing, since it has
-not begun.
+A refusal is an answer by which the replica will not do what was asked. If every replica refuses a
+request the client is at fault; if a single one does, that replica is. Counting refusals does not
+show which, since a client's mistakes come in rows too. So what was refused is tried on another
+replica, which costs the engine nothing: it has not begun.
 """
 
 from __future__ import annotations
@@ -16,20 +15,19 @@ from enum import Enum, auto
 
 from lb.replicas.breaker import FIRST_OPEN_S, LONGEST_OPEN_S
 
-# From so many refusals on, less half of what was accepted, they are compared; twice as many
-# each time that others refused as well, so that a client that is always wrong is not tried
-# twice for ever.
+# From this excess of refusals on, they are compared with what other replicas answer. It doubles
+# each time that others refuse as well: one client's mistakes must not all be sent twice.
 SUSPICIOUS = 3
 MOST_SUSPICIOUS = 24
 # A comparison is forgotten after so long.
 REMEMBERED_S = 60.0
 
-# The model and, where it is a known one, the path: of two versions, one may lack an API.
+# Model and path (b"" if unknown): a replica of an older version may lack an API.
 Service = tuple[str, bytes]
 
-# How a body begins that is no answer in spite of its status: vLLM has sent the head of a stream
-# before it looks at the request, and a proxy may answer with a page.
-_NO_ANSWER = re.compile(
+# How a body with a 2xx status begins that is a refusal: vLLM sends the head of a stream before it
+# looks at the request, and a proxy may answer with an HTML page.
+_REFUSAL = re.compile(
     rb"\s*(?:event:\s*error|error:|data:\s*\[DONE\]|<"
     rb'|(?:data:\s*)?\{\s*"(?:error"\s*+:\s*+(?!null)|detail"\s*:|(?:object|type)"\s*:\s*"error"))'
 )
@@ -39,15 +37,14 @@ _SHORT_BYTES = 2048
 
 
 def is_refusal(status: int, beginning: bytes) -> bool:
-    """Whether an answer is a redirection, blames the client, or does nothing of what was asked.
+    """Whether an answer has a status of 300 to 499, or 2xx and an error, a page or nothing in it.
 
-    `beginning` is what has come of its body, b"" only where there is none. A status from 500
-    on is a failure, and no refusal.
+    `beginning` is the first part of the body, b"" only if there is no body.
     """
     if 200 <= status < 300:
         return (
             not beginning
-            or _NO_ANSWER.match(beginning) is not None
+            or _REFUSAL.match(beginning) is not None
             or _ABORTED.search(beginning, 0, _SHORT_BYTES) is not None
         )
     return 300 <= status < 500
@@ -56,18 +53,18 @@ def is_refusal(status: int, beginning: bytes) -> bool:
 class Advice(Enum):
     """What to do with an answer."""
 
-    PASS = auto()  # it is the client's
-    COMPARE = auto()  # try the request on another replica, and tell what that answers
-    RETRY = auto()  # the replica is suspended: another one may accept it
+    PASS = auto()  # the client gets it
+    COMPARE = auto()  # try the request on another replica, then call `compared`
+    RETRY = auto()  # the replica is suspended: another one may accept the request
 
 
 @dataclass(slots=True)
 class _Refusals:
-    """Of requests for one service, by one replica, which is suspended until `until_s`.
+    """The refusals of one service by one replica, which is suspended until `until_s`.
 
-    It is while a refusal is compared, while it is `ejected` because another has accepted
-    what it refused, and while its trial is under way. `excess` is how many it refused, less
-    half of those that it accepted.
+    It is suspended while a refusal is compared, while it is `ejected` (another replica has
+    accepted what it refused), and while a trial is under way. `excess` is the number of
+    refusals, less half of the requests that it accepted.
     """
 
     ejected: bool = False
@@ -80,11 +77,11 @@ class _Refusals:
 
 @dataclass(slots=True)
 class Acceptance:
-    """Which services a replica takes requests for. Times are on the monotonic clock.
+    """Which services a replica accepts requests for. Times are on the monotonic clock.
 
-    `services` are those of which there is anything to heed, an attribute because it is read
-    for every replica and request. Who sends a trial, or compares, has to say what came of it:
-    `answered` or `compared`, else `undecided`.
+    `services` are those with refusals, an attribute because it is read for every replica and
+    request. After a trial or a suspension one of `answered`, `compared`, `undecided` and
+    `postponed` has to be called.
     """
 
     services: dict[Service, _Refusals] = field(default_factory=dict)
@@ -95,7 +92,7 @@ class Acceptance:
         return known is None or now_s >= known.until_s
 
     def sent(self, service: Service, now_s: float) -> bool:
-        """A request goes there. Whether it is the trial of one that was ejected."""
+        """A request is sent. Returns whether it is the trial that ends an ejection."""
         known = self.services.get(service)
         if known is None or not known.ejected or now_s < known.until_s:
             return False
@@ -103,7 +100,7 @@ class Acceptance:
         return True
 
     def answered(self, service: Service, refused: bool, now_s: float, *, trial: bool) -> Advice:
-        """It has answered a request, if `trial` then that one."""
+        """The replica has answered a request. Returns what to do with the answer."""
         known = self.services.get(service)
         if not refused:
             if known is not None:
@@ -126,16 +123,16 @@ class Acceptance:
         return known is not None and known.excess > 0
 
     def suspend(self, service: Service, now_s: float) -> None:
-        """It gets nothing until it is said what another replica answers, or that takes long."""
+        """No more requests until it is known what another replica answers, or for 30 s."""
         self.services[service].until_s = now_s + LONGEST_OPEN_S
 
     def compared(self, service: Service, refused: bool, now_s: float) -> bool:
-        """What it refused, another has `refused` as well, or not. Whether it is ejected."""
+        """Another replica has answered what this one refused. Returns whether it is ejected."""
         known = self.services.get(service)
-        if known is None:  # it took so long that it has been reinstated
+        if known is None:  # it was reinstated in the meantime
             return False
         if refused:
-            _spare(known, now_s, 0.0)
+            _clear(known, now_s, 0.0)
             return False
         known.ejected = True
         known.ejected_for_s = min(max(FIRST_OPEN_S, 2 * known.ejected_for_s), LONGEST_OPEN_S)
@@ -143,16 +140,13 @@ class Acceptance:
         return True
 
     def undecided(self, service: Service, now_s: float) -> None:
-        """Nothing came of it: the next one tells."""
+        """The trial or comparison had no result: the next request is another one."""
         if (known := self.services.get(service)) is not None:
             known.until_s = now_s
 
     def postponed(self, service: Service, now_s: float) -> None:
-        """No other replica could be asked: until there may be one it gets nothing.
-
-        Not for long, as it may be the client's fault.
-        """
-        _spare(self.services[service], now_s, FIRST_OPEN_S)
+        """No other replica was free to compare: suspend this one for a second more."""
+        _clear(self.services[service], now_s, FIRST_OPEN_S)
 
     def _accepted(self, service: Service, known: _Refusals, now_s: float, *, trial: bool) -> None:
         known.excess = max(0.0, known.excess - 0.5)
@@ -162,11 +156,8 @@ class Acceptance:
             del self.services[service]
 
 
-def _spare(known: _Refusals, now_s: float, for_s: float) -> None:
-    """A refusal was the client's fault, or may have been, and tells nothing.
-
-    One that is ejected stays so: a client's fault does not show that it accepts the others'.
-    """
+def _clear(known: _Refusals, now_s: float, for_s: float) -> None:
+    """The refusal was the client's fault, or may have been. What is ejected stays ejected."""
     known.until_s = now_s + max(for_s, known.ejected_for_s)
     if not known.ejected:
         known.excess = 0.0

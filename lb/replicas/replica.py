@@ -1,4 +1,4 @@
-"""What the balancer knows of each replica: the state that policies choose by."""
+"""What the balancer knows of a replica: the state by which policies choose."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ logger = logging.getLogger("lb")
 # A turn of a replica with a capacity of 1, in the virtual time of `round-robin`.
 _TURN = 2**20
 
-# What a reading of others' requests weighs in their mean. A reading alone is mostly chance,
-# and every balancer that polls chases the same one; ten polls later their reason may be gone.
+# The weight of one reading in the moving mean of other clients' requests. One reading is mostly
+# chance, and every balancer that polls would react to the same one.
 _FOREIGN_WEIGHT = 0.2
 
 
-# Nothing changes it, but a frozen one would take five times as long to make.
+# Not frozen, although nothing changes it: that would take five times as long to make.
 @dataclass(slots=True)
 class Request:
     """What a policy may know of a request.
 
-    `key` stands for what the policy keeps together (a prefix, a session); None when
-    there is nothing of the kind. `model` is "" where any will do. `stored_response`: it
-    refers to a response that was answered before, which only the replica that did has.
-    `path` is where it goes, b"" for one that is not in the table of routes.
+    `model` is "" where any will do. `key` is a hash of the prefix or session by which the policy
+    chooses; None without one. With `stored_response` only the replica that has stored the
+    response can answer. `path` is b"" if it is not in the table of routes.
     """
 
     model: str
@@ -42,25 +41,22 @@ class Request:
 
     @property
     def service(self) -> Service:
-        """What a replica may accept or refuse."""
+        """What a replica may accept or refuse: see `lb.replicas.outliers`."""
         return self.model, self.path
 
 
 @dataclass(frozen=True, slots=True)
 class EngineGauges:
-    """Requests `waiting` and `running` now, tokens `generated` so far.
-
-    The last two are 0 if they are not exported.
-    """
+    """Requests waiting and running, tokens generated so far; the last two 0 if not exported."""
 
     waiting: float
     running: float
     generated: float
 
 
-# What the control plane finds out of a replica and tells its workers.
+# What the control plane sends to its workers.
 _FACTS = (
-    "slot",
+    "column",
     "weight",
     "draining",
     "healthy",
@@ -76,28 +72,27 @@ _FACTS = (
 class Replica:
     """One engine behind the balancer. Policies read it; the fleet and the poller write it.
 
-    `weight` is how much it can take as configured, `capacity` how much it is to take now:
-    less while it warms up. One that is `draining` finishes what it has and gets nothing
-    new. `entries` maps the `models` that it serves to their entries in its /v1/models;
-    workers know the names only. It is healthy since `healthy_since_s`, -inf if it was so
-    from the start.
+    `weight` is the configured share of load, `capacity` the present one: less during a slow
+    start. A replica that is `draining` gets no new requests. `entries` are its entries in
+    /v1/models by model; workers know only the `models`. `healthy_since_s` is -inf if it was
+    healthy when the balancer started.
 
     `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
     those without a first byte. `last_turn` is when the replica's latest turn began and
-    `turn` how long each takes, in the virtual time of `round-robin`. `slot` is where its
-    counts are on the board. `name_hash` is a large number that stands for the name.
+    `turn` how long each takes, in the virtual time of `round-robin`. `column` is where its
+    counts are on the board. `name_hash` is a large number, made from the name.
 
-    `waiting` is the queue length as last polled, None when missing; `foreign` the mean
-    number of requests there that are not ours. `progressed_s` is when a poll last showed
-    that the engine's gauges had moved.
+    `waiting` is the queue length as last polled, None if unknown; `foreign` the mean number
+    of other clients' requests on it. `progressed_s` is when a poll last showed that the
+    engine's gauges had changed.
     """
 
-    def __init__(self, endpoint: Endpoint, weight: float = 1.0, slot: int = 0) -> None:
+    def __init__(self, endpoint: Endpoint, weight: float = 1.0, column: int = 0) -> None:
         self.endpoint = endpoint
         self.name = endpoint.name
         self.name_bytes = self.name.encode("ascii")
         self.name_hash = 2.0**32 + zlib.crc32(self.name_bytes)
-        self.slot = slot
+        self.column = column
         self.weight = weight
         self._set_capacity(weight)
         self.breaker = Breaker()
@@ -107,7 +102,7 @@ class Replica:
         self.healthy_since_s = -math.inf
         self.models: Collection[str] = ()
         self.entries: Mapping[str, Any] = {}
-        self.trouble = ""
+        self.unhealthy_reason = ""
         self.in_flight = 0
         self.prompt_tokens = 0
         self.last_turn = 0
@@ -124,12 +119,12 @@ class Replica:
         return self.healthy and not self.draining
 
     @property
-    def judged(self) -> bool:
-        """Whether it is known to be healthy or not."""
-        return self.healthy or self.trouble != ""
+    def health_known(self) -> bool:
+        """Whether it is known to be healthy or to be unhealthy."""
+        return self.healthy or self.unhealthy_reason != ""
 
     def mark_healthy(self, entries: Mapping[str, Any], since_s: float = -math.inf) -> None:
-        """It answers and serves `entries`; if it did not before, then `since_s`."""
+        """It answers and serves `entries`, since `since_s` if it was unhealthy before."""
         if not self.healthy or entries.keys() != self.entries.keys():
             logger.info("replica %s is healthy and serves %s", self.name, ", ".join(entries))
         if not self.healthy:
@@ -137,19 +132,18 @@ class Replica:
         self.healthy = True
         self.entries = entries
         self.models = tuple(entries)
-        self.trouble = ""
+        self.unhealthy_reason = ""
 
     def mark_unhealthy(self, reason: str) -> None:
-        if reason != self.trouble:
+        if reason != self.unhealthy_reason:
             logger.warning("replica %s is unhealthy: it %s", self.name, reason)
         self.healthy = False
-        self.trouble = reason
+        self.unhealthy_reason = reason
 
     def warm_up(self, now_s: float, slow_start_s: float) -> None:
-        """Set `capacity`: it grows to `weight` in `slow_start_s`, from the last trouble on.
+        """Set `capacity`: it grows to `weight` in `slow_start_s` after the replica was unavailable.
 
-        It grows in tenths: between two that come up together a hundredth of a second
-        apart there is to be no difference.
+        It grows in tenths, so that two that come up nearly together get the same.
         """
         since_s = max(self.healthy_since_s, self.breaker.closed_s)
         tenths = (
@@ -162,16 +156,16 @@ class Replica:
         self.turn = int(_TURN / capacity)
 
     def facts(self) -> dict[str, Any]:
-        """For `take` in another process."""
+        """For `apply` in another process."""
         return {name: getattr(self, name) for name in _FACTS}
 
-    def take(self, facts: Mapping[str, Any]) -> None:
-        """Replace what is known with what the control plane found out."""
+    def apply(self, facts: Mapping[str, Any]) -> None:
+        """Set what the control plane has sent."""
         for name in _FACTS:
             setattr(self, name, facts[name])
 
-    def share(self, in_flight: int, prompt_tokens: int, last_turn: int) -> int:
-        """Count in what other workers have on it now; returns how many more in flight."""
+    def add_others(self, in_flight: int, prompt_tokens: int, last_turn: int) -> int:
+        """Count what other workers have on it now. Returns by how much `in_flight` has grown."""
         was_in_flight, was_prompt_tokens = self._elsewhere
         more = in_flight - was_in_flight
         self.in_flight += more
@@ -181,15 +175,13 @@ class Replica:
         return more
 
     def observe(self, gauges: EngineGauges | None, in_flight: int, now_s: float) -> None:
-        """Take in a scrape; `in_flight` is the count from before it was asked for.
+        """Note what a poll has read; `in_flight` is the count from before the poll.
 
-        Most requests there are our own, and those are counted exactly already, so only
-        the excess over them is somebody else's. Own requests are taken as of the poll:
-        compared with today's count, those that have ended since would look like foreign
-        ones. The larger of the counts before and after is used, so that one that ends in
-        between never does either. An engine that has not moved is idle, whatever it says:
-        vLLM updates its gauges when it runs a step, so that what was there when its last
-        requests were aborted stays reported for ever.
+        Most requests there are our own, which are counted exactly: only the excess over them
+        is foreign. The larger of the counts before and after the poll is used, so that a
+        request of our own that ends in between never looks foreign. An engine whose gauges do
+        not change is idle, whatever they say: vLLM updates them when it runs a step, so that
+        aborted requests stay reported.
         """
         self.polled_s = now_s
         if gauges is None:

@@ -1,4 +1,4 @@
-"""Requests for replicas, from a client to one and back: the one path of all policies."""
+"""Requests for replicas: admitted, given a replica, relayed, retried and recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lb.http.api_errors import (
 from lb.http.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.http.http1 import REQUEST_ID_HEADER
 from lb.http.keys import Authenticator, tenant_of
-from lb.http.relay import REPLICA_HEADER, Passage
+from lb.http.relay import REPLICA_HEADER, Relay
 from lb.http.upstream import (
     BadAnswerError,
     ConnectFailedError,
@@ -32,59 +32,60 @@ from lb.policies.choice import Choice
 from lb.replicas.fleet import Fleet, Flight
 from lb.replicas.outliers import Advice, is_refusal
 from lb.replicas.replica import Replica, Request
-from lb.routing.queues import WaitingRoom
+from lb.routing.queues import RequestQueues
 from lb.routing.request_parser import KeyOf, is_preflight, request_of
 from lb.routing.router import RetryBudget, Router
 from lb.routing.routes import Route
 
 logger = logging.getLogger("lb")
 
-# From this status on a replica says that it cannot, as opposed to that it will not.
+# From this status on an answer is a failure of the replica.
 _FAILURE = 500
-# Of these, the ones by which it says that it has not begun: another may.
+# With these statuses it has not begun: another replica may answer.
 _UNAVAILABLE = frozenset({502, 503, 504})
-# So often a request is sent at most. Connecting may fail before it is, once to each replica.
+# A request is sent so often at most; connections that fail do not count.
 _MOST_SENDS = 2
 _NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a replica may take: to the first byte of an answer, and between two bytes."""
+class Timeouts:
+    """Seconds that a replica may take to the first byte of an answer, and between two parts."""
 
     first_byte_s: float = 600.0
     stall_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What every exchange works with; `key_of` is what the policy keeps together."""
+class Components:
+    """What all exchanges share; `key_of` makes the key by which the policy chooses."""
 
     fleet: Fleet
     router: Router
-    waiting: WaitingRoom
+    queues: RequestQueues
     upstream: Upstream
     authenticator: Authenticator
     journal: Journal
     retries: RetryBudget
-    patience: Patience
+    timeouts: Timeouts
     queue_s: float
     key_of: KeyOf | None = None
 
 
-class Exchange(Passage):
+class Exchange(Relay):
     """One request for a replica.
 
-    It waits for a place if it must, is sent to one replica, and once more if that fails
-    before the first byte of the body. Every try is counted. One that refers to a stored
-    response goes on to the next replica as long as they answer that they do not know it.
+    It is queued if all replicas are full, sent to one, and once more if that fails before the
+    first byte of the body. Every attempt is counted. A request for a stored response is sent to
+    one replica after another until one knows it.
     """
 
     __slots__ = (
+        "_asked",
+        "_components",
         "_failed",
         "_flight",
         "_number",
-        "_parts",
         "_queued",
         "_record",
         "_replica",
@@ -93,16 +94,15 @@ class Exchange(Passage):
         "_route",
         "_suspect",
         "_tenant",
-        "_without",
     )
 
     def __init__(
-        self, parts: Parts, client: ClientConnection, incoming: Incoming, route: Route
+        self, components: Components, client: ClientConnection, incoming: Incoming, route: Route
     ) -> None:
-        super().__init__(parts.upstream, client, incoming)
-        self._parts = parts
+        super().__init__(components.upstream, client, incoming)
+        self._components = components
         self._route = route
-        self._record = record = parts.journal.begun(client, incoming)
+        self._record = record = components.journal.begun(client, incoming)
         self._more = ((REQUEST_ID_HEADER, record.request_id),)
         self._request: Request
         self._tenant = b""
@@ -111,35 +111,35 @@ class Exchange(Passage):
         self._flight: Flight | None = None
         self._queued = False
         self._retried = False
-        # Whose trial this is or, once it is retried, with whom its answer is compared.
+        # The replica whose trial this is or, after a retry, with which the answer is compared.
         self._suspect: Replica | None = None
         self._failed: frozenset[Replica] = frozenset()
-        self._without: frozenset[Replica] = frozenset()
+        self._asked: frozenset[Replica] = frozenset()
 
     def start(self) -> None:
-        incoming, parts = self._incoming, self._parts
+        incoming, components = self._incoming, self._components
         try:
             if not is_preflight(self._route, incoming):
-                self._record.tenant = parts.authenticator.authenticate(incoming.headers)
-            if self._client.crowded:
+                self._record.tenant = components.authenticator.authenticate(incoming.headers)
+            if self._client.over_descriptor_limit:
                 raise out_of_descriptors("as many clients as there can be are served")
-            self._headers = parts.authenticator.passed_on(self._record.headers)
-            self._key_headers = parts.authenticator.replica_headers
+            self._headers = components.authenticator.passed_on(self._record.headers)
+            self._key_headers = components.authenticator.replica_headers
             method = b"GET" if self._bodiless else incoming.method
             if method not in self._route.methods:
                 raise method_not_allowed(incoming.method, incoming.target, self._route.methods)
             self._request = request = request_of(
-                self._route, incoming, parts.router.default_model, parts.key_of
+                self._route, incoming, components.router.default_model, components.key_of
             )
-            parts.retries.earn()
+            components.retries.earn()
             if self._route.kind == "stored":
                 self._identify(request)
                 if not self._ask():
                     raise no_healthy_replica("There are no replicas")
                 return
-            choice = parts.router.choose(request, incoming.complete_s)
+            choice = components.router.choose(request, incoming.complete_s)
             self._identify(request)
-            if choice is None or parts.waiting.waits(request.model):
+            if choice is None or components.queues.waiting(request.model):
                 self._wait()
             else:
                 self._attempt(choice)
@@ -150,21 +150,21 @@ class Exchange(Passage):
         record = self._record
         record.model, record.prompt_tokens = request.model, request.prompt_tokens
 
-    # For the waiting room.
+    # For the queues.
 
     @property
     def request(self) -> Request:
         return self._request
 
-    def placed(self, choice: Choice) -> None:
-        self._called()
+    def on_replica_free(self, choice: Choice) -> None:
+        self._dequeued()
         self._attempt(choice)
 
-    def turned_away(self, error: ApiError) -> None:
-        self._called()
+    def on_unroutable(self, error: ApiError) -> None:
+        self._dequeued()
         self.refuse(error)
 
-    def _called(self) -> None:
+    def _dequeued(self) -> None:
         self._queued = False
         self._record.wait_ends(self._request.model)
         self.deadline_s = math.inf
@@ -174,22 +174,22 @@ class Exchange(Passage):
             super().expire(now_s)
         elif now_s >= self.deadline_s:
             self._leave_queue()
-            self.refuse(too_many_requests("No replica had a place in time"))
+            self.refuse(too_many_requests("No replica was free in time"))
 
     def _wait(self) -> None:
         tenant = self._record.tenant
         self._tenant = tenant_of(self._incoming.headers) if tenant is None else tenant
-        if not self._parts.waiting.enter(self._request.model, self._tenant, self):
+        if not self._components.queues.put(self._request.model, self._tenant, self):
             raise too_many_requests("Every replica is full, and so is the queue")
         self._queued = True
         self._record.wait_begins(self._request.model)
-        self.deadline_s = self._incoming.complete_s + self._parts.queue_s
+        self.deadline_s = self._incoming.complete_s + self._components.queue_s
 
     def _leave_queue(self) -> None:
         if self._queued:
             self._queued = False
             self._record.wait_ends(self._request.model)
-            self._parts.waiting.leave(self._request.model, self._tenant, self)
+            self._components.queues.remove(self._request.model, self._tenant, self)
 
     def _attempt(self, choice: Choice) -> None:
         self._replica = replica = choice.replica
@@ -198,11 +198,11 @@ class Exchange(Passage):
         if replica.acceptance.services and not self._retried:
             trial = replica.acceptance.sent(self._request.service, now_s)
             self._suspect = replica if trial else None
-        self._flight = self._parts.fleet.begin(replica, self._request)
+        self._flight = self._components.fleet.begin(replica, self._request)
         self._record.attempt_begins(replica.name, self._request.model, choice.reason)
         request_id = self._record.request_id
         self._more = ((REQUEST_ID_HEADER, request_id), (REPLICA_HEADER, replica.name_bytes))
-        self.deadline_s = now_s + self._parts.patience.first_byte_s
+        self.deadline_s = now_s + self._components.timeouts.first_byte_s
         self.send(replica.endpoint)
 
     def begun(self, status: int, beginning: bytes) -> bool:
@@ -212,15 +212,15 @@ class Exchange(Passage):
         self._flight.answered()
         if status >= _FAILURE:
             replica.breaker.failed(self._number, now_s)
-            self._leave_undecided()
+            self._end_trial()
             return not (status in _UNAVAILABLE and self._try_again())
         replica.breaker.succeeded(self._number, now_s)
         if self._request.stored_response:
-            # Only the replica that gave a response knows of it.
-            self._leave_undecided()
+            # Only one replica knows a stored response: a 404 is no refusal.
+            self._end_trial()
             if status != _NOT_FOUND:
                 return True
-            self._without |= {replica}
+            self._asked |= {replica}
             return not self._ask()
         refused = is_refusal(status, beginning)
         if refused or replica.acceptance.services or self._suspect is not None:
@@ -228,7 +228,7 @@ class Exchange(Passage):
         return True
 
     def _compare(self, replica: Replica, refused: bool, now_s: float) -> bool:
-        """Find out who refuses what others accept. Whether the request was sent elsewhere."""
+        """Find replicas that refuse what others accept. Returns whether it was sent elsewhere."""
         service, suspect = self._request.service, self._suspect
         self._suspect = None
         if suspect is not None and self._retried:
@@ -250,54 +250,53 @@ class Exchange(Passage):
         replica.acceptance.suspend(service, now_s)
         if self._try_again(suspect=replica):
             return True
-        if self._parts.router.trusts_other(self._request, replica, now_s):
+        if self._components.router.other_works(self._request, replica, now_s):
             replica.acceptance.postponed(service, now_s)
         else:
             replica.acceptance.undecided(service, now_s)
         return False
 
-    def _leave_undecided(self) -> None:
+    def _end_trial(self) -> None:
         suspect, self._suspect = self._suspect, None
         if suspect is not None:
             suspect.acceptance.undecided(self._request.service, time.monotonic())
 
     def passed(self) -> None:
-        self.deadline_s = time.monotonic() + self._parts.patience.stall_s
+        self.deadline_s = time.monotonic() + self._components.timeouts.stall_s
 
     def failed(self, error: UpstreamError) -> None:
         replica = self._replica
         assert replica is not None
-        self._leave_undecided()
+        self._end_trial()
         if isinstance(error, OutOfDescriptorsError):
             logger.error("no connection to a replica can be opened: %s", error)
             replica.breaker.abandoned(self._number)
-            self._record.unsent()
-            self._keep_alive = False  # that is one more
+            self._record.uncount_attempt()
+            self._keep_alive = False  # the client has a descriptor, too
             self.cut(out_of_descriptors(str(error)))
             return
         self._record.failed(error.kind)
         logger.warning("replica %s %s", replica.name, error)
         replica.breaker.failed(self._number, time.monotonic())
         if isinstance(error, ConnectFailedError):
-            self._parts.fleet.lost(replica, str(error))
+            self._components.fleet.lost(replica, str(error))
         if self.status or isinstance(error, BadAnswerError) or not self._try_again(error):
             self.cut(_as_api_error(replica.name, error))
 
     def _try_again(
         self, error: UpstreamError | None = None, *, suspect: Replica | None = None
     ) -> bool:
-        """Whether the request is tried elsewhere now, or on a new connection to the only one.
+        """Send the request to another replica, or again to the only one. Returns whether it was.
 
-        What was not sent has cost no replica anything. All else, also what was lost on an
-        idle connection, may have been worked on, and takes from the retries that are left,
-        but for one that is compared with that of a `suspect`: that has refused to begin.
+        This uses up one of the retries that are left, since the replica may have begun. It does
+        not if there was no connection, nor to compare with a `suspect`, which has refused.
         """
-        replica, parts = self._replica, self._parts
+        replica, components = self._replica, self._components
         assert replica is not None
         if self.sends >= _MOST_SENDS:
             return False
         self._failed |= {replica}
-        router, request, now_s = parts.router, self._request, time.monotonic()
+        router, request, now_s = components.router, self._request, time.monotonic()
         if suspect is not None:
             choice = router.choose_to_compare(request, replica, now_s)
         else:
@@ -307,7 +306,7 @@ class Exchange(Passage):
         if choice is None:
             return False
         free = suspect is not None or isinstance(error, ConnectFailedError)
-        if not (free or parts.retries.spend()):
+        if not (free or components.retries.spend()):
             return False
         self._retried = True
         self._suspect = suspect
@@ -315,15 +314,18 @@ class Exchange(Passage):
         self.drop_upstream()
         self._end_attempt()
         self._attempt(choice)
-        parts.waiting.call()
+        components.queues.dispatch()
         return True
 
     def _ask(self) -> bool:
-        """Ask one that may have the response, or say that it cannot be asked. False: nobody has."""
+        """Send it to the next replica that may have the response, or answer 503 if none is healthy.
+
+        Returns False if no replicas are left.
+        """
         left = [
             replica
-            for replica in self._parts.fleet.keepers(self._request.model)
-            if replica not in self._without
+            for replica in self._components.fleet.may_have_stored(self._request.model)
+            if replica not in self._asked
         ]
         if not left:
             return False
@@ -340,12 +342,12 @@ class Exchange(Passage):
     def ended(self, status: int) -> None:
         self._leave_queue()
         if self._suspect is not None:
-            self._leave_undecided()
+            self._end_trial()
         if self._replica is not None and status == CLIENT_LEFT and not self.status:
             self._replica.breaker.abandoned(self._number)
-        self._parts.journal.ended(self._record, self, status)
+        self._components.journal.ended(self._record, self, status)
         self._end_attempt()
-        self._parts.waiting.call()
+        self._components.queues.dispatch()
 
     def refuse(self, error: ApiError) -> None:
         self._record.refused(error)

@@ -1,4 +1,4 @@
-"""The door: accepts clients, and sends each request the way that its path says."""
+"""Accepts clients; a request goes to a replica or to the control plane, by its path."""
 
 from __future__ import annotations
 
@@ -15,73 +15,71 @@ from lb.http.api_errors import (
 from lb.http.downstream import BodyMemory, ClientConnection, Incoming, Limits
 from lb.http.endpoint import Endpoint
 from lb.http.http1 import REQUEST_ID_HEADER, Header
-from lb.http.relay import Passage
+from lb.http.relay import Relay
 from lb.http.upstream import IdleClosedError, OutOfDescriptorsError, UpstreamError
-from lb.routing.exchange import Exchange, Parts
+from lb.routing.exchange import Components, Exchange
 from lb.routing.routes import Route, route_of
 
-# What does not end by itself at the end is broken off within this time.
+# After the grace period, connections get so long to end with an error.
 _BREAK_S = 1.0
-# Who has a connection, and nothing under way, may be about to send a request: it was on its
-# way, or not read yet, when it was decided to stop.
-_LAST_CALL_S = 1.0
-# The control plane asks nobody: one that says nothing for so long is stuck.
+# How long idle connections stay open when the balancer stops: a request may be on its way.
+_IDLE_S = 1.0
+# The control plane sends no requests: if it is silent for so long it hangs.
 _CONTROL_S = 30.0
-# What needs no API key: probes and scrapes have none.
-_OPEN = frozenset({b"/health", b"/ready", b"/metrics"})
+# Probes and scrapes have no API key.
+_WITHOUT_KEY = frozenset({b"/health", b"/ready", b"/metrics"})
 
 
 class Gateway:
-    """What replicas serve goes to them, everything else to the control plane at `control`."""
+    """Relays what replicas serve to them, everything else to the control plane at `control`."""
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         control: Endpoint,
         limits: Limits,
     ) -> None:
-        self._parts = parts
+        self._components = components
         self._control = control
         self._limits = limits
         self._bodies = BodyMemory(limits.bodies_bytes)
         self._connections: set[ClientConnection] = set()
-        self._leaving = False
+        self._stopping = False
 
     def connection(self) -> ClientConnection:
         """The protocol of a client that has connected."""
         connection = ClientConnection(
-            self._exchange_for,
-            self._parts.journal.unanswered,
-            self._unwelcome,
+            self._handler_for,
+            self._components.journal.unanswered,
+            self._reject_early,
             self._connections,
             self._limits,
             self._bodies,
         )
-        connection.leaving = self._leaving
+        connection.close_after_answer = self._stopping
         return connection
 
     def expire(self) -> None:
         """Close connections that have waited too long; to be called about every second.
 
-        One timer for all connections: one for each would cost every request two changes
-        of the event loop's heap.
+        A timer for each connection would cost two changes of the event loop's heap per request.
         """
         now_s = time.monotonic()
         for connection in tuple(self._connections):
             connection.expire(now_s)
 
-    def leave(self) -> None:
-        """From now on, tell clients to come back on a new connection."""
-        self._leaving = True
+    def stop_keep_alive(self) -> None:
+        """From now on, connections end with the next answer."""
+        self._stopping = True
         for connection in self._connections:
-            connection.leaving = True
+            connection.close_after_answer = True
 
-    async def drain(self, grace_s: float, hurried: asyncio.Event) -> None:
-        """Let what is under way end within `grace_s`, or until `hurried`, then end it."""
+    async def drain(self, grace_s: float, forced: asyncio.Event) -> None:
+        """Let requests end for `grace_s`, or until `forced`; then end them with an error."""
         began_s = time.monotonic()
-        for until_s in (min(grace_s, _LAST_CALL_S), grace_s):
+        for until_s in (min(grace_s, _IDLE_S), grace_s):
             while self._connections and time.monotonic() < began_s + until_s:
-                if hurried.is_set():
+                if forced.is_set():
                     break
                 await asyncio.sleep(0.01)
             for connection in tuple(self._connections):
@@ -92,51 +90,51 @@ class Gateway:
         while self._connections and time.monotonic() < deadline_s:
             await asyncio.sleep(0.01)
 
-    def _exchange_for(self, client: ClientConnection, incoming: Incoming) -> Passage:
+    def _handler_for(self, client: ClientConnection, incoming: Incoming) -> Relay:
         route = route_of(incoming.method, incoming.target)
         if route.methods:
-            return Exchange(self._parts, client, incoming, route)
-        return _ControlPassage(self._control, self._parts, client, incoming, route)
+            return Exchange(self._components, client, incoming, route)
+        return _ControlRelay(self._control, self._components, client, incoming, route)
 
-    def _unwelcome(self, target: bytes, headers: list[Header]) -> ApiError | None:
-        """Nobody may fill the balancer's memory who then is not let in."""
+    def _reject_early(self, target: bytes, headers: list[Header]) -> ApiError | None:
+        """The error for a client without a valid key: its body must not fill the memory."""
         try:
-            if not _is_open(target):
-                self._parts.authenticator.authenticate(headers)
+            if not _needs_no_key(target):
+                self._components.authenticator.authenticate(headers)
         except ApiError as error:
             return error
         return None
 
 
-def _is_open(target: bytes) -> bool:
-    return target.partition(b"?")[0] in _OPEN
+def _needs_no_key(target: bytes) -> bool:
+    return target.partition(b"?")[0] in _WITHOUT_KEY
 
 
-class _ControlPassage(Passage):
-    """A request to the balancer itself, or one that nobody answers."""
+class _ControlRelay(Relay):
+    """A request to the balancer itself, or one that is not supported."""
 
-    __slots__ = ("_control", "_parts", "_record", "_route")
+    __slots__ = ("_components", "_control", "_record", "_route")
 
     def __init__(
         self,
         control: Endpoint,
-        parts: Parts,
+        components: Components,
         client: ClientConnection,
         incoming: Incoming,
         route: Route,
     ) -> None:
-        super().__init__(parts.upstream, client, incoming)
+        super().__init__(components.upstream, client, incoming)
         self._control = control
-        self._parts = parts
+        self._components = components
         self._route = route
-        self._record = parts.journal.begun(client, incoming)
+        self._record = components.journal.begun(client, incoming)
         self._more = ((REQUEST_ID_HEADER, self._record.request_id),)
 
     def start(self) -> None:
         incoming = self._incoming
         try:
-            if not _is_open(incoming.target):
-                self._record.tenant = self._parts.authenticator.authenticate(incoming.headers)
+            if not _needs_no_key(incoming.target):
+                self._record.tenant = self._components.authenticator.authenticate(incoming.headers)
             if self._route.kind == "refused":
                 raise not_supported(incoming.method, incoming.target, self._route.reason)
         except ApiError as error:
@@ -164,4 +162,4 @@ class _ControlPassage(Passage):
         super().refuse(error.at(self._incoming.target))
 
     def ended(self, status: int) -> None:
-        self._parts.journal.ended(self._record, self, status, counted=False)
+        self._components.journal.ended(self._record, self, status, counted=False)

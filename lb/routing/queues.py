@@ -1,4 +1,4 @@
-"""Requests that wait because every replica is full: a fair queue for each model."""
+"""Requests that wait because every replica is full: a queue for each model, fair to tenants."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from lb.policies.choice import Choice
 from lb.replicas.replica import Request
 from lb.routing.router import Admission, Router
 
-# Places that other workers leave are noticed by looking.
-_LOOK_S = 0.005
+# What ends in another worker is not signalled: so often each worker looks for free replicas.
+_CHECK_S = 0.005
 
 Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Bounded in all and for each tenant; first in, first out within a tenant."""
+    """Tenants take turns; within a tenant it is first in, first out. Bounded for all and each.
+
+    A tenant that sends a thousand requests delays itself; the single request of another
+    tenant waits for one turn of each tenant at most.
+    """
 
     def __init__(self, most: int, most_per_tenant: int) -> None:
         self._most = most
@@ -32,7 +36,7 @@ class FairQueue(Generic[Item]):
         return self._count
 
     def put(self, tenant: bytes, item: Item) -> bool:
-        """Whether there was room."""
+        """Returns whether there was room."""
         waiting = self._tenants.get(tenant, ())
         if self._count >= self._most or len(waiting) >= self._most_per_tenant:
             return False
@@ -41,11 +45,11 @@ class FairQueue(Generic[Item]):
         return True
 
     def first(self) -> Item | None:
-        """The next one, or None."""
+        """The next item, which stays in the queue; None when there is none."""
         return next(iter(self._tenants.values()))[0] if self._count else None
 
     def take(self) -> Item | None:
-        """Take `first` out; its tenant goes to the end of the row."""
+        """Remove the next item and return it; its tenant's next turn is after all others'."""
         if not self._count:
             return None
         tenant = next(iter(self._tenants))
@@ -57,7 +61,7 @@ class FairQueue(Generic[Item]):
         return item
 
     def remove(self, tenant: bytes, item: Item) -> None:
-        """Forget an item that waits no longer; nothing happens if it is not there."""
+        """Remove `item`; nothing happens if it is not there."""
         waiting = self._tenants.get(tenant)
         if waiting is None or item not in waiting:
             return
@@ -67,95 +71,88 @@ class FairQueue(Generic[Item]):
             del self._tenants[tenant]
 
 
-class Guest(Protocol):
-    """What waits for a place."""
+class QueuedRequest(Protocol):
+    """What waits until a replica can take it. One of the two methods is called, once."""
 
     @property
     def request(self) -> Request: ...
 
-    def placed(self, choice: Choice) -> None:
-        """There is a place now: take it."""
+    def on_replica_free(self, choice: Choice) -> None: ...
+
+    def on_unroutable(self, error: ApiError) -> None:
+        """No replica can serve the request any more."""
         ...
 
-    def turned_away(self, error: ApiError) -> None:
-        """There is nothing left to wait for."""
-        ...
 
+class RequestQueues:
+    """A fair queue for each model; models take turns.
 
-class WaitingRoom:
-    """A fair queue for each model. Whoever leaves a replica has the next one called in.
-
-    Where several workers share the replicas, each has a room, and has to look out for
-    places that others leave (`watchful`).
+    Where several workers share the replicas each has its own queues, and has to `poll` for
+    what ends in others.
     """
 
-    def __init__(self, router: Router, admission: Admission, *, watchful: bool = False) -> None:
+    def __init__(self, router: Router, admission: Admission, *, poll: bool = False) -> None:
         self._router = router
         self._admission = admission
         # Insertion order is the order of turns.
-        self._queues: dict[str, FairQueue[Guest]] = {}
-        self._calling = False
-        self._watchful = watchful
-        self._looking: asyncio.TimerHandle | None = None
+        self._queues: dict[str, FairQueue[QueuedRequest]] = {}
+        self._dispatching = False
+        self._poll = poll
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
-
-    def enter(self, model: str, tenant: bytes, guest: Guest) -> bool:
-        """Whether there is room to wait. `guest` is called when its place is free."""
+    def put(self, model: str, tenant: bytes, queued: QueuedRequest) -> bool:
+        """Returns whether there was room."""
         queue = self._queues.get(model)
         if queue is None:
             most, most_per_tenant = self._admission.queued, self._admission.queued_per_tenant
             queue = self._queues[model] = FairQueue(most, most_per_tenant)
-        entered = queue.put(tenant, guest)
-        if entered and self._watchful and self._looking is None:
-            self._look_later()
-        return entered
+        added = queue.put(tenant, queued)
+        if added and self._poll and self._timer is None:
+            self._start_timer()
+        return added
 
-    def leave(self, model: str, tenant: bytes, guest: Guest) -> None:
-        """`guest` waits no longer."""
-        self._queues[model].remove(tenant, guest)
+    def remove(self, model: str, tenant: bytes, queued: QueuedRequest) -> None:
+        self._queues[model].remove(tenant, queued)
 
-    def waits(self, model: str) -> bool:
-        """Whether anybody waits for `model`; who comes now must not overtake them."""
-        queue = self._queues.get(model)
-        return bool(queue)
+    def waiting(self, model: str) -> bool:
+        """Whether requests for `model` wait: later ones must not overtake them."""
+        return bool(self._queues.get(model))
 
-    def call(self) -> None:
-        """There may be places: fill them, one for each model in turn."""
-        if self._calling or not self._queues:  # a guest that fails at once calls again
+    def dispatch(self) -> None:
+        """Hand out requests as long as replicas can take them, one of each model in turn."""
+        if self._dispatching or not self._queues:  # a request that fails at once gets here again
             return
-        self._calling = True
+        self._dispatching = True
         try:
-            while any(self._call_one(model) for model in tuple(self._queues)):
+            while any(self._dispatch_one(model) for model in tuple(self._queues)):
                 pass
         finally:
-            self._calling = False
+            self._dispatching = False
 
-    def _call_one(self, model: str) -> bool:
-        """Whether somebody waited for `model` and waits no longer."""
+    def _dispatch_one(self, model: str) -> bool:
+        """Returns whether a request for `model` has left the queue."""
         queue = self._queues[model]
-        guest = queue.first()
-        if guest is None:
+        queued = queue.first()
+        if queued is None:
             return False
         try:
-            choice = self._router.choose(guest.request, time.monotonic())
+            choice = self._router.choose(queued.request, time.monotonic())
         except ApiError as error:
             queue.take()
-            guest.turned_away(error)
+            queued.on_unroutable(error)
             return True
         if choice is None:
             return False
         self._queues[model] = self._queues.pop(model)
         queue.take()
-        guest.placed(choice)
+        queued.on_replica_free(choice)
         return True
 
-    def _look_later(self) -> None:
-        self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_CHECK_S, self._on_timer)
 
-    def _look(self) -> None:
-        self._looking = None
-        self.call()
-        if len(self):
-            self._look_later()
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.dispatch()
+        if any(self._queues.values()):
+            self._start_timer()

@@ -19,10 +19,10 @@ from lb.routing.routes import Route, listed_path
 
 SESSION_HEADER = b"x-session-id"
 
-# Long enough to tell system prompts apart, short enough that all turns of one
-# conversation, and all that begin alike, go to the same replica.
+# Long enough to differ between system prompts, short enough that all turns of a conversation
+# begin with the same bytes.
 _PREFIX_BYTES = 1024
-# Browsers ask with it, and without any key, whether a page may send a request.
+# Sent by browsers that ask, without a key, whether a page may send a request.
 _PREFLIGHT_HEADER = b"access-control-request-method"
 
 # A token of English is about four characters; the JSON around it is noise.
@@ -30,7 +30,7 @@ _BYTES_PER_TOKEN = 4
 # Whisper reads a second of speech as 50 positions; as MP3 it has about 16 kB.
 _AUDIO_BYTES_PER_TOKEN = 320
 
-# As many as vLLM takes, and as long as its heads may be.
+# Parts of a form, and bytes of the head of each: vLLM's limits.
 _MOST_PARTS = 1000
 _MOST_HEAD_BYTES = 8192
 
@@ -65,10 +65,10 @@ def is_preflight(route: Route, incoming: Incoming) -> bool:
 def parse_request(
     incoming: Incoming, default_model: Callable[[], str], key_of: KeyOf | None = None
 ) -> Request:
-    """The model that is asked for, an estimate of the prompt's length, and the key.
+    """The request in a body: its model, an estimate of the prompt's length, and the policy's key.
 
-    Raises ApiError, like `read_body` and `default_model`, which is called if the body names
-    no model, and 400 for a name that is no text. The rest is the replica's to judge.
+    `default_model` is called if the body names no model. Raises ApiError, as it and `read_body`
+    do, and 400 for a model that is not a string. Replicas check the rest.
     """
     fields, prompt_tokens = read_body(incoming)
     model = fields.get("model")
@@ -81,12 +81,12 @@ def parse_request(
 
 
 def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | None:
-    """Stands for the model and the first `_PREFIX_BYTES` of the prompt or the messages."""
+    """A hash of the model and the first `_PREFIX_BYTES` of the prompt or messages."""
     prompt = fields.get("messages") or fields.get("prompt")
     if not isinstance(prompt, str | list) or not prompt:
         return None
     text = b""
-    # No more of it than is needed: prompts may have megabytes.
+    # Prompts may have megabytes: no more is read than is needed.
     for part in [prompt] if isinstance(prompt, str) else prompt:
         text += _beginning(part) + b","
         if len(text) >= _PREFIX_BYTES:
@@ -95,7 +95,7 @@ def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | N
 
 
 def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | None:
-    """Stands for the session that a header names, or else for the body's `user`."""
+    """A hash of the session in the header, or else of the body's `user`."""
     for name, value in headers:
         if name == SESSION_HEADER:
             return key_of(value)
@@ -104,14 +104,14 @@ def session_key(fields: Mapping[str, Any], headers: Iterable[Header]) -> int | N
 
 
 def _beginning(part: Any) -> bytes:
-    """At least what counts of a prompt, a token's number or a message."""
+    """At least the part that counts of a prompt, a token id or a message."""
     if isinstance(part, str):
         return _bytes(part[:_PREFIX_BYTES])
     if isinstance(part, dict) and isinstance(content := part.get("content"), str):
         part = {**part, "content": content[:_PREFIX_BYTES]}
     try:
         return orjson.dumps(part)
-    except TypeError:  # too deep, or what only a lenient reader takes
+    except TypeError:  # nested too deeply, or a lone surrogate
         with suppress(RecursionError):
             return json.dumps(part).encode()
         return b""
@@ -122,10 +122,9 @@ def _bytes(text: str) -> bytes:
 
 
 def read_body(incoming: Incoming) -> tuple[dict[str, Any], int]:
-    """The fields, and an estimate of the prompt's tokens.
+    """The fields of a JSON object or form, and an estimate of the prompt's tokens.
 
-    Raises ApiError 400 for what is neither JSON's object nor a form, 415 for a body that is
-    compressed: vLLM does not decompress it.
+    Raises ApiError: 415 for a compressed body, which vLLM would not decompress, 400 for others.
     """
     body = incoming.body
     try:
@@ -139,7 +138,7 @@ def read_body(incoming: Incoming) -> tuple[dict[str, Any], int]:
         if content_type.strip().lower().startswith(b"multipart/form-data"):
             return _form_fields(body, content_type), len(body) // _AUDIO_BYTES_PER_TOKEN
         try:
-            # vLLM's reader, which takes NaN, a byte order mark, UTF-16 and half a surrogate.
+            # As vLLM does: this parser accepts NaN, a byte order mark, UTF-16, lone surrogates.
             fields = json.loads(body)
         except RecursionError:
             raise invalid_body("The body is not valid JSON: it is nested too deeply") from None
@@ -151,7 +150,7 @@ def read_body(incoming: Incoming) -> tuple[dict[str, Any], int]:
 
 
 def _form_fields(body: bytes, content_type: bytes) -> dict[str, Any]:
-    """The values that are no files; the last one of a name counts, as for vLLM."""
+    """The values that are not files; of several with one name the last, as for vLLM."""
     boundary = _parameters(content_type).get(b"boundary", b"")
     if not boundary:
         raise invalid_body("The Content-Type multipart/form-data has no boundary")
@@ -184,7 +183,7 @@ def _parts(body: bytes, delimiter: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _parameters(value: bytes) -> dict[bytes, bytes]:
-    """Of a header's value, by their names in lower case."""
+    """The parameters of a header's value, by their names in lower case."""
     return {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(value)}
 
 

@@ -1,4 +1,4 @@
-"""Which replica gets a request, or why none does, and how many may be tried again."""
+"""Which replica gets a request, or why none does; and how many requests may be retried."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ RESERVE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How much is let in, and how long the rest may wait for a place.
+    """Bounds on requests, and how long those beyond them wait.
 
-    `in_flight` bounds each replica's requests, `in_flight_total` those of all together.
-    Beyond it `queued` requests wait in all for a model, `queued_per_tenant` of one
-    tenant, each for `queue_s`; after that a request is refused with 429. Bounds on what
-    is in flight hold for all workers together, bounds on what waits for each of them.
+    `in_flight` is for each replica, `in_flight_total` for all together, over all workers. Beyond
+    these, each worker queues `queued` requests of a model and `queued_per_tenant` of a tenant,
+    each for at most `queue_s`. After that, and beyond that, a request gets 429.
     """
 
     in_flight: int = 512
@@ -35,16 +34,16 @@ class Admission:
 
 
 class Router:
-    """The policy, applied to the replicas that can serve and have a place."""
+    """Applies the policy to the replicas that serve the model and are not full."""
 
     def __init__(self, fleet: Fleet, policy: Policy, admission: Admission) -> None:
         self._fleet = fleet
         self._policy = policy
-        self._most_in_flight = admission.in_flight
-        self._most_in_all = admission.in_flight_total
+        self._max_in_flight = admission.in_flight
+        self._max_in_flight_total = admission.in_flight_total
 
     def choose(self, request: Request, now_s: float) -> Choice | None:
-        """A replica; None while every one that could serve it is full.
+        """A replica; None while all that could serve the request are full.
 
         Raises ApiError: 404 for an unknown model, 503 when no replica can serve it.
         """
@@ -52,39 +51,39 @@ class Router:
         able = self._fleet.candidates(request.model)
         if not able:
             raise self._refusal(request.model)
-        if self._fleet.in_flight >= self._most_in_all:
+        if self._fleet.in_flight >= self._max_in_flight_total:
             return None
-        return self._of(able, request, now_s)
+        return self._choose_of(able, request, now_s)
 
     def choose_other(
         self, request: Request, failed: Collection[Replica], now_s: float
     ) -> Choice | None:
-        """One that is not among `failed`, if there is any with a place."""
+        """A replica that is not among `failed`; None if there is none that is not full."""
         able = [one for one in self._fleet.candidates(request.model) if one not in failed]
         return self._retry(able, request, now_s)
 
     def choose_to_compare(self, request: Request, refusing: Replica, now_s: float) -> Choice | None:
-        """One that works, if there is any with a place: if it can be, one that has not refused."""
-        able = self._others_trusted(request, refusing, now_s)
+        """A working replica to compare `refusing` with, rather one that has not refused lately."""
+        able = self._others_working(request, refusing, now_s)
         accepting = [one for one in able if not one.acceptance.refuses(request.service)]
         return self._retry(accepting or able, request, now_s)
 
-    def trusts_other(self, request: Request, refusing: Replica, now_s: float) -> bool:
-        """Whether there is another one that works, with a place or without."""
-        return bool(self._others_trusted(request, refusing, now_s))
+    def other_works(self, request: Request, refusing: Replica, now_s: float) -> bool:
+        """Whether another replica works, full or not."""
+        return bool(self._others_working(request, refusing, now_s))
 
-    def _others_trusted(self, request: Request, but: Replica, now_s: float) -> list[Replica]:
+    def _others_working(self, request: Request, but: Replica, now_s: float) -> list[Replica]:
         able = self._fleet.candidates(request.model)
-        return [one for one in able if one is not but and _trusted(one, request, now_s)]
+        return [one for one in able if one is not but and _works(one, request, now_s)]
 
     def _retry(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
-        choice = self._of(able, request, now_s)
+        choice = self._choose_of(able, request, now_s)
         return None if choice is None else Choice(choice.replica, "retry")
 
     def default_model(self) -> str:
-        """The model of a request that names none, where all replicas have the same in mind.
+        """The model of a request that names none: the one that all replicas list first.
 
-        Raises ApiError: 400 where they have not, 503 before any has answered.
+        Raises ApiError: 400 if they differ, 503 before any has answered.
         """
         defaults = sorted(self._fleet.default_models())
         if not defaults:
@@ -94,8 +93,8 @@ class Router:
             raise invalid_body(reason, param="model")
         return defaults[0]
 
-    def _of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
-        most = self._most_in_flight
+    def _choose_of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
+        most = self._max_in_flight
         free = [
             replica
             for replica in able
@@ -109,9 +108,9 @@ class Router:
             return self._policy(free, request, now_s)
         if free:
             return Choice(free[0], "only")
-        if any(_trusted(replica, request, now_s) for replica in able):
-            return None  # a place on one that works is worth waiting for
-        # When nobody is trusted, trying is better than refusing everything.
+        if any(_works(replica, request, now_s) for replica in able):
+            return None  # full: waiting for one that works is better than one that does not
+        # When no replica works, trying is better than refusing everything.
         free = [replica for replica in able if replica.in_flight < most]
         return Choice(self._policy(free, request, now_s).replica, "last-resort") if free else None
 
@@ -126,12 +125,12 @@ class Router:
         return no_healthy_replica(f"No replica that serves {model!r} is healthy")
 
 
-def _trusted(replica: Replica, request: Request, now_s: float) -> bool:
+def _works(replica: Replica, request: Request, now_s: float) -> bool:
     return replica.breaker.allows(now_s) and replica.acceptance.allows(request.service, now_s)
 
 
 class RetryBudget:
-    """Starts with a full reserve, so that the first failures of a quiet day are covered."""
+    """A budget of retries, at first as large as it may become."""
 
     __slots__ = ("_left",)
 
@@ -139,12 +138,12 @@ class RetryBudget:
         self._left = RESERVE
 
     def earn(self) -> None:
-        """A request came in."""
+        """To be called for each request."""
         if self._left < RESERVE:
             self._left = min(RESERVE, self._left + SHARE)
 
     def spend(self) -> bool:
-        """Take one retry out, if there is one."""
+        """Use up one retry. Returns whether there was one."""
         if self._left < 1.0:
             return False
         self._left -= 1.0

@@ -1,6 +1,6 @@
-"""One client's connection: requests in, one after the other, and their answers out.
+"""A client's connection: receives requests one after another, and sends their answers.
 
-Everything happens in callbacks, as in `lb.http.upstream.connection`, and for the same reason.
+Everything happens in callbacks, as in `lb.http.upstream.connection`, for the same reason.
 """
 
 from __future__ import annotations
@@ -29,82 +29,82 @@ from lb.http.downstream.incoming import (
     BodyMemory,
     Incoming,
     Limits,
-    awaits_leave,
+    expects_continue,
     origin_form,
     stated_length,
-    without_offers,
+    without_upgrade,
 )
 from lb.http.endpoint import authority
 from lb.http.http1 import CONTINUE, UNCOUNTED_BYTES, Header, head_grown, lines_size
 
-# The status that is counted for a client that left before its answer; never sent.
+# Counted for a client that left before its answer; never sent.
 CLIENT_LEFT = 499
 
-# Pipelined requests that wait for their turn before no more are read.
+# With so many pipelined requests waiting, no more are read.
 _MOST_WAITING = 16
-# Values of SO_LINGER: closing is a reset, or it is not.
+# Values of SO_LINGER: whether closing is a reset.
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
-class Exchange(Protocol):
+class Handler(Protocol):
     """What answers a request: it writes to the connection and then calls `done`."""
 
     def start(self) -> None: ...
 
     def expire(self, now_s: float) -> None:
-        """Give up what has not come by now, if its time is over."""
+        """Give up if the deadline is over."""
         ...
 
     def on_client_lost(self) -> None:
-        """The client has left. Nothing that is written reaches it."""
+        """The client has left."""
         ...
 
     def on_stop(self, error: ApiError) -> None:
-        """Give up now, in such a way that nobody takes the answer for complete."""
+        """Give up now, so that the client does not take the answer for complete."""
         ...
 
     def pause(self) -> None:
-        """The client takes less than it is sent: send nothing for now."""
+        """The client reads too slowly: write no more until `resume`."""
         ...
 
     def resume(self) -> None: ...
 
 
 class ClientConnection(asyncio.Protocol):
-    """Reads requests and gets each an exchange; answers itself only what is no request.
+    """Reads requests, and has a handler for each; answers only invalid requests itself.
 
-    `unanswered` is called with what never became an exchange: its status, and the code of
-    the error that it was answered with. `unwelcome` tells by a target and headers whose
-    body is still to come why it need not. `deadline_s` is when `expire` has something to
-    do. While `leaving`, answers say that the connection ends with them. One that is
-    `crowded` has one of the process's last descriptors: only what needs no more is served.
-    `ends_answer` is whether nothing but the end of the connection says where the answer ends.
+    `unanswered` is called for a request that got no handler, with a status and the code of the
+    error that was sent. `reject_early` gets the target and headers of a request whose body is
+    still to come, and may return an error to send at once. At `deadline_s`, `expire` acts. With
+    `close_after_answer`, answers say that the connection ends with them. With
+    `over_descriptor_limit`, this process has few descriptors left: only what needs no more is
+    served. With `ends_answer`, only the end of the connection ends the answer.
     """
 
     def __init__(
         self,
-        exchange_for: Callable[[ClientConnection, Incoming], Exchange],
+        handler_for: Callable[[ClientConnection, Incoming], Handler],
         unanswered: Callable[[ClientConnection, int, str | None], None],
-        unwelcome: Callable[[bytes, list[Header]], ApiError | None],
+        reject_early: Callable[[bytes, list[Header]], ApiError | None],
         connections: set[ClientConnection],
         limits: Limits,
         bodies: BodyMemory,
     ) -> None:
         self.deadline_s = math.inf
-        self.leaving = False
+        self.close_after_answer = False
         self.ends_answer = False
-        self.crowded = False
+        self.over_descriptor_limit = False
         self._stopping = False
-        self._exchange_for = exchange_for
+        self._handler_for = handler_for
         self._unanswered = unanswered
-        self._unwelcome = unwelcome
+        self._reject_early = reject_early
         self._connections = connections
         self._limits = limits
         self._bodies = bodies
         self.write: Callable[[bytes], None]
         self._transport: asyncio.Transport
-        self._exchange: Exchange | None = None
-        self._incoming: Incoming | None = None  # that is being answered
+        self._handler: Handler | None = None
+        self._incoming: Incoming | None = None  # the request that is being answered
         self._busy = False
         self._waiting: deque[Incoming] = deque()
         self._full = False
@@ -112,28 +112,28 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._http10 = False
         self._headers: list[Header] = []
-        self._head_bytes = 0  # of a head that is not complete, at least
-        self._head_most = 0  # of the head under way, at most
+        self._head_bytes = 0  # of an incomplete head: lower bound
+        self._head_most = 0  # of the present head: upper bound
         self._trailer_bytes = self._framing_bytes = 0
-        self._held_back = False  # a body, until its client gets leave to send it
+        self._awaits_continue = False
         self._body: bytes | bytearray = b""
-        self._body_seen = -1  # bytes of it when the last piece came
-        self._body_since_s = math.inf  # when it was looked at, and let in
+        self._body_seen = -1  # bytes of the body at the last piece
+        self._body_since_s = math.inf  # when `_rejection_of_body` was called
         self._in_head = self._in_body = False
         self._refusal: ApiError | None = None
         self._closing = False
 
-    # For the exchange.
+    # For the handler.
 
     @property
     def peer(self) -> str:
-        """The client's address and port; empty when it left before anybody asked."""
+        """The client's address and port; "" if it has left."""
         address = self._transport.get_extra_info("peername")
         return authority(*address[:2]) if address else ""
 
     def done(self, *, keep_alive: bool) -> None:
         """The answer is complete: go on with the next request, or close."""
-        self._exchange = None
+        self._handler = None
         self._busy = False
         if self._incoming is not None:
             self.release(self._incoming)
@@ -144,8 +144,8 @@ class ClientConnection(asyncio.Protocol):
         elif self._waiting:
             self._start(self._waiting.popleft())
         else:
-            if self._held_back and self._in_body:
-                self._give_leave()
+            if self._awaits_continue and self._in_body:
+                self._send_continue()
             if self._refusal is not None:
                 self._refuse(self._refusal)
             else:
@@ -156,51 +156,51 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def release(self, incoming: Incoming) -> None:
-        """The body is needed no more."""
+        """Free the body, which is no longer needed."""
         if incoming.body:
             incoming.body = b""
             self._bodies.held_bytes -= incoming.body_bytes
 
     def end_answer(self) -> None:
-        """The answer ends with the connection, which is reset if it ends before `close`.
+        """The end of the connection ends the answer. Before `close` that is a reset.
 
-        So it is even when the process is killed: nobody takes half an answer for whole.
+        So it is even if the process is killed: no client takes half an answer for a whole one.
         """
         self.ends_answer = True
         self._set_linger(_RESET)
 
     def close(self) -> None:
-        """Close after what has been written."""
+        """Close when everything has been sent."""
         self._closing = True
         if self.ends_answer:
             self._set_linger(_NO_RESET)
         self._transport.close()
 
     def abort(self) -> None:
-        """Break the connection, so that the client does not take the answer for whole."""
-        self._exchange = None  # it has ended, and is not told
+        """Break the connection, so that the client does not take the answer for complete."""
+        self._handler = None  # it has ended: no more calls
         self._break()
 
     # For the server.
 
     def stop(self) -> None:
-        """Close when there is nothing left to answer."""
-        self.leaving = self._stopping = True
+        """Close when there is no request left to answer."""
+        self.close_after_answer = self._stopping = True
         if not (self._busy or self._in_head or self._in_body):
             self.close()
 
     def give_up(self, error: ApiError) -> None:
-        """End what is still being answered with `error`."""
-        self.leaving = self._stopping = True
-        if self._exchange is not None:
-            self._exchange.on_stop(error)
+        """End the present answer with `error`."""
+        self.close_after_answer = self._stopping = True
+        if self._handler is not None:
+            self._handler.on_stop(error)
         else:
             self._break()
 
     def expire(self, now_s: float) -> None:
-        """Close if what was waited for has not come by now."""
-        if self._exchange is not None:
-            self._exchange.expire(now_s)
+        """Answer 408, or break the connection, if the deadline is over."""
+        if self._handler is not None:
+            self._handler.expire(now_s)
         if now_s < self.deadline_s:
             return
         awaited = (self._in_head or self._in_body) and not self._busy
@@ -219,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
         self._connections.add(self)
         self.deadline_s = time.monotonic() + self._limits.head_s
         if too_high_for_client(transport.get_extra_info("socket").fileno()):
-            self.crowded = self.leaving = True
+            self.over_descriptor_limit = self.close_after_answer = True
             self.deadline_s = time.monotonic() + self._limits.linger_s
 
     def data_received(self, data: bytes) -> None:
@@ -229,8 +229,8 @@ class ClientConnection(asyncio.Protocol):
         try:
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                self._pass_over(memoryview(data)[offer.args[0] :])
+            except httptools.HttpParserUpgrade as upgrade:
+                self._ignore_upgrade(memoryview(data)[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._refusal = self._refusal or bad_request(f"The request is not HTTP/1.1: {error}")
         except ApiError as error:
@@ -241,13 +241,13 @@ class ClientConnection(asyncio.Protocol):
             self._bound_framing(len(data))
             if not self._busy:
                 if self._refusal is None and self._body_since_s == math.inf:
-                    self._refusal = self._objection_to_body()
+                    self._refusal = self._rejection_of_body()
                 self.deadline_s = self._body_deadline_s()
         if self._refusal is not None and not self._busy:
             self._refuse(self._refusal)
 
     def eof_received(self) -> None:
-        """A client that has closed its side has left: nobody waits for an answer."""
+        """A client that has closed its side has left."""
         if self._busy:
             self._break()
 
@@ -261,25 +261,25 @@ class ClientConnection(asyncio.Protocol):
         self._waiting.clear()
         if self._in_body and self._refusal is None:
             self._unanswered(self, CLIENT_LEFT, None)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.on_client_lost()
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.on_client_lost()
 
     def pause_writing(self) -> None:
         self.deadline_s = time.monotonic() + self._limits.stalled_s
-        if self._exchange is not None:
-            self._exchange.pause()
+        if self._handler is not None:
+            self._handler.pause()
 
     def resume_writing(self) -> None:
         self.deadline_s = math.inf if self._busy else time.monotonic() + self._limits.idle_s
-        if self._exchange is not None:
-            self._exchange.resume()
+        if self._handler is not None:
+            self._handler.resume()
 
     # For the parser.
 
     def on_message_begin(self) -> None:
         if self._refusal is not None:
-            raise self._refusal  # stops the parser: what is refused stays the last one
+            raise self._refusal  # stops the parser
         self._in_head = True
         self._target = b""
         self._headers = []
@@ -292,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
             self._headers.append((name.lower(), value))
-        else:  # a trailer, which ends at this hop
+        else:  # a trailer, which is not passed on
             self._trailer_bytes += lines_size([(name, value)])
             if self._trailer_bytes > self._limits.head_bytes:
                 self._refusal = self._refusal or head_too_large(self._limits.head_bytes)
@@ -301,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
         if self._head_most > self._limits.head_bytes and self._head_too_large():
             self._refusal = head_too_large(self._limits.head_bytes)
         elif self._parser.should_upgrade():
-            return  # the parser stops here, and gets the head again without the offer
+            return  # the parser stops: `_ignore_upgrade` follows
         self._in_head, self._in_body = False, True
         self._head_bytes = 0
         version = self._parser.get_http_version()
@@ -312,19 +312,19 @@ class ClientConnection(asyncio.Protocol):
         try:
             if not self._target.startswith(b"/"):
                 self._target = origin_form(self._target)
-            self._held_back = awaits_leave(self._headers, version)
+            self._awaits_continue = expects_continue(self._headers, version)
         except ApiError as error:
             self._refusal = error
             return
-        if self._held_back and not self._busy:
-            self._give_leave()
+        if self._awaits_continue and not self._busy:
+            self._send_continue()
 
     def on_body(self, data: bytes) -> None:
         if self._refusal is not None:
             return
         bodies = self._bodies
         if not self._body:
-            self._body = data  # most bodies come in one piece, and are not copied
+            self._body = data  # most bodies come in one piece: no copy
         elif isinstance(self._body, bytearray):
             self._body += data
         else:
@@ -345,7 +345,7 @@ class ClientConnection(asyncio.Protocol):
             self._target,
             self._headers,
             body,
-            self._parser.should_keep_alive() and not self.leaving,
+            self._parser.should_keep_alive() and not self.close_after_answer,
             self._http10,
             time.monotonic(),
             len(body),
@@ -359,7 +359,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _wait_for_head(self, piece: bytes) -> None:
-        """A piece has come that does not complete the head."""
+        """A `piece` has come that does not complete the head."""
         if not (self._head_bytes or self._busy):
             self.deadline_s = time.monotonic() + self._limits.head_s
         self._head_bytes = head_grown(self._head_bytes, self._headers, piece)
@@ -367,14 +367,14 @@ class ClientConnection(asyncio.Protocol):
             self._refusal = head_too_large(self._limits.head_bytes)
 
     def _head_too_large(self) -> bool:
-        """Whether the head that is complete now is over the limit, however it came."""
+        """Whether the complete head is over the limit."""
         line = len(self._parser.get_method()) + len(self._target) + len("  HTTP/1.1\r\n\r\n")
         return line + lines_size(self._headers) > self._limits.head_bytes
 
     def _bound_framing(self, piece_bytes: int) -> None:
-        """A piece has come that does not complete the body, and may bring nothing of it.
+        """A piece has come that does not complete the body: bound chunk framing and trailers.
 
-        The parser tells of a trailer when it has all of it, and keeps it until then.
+        The parser keeps a trailer, and reports it when it is complete.
         """
         if len(self._body) != self._body_seen:
             self._body_seen = len(self._body)
@@ -384,28 +384,28 @@ class ClientConnection(asyncio.Protocol):
             if self._framing_bytes > self._limits.head_bytes:
                 self._refusal = self._refusal or head_too_large(self._limits.head_bytes)
 
-    def _pass_over(self, rest: memoryview) -> None:
-        """Read the request under way without its offer of another protocol, and then `rest`.
+    def _ignore_upgrade(self, rest: memoryview) -> None:
+        """Parse the present request again without `Upgrade`, and then `rest`.
 
-        For the parser the request ends with the offer: its body would be lost.
-        Raises HttpParserError, and ApiError where nothing is left without the offer.
+        The parser would end the request there, and lose its body. Raises HttpParserError, and
+        ApiError if the request makes no sense without.
         """
         while self._refusal is None:
             method, version = self._parser.get_method(), self._parser.get_http_version()
-            head = without_offers(method, self._target, self._headers, version)
+            head = without_upgrade(method, self._target, self._headers, version)
             self._parser = httptools.HttpRequestParser(self)
             self._parser.feed_data(head)
             try:
                 self._parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as offer:
-                rest = rest[offer.args[0] :]
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
             else:
                 return
 
-    def _give_leave(self) -> None:
-        """Let the body come that the client holds back, or say why it need not."""
-        self._held_back = False
-        self._refusal = self._refusal or self._objection_to_body()
+    def _send_continue(self) -> None:
+        """Send `100 Continue`, or refuse the body that the client waits to send."""
+        self._awaits_continue = False
+        self._refusal = self._refusal or self._rejection_of_body()
         if self._refusal is None:
             self._transport.write(CONTINUE)
 
@@ -413,8 +413,8 @@ class ClientConnection(asyncio.Protocol):
         client = self._transport.get_extra_info("socket")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
-    def _objection_to_body(self) -> ApiError | None:
-        """Why a body that is still to come need not; asked once of each."""
+    def _rejection_of_body(self) -> ApiError | None:
+        """Why the body that is still to come is refused; called once for each."""
         self._body_since_s = time.monotonic()
         stated_bytes = stated_length(self._headers)
         if stated_bytes > self._limits.body_bytes:
@@ -422,14 +422,14 @@ class ClientConnection(asyncio.Protocol):
         bodies = self._bodies
         if bodies.held_bytes - len(self._body) + stated_bytes > bodies.limit_bytes:
             return bodies_too_large(bodies.limit_bytes)
-        return self._unwelcome(self._target, self._headers)
+        return self._reject_early(self._target, self._headers)
 
     def _drop_body(self) -> None:
         self._bodies.held_bytes -= len(self._body)
         self._body = b""
 
     def _body_deadline_s(self) -> float:
-        """When the body has to have brought more."""
+        """When the next part of the body has to have come."""
         limits = self._limits
         slowest_s = limits.body_s + len(self._body) / limits.body_bytes_per_s
         return min(time.monotonic() + limits.body_s, self._body_since_s + slowest_s)
@@ -437,18 +437,18 @@ class ClientConnection(asyncio.Protocol):
     def _break(self) -> None:
         self._closing = True
         if self.ends_answer:
-            self._set_linger(_RESET)  # it may be closing
+            self._set_linger(_RESET)  # `close` may have unset it
         self._transport.abort()
 
     def _start(self, incoming: Incoming) -> None:
         self._busy = True
         self._incoming = incoming
         self.deadline_s = math.inf
-        self._exchange = self._exchange_for(self, incoming)
-        self._exchange.start()
+        self._handler = self._handler_for(self, incoming)
+        self._handler.start()
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer with `error` and take no more requests."""
+        """Answer with `error`; no more requests are read."""
         self._drop_body()
         self._unanswered(self, error.status, error.code)
         bodiless = self._target != b"" and self._parser.get_method() == b"HEAD"

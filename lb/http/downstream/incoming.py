@@ -1,4 +1,4 @@
-"""A client's request as a value, and what must hold of its head."""
+"""A client's request as a value, what is checked in its head, and limits on it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import re
 from dataclasses import dataclass
 
 from lb.http.api_errors import bad_request, unsupported_transfer_coding
-from lb.http.http1 import Header, foreign_coding
+from lb.http.http1 import Header, unsupported_codings
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one connection may take, and the bodies of all connections of a process together.
+    """Limits on one connection, and on the bodies of all connections of a process together.
 
-    `head_bytes` bounds a head, and the trailers of a body. A head has to be complete
-    `head_s` after its first byte, a body to bring something
-    every `body_s` and, after the first `body_s`, `body_bytes_per_s` on average. A connection
-    without a request is closed after `idle_s`, one whose client takes nothing of an answer
-    after `stalled_s`.
+    `head_bytes` is for a head, and for the trailers of a body. A head has to be complete `head_s`
+    after its first byte. A body has to bring something every `body_s` and, after the first
+    `body_s`, `body_bytes_per_s` on average. A connection without a request is closed after
+    `idle_s`, one whose client does not read an answer after `stalled_s`.
     """
 
     head_bytes: int = 32 * 1024
@@ -30,12 +29,12 @@ class Limits:
     body_bytes_per_s: float = 32 * 1024
     idle_s: float = 75.0
     stalled_s: float = 60.0
-    # After a refusal, what the client still sends is read, so that it sees the answer.
+    # After an error the client's data is read so much longer, so that it gets the answer.
     linger_s: float = 2.0
 
 
 class BodyMemory:
-    """Bytes of bodies that a process holds: from when they come until nobody needs them."""
+    """The bytes of bodies that a process holds."""
 
     __slots__ = ("held_bytes", "limit_bytes")
 
@@ -44,14 +43,14 @@ class BodyMemory:
         self.held_bytes = 0
 
 
-# Nothing changes it, but a frozen one would take six times as long to make.
+# Not frozen, although little changes it: that would take six times as long to make.
 @dataclass(slots=True)
 class Incoming:
     """A whole request. `target` is path and query, header names are lower case.
 
-    `body` is let go of when it is needed no more, `body_bytes` stays. `keep_alive` is what
-    the client wants; `http10` clients know no chunks. `complete_s` is when the last byte
-    came, on the monotonic clock.
+    `body` is emptied when it is no longer needed, `body_bytes` stays. `keep_alive` is what the
+    client wants; `http10` clients cannot read chunks. `complete_s` is when the last byte came, on
+    the monotonic clock.
     """
 
     method: bytes
@@ -65,7 +64,7 @@ class Incoming:
 
 
 def origin_form(target: bytes) -> bytes:
-    """Path and query of a target that is a whole URL. Raises ApiError 400 if it is none."""
+    """Path and query of a target that is a URL. Raises ApiError 400 if it is not one."""
     absolute = _ABSOLUTE.match(target)
     if absolute is None:
         raise bad_request("The request target must begin with '/' or be an http:// URL")
@@ -73,17 +72,17 @@ def origin_form(target: bytes) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def awaits_leave(headers: list[Header], version: str) -> bool:
+def expects_continue(headers: list[Header], version: str) -> bool:
     """Whether the client waits for a `100 Continue` before it sends the body.
 
-    Raises ApiError for a head that is refused, beyond what the parser refuses already:
-    llhttp (strict) rejects what request smuggling is made of, two lengths, a length beside
-    chunks, chunks that are not the last coding, folded lines, bare CR and NUL.
+    Raises ApiError for a head that is refused. The parser (llhttp, strict) has refused what is used
+    for request smuggling: two lengths, a length beside chunks, chunks that are not the last
+    coding, folded lines, bare CR and NUL.
     """
     if version not in {"1.1", "1.0"}:
         raise bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
-    coding = foreign_coding(headers)
-    if coding.endswith(" chunked"):  # else nobody knows where it ends: the parser refuses it
+    coding = unsupported_codings(headers)
+    if coding.endswith(" chunked"):  # else it has no end: the parser refuses it
         raise unsupported_transfer_coding(coding)
     hosts, waits = 0, False
     for name, value in headers:
@@ -101,14 +100,14 @@ def awaits_leave(headers: list[Header], version: str) -> bool:
 
 
 def stated_length(headers: list[Header]) -> int:
-    """What the head says of the body's length; 0 if nothing. The parser checked the number."""
+    """The body's length as the head states it, 0 if it does not. The parser has checked it."""
     return int(dict(headers).get(b"content-length", 0))
 
 
-def without_offers(method: bytes, target: bytes, headers: list[Header], version: str) -> bytes:
-    """The head of a request again, without its offers to speak another protocol.
+def without_upgrade(method: bytes, target: bytes, headers: list[Header], version: str) -> bytes:
+    """The head of a request without `Upgrade`, which a server may ignore.
 
-    A server is free to pass over them. Raises ApiError 400 where nothing is left then.
+    Raises ApiError 400 for CONNECT and WebSocket, which make no sense without.
     """
     if method == b"CONNECT":
         raise bad_request("CONNECT is not supported")

@@ -1,4 +1,4 @@
-"""The HTTP client towards the replicas: kept-alive connections, answers as they come."""
+"""The HTTP client towards the replicas, with connections that are kept alive."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from lb.http.upstream.errors import (
 )
 
 _CONNECT_TIMEOUT_S = 5.0
-# Less than the 5 s after which vLLM (uvicorn) closes an idle connection, so that a
-# request is seldom sent on one that is being closed at that moment.
+# vLLM (uvicorn) closes idle connections after 5 s. Less, so that a request is seldom sent on one
+# that is being closed at that moment.
 _IDLE_LIMIT_S = 4.0
 
-# The authority, and the name for TLS: what was connected without it must not serve with it.
+# The authority, and the name for TLS: a connection without TLS must not be used for one with it.
 _Peer = tuple[str, str | None]
 
 
 class Upstream:
-    """Connections to all replicas. Belongs to the event loop that it is used on.
+    """Connections to all replicas, on one event loop.
 
-    `key` authorises what is asked with `get`. `trusted` is whose certificates hold, None
-    for those of the system's CAs.
+    `key` is sent with `get`. `trusted` has the CAs, None for those of the system.
     """
 
     def __init__(self, key: str | None = None, trusted: ssl.SSLContext | None = None) -> None:
@@ -46,7 +45,7 @@ class Upstream:
         self._idle: defaultdict[_Peer, deque[Connection]] = defaultdict(deque)
 
     def take(self, endpoint: Endpoint) -> Connection | None:
-        """An idle connection, the one used last; None when there is none."""
+        """The idle connection that was used last; None if there is none."""
         idle = self._idle[endpoint.authority, endpoint.tls]
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
         while idle:
@@ -57,10 +56,7 @@ class Upstream:
         return None
 
     def expire(self) -> None:
-        """Close what has been idle for too long; to be called about every second.
-
-        Only the latest are used again, and replicas may leave the others open for ever.
-        """
+        """Close connections that are idle for too long; to be called about every second."""
         oldest_s = time.monotonic() - _IDLE_LIMIT_S
         for idle in self._idle.values():
             while idle and idle[0].idle_since_s <= oldest_s:
@@ -69,8 +65,7 @@ class Upstream:
     async def connect(self, endpoint: Endpoint) -> Connection:
         """A new connection. Raises ConnectFailedError or OutOfDescriptorsError.
 
-        The last descriptors are not for requests: without polls and probes, nobody could
-        tell what is wrong.
+        The last descriptors are not for requests: polls and probes have to be possible.
         """
         connection = await self._connect(endpoint)
         if endpoint.unix is None and too_high_for_request(connection.descriptor):
@@ -103,7 +98,7 @@ class Upstream:
         return connection
 
     async def get(self, endpoint: Endpoint, path: str, limit_bytes: int) -> bytes:
-        """The body of a GET. Raises UpstreamError, also for any status but 200."""
+        """The body of an answer to GET. Raises UpstreamError, also for any status but 200."""
         first = f"GET {endpoint.prefix.decode('ascii')}{path} HTTP/1.1\r\n"
         head = f"{first}host: {endpoint.host_header}\r\naccept-encoding: identity\r\n"
         message = f"{head}{self._authorization}\r\n".encode("ascii")
@@ -114,16 +109,16 @@ class Upstream:
         return await _Fetch(await self._connect(endpoint), path, limit_bytes).body(message)
 
     def forget(self, endpoint: Endpoint) -> None:
-        """Close what is idle there: nobody is going to ask for it again."""
+        """Close idle connections to an endpoint that is not used any more."""
         self._forget((endpoint.authority, endpoint.tls))
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed by its users."""
+        """Close idle connections; those in use are closed by their users."""
         for peer in tuple(self._idle):
             self._forget(peer)
 
     def _tls(self) -> ssl.SSLContext:
-        """Reading the system's CAs takes a while, and most replicas have no use for them."""
+        """Made at first use: to read the system's CAs takes a while."""
         if self._trusted is None:
             self._trusted = client_context()
         return self._trusted
@@ -142,10 +137,10 @@ def _out_of_descriptors(reason: str) -> OutOfDescriptorsError:
 
 
 class _Fetch:
-    """Collects one answer for somebody who waits.
+    """Collects one answer.
 
-    It lets go of the connection once the answer is complete. Whoever waits wakes up only
-    later: by then the connection may carry somebody else's request.
+    It gives up the connection when the answer is complete: before the waiting task runs, the
+    connection may carry another request.
     """
 
     def __init__(self, connection: Connection, path: str, limit_bytes: int) -> None:
@@ -196,21 +191,21 @@ class _Fetch:
 
 
 def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """Trusts the CAs in a PEM file, or else those of the system. Raises UserError."""
+    """A TLS context with the CAs in a PEM file, or else those of the system. Raises UserError."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         is_tls = isinstance(error, ssl.SSLError)
         reason = "it holds no certificates in PEM" if is_tls else error.strerror
         raise UserError(f"{ca_file} cannot be used: {reason}") from None
-    # Whatever is in the file is trusted, an intermediate CA as well: Python's default from 3.13 on.
+    # An intermediate CA in the file is trusted as well: Python's default from 3.13 on.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def _reason_of(error: OSError) -> str:
-    """Why there is no connection."""
+    """Why there is no connection, to follow "cannot be connected to"."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not hold: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection to a replica: a request out, its answer in, time and again.
+"""An HTTP/1.1 connection to a replica: sends a request, receives its answer, one after another.
 
-Everything happens in callbacks of the transport and the parser. A task, a future or a
-queue for each answer would cost more than all the rest.
+Everything happens in callbacks of the transport and the parser: a task, a future or a queue for
+each answer would cost more than all the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from lb.http.http1 import UNCOUNTED_BYTES, Header, foreign_coding, head_grown, lines_size
+from lb.http.http1 import UNCOUNTED_BYTES, Header, head_grown, lines_size, unsupported_codings
 from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectionLostError,
@@ -23,29 +23,29 @@ from lb.http.upstream.errors import (
 
 _MAX_HEAD_BYTES = 64 * 1024
 _HEAD_TOO_LARGE = f"sent a head of more than {_MAX_HEAD_BYTES} bytes"
-# A replica that closes an idle connection as a request is sent has closed it before the
-# request arrives: that shows after a round trip. Who closes later may have worked on it.
+# A replica that closes an idle connection before the request arrives does so within a round trip.
+# If it closes later, it may have worked on the request.
 _IDLE_CLOSE_S = 0.25
 
 
 class Receiver(Protocol):
-    """Whoever asked for an answer."""
+    """What an answer is given to."""
 
     def on_data(self, data: bytes, complete: bool) -> None:
-        """More of the body, de-chunked; b"" only with the end."""
+        """The next part of the body, without chunk framing; b"" only when it is `complete`."""
         ...
 
     def on_failure(self, error: UpstreamError) -> None:
-        """The answer ends here although it is not complete. Nothing follows."""
+        """The answer is incomplete. No more calls follow."""
         ...
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time.
+    """A connection with one request at a time.
 
-    `status` and `headers` (lower-case names) are the current answer's from its first
-    `on_data` on, `sent_s` is when its request was sent. `on_free` is called when the next
-    request can be sent.
+    `status` and `headers` (lower-case names) are the current answer's from its first `on_data`
+    on, `sent_s` is when its request was sent. `on_free` is called when the next request can be
+    sent.
     """
 
     def __init__(self, on_free: Callable[[Connection], None]) -> None:
@@ -57,17 +57,16 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._receiver: Receiver | None = None
         self._pieces: list[bytes] = []
-        # For the parser, and no method: one read may bring a piece of the body for each of
-        # hundreds of tokens.
+        # Called by the parser, up to hundreds of times for one read: a method would be slower.
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
-        self._used = False  # before the request under way
+        self._used = False  # for a request before the present one
         self._head_complete = False
-        self._head_bytes = 0  # of a head that is not complete, at least
-        self._head_most = 0  # of the head under way, at most
+        self._head_bytes = 0  # of an incomplete head: lower bound
+        self._head_most = 0  # of the present head: upper bound
         self._complete = False
         self._overrun = False
-        self._fault = ""  # of the head, why it cannot be used
+        self._fault = ""  # why the head cannot be used
         self._keep_alive = False
 
     @property
@@ -76,7 +75,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def descriptor(self) -> int:
-        """Its number; -1 once the connection is closed."""
+        """The descriptor's number; -1 once the connection is closed."""
         socket = self._transport.get_extra_info("socket")
         return -1 if socket is None else int(socket.fileno())
 
@@ -88,7 +87,7 @@ class Connection(asyncio.Protocol):
         return chunked or b"content-length" in headers
 
     def send(self, message: bytes, receiver: Receiver, body: bytes = b"") -> None:
-        """Send a whole request, of which the body may come apart; its answer goes to `receiver`."""
+        """Send a request, whose `message` may include its body. `receiver` gets the answer."""
         self._receiver = receiver
         self.status = 0
         self.headers = []
@@ -101,12 +100,12 @@ class Connection(asyncio.Protocol):
         self.sent_s = time.monotonic()
 
     def abort(self) -> None:
-        """End the connection and, with it, the replica's work. The receiver hears nothing."""
+        """Break the connection, so that the replica stops working. The receiver is not called."""
         self._receiver = None
         self._transport.abort()
 
     def pause(self) -> None:
-        """Take no more of the answer for now."""
+        """Read no more of the answer until `resume`."""
         if not self.closing:
             self._transport.pause_reading()
 
@@ -123,7 +122,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
         if receiver is None:
-            self._transport.abort()  # nobody asked
+            self._transport.abort()  # there was no request
             return
         in_body = self._head_complete
         if not in_body:
@@ -139,7 +138,7 @@ class Connection(asyncio.Protocol):
             self._finish(receiver)
         elif not (in_body or self._head_complete):
             self._wait_for_head(data)
-        elif self._pieces:  # else it was framing alone
+        elif self._pieces:  # else there was framing only
             body = b"".join(self._pieces)
             self._pieces.clear()
             receiver.on_data(body, False)
@@ -172,7 +171,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _wait_for_head(self, piece: bytes) -> None:
-        """A piece has come without the end of the head, or it is an unusable one."""
+        """A `piece` has come, and the head is incomplete or unusable."""
         self._head_bytes = head_grown(self._head_bytes, self.headers, piece)
         if self._head_bytes > _MAX_HEAD_BYTES + UNCOUNTED_BYTES:
             self._fault = self._fault or _HEAD_TOO_LARGE
@@ -189,7 +188,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
         if self._receiver is not None and self._head_complete and self._pieces:
             self._receiver.on_data(b"".join(self._pieces), False)
-        # It may have turned to another connection by now.
+        # The receiver may have aborted this connection in on_data.
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.on_failure(error)
@@ -199,11 +198,11 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:
             raise BadAnswerError("sent more than one answer")  # stops the parser
-        self._pieces.clear()  # an interim answer should have no body, but may
+        self._pieces.clear()  # an interim answer might have a body
         self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_complete:  # trailers come later, and end at this hop
+        if not self._head_complete:  # later ones are trailers, which are not passed on
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -214,18 +213,18 @@ class Connection(asyncio.Protocol):
             self.status = status
             self._fault = self._fault_of_head()
             self._head_complete = not self._fault
-            # A body that must not be there, but may, would be in front of the next answer.
+            # After 204 and 304 a wrong body would come before the next answer.
             self._keep_alive = self._parser.should_keep_alive() and status not in {204, 304}
 
     def on_message_complete(self) -> None:
         self._complete = self._head_complete
 
     def _fault_of_head(self) -> str:
-        """Why the head that is complete now cannot be used, however it came; "" if it can."""
+        """Why the complete head cannot be used; "" if it can."""
         if self._head_most > _MAX_HEAD_BYTES and lines_size(self.headers) > _MAX_HEAD_BYTES:
             return _HEAD_TOO_LARGE
         if not 200 <= self.status <= 599:
             return f"sent an unusable head (status {self.status})"
-        if coding := foreign_coding(self.headers):
+        if coding := unsupported_codings(self.headers):
             return f"sent a body in the transfer coding {coding}, which is not supported"
         return ""

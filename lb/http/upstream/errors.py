@@ -12,7 +12,7 @@ class UpstreamError(Exception):
 
 
 class ConnectFailedError(UpstreamError):
-    """There is no connection to be had."""
+    """No connection could be made."""
 
     kind = "connect"
 
@@ -24,19 +24,13 @@ class ConnectionLostError(UpstreamError):
 
 
 class IdleClosedError(ConnectionLostError):
-    """A connection that was idle ended as the request was sent, without a byte.
-
-    The replica was closing it at that moment, and most likely has never seen the request.
-    """
+    """An idle connection was closed as the request was sent: most likely it was not read."""
 
     kind = "idle"
 
 
 class BadAnswerError(UpstreamError):
-    """What came is not HTTP/1.1, or no answer to the request.
-
-    `status` is that of an answer which is merely not the one that was wanted, else 0.
-    """
+    """The answer is not HTTP/1.1, or has another status than is needed: then `status`, else 0."""
 
     kind = "bad-answer"
 
@@ -46,15 +40,12 @@ class BadAnswerError(UpstreamError):
 
 
 class TooSlowError(UpstreamError):
-    """The answer, or more of it, did not come in the time allowed."""
+    """The answer, or its next part, did not come in time."""
 
     kind = "slow"
 
 
 class OutOfDescriptorsError(UpstreamError):
-    """This process cannot open a connection, wherever to: the replica has no part in it.
-
-    The message is what the system says.
-    """
+    """This process cannot open any connection; the message is the system's."""
 
     kind = "descriptors"
