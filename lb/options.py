@@ -224,15 +224,13 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 def parse_interval(text: str) -> float:
     """A number of seconds above 0. Raises ArgumentTypeError."""
-    seconds = _finite(text)
-    if not seconds > 0:
+    if not (seconds := _finite(text)) > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
 
 
 def _duration(text: str) -> float:
-    seconds = _finite(text)
-    if not seconds >= 0:
+    if not (seconds := _finite(text)) >= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
 

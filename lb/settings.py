@@ -14,7 +14,7 @@ from lb.errors import UserError
 from lb.http.downstream import Limits
 from lb.http.endpoint import parse_endpoint, parse_targets
 from lb.http.keys import KeyFile, read_key
-from lb.http.upstream import client_context
+from lb.http.upstream.client import client_context
 from lb.observability.logs import check_target
 from lb.options import (
     ENDPOINTS_VARIABLE,

@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 
 from lb.discovery.engine_metrics import compile_series, samples
-from lb.http.upstream import (
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     OutOfDescriptorsError,
-    Upstream,
     UpstreamError,
 )
 from lb.replicas.fleet import Fleet

@@ -22,7 +22,9 @@ from lb.http.http1 import (
     chunk,
     request_head,
 )
-from lb.http.upstream import Connection, TooSlowError, Upstream, UpstreamError
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.connection import Connection
+from lb.http.upstream.errors import TooSlowError, UpstreamError
 
 # Names the replica that answered.
 REPLICA_HEADER = b"x-lb-replica"

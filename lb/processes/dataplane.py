@@ -10,7 +10,7 @@ from random import Random
 
 from lb.http.endpoint import Endpoint
 from lb.http.keys import Authenticator, KeyFile
-from lb.http.upstream import Upstream
+from lb.http.upstream.client import Upstream
 from lb.observability.counters import Counters
 from lb.observability.exposition import Values, put
 from lb.observability.journal import Journal

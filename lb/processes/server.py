@@ -18,7 +18,7 @@ import uvloop
 from lb.discovery.poller import Poller
 from lb.discovery.roster import Roster, following
 from lb.http.endpoint import Endpoint
-from lb.http.upstream import Upstream
+from lb.http.upstream.client import Upstream
 from lb.observability.exposition import Values
 from lb.processes.control import ControlPlane
 from lb.processes.dataplane import DataPlane

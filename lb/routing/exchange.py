@@ -19,12 +19,12 @@ from lb.http.downstream import CLIENT_LEFT, ClientConnection, Incoming
 from lb.http.http1 import REQUEST_ID_HEADER
 from lb.http.keys import Authenticator, tenant_of
 from lb.http.relay import REPLICA_HEADER, Relay
-from lb.http.upstream import (
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     IdleClosedError,
     OutOfDescriptorsError,
-    Upstream,
     UpstreamError,
 )
 from lb.observability.journal import Journal

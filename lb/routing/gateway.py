@@ -16,7 +16,7 @@ from lb.http.downstream import BodyMemory, ClientConnection, Incoming, Limits
 from lb.http.endpoint import Endpoint
 from lb.http.http1 import REQUEST_ID_HEADER, Header
 from lb.http.relay import Relay
-from lb.http.upstream import IdleClosedError, OutOfDescriptorsError, UpstreamError
+from lb.http.upstream.errors import IdleClosedError, OutOfDescriptorsError, UpstreamError
 from lb.routing.exchange import Components, Exchange
 from lb.routing.routes import Route, route_of
 

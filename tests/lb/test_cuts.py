@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.http.downstream import Limits
-from lb.http.upstream import Connection
+from lb.http.upstream.connection import Connection
 from tests.lb.messages import BODY, REPLIES, REQUESTS, TARGET, Reply, Request
 from tests.lb.wires import Proxy, read_answers
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lb.http.endpoint import Endpoint, parse_targets
-from lb.http.upstream import BadAnswerError, Upstream
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.errors import BadAnswerError
 from tests.lb.scripted import ScriptedReplica, answer
 
 pytestmark = pytest.mark.anyio

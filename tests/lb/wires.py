@@ -19,7 +19,9 @@ from lb.http.downstream import BodyMemory, ClientConnection, Incoming, Limits
 from lb.http.endpoint import Endpoint
 from lb.http.http1 import Header
 from lb.http.relay import Relay
-from lb.http.upstream import Connection, Upstream, UpstreamError
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.connection import Connection
+from lb.http.upstream.errors import UpstreamError
 
 ENDPOINT = Endpoint("replica", 80, "replica:80")
 STOPPING = replica_failed("r", "is gone")
