@@ -6,8 +6,8 @@ the monotonic clock, counted from the start of the trial; names carry the unit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -102,23 +102,44 @@ class Sample:
     index: int
     model: str
     scheduled_s: float
-    sent_s: float | None
-    first_token_s: float | None
-    last_token_s: float | None
-    chunk_s: tuple[float, ...]
     wanted_prompt_tokens: int
     wanted_output_tokens: int
-    prompt_tokens: int | None
-    output_tokens: int | None
-    replica: str | None
-    status: int | None
-    error: ErrorKind | None
-    detail: str | None
+    sent_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    chunk_s: tuple[float, ...] = ()
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    replica: str | None = None
+    status: int | None = None
+    error: ErrorKind | None = None
+    detail: str | None = None
     tenant: str = ""
 
     @property
     def ok(self) -> bool:
         return self.error is None
+
+
+def fail_incomplete(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples of one trial, with every incomplete answer as a failed request.
+
+    Every request asks for an exact number of tokens, so that an answer with fewer is not
+    complete, whatever its finish reason. The server's token count comes last in a stream: where
+    some answers have one, an answer without one broke off before its end.
+    """
+    counted = any(sample.output_tokens is not None for sample in samples)
+
+    def checked(sample: Sample) -> Sample:
+        tokens, wanted = sample.output_tokens, sample.wanted_output_tokens
+        if sample.ok and tokens is None and counted:
+            why = "the stream ended without token usage"
+            return replace(sample, error=ErrorKind.TRUNCATED, detail=why)
+        if sample.ok and tokens is not None and tokens < wanted:
+            return replace(sample, error=ErrorKind.SHORT, detail=f"{tokens} of {wanted} tokens")
+        return sample
+
+    return tuple(map(checked, samples))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import psutil
 from pydantic_core import to_jsonable_python
 
 from bench.console import terminal, whole_number
-from bench.drivers.running import run_bounded
+from bench.drivers.tools import run_bounded
 from bench.errors import UserError
 from bench.experiment.provenance import git_commit
 from bench.processes.resources import cpu_name

@@ -23,9 +23,16 @@ from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
-from bench.completeness import fail_incomplete
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial, Verdict
+from bench.records import (
+    Comparison,
+    Role,
+    ScenarioFacts,
+    SloResult,
+    Trial,
+    Verdict,
+    fail_incomplete,
+)
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.drivers.artifacts.reading import damaged, read_text
+from bench.drivers.artifacts.entry import damaged, read_text
 from bench.records import Slo
 
 # How the names of reports end; what is before is up to whoever ran the tool.
