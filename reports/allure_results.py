@@ -13,10 +13,11 @@ from typing import Any
 import allure
 from allure_commons.model2 import Status, StatusDetails
 
-from reports.case import Case, Run, arms_of
+from bench.analysis.judgement import Case
 from reports.charts import pictures_of
 from reports.page import render_case, render_page
 from reports.result_files import comparisons_csv
+from reports.run import Run, arms_of
 
 
 def label(scenario: str, models: tuple[str, ...], details: Mapping[str, object]) -> None:

@@ -20,10 +20,10 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE, MATERIAL
 from bench.records import Expectation, SloOutcome, SloResult, Verdict
 from reports import palette, wording
-from reports.case import Arms, Run, arms_of, title
 from reports.charts import pictures_of
 from reports.charts.forest import forest
 from reports.charts.style import Picture
+from reports.run import Arms, Run, arms_of, title
 from reports.tables import notes_of, rows_of, server_rows
 
 _TEMPLATES = Path(__file__).with_name("templates")

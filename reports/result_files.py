@@ -17,7 +17,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.metrics import metric
 from bench.records import Comparison
 from reports import wording
-from reports.case import Run, arms_of, title
+from reports.run import Run, arms_of, title
 
 # Names that Allure gives to files; others in the folder are somebody else's.
 _OURS = re.compile(

@@ -10,7 +10,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.server_side import ServerSummary
 from bench.records import Comparison, SloOutcome, SloResult, Verdict
 from reports import wording
-from reports.case import Arms, arms_of
+from reports.run import Arms, arms_of
 
 Values = tuple[tuple[str, str], ...]
 Figure = Callable[[ServerSummary], str]

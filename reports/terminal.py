@@ -12,7 +12,7 @@ from bench.analysis.judgement import Judgement
 from bench.console import as_text
 from bench.records import SloOutcome, Verdict
 from reports import wording
-from reports.case import arms_of, short_title, title
+from reports.run import arms_of, short_title, title
 from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 
 _NARROWEST = 80

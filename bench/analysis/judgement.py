@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult
+from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,11 @@ class Judgement:
             f"nothing is known of the {role} of {self.scenario.name}: it was not run, or no"
             " block of it is complete; measure it with -m managed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A judgement with the trials that it rests on: one round of a comparison."""
+
+    judgement: Judgement
+    trials: tuple[Trial, ...]

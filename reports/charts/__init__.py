@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
-from reports.case import Case, short_title
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks
 from reports.charts.load import load_curves
 from reports.charts.over_time import has_queues, queues, timeline
 from reports.charts.replicas import replicas
 from reports.charts.style import Picture
+from reports.run import short_title
 
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.analysis.estimates import percentile
+from bench.analysis.judgement import Case
 from bench.records import Sample
 from reports import palette, wording
-from reports.case import Case
 from reports.charts.series import series_of
 from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis
 

@@ -14,8 +14,8 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
 from reports import palette, wording
-from reports.case import arms_of, short_title
 from reports.charts.style import Chart, Frame, Line, new_chart
+from reports.run import arms_of, short_title
 
 _BAND = (math.exp(-ALIKE), math.exp(ALIKE))
 # Few enough ticks that their labels do not overlap: by how far the axis reaches.

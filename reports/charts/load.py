@@ -8,12 +8,11 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from bench.analysis.estimates import percentile
-from bench.analysis.judgement import Summary
+from bench.analysis.judgement import Case, Summary
 from bench.analysis.rates import attainment, target
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Trial
 from reports import palette, wording
-from reports.case import Case
 from reports.charts.series import Series, series_of
 from reports.charts.style import Chart, Frame, Line, new_chart, seconds_axis, subtitle
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Sample, Trial
 from reports import palette, wording
-from reports.case import Case
 from reports.charts.series import Series, in_flight, typical_trials
 from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis, subtitle
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bench.analysis.judgement import Case
 from bench.records import Sample
 from reports import palette, wording
-from reports.case import Case
 from reports.charts.series import series_of
 from reports.charts.style import Chart, Frame, Line, empty, new_chart
 

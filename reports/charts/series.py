@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from bench.analysis.judgement import Case
 from bench.records import Sample, Trial
 from reports import palette
-from reports.case import Case, arms_of
+from reports.run import arms_of
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,16 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.records import Role, Trial
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A judgement with the trials that it rests on, from which charts are drawn."""
-
-    judgement: Judgement
-    trials: tuple[Trial, ...]
 
 
 @dataclass(frozen=True, slots=True)
