@@ -21,8 +21,8 @@ from bench.cli.pytest_run import (
     stored_run,
     write_reports,
 )
+from bench.config.config import suite_facts
 from bench.config.options import PYTEST, ROOT
-from bench.experiment.provenance import suite_facts
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Measure, Session
 from bench.load.traces import Fit
