@@ -19,8 +19,8 @@ from bench.analysis.gates import gating
 from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE, MATERIAL
 from bench.records import Expectation, SloOutcome, SloResult, Verdict
-from reports import palette, wording
-from reports.charts import pictures_of
+from reports import wording
+from reports.charts import pictures_of, style
 from reports.charts.forest import forest
 from reports.charts.style import Picture
 from reports.run import Arms, Run, arms_of, title
@@ -73,7 +73,7 @@ def _template(name: str) -> Template:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.globals |= {
         "bar_of": bar_of,
-        "palette": palette,
+        "palette": style,
         "verdicts": Verdict,
         "wording": wording,
     }

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from bench.analysis.estimates import percentile
 from bench.analysis.judgement import Case
 from bench.records import Sample
-from reports import palette, wording
+from reports import wording
 from reports.charts.series import series_of
-from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis
+from reports.charts.style import MUTED, Chart, Frame, Line, empty, new_chart, seconds_axis
 
 _MARKS = (50, 95)
 _MOST_POINTS = 250
@@ -31,7 +31,7 @@ def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], capti
         empty(axes, "no request succeeded" if arms else wording.NO_DATA)
         return chart
     for mark in _MARKS:
-        axes.axhline(mark, color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.axhline(mark, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
     for arm, values in arms:
         _draw(axes, values, arm.colour)
     seconds_axis(axes, "x")

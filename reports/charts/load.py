@@ -12,9 +12,9 @@ from bench.analysis.judgement import Case, Summary
 from bench.analysis.rates import attainment, target
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Trial
-from reports import palette, wording
+from reports import wording
 from reports.charts.series import Series, series_of
-from reports.charts.style import Chart, Frame, Line, new_chart, seconds_axis, subtitle
+from reports.charts.style import MUTED, Chart, Frame, Line, new_chart, seconds_axis, subtitle
 
 Points = list[tuple[float, float]]
 
@@ -40,9 +40,7 @@ def load_curves(case: Case, caption: str) -> Chart:
         _draw(below, arm, [(load, _ttft_p95_s(trial)) for load, trial in _offered(arm)])
         for axes in (above, below):
             _band(axes, arm, carried[arm.first.role])
-    above.axhline(
-        100 * target(case.trials[0]), color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 3))
-    )
+    above.axhline(100 * target(case.trials[0]), color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
     above.set(ylim=(0, 103))
     above.yaxis.set_major_formatter("{x:.0f} %")
     above.tick_params(labelbottom=False)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bench.analysis.judgement import Case
 from bench.records import Sample, Trial
-from reports import palette
+from reports.charts.style import ARM
 from reports.run import arms_of
 
 Floats = npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ def series_of(case: Case) -> list[Series]:
     """The arms that have trials, control first."""
     headings = arms_of([case.judgement]).headings
     found = [
-        Series(name, palette.ARM[role], tuple(one for one in case.trials if one.role == role))
+        Series(name, ARM[role], tuple(one for one in case.trials if one.role == role))
         for role, name in headings.items()
     ]
     return [arm for arm in found if arm.trials]
