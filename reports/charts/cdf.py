@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from bench.analysis.estimates import percentile
 from bench.analysis.judgement import Case
+from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
 from bench.records import Sample
 from reports import wording
 from reports.charts.series import series_of
@@ -17,6 +18,13 @@ from reports.charts.style import MUTED, Chart, Frame, Line, empty, new_chart, se
 
 _MARKS = (50, 95)
 _MOST_POINTS = 250
+
+
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """None where the load was searched for: trials at several loads have no common latency."""
+    if case.judgement.scenario.search_step is None:
+        yield latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption)
+        yield latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption)
 
 
 def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], caption: str) -> Chart:

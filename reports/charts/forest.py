@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
 from reports import wording
@@ -44,6 +44,12 @@ class _Row:
     def numbers(self) -> list[float]:
         known = (self.ratio, self.low, self.high, *self.dots)
         return [one for one in known if one is not None and math.isfinite(one) and one > 0]
+
+
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """The ratios block by block, where a block has one."""
+    if case.judgement.effects:
+        yield blocks(case.judgement, caption)
 
 
 def forest(judgements: Sequence[Judgement], caption: str) -> Chart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -29,6 +29,14 @@ _FRAME = Frame(plots=(1.75, 1.1), head=0.3)
 _TTFT_IN, _QUEUE_IN = 1.35, 0.85
 # More points than this become one picture inside the chart, so that it stays small.
 _MOST_SHAPES = 1000
+
+
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """None where the load was searched for; queues only where a replica was scraped."""
+    if case.judgement.scenario.search_step is None:
+        yield timeline(case, caption)
+        if any(arm.first.server for arm in typical_trials(case)):
+            yield queues(case, caption)
 
 
 def timeline(case: Case, caption: str) -> Chart:
@@ -91,11 +99,6 @@ def queues(case: Case, caption: str) -> Chart:
     axes[-1].set_xlim(0, max(arm.first.elapsed_s for arm in arms))
     axes[-1].set_xlabel("seconds since the start of the trial")
     return chart
-
-
-def has_queues(case: Case) -> bool:
-    """Whether any replica was scraped in the block that would be shown."""
-    return any(arm.first.server for arm in typical_trials(case))
 
 
 def _title(what: str, arms: Sequence[Series]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.analysis.judgement import Case
 from bench.records import Sample
@@ -13,6 +13,10 @@ from reports.charts.style import INK, MUTED, Chart, Frame, Line, empty, new_char
 
 _UNSERVED = "no replica"
 _BAR = 0.36
+
+
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    yield replicas(case, caption)
 
 
 def replicas(case: Case, caption: str) -> Chart:
