@@ -35,10 +35,10 @@ class Measure(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """Brings the environment up at the first question and answers each one once.
+    """Brings the environment up for the first scenario, and measures each scenario once.
 
-    Where any test of the run `compares` the arms, a question about the control alone is
-    answered from paired trials, which are measured anyway.
+    Where any test of the run `compares` the arms, tests of the control alone get the trials of
+    the comparison, too.
     """
 
     config: Config
@@ -54,9 +54,9 @@ class Session:
     def rounds(self, scenario: Scenario, models: tuple[str, ...]) -> tuple[Case, ...]:
         """Measure and judge a scenario, at most once per run; the last round counts.
 
-        A verdict that fails the scenario's gate is measured once more, with other schedules:
-        what fails twice is seldom chance. Raises UserError when the environment does not come
-        up, the same one for every later question.
+        A verdict that fails the scenario's gate is confirmed in a second round, with other
+        schedules. Raises UserError when the environment does not come up, and then the same one
+        for every scenario.
         """
         question = self._question(scenario, models)
         if str(question) not in self._rounds:
