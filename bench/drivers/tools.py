@@ -1,4 +1,4 @@
-"""What the drivers have in common that start a tool: its start, its input, and its samples."""
+"""What drivers that start a tool have in common: its input, its run, and its samples."""
 
 from __future__ import annotations
 
@@ -94,11 +94,10 @@ def drive_result(
 ) -> DriveResult:
     """The samples of `schedule`, whose requests the entries name by their index.
 
-    In an open loop time counts from the latest start that lets no request be early. In a
+    In an open loop time counts from the latest start at which no request is early. In a
     closed loop, and where the tool is not `timed` by the schedule, a request was due when the
-    tool issued it; a closed loop starts none after its window. A request that the tool has no
-    record of, although it was due or one behind it in the list has one, was not sent, or not
-    answered in time, and is a TIMEOUT.
+    tool issued it; a closed loop starts none after its window. A request without a record is a
+    TIMEOUT if it was due, or if a later one has a record.
     """
     closed = schedule.concurrency is not None
     by_index = {int(entry.name): entry for entry in entries}
@@ -108,10 +107,10 @@ def drive_result(
     elif closed:
         last = max(by_index, default=-1)
         due = tuple(one for one in due if one.index <= last)
-    samples = _on_time(due, by_index) if timed and not closed else _as_issued(due, by_index)
-    if closed:
-        samples = tuple(one for one in samples if one.scheduled_s < schedule.duration_s)
-    samples = fail_incomplete(samples)
+    found = _samples(due, by_index, on_time=timed and not closed)
+    samples = fail_incomplete(
+        [one for one in found if not closed or one.scheduled_s < schedule.duration_s]
+    )
     last_s = elapsed_s(samples)
     if ending is Ending.COMPLETE and closed:
         dry = len(samples) == len(schedule.requests) and last_s < schedule.duration_s
@@ -119,24 +118,21 @@ def drive_result(
     return DriveResult(samples, instrument(samples), None, last_s, ending)
 
 
-def _on_time(due: Sequence[PlannedRequest], entries: Mapping[int, Entry]) -> tuple[Sample, ...]:
-    recorded = [(one, entries[one.index]) for one in due if one.index in entries]
-    starts_ns = (entry.issued_ns - round(one.at_s * NS_PER_S) for one, entry in recorded)
-    zero_ns = min(starts_ns, default=0)
-    return tuple(
-        entry.sample(one, zero_ns, one.at_s) if (entry := entries.get(one.index)) else _lost(one)
-        for one in due
-    )
-
-
-def _as_issued(due: Sequence[PlannedRequest], entries: Mapping[int, Entry]) -> tuple[Sample, ...]:
-    zero_ns = min((entry.issued_ns for entry in entries.values()), default=0)
-    return tuple(
-        entry.sample(one, zero_ns, (entry.issued_ns - zero_ns) / NS_PER_S)
-        if (entry := entries.get(one.index))
-        else _lost(one)
-        for one in due
-    )
+def _samples(
+    due: Sequence[PlannedRequest], entries: Mapping[int, Entry], *, on_time: bool
+) -> Iterator[Sample]:
+    """The sample of each request, due by the schedule if `on_time`, else when it was issued."""
+    issued_ns = [entry.issued_ns for entry in entries.values()]
+    if on_time:
+        known = ((one, entries[one.index]) for one in due if one.index in entries)
+        issued_ns = [entry.issued_ns - round(one.at_s * NS_PER_S) for one, entry in known]
+    zero_ns = min(issued_ns, default=0)
+    for one in due:
+        if entry := entries.get(one.index):
+            since_zero_s = (entry.issued_ns - zero_ns) / NS_PER_S
+            yield entry.sample(one, zero_ns, one.at_s if on_time else since_zero_s)
+        else:
+            yield _lost(one)
 
 
 def _lost(planned: PlannedRequest) -> Sample:

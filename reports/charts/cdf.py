@@ -49,7 +49,7 @@ def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], capti
 
 
 def _answered(latencies: Sequence[float]) -> list[float]:
-    """Those of requests that did not fail, which took forever."""
+    """The latencies of requests that did not fail."""
     return [one for one in latencies if math.isfinite(one)]
 
 

@@ -116,7 +116,7 @@ def _plot(
     row_in: float,
     sides_in: tuple[float, float] = (0.25, 0.25),
 ) -> tuple[Chart, Axes]:
-    """The frame: a logarithmic axis of ratios, one unit of height for each row."""
+    """An empty plot with a logarithmic axis of ratios, and one unit of height for each row."""
     height, (left, right) = max(len(rows), 1), sides_in
     frame = Frame(plots=(row_in * height,), left=left, right=right, bottom=0.35)
     chart, (axes,) = new_chart(title, lines, caption, frame)

@@ -1,4 +1,4 @@
-"""What charts read out of trials: latencies and requests in flight, per arm."""
+"""Data of charts: the trials of each arm, and the requests in flight."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def series_of(case: Case) -> list[Series]:
 
 
 def typical_block(case: Case) -> int | None:
-    """Of the blocks that count, the one whose ratio is the middle one: neither best nor worst.
+    """The judged block whose ratio is the median.
 
-    The first where none has a ratio; where none counts, the first that was measured, if any.
+    The first one where none has a ratio; where none is judged, the first that was measured.
     """
     ratios = case.judgement.ratios
     known = sorted((ratio, block) for block, ratio in ratios.items() if ratio is not None)

@@ -127,16 +127,15 @@ class Picture:
 
 
 def _shorten(svg: bytes) -> bytes:
-    """Paths to a hundredth of a point: a third of the size goes, nothing to be seen does."""
+    """Round paths to a hundredth of a point: a third less bytes, and nobody sees it."""
     return _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), svg)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Sizes in inches: absolute, so that text never meets a plot.
+    """Sizes in inches. `plots` are the heights of the plots, which stand one below the other.
 
-    `plots` are the heights of the plots, one below the other with `gap` between them;
-    `head` is the room above the first one, below the legend.
+    `gap` is between them, `head` above the first one, below the legend.
     """
 
     plots: tuple[float, ...]
@@ -150,7 +149,7 @@ class Frame:
 def new_chart(
     title: str, lines: Sequence[Line], caption: str, frame: Frame
 ) -> tuple[Chart, list[Axes]]:
-    """A chart of plots that share their horizontal axis, with its words set."""
+    """A chart with its text, and the empty plots in it, which share their horizontal axis."""
     top_in = _MARGIN_IN + _TITLE_IN + _LINE_IN * len(lines) + frame.head
     gaps_in = frame.gap * (len(frame.plots) - 1)
     height_in = top_in + sum(frame.plots) + gaps_in + frame.bottom + _CAPTION_IN
@@ -222,12 +221,12 @@ def _short(seconds: float) -> str:
 
 
 def subtitle(axes: Axes, text: str) -> None:
-    """What a plot's vertical axis shows, above it: turned text is hard to read."""
+    """Label a plot's vertical axis, in a line above the plot."""
     axes.set_title(text, loc="left", size=8.5, color=MUTED)
 
 
 def empty(axes: Axes, text: str = wording.NO_DATA) -> None:
-    """Say in the plot's middle that there is nothing to draw."""
+    """Write in the plot's middle that there is nothing to draw."""
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)
