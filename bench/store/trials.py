@@ -47,8 +47,8 @@ class TrialStore:
     def save(self, trial: Trial) -> Path:
         """Write a trial and return the path of its JSON file.
 
-        Raises UserError for a name that is no safe part of a path, for numbers of the
-        trial that are not finite, and when the disk does not take it.
+        Raises UserError for a name that is no safe part of a path, for numbers of the trial that
+        are not finite, and when it cannot be written.
         """
         path = self._folder(trial) / _name(trial)
         try:
@@ -117,7 +117,7 @@ class TrialStore:
 
 
 def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...], int], list[Trial]]:
-    """Trials that are judged together: those of a round of one scenario for the same models."""
+    """Trials by what is judged together: scenario, models and round."""
     groups: dict[tuple[str, tuple[str, ...], int], list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.scenario.name, trial.models, trial.round), []).append(trial)
@@ -130,7 +130,7 @@ def _name(trial: Trial) -> str:
 
 
 def _table(path: Path, trial: Path, sha256: object) -> bytes:
-    """A table that the trial's JSON file names by its digest."""
+    """A table that the trial's JSON file names by its digest. Raises UserError for another one."""
     table = _read(path)
     if digest(table) != sha256:
         raise UserError(f"{path} is damaged: it is not the file that {trial.name} names")
