@@ -68,7 +68,7 @@ def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
 
 
 def stored_run(store: TrialStore, run_id: str) -> Run:
-    """A run as it is on disk, judged again. Raises UserError when a file of it is damaged."""
+    """A run as stored, judged again. Raises UserError when a file of it is damaged."""
     return run_of(review(store, run_id), f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
 
 
@@ -112,7 +112,7 @@ def measured(item: pytest.Item) -> bool:
 
 
 def measures(session: pytest.Session) -> bool:
-    """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
+    """Whether this run will measure: not if it only lists, skips or fails its tests."""
     failed = session.testsfailed and not session.config.option.continue_on_collection_errors
     return not (only_lists(session.config) or failed) and any(
         measured(item) and not evaluate_skip_marks(item) for item in session.items

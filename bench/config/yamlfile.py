@@ -39,10 +39,7 @@ def load_yaml(path: Path, shape: type[T]) -> T:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema, in which `yes`, `1:30` and `010` are text.
-
-    A key that is given twice is an error: the second would silently win.
-    """
+    """YAML 1.2's core schema, in which `yes`, `1:30` and `010` are text. Keys are unique."""
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         """The mapping that begins here. Raises yaml.YAMLError for a key that is given twice."""
@@ -72,7 +69,7 @@ _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    # Longer ones are nobody's count, and Python refuses to read them in its own way.
+    # Longer ones are text: Python has its own limit for them.
     ("int", r"[-+]?(0|[1-9][0-9]{0,17})", list("-+0123456789")),
     (
         "float",
