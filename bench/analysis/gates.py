@@ -1,8 +1,4 @@
-"""What must hold for a run to pass, and the outcome that a program can act on.
-
-Failures have kinds because remedies differ: a missed SLO concerns the system, a verdict the
-treatment, and an invalid trial the instrument.
-"""
+"""What must hold for a run to pass, and the outcome that a program can act on."""
 
 from __future__ import annotations
 

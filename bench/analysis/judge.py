@@ -1,7 +1,4 @@
-"""From the trials of one scenario to their judgement.
-
-A live run and `bench compare` on stored trials judge in this one way.
-"""
+"""From the trials of one scenario, live or stored, to their judgement."""
 
 from __future__ import annotations
 
@@ -106,10 +103,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
 
 
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
-    """Whether `judge` would find a verdict for the primary metric, so that blocks suffice.
-
-    False for one arm alone.
-    """
+    """Whether `judge` would find a verdict for the primary metric; False for one arm alone."""
     evidence = _evidence(trials, bounds)
     if len(evidence.arms) < 2:
         return False

@@ -34,10 +34,7 @@ def goodput_rps(samples: Sequence[Sample], duration_s: float, slos: Slos) -> flo
 
 
 def output_tps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
-    """Output tokens of successful requests, per second.
-
-    The server's count of a request is spread evenly over its content chunks.
-    """
+    """Output tokens of successful requests, per second; those of one are spread over its chunks."""
     answered = [sample for sample in samples if sample.ok]
     counted = [sample for sample in answered if sample.output_tokens is not None]
     if not samples or duration_s <= 0 or (answered and not counted):

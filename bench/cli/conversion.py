@@ -1,7 +1,4 @@
-"""From artifacts of aiperf and genai-perf to a trial and its judgement.
-
-Without records of single requests the judgement has the tool's own statistics.
-"""
+"""From artifacts of aiperf and genai-perf to a trial, or statistics, and their judgement."""
 
 from __future__ import annotations
 

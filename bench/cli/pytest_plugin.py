@@ -1,7 +1,4 @@
-"""The plugin of pytest that checks options, collects tests and turns errors into failures.
-
-Options, fixtures and the summary are in conftest.py.
-"""
+"""The plugin of pytest that checks options, collects tests and turns errors into failures."""
 
 from __future__ import annotations
 

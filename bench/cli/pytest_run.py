@@ -88,10 +88,7 @@ def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, P
 
 @contextmanager
 def errors_shown(reporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Print an error of the reports in one line, and let the run fail.
-
-    What was measured is on disk and can be judged again.
-    """
+    """Print an error of the reports in one line, and let the run fail."""
     try:
         yield
     except UserError as error:

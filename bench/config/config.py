@@ -54,10 +54,7 @@ class Config:
 
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
-    """The configuration of a run in the checkout `root`.
-
-    Raises UserError with one line for the first thing that is missing, or does not go together.
-    """
+    """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
     hardware = options.hardware or HARDWARE[options.env]
     if hardware == "gpu" and options.env == "local":
         raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")

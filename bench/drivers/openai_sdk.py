@@ -128,10 +128,7 @@ def _note_head(exchange: Exchange, response: httpx2.Response) -> None:
 
 
 def _event(chunk: object) -> bytes:
-    """The event of a chunk, so that all answers are read by one rule.
-
-    A chunk of the SDK may be any JSON, and have strings that are not Unicode.
-    """
+    """The event of a chunk, which may be any JSON, with strings that are not Unicode."""
     content = chunk.to_dict(mode="json") if isinstance(chunk, ChatCompletionChunk) else chunk
     try:
         data = orjson.dumps(content)

@@ -176,10 +176,7 @@ def _server_table(trial: Trial) -> bytes:
 
 
 def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Trial:
-    """The trial that was stored, `server` None before readings were.
-
-    Raises ValueError for facts or a table of another shape.
-    """
+    """A stored trial; `server` is None before readings were stored. Raises ValueError."""
     samples: dict[bool, list[Any]] = {False: [], True: []}
     for row in _rows(table):
         # Trials stored before any request could bypass an arm lack the column.
