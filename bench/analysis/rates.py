@@ -81,15 +81,14 @@ def _rate(
 ) -> float | None:
     if not samples or duration_s <= 0:
         return None
-    return sum(_ended_by(sample, duration_s) and counts(sample) for sample in samples) / duration_s
+    ended = [
+        one for one in samples if one.last_token_s is not None and one.last_token_s <= duration_s
+    ]
+    return sum(map(counts, ended)) / duration_s
 
 
 def _share(samples: Sequence[Sample], counts: Callable[[Sample], bool]) -> float | None:
     return sum(map(counts, samples)) / len(samples) if samples else None
-
-
-def _ended_by(sample: Sample, end_s: float) -> bool:
-    return sample.last_token_s is not None and sample.last_token_s <= end_s
 
 
 def _tokens_until(sample: Sample, end_s: float) -> float:

@@ -29,7 +29,7 @@ def load_yaml(path: Path, shape: type[T]) -> T:
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
         ) from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {_one_line(error)}") from error
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise UserError(f"{path} is nested too deeply; write it without so many levels") from None
     try:
@@ -92,10 +92,6 @@ def _parse(text: str) -> tuple[yaml.Node | None, object]:
         return node, None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
 
 
 def _first_problem(error: ValidationError, node: yaml.Node | None) -> str:

@@ -50,7 +50,9 @@ class TrialStore:
         Raises UserError for a name that is no safe part of a path, for numbers of the trial that
         are not finite, and when it cannot be written.
         """
-        path = self._folder(trial) / _name(trial)
+        again = "again-" if trial.round > 1 else ""
+        name = f"{again}block-{trial.block:02}-{trial.position}-{trial.role}.json"
+        path = self._folder(trial) / name
         try:
             samples, server = _samples_table(trial), _server_table(trial)
         except ValueError as error:  # text that is not Unicode
@@ -122,11 +124,6 @@ def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...], int
     for trial in trials:
         groups.setdefault((trial.scenario.name, trial.models, trial.round), []).append(trial)
     return groups
-
-
-def _name(trial: Trial) -> str:
-    again = "again-" if trial.round > 1 else ""
-    return f"{again}block-{trial.block:02}-{trial.position}-{trial.role}.json"
 
 
 def _table(path: Path, trial: Path, sha256: object) -> bytes:

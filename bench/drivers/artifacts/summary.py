@@ -137,6 +137,7 @@ def _summary(
     slo: Report,
     cancelled: object = False,
 ) -> ToolSummary:
+    goals = {_OBJECTIVES[name]: ms / 1000 for name, ms in slo.items() if name in _OBJECTIVES}
     return ToolSummary(
         tool=tool,
         version=report.get("aiperf_version"),
@@ -144,7 +145,7 @@ def _summary(
         concurrency=load.get("concurrency"),
         rate_rps=load.get("request_rate"),
         output_tokens=_fixed(length, extra),
-        slo=_slo(slo),
+        slo=Slo(**goals),
         cancelled=bool(cancelled),
         statistics=_statistics(report),
     )
@@ -190,8 +191,3 @@ def _fixed(length: Mapping[str, Any], extra: object) -> int | None:
     mean = length.get("mean")
     fixed = "ignore_eos" in str(extra) and not length.get("stddev")
     return round(mean) if fixed and mean and mean > 0 else None
-
-
-def _slo(objectives: Mapping[str, float]) -> Slo:
-    known = {_OBJECTIVES[name]: ms / 1000 for name, ms in objectives.items() if name in _OBJECTIVES}
-    return Slo(**known)
