@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
 from bench.analysis.server_side import ServerSummary
-from bench.records import Comparison, SloOutcome, SloResult, Verdict
 from reports import wording
 from reports.run import Arms, arms_of
 

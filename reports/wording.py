@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.analysis.judgement import Judgement
-from bench.records import Comparison, Slo, SloResult
+from bench.analysis.judgement import Comparison, Judgement, SloResult
+from bench.records import Slo
 
 NO_DATA = "no data"
 UNBOUNDED = "unbounded"

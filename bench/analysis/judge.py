@@ -16,19 +16,12 @@ from bench.analysis.checks import (
 )
 from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
-from bench.analysis.judgement import Judgement, Summary
+from bench.analysis.judgement import Comparison, Judgement, SloResult, Summary, Verdict
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
 from bench.errors import UserError
-from bench.records import (
-    Comparison,
-    Role,
-    SloResult,
-    Trial,
-    Verdict,
-    fail_incomplete,
-)
+from bench.records import Role, Trial, fail_incomplete
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
 

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from bench.records import Role, SloOutcome, Verdict
+from bench.analysis.judgement import SloOutcome, Verdict
+from bench.records import Role
 from reports import wording
 
 INK = "#1f2328"
