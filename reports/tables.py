@@ -37,7 +37,8 @@ def rows_of(judgement: Judgement, arms: Arms) -> Iterator[Row]:
         yield _comparison(comparison, judgement.models, arms)
         if comparison.primary and comparison.control_failed != comparison.treatment_failed:
             failed = (comparison.control_failed, comparison.treatment_failed)
-            yield Row("  failed requests", _values(arms, *map(wording.small_percent, failed)))
+            shares = (wording.percent(share, decimals=2) for share in failed)
+            yield Row("  failed requests", _values(arms, *shares))
     if not judgement.comparisons:
         # An arm that was run alone.
         for name, summaries in itertools.groupby(judgement.summaries, lambda one: one.metric):

@@ -1,7 +1,6 @@
-"""Driver `genai-perf`: NVIDIA's former load generator with the suite's prompts.
+"""Driver `genai-perf`: NVIDIA's former load generator, with the suite's prompts in their order.
 
-Prompts, lengths of answers and their order are the suite's, in a file of payloads. It
-cannot keep a schedule (`--fixed-schedule` fails in 0.0.16): an open loop is offered at the
+It cannot keep a schedule (`--fixed-schedule` fails in 0.0.16): an open loop is offered at the
 same mean rate at its own, Poisson-distributed times.
 """
 
