@@ -165,16 +165,17 @@ def _slos(evidence: Evidence) -> Iterator[SloResult]:
 def _summary(
     role: Role, arm: str, one: Metric, values: Sequence[float | None], blocks: Sequence[Block]
 ) -> Summary:
-    summary = Summary(
+    interval = None
+    if blocks and one.across is not None:
+        logs = [math.log(value) for value in values if value]
+        interval = t_interval(logs, blocks[0].trials[0].scenario.alpha)
+    return Summary(
         role=role,
         arm=arm,
         metric=one.name,
         unit=one.unit,
         value=median(values),
         n=sum(one.n(block.of(role)) for block in blocks),
+        low=math.exp(interval.low) if interval else None,
+        high=math.exp(interval.high) if interval else None,
     )
-    logs = [math.log(value) for value in values if value]
-    interval = t_interval(logs, blocks[0].trials[0].scenario.alpha) if blocks else None
-    if one.across is None or interval is None:
-        return summary
-    return replace(summary, low=math.exp(interval.low), high=math.exp(interval.high))
