@@ -18,11 +18,10 @@ from bench.drivers.destinations import base_urls, require_nobody_told_apart
 from bench.drivers.driver import Driven
 from bench.drivers.measured import drive_result
 from bench.drivers.notes import AIPERF
-from bench.drivers.running import run_bounded
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
-from bench.processes.guarded import last_lines
+from bench.processes.guarded import last_lines, run_bounded
 from bench.processes.venv import ensure_venv
 from bench.progress import Progress
 from bench.records import DriverFacts

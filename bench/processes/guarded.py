@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from bench.errors import UserError
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -78,6 +82,32 @@ class Guarded:
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait()
+
+
+def run_bounded(
+    name: str,
+    command: Sequence[str],
+    *,
+    log: Path,
+    limit_s: float = math.inf,
+    folder: Path | None = None,
+    each_second: Callable[[], None] = lambda: None,
+) -> int:
+    """Run `command`, a tool called `name`, to its end; its exit code.
+
+    It runs in `folder`, by default that of its `log`. None of its processes is left, however this
+    ends. Raises UserError if it has not ended after `limit_s` seconds.
+    """
+    process = Guarded(command, log=log, folder=folder or log.parent)
+    end_s = time.monotonic() + limit_s
+    try:
+        while (rest_s := end_s - time.monotonic()) > 0:
+            if (code := process.wait(min(1.0, rest_s))) is not None:
+                return code
+            each_second()
+    finally:
+        process.terminate()
+    raise UserError(f"{name} had not ended after {limit_s:.0f} s and was ended; see {log}")
 
 
 def last_lines(log: Path, count: int = 1) -> str:

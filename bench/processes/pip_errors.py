@@ -44,141 +44,123 @@ def advice_of(found: Sequence[Cause]) -> list[str]:
     return list(dict.fromkeys(cause.advice for cause in found if cause.advice))
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A cause that pip's output may have: a pattern for it there, and the texts of its `Cause`.
-
-    The texts may have {host}, and the pattern's groups; " ({what})" is left out if there is
-    no such group.
-    """
-
-    pattern: str
-    text: str
-    advice: str
-
-
 _CHECK_NETWORK = (
     "check the network; behind a proxy set HTTPS_PROXY=http://host:port,"
     " for a mirror set PIP_INDEX_URL"
 )
+_ASK_SOURCES = "`pip download -vv --no-deps {0}` shows what each source answers"
 
-_CHECK_CERTIFICATE = "where a company's proxy signs connections, set PIP_CERT to the file of its CA"
+# A pattern for a line of pip's output, the cause that it shows, and what helps. In the texts, {0}
+# and {1} are the groups of the pattern that matched; " ({0})" is left out if none did.
+Table = tuple[tuple[str, str, str], ...]
 
-# The first that matches a line is its cause, so the special stands before the general: a
+# The first pattern that matches a line is its cause, so the special stands before the general: a
 # proxy that cannot be reached is also a refused connection.
-_CAUSES = (
-    _Known(
+_CAUSES: Table = (
+    (
         r"No space left on device|Disk quota exceeded",
         "the disk is full",
         "make room, also in the folder of temporary files (TMPDIR)",
     ),
-    _Known(
-        r"Tunnel connection failed: (?P<what>407[^'\"]*)",
-        "the proxy asks for a password ({what})",
+    (
+        r"Tunnel connection failed: (407[^'\"]*)",
+        "the proxy asks for a password ({0})",
         "set HTTPS_PROXY=http://user:password@host:port",
     ),
-    _Known(
-        r"Tunnel connection failed: (?P<what>[^'\"]+)",
-        "the proxy refuses to pass on ({what})",
+    (
+        r"Tunnel connection failed: ([^'\"]+)",
+        "the proxy refuses to pass on ({0})",
         "have the proxy allow the index, or set PIP_INDEX_URL to a mirror that it allows",
     ),
-    _Known(
+    (
         r"(?:Cannot|Unable to) connect to proxy"
-        r"(?:.*(?:\[Errno -?\d+\] |TimeoutError\(')(?P<what>[^'\")]+))?",
-        "the proxy cannot be reached ({what})",
+        r"(?:.*(?:\[Errno -?\d+\] |TimeoutError\(')([^'\")]+))?",
+        "the proxy cannot be reached ({0})",
         "correct HTTPS_PROXY, or `proxy` in `pip config list`",
     ),
-    _Known(
-        r"(?:Failed to resolve.*)?(?P<what>Name or service not known|Name does not resolve"
+    (
+        r"(?:Failed to resolve.*)?(Name or service not known|Name does not resolve"
         r"|Temporary failure in name resolution|No address associated with hostname)"
         r"|Failed to resolve",
-        "the name of {host} could not be resolved ({what})",
+        "the name of {host} could not be resolved ({0})",
         _CHECK_NETWORK,
     ),
-    _Known(
-        r"CERTIFICATE_VERIFY_FAILED(?:\] certificate verify failed: (?P<what>.+?)\.? \(_ssl)?",
-        "the certificate of {host} is not trusted ({what})",
-        _CHECK_CERTIFICATE,
+    (
+        r"CERTIFICATE_VERIFY_FAILED(?:\] certificate verify failed: (.+?)\.? \(_ssl)?"
+        r"|CertificateError\(.*?(hostname '[^']+' doesn't match)",
+        "the certificate of {host} is not trusted ({0})",
+        "where a company's proxy signs connections, set PIP_CERT to the file of its CA",
     ),
-    _Known(
-        r"CertificateError\(.*?(?P<what>hostname '[^']+' doesn't match)",
-        "the certificate of {host} is not trusted ({what})",
-        _CHECK_CERTIFICATE,
-    ),
-    _Known(
-        r"Could not find a suitable TLS CA certificate bundle, invalid path: (?P<path>.+)",
-        "there is no CA file {path}",
+    (
+        r"Could not find a suitable TLS CA certificate bundle, invalid path: (.+)",
+        "there is no CA file {0}",
         "correct PIP_CERT or REQUESTS_CA_BUNDLE",
     ),
-    _Known(
-        r"(?:SSLError.*)?\[SSL: (?P<what>\w+)\]|SSLError|SSLEOFError",
-        "{host} does not speak TLS as it should ({what})",
+    (
+        r"(?:SSLError.*)?\[SSL: (\w+)\]|SSLError|SSLEOFError",
+        "{host} does not speak TLS as it should ({0})",
         "check the address and what a proxy does to it",
     ),
-    _Known(r"Connection refused", "{host} refuses the connection", _CHECK_NETWORK),
-    _Known(
-        r"timed out|didn't respond within",
-        "{host} does not answer in time",
+    (r"Connection refused", "{host} refuses the connection", _CHECK_NETWORK),
+    (r"timed out|didn't respond within", "{host} does not answer in time", _CHECK_NETWORK),
+    (
+        r"(No route to host|Network is unreachable)",
+        "{host} cannot be reached ({0})",
         _CHECK_NETWORK,
     ),
-    _Known(
-        r"(?P<what>No route to host|Network is unreachable)",
-        "{host} cannot be reached ({what})",
-        _CHECK_NETWORK,
-    ),
-    _Known(
+    (
         r"Connection reset by peer|Remote end closed connection|Connection (?:aborted|broken)"
         r"|not enough bytes were received",
         "the connection to {host} breaks off",
         _CHECK_NETWORK,
     ),
-    _Known(
-        r"(?:HTTP error|too many) (?P<status>\d{3})\b",
-        "{host} answers with HTTP status {status}",
+    (
+        r"(?:HTTP error|too many) (\d{3})\b",
+        "{host} answers with HTTP status {0}",
         "check the index's address and your right to read it (`pip config list`)",
     ),
-    _Known(
+    (
         r"is not a trusted or secure host and is being ignored",
         "pip ignores {host}, which is not https",
         "use https, or set PIP_TRUSTED_HOST",
     ),
-    _Known(
-        r"Could not open (?:requirements|constraint) file: .*'(?P<path>[^']+)'",
-        "pip's configuration names a file that cannot be opened, {path}",
+    (
+        r"Could not open (?:requirements|constraint) file: .*'([^']+)'",
+        "pip's configuration names a file that cannot be opened, {0}",
         "correct PIP_CONSTRAINT, or `constraint` in `pip config list`",
     ),
-    _Known(
-        r"The user requested \(constraint\) (?P<pin>.+)",
-        "nothing found fits {pin}, which a constraint file in pip's configuration asks for",
+    (
+        r"The user requested \(constraint\) (.+)",
+        "nothing found fits {0}, which a constraint file in pip's configuration asks for",
         "take that constraint out of its file, which PIP_CONSTRAINT or `pip config list` names,"
         " or run with PIP_CONSTRAINT=/dev/null",
     ),
-    _Known(
-        r"^ERROR: .*\(from -c (?P<path>[^()]+?)(?: \(line \d+\))?\)",
-        "the constraint file {path} in pip's configuration conflicts",
+    (
+        r"^ERROR: .*\(from -c ([^()]+?)(?: \(line \d+\))?\)",
+        "the constraint file {0} in pip's configuration conflicts",
         "correct that file, or run with PIP_CONSTRAINT=/dev/null",
     ),
-    _Known(
-        r"Location '(?P<path>[^']+)' is ignored: it is either a non-existing path",
-        "pip's find-links names {path}, which is not there",
+    (
+        r"Location '([^']+)' is ignored: it is either a non-existing path",
+        "pip's find-links names {0}, which is not there",
         "correct PIP_FIND_LINKS, or `find-links` in `pip config list`",
     ),
 )
 
-_CONSEQUENCES = (
-    _Known(
-        r"satisfies the requirement (?P<pin>\S+) .*\(from versions: none\)",
-        "no source that pip could read has {pin} for this Python",
-        "`pip download -vv --no-deps {pin}` tells what each source answers",
+_CONSEQUENCES: Table = (
+    (
+        r"satisfies the requirement (\S+) .*\(from versions: none\)",
+        "no source that pip could read has {0} for this Python",
+        _ASK_SOURCES,
     ),
-    _Known(
-        r"satisfies the requirement (?P<pin>\S+) .*\(from versions: (?:.*, )?(?P<newest>[^,)]+)\)",
-        "no source that pip could read has {pin} for this Python, the newest there is {newest}",
-        "`pip download -vv --no-deps {pin}` tells what each source answers",
+    (
+        r"satisfies the requirement (\S+) .*\(from versions: (?:.*, )?([^,)]+)\)",
+        "no source that pip could read has {0} for this Python, the newest there is {1}",
+        _ASK_SOURCES,
     ),
-    _Known(
-        r"Cannot install (?P<pins>.+?) because these package versions have conflicting",
-        "what is asked for conflicts ({pins})",
+    (
+        r"Cannot install (.+?) because these package versions have conflicting",
+        "what is asked for conflicts ({0})",
         "look for `constraint` in `pip config list` and for PIP_CONSTRAINT",
     ),
 )
@@ -195,27 +177,22 @@ _PATH = re.compile(r"': (/\S*)$")
 _TRIED_AGAIN = re.compile(r"Retrying \(Retry\(total=[1-9]")
 
 
-def _found(table: Sequence[_Known], lines: Sequence[str], sources: Sequence[str]) -> list[Cause]:
-    """The causes of `table` that `lines` match, in the table's order, each once."""
-    matches = [match for line in lines if (match := _first_match(table, line))]
+def _found(table: Table, lines: Sequence[str], sources: Sequence[str]) -> list[Cause]:
+    """The causes of `table` that `lines` show, in the table's order, each once."""
     found: list[Cause] = []
-    for known in table:
-        hosts = [(match, _host(match.string, sources)) for by, match in matches if by is known]
-        # Several lines are about one failure, and only some of them name the host.
-        named = [one for one in hosts if one[1]] or hosts
-        found += [_in_words(known, match, host or "pip's index") for match, host in named]
+    for pattern, text, advice in table:
+        matches = [match for line in lines if (match := re.search(pattern, line))]
+        lines = [line for line in lines if not re.search(pattern, line)]
+        hosts = [_host(match.string, sources) for match in matches]
+        for match, host in zip(matches, hosts, strict=True):
+            # Several lines may be about one failure, and only some of them name the host.
+            if host or not any(hosts):
+                groups = [group.strip() for group in match.groups() if group]
+                words = text if groups else text.replace(" ({0})", "")
+                where = host or "pip's index"
+                said = (part.format(*groups, host=where) for part in (words, advice))
+                found.append(Cause(*said))
     return list(dict.fromkeys(found))
-
-
-def _first_match(table: Sequence[_Known], line: str) -> tuple[_Known, re.Match[str]] | None:
-    matches = ((known, re.search(known.pattern, line)) for known in table)
-    return next(((known, match) for known, match in matches if match), None)
-
-
-def _in_words(known: _Known, match: re.Match[str], host: str) -> Cause:
-    groups = {name: (text or "").strip() for name, text in match.groupdict().items()}
-    text = known.text if groups.get("what") else known.text.replace(" ({what})", "")
-    return Cause(text.format(host=host, **groups), known.advice.format(host=host, **groups))
 
 
 def _host(line: str, sources: Sequence[str]) -> str:

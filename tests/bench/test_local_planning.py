@@ -22,7 +22,7 @@ from bench.environments.local.planning import (
     plan_replicas,
 )
 from bench.errors import UserError
-from bench.processes.ports import free_ports, holder, is_free
+from bench.processes.shared import free_ports, is_free, port_holder
 
 GIB = 1024**3
 
@@ -138,4 +138,4 @@ def test_ports_in_use_and_reserved_ones_are_passed_over(taken: int) -> None:
 
 def test_the_process_that_holds_a_port_is_named(taken: int) -> None:
     assert not is_free(taken)
-    assert holder(taken).startswith(f"process {os.getpid()} (")
+    assert port_holder(taken).startswith(f"process {os.getpid()} (")

@@ -22,7 +22,7 @@ from bench.environments.local.state import (
 )
 from bench.errors import UserError
 from bench.processes.guarded import cause_of_death, error_in_log
-from bench.processes.ports import LOOPBACK
+from bench.processes.shared import LOOPBACK
 from bench.progress import Progress, Step
 from bench.records import Replica
 

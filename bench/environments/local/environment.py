@@ -28,8 +28,8 @@ from bench.environments.local.planning import (
 from bench.environments.local.state import run_lock
 from bench.processes import throttle
 from bench.processes.local import LocalSite
-from bench.processes.ports import free_ports
 from bench.processes.resources import cpu_name
+from bench.processes.shared import free_ports
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica

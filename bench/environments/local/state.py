@@ -16,8 +16,7 @@ from typing import Any
 
 from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
 from bench.environments.local.planning import PlannedReplica
-from bench.processes.lock import exclusive
-from bench.processes.ports import LOOPBACK
+from bench.processes.shared import LOOPBACK, exclusive
 from bench.progress import Progress
 
 STOP_TIMEOUT_S = 15.0
