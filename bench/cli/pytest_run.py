@@ -51,7 +51,7 @@ def make_environment(config: Config, progress: Progress) -> Environment:
             tuple(config.arms.values()),
             config.cache,
             progress,
-            places=options.load_processes or 1,
+            load_pods=options.load_processes or 1,
             timeout_s=options.ready_timeout,
             keep=options.keep_env,
         )

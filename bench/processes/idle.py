@@ -1,4 +1,4 @@
-"""Holds a place open for programs and does nothing: `python -m bench.processes.idle`.
+"""Does nothing, in a pod that programs are started in: `python -m bench.processes.idle`.
 
 The first process of a load pod. It ends at SIGTERM, and by itself when for `UNUSED_S` seconds
 no other process has run in the pod: its user is gone.
@@ -18,7 +18,7 @@ CHECK_EVERY_S = 30.0
 
 
 def main() -> int:
-    """Return 0 when the place is not needed any more."""
+    """Return 0 when the pod is not needed any more."""
     over = Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     # Processes whose parents have ended are this one's children here: nobody waits for them.

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from bench.errors import UserError
-from bench.processes.program import GRACE_S, Output, end_message
+from bench.processes.program import GRACE_S, Program, end_message
 
 _ROOT = Path(__file__).parents[2]
 _AT_ONCE = 1 << 20
@@ -22,16 +22,16 @@ _LAST_BYTES = 4096
 
 
 class LocalSite:
-    """As many places as are wanted, all on this machine."""
+    """This machine, for as many shards as are wanted."""
 
     name = "local"
     shards: int | None = None
     one_clock = True
 
-    def start(self, module: str, arguments: Sequence[str], place: int) -> LocalProgram:
-        """Start a program; all places are alike."""
-        if place < 0:
-            raise UserError(f"there is no place {place}")
+    def start(self, module: str, arguments: Sequence[str], shard: int) -> LocalProgram:
+        """Start a program; it is the same for all shards."""
+        if shard < 0:
+            raise UserError(f"there is no shard {shard}")
         return LocalProgram([sys.executable, "-m", module, *arguments])
 
     def facts(self) -> Mapping[str, Any]:
@@ -39,10 +39,11 @@ class LocalSite:
         return {"name": self.name}
 
 
-class LocalProgram:
+class LocalProgram(Program):
     """A process. Its input is a pipe, which the kernel closes however this process ends."""
 
     def __init__(self, command: Sequence[str]) -> None:
+        super().__init__()
         self._errors = os.memfd_create("errors")
         self._process = subprocess.Popen(
             command,
@@ -56,26 +57,15 @@ class LocalProgram:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._output = Output(self._receive)
         self._end: str | None = None
         self._sending = threading.Lock()
 
     def send(self, data: bytes) -> None:
-        """Write to its standard input; see `Program`."""
         with self._sending, contextlib.suppress(BrokenPipeError):
             self._stdin.write(data)
             self._stdin.flush()
 
-    def line(self, timeout_s: float) -> bytes:
-        """The next line of its standard output; see `Program`."""
-        return self._output.line(timeout_s)
-
-    def read(self, size: int, timeout_s: float) -> bytes:
-        """The next `size` bytes of its standard output; see `Program`."""
-        return self._output.read(size, timeout_s)
-
     def ended(self) -> str | None:
-        """How it ended; None while it runs; see `Program`."""
         code = self._process.poll()
         if code is None or self._end:
             return self._end
@@ -84,7 +74,6 @@ class LocalProgram:
         return end_message(code if code >= 0 else 128 - code, errors)
 
     def close(self) -> None:
-        """End it; see `Program`."""
         if not self._sending.acquire(timeout=GRACE_S):
             self._process.kill()  # it does not read what another thread sends
             self._sending.acquire()
@@ -96,14 +85,13 @@ class LocalProgram:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with self._output.reading:  # whoever reads has found the end of the output by now
+        with self._reading:  # whoever reads has found the end of the output by now
             self._stdout.close()
             if self._end is None:
                 self._end = self.ended()
                 os.close(self._errors)
 
     def _receive(self, deadline_s: float) -> bytes:
-        """What it has written, for `Output`."""
         if self._stdout.closed:
             raise UserError(self.ended() or "it was ended")
         ready = select.poll()

@@ -54,10 +54,10 @@ def environment(
     """Makes environments in that cluster, which are stopped at the end of the test."""
     made = []
 
-    def make(*arms: Arm, places: int = 1, keep: bool = False) -> KubernetesEnvironment:
+    def make(*arms: Arm, load_pods: int = 1, keep: bool = False) -> KubernetesEnvironment:
         progress = PlainProgress(said)
         one = KubernetesEnvironment(
-            access, arms, tmp_path, progress, timeout_s=1800.0, places=places, keep=keep
+            access, arms, tmp_path, progress, timeout_s=1800.0, load_pods=load_pods, keep=keep
         )
         made.append(one)
         return one

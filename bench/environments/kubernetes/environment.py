@@ -46,8 +46,8 @@ class KubernetesEnvironment:
 
     Arms with the same engines share them; between two such arms only the balancer is replaced.
     Where the cluster cannot hold the engines of all `arms` at once, one namespace is up at a time
-    (`alternates`). Pods may take `timeout_s` to become ready, or to end. Load is sent from `places`
-    pods. With `keep`, what is up stays after `stop`.
+    (`alternates`). Pods may take `timeout_s` to become ready, or to end. Load is sent from
+    `load_pods` pods. With `keep`, what is up stays after `stop`.
     """
 
     name = "k8s"
@@ -60,11 +60,11 @@ class KubernetesEnvironment:
         progress: Progress,
         *,
         timeout_s: float,
-        places: int = 1,
+        load_pods: int = 1,
         keep: bool = False,
     ) -> None:
         self._access = access
-        self._places = places
+        self._load_pods = load_pods
         self._timeout_s = timeout_s
         self._wanted = tuple(dict.fromkeys(arms))
         self._cache = cache
@@ -84,7 +84,7 @@ class KubernetesEnvironment:
         """Bring up the pods that load is sent from."""
         api = self._api
         self._cleanup.callback(self._release_load)
-        return bring_up(api, self._places, self._progress, self._timeout_s)
+        return bring_up(api, self._load_pods, self._progress, self._timeout_s)
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up the first arm, and all others if there is room for them."""
