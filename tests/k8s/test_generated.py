@@ -21,7 +21,7 @@ from bench.config.topology import (
     Topology,
     load_topology,
 )
-from bench.environments.cpu_engine.flags import engine_arguments
+from bench.environments.cpu_engine import engine_arguments
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes.manifests.engine import engine_spec
 from bench.environments.kubernetes.manifests.files import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from bench.config.topology import Arm, Hardware, load_topology
-from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
+from bench.environments.cpu_engine import ENGINE_VARIABLES
 from bench.environments.kubernetes.load_pods import load_objects
 from bench.environments.kubernetes.manifests.files import suite_version
 from bench.environments.kubernetes.manifests.names import deployment_name, namespace_of, object_name

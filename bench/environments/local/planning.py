@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from bench.config.topology import Model, Topology
-from bench.environments.cpu_engine.flags import MIB, engine_arguments
+from bench.config.topology import EngineEntry, Model, Topology
+from bench.environments.cpu_engine import MIB, engine_arguments
 from bench.environments.cpu_engine.models import weight_bytes
+from bench.environments.local.enginehost.replicas import ReplicaSpec
 from bench.errors import UserError
 
 GIB = 1024**3
 # Measured as proportional set size, rounded up: the host while it imports, and per
 # replica its server and engine without KV cache and weights.
 HOST_BYTES = 0.6 * GIB
-REPLICA_BYTES = 0.4 * GIB
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedReplica:
-    """A replica to run: what stays the same from one start to the next.
-
-    `memory_bytes` is the size of its KV cache and weights.
-    """
-
-    name: str
-    model: str
-    core: int
-    argv: tuple[str, ...]
-    memory_bytes: int
+SERVER_BYTES = 0.4 * GIB
 
 
 def plan_replicas(
@@ -39,7 +25,7 @@ def plan_replicas(
     models: Sequence[Model],
     folders: Mapping[str, Path],
     cores: Sequence[int],
-) -> tuple[PlannedReplica, ...]:
+) -> tuple[ReplicaSpec, ...]:
     """Plan every replica of `models`, whose folders are given by name.
 
     The replicas of the whole topology take `cores` in turn. So a replica keeps its core
@@ -47,12 +33,11 @@ def plan_replicas(
     """
     every = [name for model in topology.models_for("cpu") for name in _replica_names(model)]
     return tuple(
-        PlannedReplica(
+        ReplicaSpec(
             name=name,
             model=model.name,
             core=cores[every.index(name) % len(cores)],
             argv=engine_arguments(model, str(folders[model.name]), topology.engine),
-            memory_bytes=topology.engine.kv_cache_mib * MIB + weight_bytes(folders[model.name]),
         )
         for model in models
         for name in _replica_names(model)
@@ -63,9 +48,14 @@ def _replica_names(model: Model) -> list[str]:
     return [f"{model.name}-{index}" for index in range(model.replicas)]
 
 
-def check_memory(replicas: Sequence[PlannedReplica], available_bytes: float) -> None:
-    """Raise UserError, with the numbers, if `replicas` would not fit."""
-    needed = HOST_BYTES + sum(REPLICA_BYTES + replica.memory_bytes for replica in replicas)
+def replica_bytes(engine: EngineEntry, folder: Path) -> float:
+    """Bytes of memory that a replica of the model in `folder` takes."""
+    return SERVER_BYTES + engine.kv_cache_mib * MIB + weight_bytes(folder)
+
+
+def check_memory(replicas: Sequence[float], available_bytes: float) -> None:
+    """Raise UserError, with the numbers, if `replicas` that take so many bytes would not fit."""
+    needed = HOST_BYTES + sum(replicas)
     if needed > available_bytes:
         raise UserError(
             f"{len(replicas)} replicas need {needed / GIB:.1f} GiB of memory, "

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from bench.config.topology import EngineEntry, GpuEngineEntry, Model, Topology
-from bench.environments.cpu_engine.flags import ENGINE_VARIABLES, engine_arguments
+from bench.environments.cpu_engine import ENGINE_VARIABLES, engine_arguments
 from bench.environments.kubernetes.manifests.names import (
     ENGINE,
     MODEL_LABEL,

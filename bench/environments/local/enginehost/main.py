@@ -125,7 +125,7 @@ def _load_vllm() -> Serve:
 def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
     """Run a host for servers of the function that `load` returns; returns when all have ended."""
     state, folder = Path(spec["state"]), Path(spec["folder"])
-    specs = [ReplicaSpec(**{**one, "argv": tuple(one["argv"])}) for one in spec["replicas"]]
+    specs = [ReplicaSpec.from_json(one) for one in spec["replicas"]]
     processes: list[BaseProcess] = []
     try:
         with _ended_by_sigterm():
