@@ -16,7 +16,7 @@ from bench.analysis.judgement import Judgement
 from bench.cli.review import review
 from bench.config.config import Config
 from bench.environments.base import Environment
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError

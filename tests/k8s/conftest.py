@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.topology import Arm
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.progress import PlainProgress
 from tests.k8s.built import need_kubectl

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bench.config.topology import load_topology
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.commands import deploy_arm
 from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment

@@ -30,8 +30,8 @@ from bench.environments.kubernetes.manifests.files import (
     manifest_files,
     write_files,
 )
-from bench.environments.kubernetes.manifests.names import LONGEST, RESERVED, object_name
 from bench.environments.kubernetes.manifests.overlay import overlay_path
+from bench.environments.kubernetes.objects import LONGEST, RESERVED, object_name
 from bench.errors import UserError
 from tests.k8s.built import build, find, name, of_kind, schema_errors
 from tests.k8s.policies import problems

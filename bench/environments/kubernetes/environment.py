@@ -14,12 +14,15 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.config.topology import Arm, Model
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.cluster import Access, Api, connect
-from bench.environments.kubernetes.deploying import DeployedArm, deploy
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.api import Api
+from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
 from bench.environments.kubernetes.load_pods import PodSite, bring_up
-from bench.environments.kubernetes.manifests.names import BALANCER, ENGINE, LOAD_NAMESPACE
 from bench.environments.kubernetes.nodes import cluster_facts, fits, free, wanted
 from bench.environments.kubernetes.objects import (
+    BALANCER,
+    ENGINE,
+    LOAD_NAMESPACE,
     OURS,
     Object,
     as_replica,
@@ -29,7 +32,6 @@ from bench.environments.kubernetes.objects import (
     one_line,
     restart_count,
 )
-from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress

@@ -8,14 +8,19 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from bench.environments.kubernetes.cluster import Api, Streams
-from bench.environments.kubernetes.cluster.streams import STATUS, STDERR, STDOUT, exit_code
+from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import apply_all, build
 from bench.environments.kubernetes.diagnosis import diagnose
 from bench.environments.kubernetes.manifests.files import K8S
-from bench.environments.kubernetes.manifests.names import LOAD, LOAD_NAMESPACE
 from bench.environments.kubernetes.nodes import fits, free, wanted
-from bench.environments.kubernetes.objects import Object, is_terminating, name_of
+from bench.environments.kubernetes.objects import (
+    LOAD,
+    LOAD_NAMESPACE,
+    Object,
+    is_terminating,
+    name_of,
+)
+from bench.environments.kubernetes.streams import STATUS, STDERR, STDOUT, Streams, exit_code
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.processes.guard import MODULE

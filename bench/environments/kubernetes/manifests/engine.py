@@ -14,13 +14,14 @@ import yaml
 
 from bench.config.topology import EngineEntry, GpuEngineEntry, Model, Topology
 from bench.environments.cpu_engine import ENGINE_VARIABLES, engine_arguments
-from bench.environments.kubernetes.manifests.names import (
+from bench.environments.kubernetes.objects import (
     ENGINE,
     MODEL_LABEL,
+    OURS,
+    Object,
     deployment_name,
     object_name,
 )
-from bench.environments.kubernetes.objects import OURS, Object
 
 TEMPLATE = Path(__file__).with_name("engine.yaml")
 # The version of vLLM in all images of engines.

@@ -11,7 +11,6 @@ import yaml
 
 from bench.config.topology import Hardware, Model, Topology
 from bench.environments.kubernetes.manifests.engine import EngineSpec, engine_objects, engine_spec
-from bench.environments.kubernetes.manifests.names import check_distinct, object_name
 from bench.environments.kubernetes.manifests.overlay import (
     KVCACHED_PATH,
     is_deployable,
@@ -19,7 +18,7 @@ from bench.environments.kubernetes.manifests.overlay import (
     overlay,
     overlay_path,
 )
-from bench.environments.kubernetes.objects import Object
+from bench.environments.kubernetes.objects import Object, check_distinct, object_name
 
 K8S = Path(__file__).parents[4] / "k8s"
 HEADER = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"
