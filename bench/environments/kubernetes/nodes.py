@@ -8,6 +8,7 @@ from typing import Any
 from kubernetes.utils.quantity import parse_quantity
 
 from bench.config.topology import Model
+from bench.environments.base import model_facts
 from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
 from bench.environments.kubernetes.objects import Object, container_statuses, name_of
 
@@ -102,19 +103,12 @@ def cluster_facts(
             for one in container_statuses(pod)
         },
         "nodes": [_node_facts(node) for node in nodes],
-        "weights": {model.name: _weights(model) for model in models},
-        "counterparts": {model.name: model.counterpart for model in models},
+        **model_facts(models),
         "cpu": ", ".join(
             dict.fromkeys(str(node["status"]["nodeInfo"]["architecture"]) for node in nodes)
         ),
         "usable_cores": int(sum(amount(node["status"]["allocatable"]["cpu"]) for node in nodes)),
     }
-
-
-def _weights(model: Model) -> str:
-    if model.random_weights:
-        return f"random weights, architecture {model.architecture}"
-    return f"weights of {model.hub or model.path}"
 
 
 def _node_facts(node: Object) -> Mapping[str, Any]:
