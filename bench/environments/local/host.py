@@ -88,7 +88,7 @@ def host_fingerprint(venv_fingerprint: str) -> str:
     """What engines must have been started with to be used again: packages and this code."""
     digest = hashlib.sha256(venv_fingerprint.encode())
     code = [Path(__file__), Path(cpu_engine.__file__)]
-    for file in [*code, *sorted(Path(enginehost.__file__).parent.glob("*.py"))]:
+    for file in [*code, *sorted(Path(enginehost.__file__).parent.glob("*.*"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
