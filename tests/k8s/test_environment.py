@@ -1,4 +1,4 @@
-"""Arms in a cluster: all at once where there is room, by turns where there is not."""
+"""Arms in a cluster: all at once where there is room, else one namespace at a time."""
 
 from __future__ import annotations
 
