@@ -132,7 +132,7 @@ def error_in(output: str) -> str:
     lines = _lines_without_information(output)
     errors = _errors(lines)
     if not lines:
-        return "its log tells no error"
+        return "its log shows no error"
     return _with_detail(lines, errors[-1] if errors else len(lines) - 1)
 
 

@@ -23,7 +23,7 @@ _STAT = Path("/proc/stat")
 _BUSY = slice(0, 3)
 _STEAL = 7
 _ALL = slice(0, 8)
-# The part of the cores' time that the kernel must account for, or its figures are no figures.
+# The part of the cores' time that the kernel must account for; with less, its figures are wrong.
 _ACCOUNTED = 0.5
 # How long CPU time is measured for: long enough for shares of it to mean something.
 _SAMPLE_S = 2.0
@@ -67,7 +67,7 @@ class CpuWatch:
         self._started_s, self._times, self._own_s = self._read()
 
     def stop(self) -> CpuShares:
-        """Whose time it was since then."""
+        """The shares of CPU time since then."""
         at_s, times, own_s = self._read()
         cores_s = (at_s - self._started_s) * len(self._cores)
         spent_s = None if self._own_s is None or own_s is None else own_s - self._own_s

@@ -17,8 +17,8 @@ from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
-from bench.environments.kubernetes.load_pods import PodSite, bring_up
-from bench.environments.kubernetes.nodes import cluster_facts, fits, free, wanted
+from bench.environments.kubernetes.load_pods import PodSite, start_load_pods
+from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import (
     BALANCER,
     ENGINE,
@@ -86,7 +86,7 @@ class KubernetesEnvironment:
         """Bring up the pods that load is sent from."""
         api = self._api
         self._cleanup.callback(self._release_load)
-        return bring_up(api, self._load_pods, self._progress, self._timeout_s)
+        return start_load_pods(api, self._load_pods, self._progress, self._timeout_s)
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up the first arm, and all others if there is room for them."""
@@ -174,7 +174,6 @@ class KubernetesEnvironment:
         return self._facts
 
     def stop(self) -> None:
-        """Take everything down, unless it is to be kept. Safe to repeat."""
         self._cleanup.close()
 
     @cached_property
@@ -194,8 +193,10 @@ class KubernetesEnvironment:
         if len(self._namespaces) == 1:
             return True
         by_namespace = {arm.namespace: arm.objects() for arm in self._arms.values()}
-        pods = [need for objects in by_namespace.values() for need in wanted(objects)]
-        return fits(free(self._api.find("Node"), self._api.find("Pod"), set(by_namespace)), pods)
+        pods = [need for objects in by_namespace.values() for need in pod_requests(objects)]
+        return fits(
+            free_resources(self._api.find("Node"), self._api.find("Pod"), set(by_namespace)), pods
+        )
 
     def _bring_up(self, arm: DeployedArm) -> None:
         """Return when the arm is ready. Where arms take turns, other namespaces go down first."""

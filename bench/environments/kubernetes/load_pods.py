@@ -12,7 +12,7 @@ from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import apply_all, build
 from bench.environments.kubernetes.diagnosis import diagnose
 from bench.environments.kubernetes.manifests.files import K8S
-from bench.environments.kubernetes.nodes import fits, free, wanted
+from bench.environments.kubernetes.nodes import fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import (
     LOAD,
     LOAD_NAMESPACE,
@@ -66,7 +66,7 @@ class PodSite:
         return {"name": self.name, "places": places}
 
 
-def bring_up(api: Api, count: int, progress: Progress, timeout_s: float) -> PodSite:
+def start_load_pods(api: Api, count: int, progress: Progress, timeout_s: float) -> PodSite:
     """Start `count` pods and return when all are ready.
 
     Pods of an earlier run are deleted first: their image may be older. Raises UserError with the
@@ -95,7 +95,7 @@ def load_objects(count: int) -> list[Object]:
 
 def _check_room(api: Api, objects: Sequence[Object]) -> None:
     """Raise UserError unless the nodes have room for all pods of the load."""
-    pods, nodes = wanted(objects), free(api.find("Node"), api.find("Pod"), ())
+    pods, nodes = pod_requests(objects), free_resources(api.find("Node"), api.find("Pod"), ())
     if fits(nodes, pods):
         return
     room = max(count for count in range(len(pods)) if fits(nodes, pods[:count]))

@@ -26,7 +26,7 @@ def amount(quantity: object) -> float:
     return float(parse_quantity(quantity))
 
 
-def requested(spec: Object) -> Resources:
+def requests_of(spec: Object) -> Resources:
     """What a pod with this spec reserves. A limit without a request counts as a request."""
     total = dict.fromkeys(COUNTED, 0.0)
     for container in spec.get("containers") or ():
@@ -37,17 +37,17 @@ def requested(spec: Object) -> Resources:
     return total
 
 
-def wanted(objects: Iterable[Object]) -> list[Resources]:
+def pod_requests(objects: Iterable[Object]) -> list[Resources]:
     """What the Deployments and Jobs among `objects` reserve, one entry for each of their pods."""
     return [
-        requested(one["spec"]["template"]["spec"])
+        requests_of(one["spec"]["template"]["spec"])
         for one in objects
         if one["kind"] in _COUNT_FIELDS
         for _ in range(int(one["spec"].get(_COUNT_FIELDS[one["kind"]], 1)))
     ]
 
 
-def free(
+def free_resources(
     nodes: Iterable[Object], pods: Iterable[Object], ignored: Collection[str]
 ) -> list[Resources]:
     """What each schedulable node has left, one entry per node.
@@ -65,7 +65,7 @@ def free(
         node, phase = pod["spec"].get("nodeName"), (pod.get("status") or {}).get("phase")
         if node not in left or phase in _ENDED or pod["metadata"].get("namespace") in ignored:
             continue
-        for name, used in requested(pod["spec"]).items():
+        for name, used in requests_of(pod["spec"]).items():
             left[node][name] -= used
     return list(left.values())
 

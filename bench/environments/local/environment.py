@@ -15,18 +15,14 @@ import psutil
 
 from bench.config.topology import Arm, EngineEntry, Model, Topology
 from bench.environments.base import model_facts
-from bench.environments.cpu_engine.models import model_folder
+from bench.environments.cpu_engine import MIB, engine_arguments
+from bench.environments.cpu_engine.models import model_folder, weight_bytes
 from bench.environments.local.balancers import Balancers
 from bench.environments.local.enginehost.replicas import ReplicaSpec
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.host import host_fingerprint, run_lock
 from bench.environments.local.install import ensure_engine
-from bench.environments.local.planning import (
-    available_memory,
-    check_memory,
-    plan_replicas,
-    replica_bytes,
-)
+from bench.errors import UserError
 from bench.processes import throttle
 from bench.processes.local import LocalSite
 from bench.processes.resources import cpu_name
@@ -34,6 +30,12 @@ from bench.processes.shared import free_ports
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica
+
+GIB = 1024**3
+# Measured as proportional set size, rounded up: the host while it imports, and per
+# replica its server and engine without KV cache and weights.
+HOST_BYTES = 0.6 * GIB
+SERVER_BYTES = 0.4 * GIB
 
 
 class LocalEnvironment:
@@ -148,3 +150,58 @@ def _facts(
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": platform.release(),
     }
+
+
+def plan_replicas(
+    topology: Topology,
+    models: Sequence[Model],
+    folders: Mapping[str, Path],
+    cores: Sequence[int],
+) -> tuple[ReplicaSpec, ...]:
+    """Plan every replica of `models`, whose folders are given by name.
+
+    The replicas of the whole topology take `cores` in turn. So a replica keeps its core
+    whichever models are picked, and two of one model share a core only if there are too few.
+    """
+    every = [name for model in topology.models_for("cpu") for name in _replica_names(model)]
+    return tuple(
+        ReplicaSpec(
+            name=name,
+            model=model.name,
+            core=cores[every.index(name) % len(cores)],
+            argv=engine_arguments(model, str(folders[model.name]), topology.engine),
+        )
+        for model in models
+        for name in _replica_names(model)
+    )
+
+
+def _replica_names(model: Model) -> list[str]:
+    return [f"{model.name}-{index}" for index in range(model.replicas)]
+
+
+def replica_bytes(engine: EngineEntry, folder: Path) -> float:
+    """Bytes of memory that a replica of the model in `folder` takes."""
+    return SERVER_BYTES + engine.kv_cache_mib * MIB + weight_bytes(folder)
+
+
+def check_memory(replicas: Sequence[float], available_bytes: float) -> None:
+    """Raise UserError, with the numbers, if `replicas` that take so many bytes would not fit."""
+    needed = HOST_BYTES + sum(replicas)
+    if needed > available_bytes:
+        raise UserError(
+            f"{len(replicas)} replicas need {needed / GIB:.1f} GiB of memory, "
+            f"{available_bytes / GIB:.1f} GiB are available; "
+            "pick fewer models with --models, or lower replicas or kv_cache_mib in the topology"
+        )
+
+
+def available_memory(control_group: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes of memory that are free, in the machine and within a container's limit."""
+    available = float(psutil.virtual_memory().available)
+    try:
+        limit = (control_group / "memory.max").read_text().strip()
+        used = int((control_group / "memory.current").read_text())
+    except OSError:
+        return available
+    return available if limit == "max" else min(available, float(int(limit) - used))

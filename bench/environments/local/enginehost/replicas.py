@@ -91,7 +91,7 @@ def reap_dead_children() -> None:
 
 
 def start_replica(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> BaseProcess:
-    """Fork a process that serves `spec`; `close` gives up there what only the host may hold."""
+    """Fork a process that serves `spec`; there `close` closes what only the host may hold open."""
     process = multiprocessing.get_context("fork").Process(
         target=_run, args=(spec, serve, close), name=spec.name
     )
