@@ -129,36 +129,30 @@ def error_in_log(log: Path) -> str:
 
 def error_in(output: str) -> str:
     """Like `error_in_log`, of what a process has printed."""
-    lines = _lines_without_information(output)
-    errors = _errors(lines)
-    if not lines:
-        return "its log shows no error"
-    return _with_detail(lines, errors[-1] if errors else len(lines) - 1)
+    return _last_error(output, or_last_line=True) or "its log shows no error"
 
 
 def cause_of_death(log: Path) -> str:
     """Why a process that had been running is gone: the last error in its log, if any."""
-    lines = _lines_without_information(last_lines(log, _LOG_LINES))
-    errors = _errors(lines)
-    if not errors:
-        return "no error in its log, so it was killed from outside"
-    return _with_detail(lines, errors[-1])
+    error = _last_error(last_lines(log, _LOG_LINES), or_last_line=False)
+    return error or "no error in its log, so it was killed from outside"
 
 
-def _lines_without_information(output: str) -> list[str]:
+def _last_error(output: str, *, or_last_line: bool) -> str:
+    """The last error, with its first detail where that is indented below it, shortened.
+
+    An error that is the result of another counts only where there is no other. Empty if there is
+    no error; with `or_last_line` the last line that is no information then.
+    """
     lines = [line for line in output.splitlines() if line.strip()]
-    return [_PREFIX.sub("", line) for line in lines if not _INFORMATION.match(line)]
-
-
-def _errors(lines: list[str]) -> list[int]:
-    """Indexes of the errors; of those that are not the result of another, if there are any."""
-    errors = [index for index, line in enumerate(lines) if _ERROR.match(line)]
-    return [index for index in errors if not _RESULT.search(lines[index])] or errors
-
-
-def _with_detail(lines: list[str], index: int) -> str:
-    """The line at `index`, with its first detail where that is indented below it, shortened."""
-    below = lines[index + 1] if index + 1 < len(lines) else ""
-    detail = f": {below.strip()}" if below.startswith(" ") else ""
-    text = lines[index].strip() + detail
+    lines = [_PREFIX.sub("", line) for line in lines if not _INFORMATION.match(line)]
+    errors: Sequence[int] = [index for index, line in enumerate(lines) if _ERROR.match(line)]
+    errors = [index for index in errors if not _RESULT.search(lines[index])] or errors
+    if not errors and or_last_line:
+        errors = range(len(lines))
+    if not errors:
+        return ""
+    first, *below = lines[errors[-1] :]
+    detail = f": {below[0].strip()}" if below and below[0].startswith(" ") else ""
+    text = first.strip() + detail
     return text if len(text) <= LIMIT else text[: LIMIT - 1] + "…"

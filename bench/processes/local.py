@@ -30,8 +30,7 @@ class LocalSite:
 
     def start(self, module: str, arguments: Sequence[str], shard: int) -> LocalProgram:
         """Start a program; it is the same for all shards."""
-        if shard < 0:
-            raise UserError(f"there is no shard {shard}")
+        del shard  # all run on this machine
         return LocalProgram([sys.executable, "-m", module, *arguments])
 
     def facts(self) -> Mapping[str, Any]:
