@@ -84,7 +84,7 @@ class LocalProgram(Program):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with self._reading:  # whoever reads has found the end of the output by now
+        with self._reading:  # a reader has found the end of the output by now
             self._stdout.close()
             if self._end is None:
                 self._end = self.ended()

@@ -141,7 +141,7 @@ def read_block(program: Program, timeout_s: float) -> bytes:
 
 
 def standard_input() -> io.FileIO:
-    """Standard input, unbuffered: nothing is read ahead of whoever reads next.
+    """Standard input, unbuffered: it takes nothing away from a later reader.
 
     The buffered one must not be read in a thread: Python aborts if it ends meanwhile.
     """

@@ -64,7 +64,7 @@ class Scraper:
         """One series for each replica, in order; times count from `start_s` of shard 0's clock.
 
         Each has a reading from before the context was entered and one from after it was left;
-        a reading that failed says why. Where all are lost, one at the start says so.
+        a reading that failed has its error. If all are lost, each series has one, with the error.
         """
         if self._error is not None:
             lost = ServerReading(due_s=0.0, at_s=0.0, error=self._error)

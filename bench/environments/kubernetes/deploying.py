@@ -111,7 +111,7 @@ def apply_all(api: Api, objects: Sequence[Object], progress: Progress, text: str
 
 
 def in_apply_order(objects: Sequence[Object]) -> list[Object]:
-    """Objects that others refer to first; those of unknown kinds last, for the API to refuse."""
+    """`objects`, each after those that it refers to; unknown kinds last, for the API to refuse."""
     order = {kind: position for position, kind in enumerate(APPLIED)}
     return sorted(objects, key=lambda one: order.get(one["kind"], len(order)))
 
@@ -178,9 +178,9 @@ def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> 
     wait = Wait(api, namespace, progress, timeout_s)
     wait.until_pods_gone()
     if not is_created_by_us(space):
-        progress.note(f"namespace {namespace} stays: it was not made by the suite")
-    elif others := _foreign(api, namespace):
-        progress.note(f"namespace {namespace} stays: it holds what is not ours: {others[0]}")
+        progress.note(f"namespace {namespace} stays: the suite has not created it")
+    elif others := _other_objects(api, namespace):
+        progress.note(f"namespace {namespace} stays: it holds other objects: {others[0]}")
     else:
         api.delete("Namespace", None, namespace)
         wait.until_namespace_gone()
@@ -205,8 +205,8 @@ def _applied(api: Api, namespace: str, *, exists: bool) -> list[tuple[str, str]]
     ]
 
 
-def _foreign(api: Api, namespace: str) -> list[str]:
-    """Objects in a namespace that are neither the suite's nor go away with others, in words.
+def _other_objects(api: Api, namespace: str) -> list[str]:
+    """Objects in a namespace that are not the suite's and that the cluster does not delete itself.
 
     Also names kinds that this user may not list: there may be objects of them.
     """
@@ -220,12 +220,12 @@ def _foreign(api: Api, namespace: str) -> list[str]:
         found += [
             f"{kind.name} {name_of(one)}"
             for one in objects
-            if not is_ours(one) and not _goes_by_itself(kind, one)
+            if not is_ours(one) and not _is_deleted_by_cluster(kind, one)
         ]
     return found
 
 
-def _goes_by_itself(kind: Kind, one: Object) -> bool:
+def _is_deleted_by_cluster(kind: Kind, one: Object) -> bool:
     """Whether the cluster deletes the object with its owner or with the namespace."""
     return (
         (kind.group, kind.plural) in _DERIVED
