@@ -17,13 +17,12 @@ from bench.drivers.artifacts.summary import AIPERF, read_summary
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Setup
 from bench.drivers.openai_sdk import OpenAiDriver
-from bench.drivers.tools import run_bounded
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult
-from bench.processes.guarded import last_lines
+from bench.processes.guarded import last_lines, run_bounded
 from bench.progress import Progress
 from validation.harness import VLLM_BENCH
 

@@ -16,7 +16,7 @@ from bench.analysis.judgement import Judgement
 from bench.cli.review import review
 from bench.config.config import Config
 from bench.environments.base import Environment
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
@@ -51,7 +51,7 @@ def make_environment(config: Config, progress: Progress) -> Environment:
             tuple(config.arms.values()),
             config.cache,
             progress,
-            places=options.load_processes or 1,
+            load_pods=options.load_processes or 1,
             timeout_s=options.ready_timeout,
             keep=options.keep_env,
         )

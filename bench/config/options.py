@@ -120,8 +120,9 @@ class Options:
     seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
-        "leave the engines running for the next run (`python -m bench env stop` ends them), or "
-        "leave what is there when `deploy` fails",
+        "leave the engines (in environment k8s also balancers and load pods) running for the next "
+        "run, or what is there when `deploy` fails; `python -m bench env stop`, in k8s "
+        "`teardown ARM`, ends them",
         commands=(PYTEST, "deploy"),
     )
     load_processes: int | None = option(
@@ -133,7 +134,7 @@ class Options:
         takes="auto or a whole number from 1",
         shown="auto",
     )
-    driver: str = option("builtin", "what sends the load", choices=DRIVERS)
+    driver: str = option("builtin", "what sends the load", choices=tuple(DRIVERS))
     traffic: Path | None = option(
         None,
         "a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), Mooncake "
