@@ -17,9 +17,9 @@ from bench.environments.base import Environment
 from bench.experiment.capacity import Capacity, EngineCalibration
 from bench.experiment.scenario import Question
 from bench.experiment.trial_order import PlannedTrial, RoleOrder, role_order
-from bench.load.drive import Load
-from bench.load.outcome import Ending
-from bench.load.routes import bypassing, routes
+from bench.load.plan.routes import bypassing, routes
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.program import Site
 from bench.progress import Progress
 from bench.records import Accuracy, Replica, Role, Sample, ServerSeries, Trial

@@ -18,11 +18,11 @@ from bench.analysis.metrics import metric
 from bench.analysis.rates import fairness
 from bench.config.slo import load_slos
 from bench.errors import UserError
-from bench.load.arrivals import Constant, OnOff, Poisson
-from bench.load.client import Client
-from bench.load.schedule import plan_traffic
-from bench.load.tenants import Mixture, Tenant
-from bench.load.workload import Fixed, Workload
+from bench.load.client.client import Client
+from bench.load.plan.arrivals import Constant, OnOff, Poisson
+from bench.load.plan.schedule import plan_traffic
+from bench.load.plan.tenants import Mixture, Tenant
+from bench.load.plan.workload import Fixed, Workload
 from bench.records import PlannedRequest, Role, Slo, Trial
 from reports.page import objectives_of
 from tests.bench.making import FACTS, answered, trial

@@ -11,7 +11,7 @@ import pytest
 
 from bench.cli.pytest_plugin import scenario_modules
 from bench.experiment.scenario import Scenario, scenario_name
-from bench.load.traces import Fit
+from bench.load.plan.traces import Fit
 from reports import wording
 
 README = Path(__file__).parents[2] / "README.md"
