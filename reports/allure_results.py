@@ -1,8 +1,4 @@
-"""What a scenario test and its run hand to Allure.
-
-Inside a test: `label`, `step`, `attach_cases` and `mark_interrupted`. Once a run, in the
-process that controls it: `attach_run`. The other files are in `reports.result_files`.
-"""
+"""Labels, steps and attachments of scenario tests and of a run, by Allure's own calls."""
 
 from __future__ import annotations
 
@@ -13,17 +9,18 @@ from typing import Any
 import allure
 from allure_commons.model2 import Status, StatusDetails
 
-from reports.case import Case, Run, arms_of
+from bench.analysis.judgement import Case
 from reports.charts import pictures_of
 from reports.page import render_case, render_page
 from reports.result_files import comparisons_csv
+from reports.run import Run, arms_of
 
 
 def label(scenario: str, models: tuple[str, ...], details: Mapping[str, object]) -> None:
     """Name the running test and group it by scenario.
 
-    `details` become parameters that are shown but do not make it another test, so that a
-    test keeps its history when they change.
+    `details` become parameters that are excluded from the test's identity: it keeps its history
+    when they change.
     """
     allure.dynamic.title(f"{scenario} · {', '.join(models)}")
     allure.dynamic.feature(scenario)
@@ -38,11 +35,7 @@ def step(text: str) -> AbstractContextManager[None]:
 
 
 def attach_cases(cases: Sequence[Case], setup: str) -> None:
-    """Show tables and charts in the running test's description, and attach them.
-
-    There are two cases where a comparison that failed was measured again: the one that counts
-    comes first.
-    """
+    """Show the rounds of a comparison in the running test, the last one first, and attach them."""
     fragments = []
     for case in reversed(cases):
         pictures = pictures_of(case, setup)
@@ -57,10 +50,7 @@ def attach_cases(cases: Sequence[Case], setup: str) -> None:
 
 
 def mark_interrupted(listener: Any) -> None:
-    """Say that the running test did not end: with its set-up done it would count as passed.
-
-    `listener` is Allure's plugin for pytest, which gets no outcome upon Ctrl-C.
-    """
+    """Mark the running test of Allure's plugin as broken: upon Ctrl-C it would count as passed."""
     test = listener.allure_logger.get_test(None)
     if test is not None:
         test.status = Status.BROKEN

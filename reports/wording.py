@@ -1,12 +1,12 @@
-"""Numbers and names in words that people read."""
+"""Numbers and names as text for people."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from bench.analysis.judgement import Judgement
-from bench.records import Comparison, Slo, SloResult
+from bench.analysis.judgement import Comparison, Judgement, SloResult
+from bench.records import Slo
 
 NO_DATA = "no data"
 UNBOUNDED = "unbounded"
@@ -63,16 +63,11 @@ def duration(seconds: float) -> str:
     return f"{number(seconds)} s"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, decimals: int = 1) -> str:
     """`97.5 %`."""
     if share is None or math.isnan(share):
         return NO_DATA
-    return f"{share * 100:.1f} %"
-
-
-def small_percent(share: float | None) -> str:
-    """A share that matters however small it is: `0.02 %`."""
-    return NO_DATA if share is None else f"{share * 100:.2f} %"
+    return f"{share * 100:.{decimals}f} %"
 
 
 def target(share: float) -> str:
@@ -81,7 +76,7 @@ def target(share: float) -> str:
 
 
 def ratio(comparison: Comparison) -> str:
-    """`0.42 [0.31, 0.57]`, or what is missing of it."""
+    """`0.42 [0.31, 0.57]`, or which part of it there is not."""
     if comparison.ratio is None:
         return "no ratio"
     middle = factor(comparison.ratio)
@@ -91,12 +86,12 @@ def ratio(comparison: Comparison) -> str:
 
 
 def bounds(low: float | None, high: float | None) -> str:
-    """` [21.0, 24.5]` to stand behind a value; empty where there is no interval."""
+    """` [21.0, 24.5]`, to follow a value; empty where there is no interval."""
     return "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
 
 
 def headline(judgement: Judgement) -> str:
-    """How much load the treatment carries beside the control; empty for any other question."""
+    """A sentence on the load that the treatment carries; empty for any other metric."""
     primary = judgement.primary
     if primary is None or primary.metric != "carried_rps" or primary.ratio is None:
         return ""
@@ -152,12 +147,12 @@ def metric(name: str) -> str:
 def objectives(slo: Slo) -> str:
     """`TTFT ≤ 2 s, TPOT ≤ 100 ms`."""
     limits = (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s), ("E2E", slo.e2e_s))
-    return ", ".join(f"{name} ≤ {_limit(limit)}" for name, limit in limits if limit is not None)
-
-
-def _limit(seconds: float) -> str:
     # As written in the file: 2 s, not 2.00 s.
-    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
+    return ", ".join(
+        f"{name} ≤ {limit * 1000:g} ms" if limit < 1 else f"{name} ≤ {limit:g} s"
+        for name, limit in limits
+        if limit is not None
+    )
 
 
 def count(n: int, noun: str) -> str:

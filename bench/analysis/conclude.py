@@ -1,72 +1,73 @@
-"""What the blocks say of a metric, and of an arm's objectives: the records shown and stored."""
+"""From blocks to the records that are shown and stored: comparisons and SLO results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bench.analysis.blocks import Block, BlockEffect
 from bench.analysis.estimates import median, t_interval
+from bench.analysis.judgement import Comparison, SloOutcome, SloResult, Verdict
 from bench.analysis.metrics import Metric
 from bench.analysis.timings import has_objective
 from bench.analysis.validity import failed_share, too_few, unlike_failures
 from bench.analysis.verdict import decide
-from bench.records import (
-    Comparison,
-    Role,
-    ScenarioFacts,
-    SloOutcome,
-    SloResult,
-    Trial,
-    Verdict,
-    slo_key,
-)
+from bench.records import Role, ScenarioFacts, Trial, slo_key
 
 
-def conclude(
-    facts: ScenarioFacts,
-    models: tuple[str, ...],
-    arms: Mapping[Role, str],
-    metric: Metric,
-    blocks: Sequence[Block],
-    effects: Sequence[BlockEffect],
-    invalid: tuple[str, ...],
-) -> Comparison:
-    """Compare the arms in one metric; `effects` are those of `blocks`.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The blocks of one scenario that count, and the reasons why they may not be judged.
 
-    The numbers are given whatever they are worth: `invalid` are reasons why none of
-    them may be judged.
+    With `invalid` reasons the numbers are given, and every verdict is INVALID.
     """
-    primary = metric.name == facts.primary
-    decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
-    verdict, unsure = decision.verdict, too_few(metric, blocks)
-    if unsure:
-        verdict = Verdict.INCONCLUSIVE
-    if invalid:
-        verdict = Verdict.INVALID
-    # The primary metric's own reasons are among those why all is invalid.
-    reasons = dict.fromkeys((*invalid, *unsure, *decision.reasons, *_without_ratio(effects)))
-    return Comparison(
-        scenario=facts.name,
-        models=models,
-        metric=metric.name,
-        unit=metric.unit,
-        direction=metric.direction,
-        primary=primary,
-        control=arms["control"],
-        treatment=arms["treatment"],
-        control_value=median([one.control for one in effects]),
-        treatment_value=median([one.treatment for one in effects]),
-        ratio=decision.ratio,
-        low=decision.low,
-        high=decision.high,
-        blocks=len(effects),
-        alpha=facts.alpha,
-        verdict=verdict,
-        reasons=(*reasons, *(unlike_failures(blocks) if primary else ())),
-        control_failed=failed_share(_of_role(blocks, "control")),
-        treatment_failed=failed_share(_of_role(blocks, "treatment")),
-    )
+
+    facts: ScenarioFacts
+    models: tuple[str, ...]
+    arms: Mapping[Role, str]
+    blocks: tuple[Block, ...]
+    invalid: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def part(self, *, model: str = "", tenant: str = "") -> Evidence:
+        """The same with only the requests to `model`, or of `tenant`, or both; "" takes all."""
+        blocks = tuple(block.part(model=model, tenant=tenant) for block in self.blocks)
+        return replace(self, models=(model,) if model else self.models, blocks=blocks)
+
+    def compare(self, metric: Metric, effects: Sequence[BlockEffect]) -> Comparison:
+        """Compare the arms in one metric; `effects` are those of the blocks."""
+        facts, blocks = self.facts, self.blocks
+        primary = metric.name == facts.primary
+        decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
+        verdict, unsure = decision.verdict, too_few(metric, blocks)
+        if unsure:
+            verdict = Verdict.INCONCLUSIVE
+        if self.invalid:
+            verdict = Verdict.INVALID
+        # `invalid` has the primary metric's `unsure`, too.
+        found = (*self.invalid, *unsure, *decision.reasons, *_without_ratio(effects))
+        return Comparison(
+            scenario=facts.name,
+            models=self.models,
+            metric=metric.name,
+            unit=metric.unit,
+            direction=metric.direction,
+            primary=primary,
+            control=self.arms["control"],
+            treatment=self.arms["treatment"],
+            control_value=median([one.control for one in effects]),
+            treatment_value=median([one.treatment for one in effects]),
+            ratio=decision.ratio,
+            low=decision.low,
+            high=decision.high,
+            blocks=len(effects),
+            alpha=facts.alpha,
+            verdict=verdict,
+            reasons=(*dict.fromkeys(found), *(unlike_failures(blocks) if primary else ())),
+            control_failed=failed_share(_of_role(blocks, "control")),
+            treatment_failed=failed_share(_of_role(blocks, "treatment")),
+        )
 
 
 def _of_role(blocks: Sequence[Block], role: Role) -> list[Trial]:
@@ -74,7 +75,7 @@ def _of_role(blocks: Sequence[Block], role: Role) -> list[Trial]:
 
 
 def _without_ratio(effects: Sequence[BlockEffect]) -> tuple[str, ...]:
-    """What the first block without a ratio shows instead."""
+    """A line with both values of the first block that has no ratio."""
     for one in effects:
         if one.effect is None:
             control, treatment = _shown(one.control), _shown(one.treatment)
@@ -96,14 +97,19 @@ def slo_result(
     shares: Sequence[float],
     tenant: str = "",
 ) -> SloResult:
-    """Judge the attainment of an arm: `shares` is met / all attempted, one a block.
+    """Judge the attainment of an arm: `shares` has met / all attempted of each block.
 
     A request that fails misses its objectives. MISSED and MET need the whole interval on their
-    side of the target: noise that spans it decides nothing. Nor does a single block, which has
-    no interval, except that no request met is always MISSED.
+    side of the target. A single block has no interval: it is UNDECIDED, or MISSED where no
+    request met the objectives.
     """
     slo = facts.slos[slo_key(model, tenant)]
-    low, mean, high = _attained(shares, facts.alpha)
+    interval = t_interval(shares, facts.alpha)
+    # A share lies within [0, 1], and so does its interval.
+    low = max(0.0, interval.low) if interval else None
+    high = min(1.0, interval.high) if interval else None
+    mean = interval.mean if interval else next(iter(shares), None)
+    outcome = _outcome(low, mean, high, slo.attainment)
     return SloResult(
         scenario=facts.name,
         model=model,
@@ -113,22 +119,10 @@ def slo_result(
         attainment=mean,
         low=low,
         high=high,
-        outcome=_outcome(low, mean, high, slo.attainment)
-        if has_objective(slo)
-        else SloOutcome.UNSET,
+        outcome=outcome if has_objective(slo) else SloOutcome.UNSET,
         slo=slo,
         tenant=tenant,
     )
-
-
-def _attained(
-    shares: Sequence[float], alpha: float
-) -> tuple[float | None, float | None, float | None]:
-    """Low, mean and high; a share lies within [0, 1] and so does its interval."""
-    interval = t_interval(shares, alpha)
-    if interval is not None:
-        return max(0.0, interval.low), interval.mean, min(1.0, interval.high)
-    return None, shares[0] if shares else None, None
 
 
 def _outcome(

@@ -1,13 +1,10 @@
-"""From the trials of one scenario to everything that is said about them.
-
-The one way to judge: a live run and `bench compare` on stored trials give the same answer.
-"""
+"""From the trials of one scenario, live or stored, to their judgement."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bench.analysis.blocks import Block, BlockEffect, block_effects, group_blocks, select
 from bench.analysis.checks import (
@@ -17,50 +14,23 @@ from bench.analysis.checks import (
     disturbances,
     unknown_readings,
 )
-from bench.analysis.conclude import conclude, slo_result
+from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
-from bench.analysis.judgement import Judgement, Summary
+from bench.analysis.judgement import Comparison, Judgement, SloResult, Summary, Verdict
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
-from bench.completeness import fail_incomplete
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial, Verdict
+from bench.records import Role, Trial, fail_incomplete
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """The trials of one scenario: the blocks that count, and why they may not be judged."""
-
-    facts: ScenarioFacts
-    models: tuple[str, ...]
-    arms: Mapping[Role, str]
-    blocks: tuple[Block, ...]
-    invalid: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def compare(self, metric: Metric, effects: Sequence[BlockEffect]) -> Comparison:
-        """The arms in one metric, over all requests."""
-        return conclude(
-            self.facts, self.models, self.arms, metric, self.blocks, effects, self.invalid
-        )
-
-    def compare_part(self, primary: Metric, *, model: str = "", tenant: str = "") -> Comparison:
-        """The primary metric of a part of the requests: shown beside the one that gates."""
-        blocks = [block.part(model=model, tenant=tenant) for block in self.blocks]
-        models = (model,) if model else self.models
-        effects = block_effects(primary, blocks)
-        found = conclude(self.facts, models, self.arms, primary, blocks, effects, self.invalid)
-        return replace(found, primary=False, tenant=tenant)
 
 
 def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> Judgement:
     """Judge all trials of one scenario and its models, in any order.
 
-    With one role only there is nothing to compare: its SLOs and values are given.
-    Raises UserError when the trials do not belong together or name an unknown metric.
+    Trials of one role give its SLOs and values, and no comparison. Raises UserError when the
+    trials do not belong together or name an unknown metric.
     """
     evidence = _evidence(trials, bounds)
     first, facts, blocks = trials[0], evidence.facts, evidence.blocks
@@ -99,10 +69,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
 
 
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
-    """Whether the primary metric has a verdict, so that no more blocks are needed.
-
-    The same as `judge` would find, without all else that it says. False for one arm alone.
-    """
+    """Whether `judge` would find a verdict for the primary metric; False for one arm alone."""
     evidence = _evidence(trials, bounds)
     if len(evidence.arms) < 2:
         return False
@@ -111,14 +78,14 @@ def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS)
     return found.verdict is not Verdict.INCONCLUSIVE
 
 
-def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> _Evidence:
+def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> Evidence:
     """Choose the blocks that count. Raises UserError when trials do not belong together."""
     names = _arm_names(trials)
     facts = trials[0].scenario
     blocks = group_blocks(map(_with_incomplete_failed, trials))
     disturbed = {one.index: why for one in blocks if (why := disturbances(one.trials, bounds))}
     chosen = select(blocks, disturbed)
-    return _Evidence(
+    return Evidence(
         facts=facts,
         models=trials[0].models,
         arms=names,
@@ -133,12 +100,9 @@ def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> _Evidence:
 
 
 def _with_incomplete_failed(trial: Trial) -> Trial:
-    """Trials that were stored before incomplete answers counted as failed are judged alike."""
-    return replace(
-        trial,
-        samples=fail_incomplete(trial.samples),
-        bypassed=fail_incomplete(trial.bypassed),
-    )
+    """Needed for trials that were stored before incomplete answers counted as failed."""
+    samples, bypassed = fail_incomplete(trial.samples), fail_incomplete(trial.bypassed)
+    return replace(trial, samples=samples, bypassed=bypassed)
 
 
 def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
@@ -158,14 +122,14 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
 
 
 def _load_notes(trials: Sequence[Trial]) -> Iterator[str]:
-    """What the load does differently from what is usual here, each once."""
+    """A line for each note of a driver, and for arms whose connections are not kept."""
     noted = {(trial.driver.name, note): None for trial in trials for note in trial.driver.notes}
     yield from (f"driver {name}: {note}" for name, note in noted)
     opening = dict.fromkeys(one.arm for one in trials if one.connections == "per-request")
     yield from (f"arm {arm}: each request opens a connection of its own" for arm in opening)
 
 
-def _comparisons(evidence: _Evidence, effects: Effects) -> Iterator[Comparison]:
+def _comparisons(evidence: Evidence, effects: Effects) -> Iterator[Comparison]:
     """Each metric over all requests; the primary one also for each of several models."""
     if len(evidence.arms) < 2:
         return
@@ -173,21 +137,26 @@ def _comparisons(evidence: _Evidence, effects: Effects) -> Iterator[Comparison]:
         yield evidence.compare(one, of_one)
         if one.name == evidence.facts.primary:
             for model in evidence.models if len(evidence.models) > 1 else ():
-                yield evidence.compare_part(one, model=model)
+                yield _compare_part(one, evidence.part(model=model))
             for tenant in evidence.facts.tenants if not one.tenant else ():
-                yield evidence.compare_part(one, tenant=tenant)
+                yield replace(_compare_part(one, evidence.part(tenant=tenant)), tenant=tenant)
 
 
-def _slos(evidence: _Evidence) -> Iterator[SloResult]:
+def _compare_part(primary: Metric, part: Evidence) -> Comparison:
+    """The primary metric of a part of the requests. It never gates."""
+    return replace(part.compare(primary, block_effects(primary, part.blocks)), primary=False)
+
+
+def _slos(evidence: Evidence) -> Iterator[SloResult]:
     """The attainment of each arm, model and tenant."""
-    # At the loads of a search, how many met their objectives is the question itself.
+    # In a search, attainment is what the load is searched for.
     if evidence.facts.search_step is not None:
         return
     attainment = metric("slo_attainment")
     for role, arm in evidence.arms.items():
         for model in evidence.models:
             for tenant in evidence.facts.tenants or ("",):
-                sent = [block.part(model=model, tenant=tenant) for block in evidence.blocks]
+                sent = evidence.part(model=model, tenant=tenant).blocks
                 shares = [attainment.over(block.of(role)) for block in sent]
                 known = [share for share in shares if share is not None]
                 yield slo_result(evidence.facts, model, role, arm, known, tenant)
@@ -196,16 +165,17 @@ def _slos(evidence: _Evidence) -> Iterator[SloResult]:
 def _summary(
     role: Role, arm: str, one: Metric, values: Sequence[float | None], blocks: Sequence[Block]
 ) -> Summary:
-    summary = Summary(
+    interval = None
+    if blocks and one.across is not None:
+        logs = [math.log(value) for value in values if value]
+        interval = t_interval(logs, blocks[0].trials[0].scenario.alpha)
+    return Summary(
         role=role,
         arm=arm,
         metric=one.name,
         unit=one.unit,
         value=median(values),
         n=sum(one.n(block.of(role)) for block in blocks),
+        low=math.exp(interval.low) if interval else None,
+        high=math.exp(interval.high) if interval else None,
     )
-    logs = [math.log(value) for value in values if value]
-    interval = t_interval(logs, blocks[0].trials[0].scenario.alpha) if blocks else None
-    if one.across is None or interval is None:
-        return summary
-    return replace(summary, low=math.exp(interval.low), high=math.exp(interval.high))

@@ -1,20 +1,90 @@
-"""What was found out about one scenario."""
+"""The judgement of one scenario: all that is concluded from its trials."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult
+from bench.records import Direction, Role, ScenarioFacts, Slo, Trial
+
+
+class Verdict(StrEnum):
+    """The verdict on the treatment, compared with the control."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    INVALID = "invalid"  # the instrument, not the system, failed
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric of one scenario: the arms compared.
+
+    `ratio` is treatment / control (geometric mean over blocks) with its confidence interval
+    [`low`, `high`]; None where there is none. `control_value` and `treatment_value` are medians
+    over blocks. `tenant` is set where only that tenant's requests are compared. `control_failed`
+    and `treatment_failed` are the shares of requests that failed, including those that bypassed
+    the arm; None where there were none.
+    """
+
+    scenario: str
+    models: tuple[str, ...]
+    metric: str
+    unit: str
+    direction: Direction
+    primary: bool
+    control: str
+    treatment: str
+    control_value: float | None
+    treatment_value: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    blocks: int
+    alpha: float
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    tenant: str = ""
+    control_failed: float | None = None
+    treatment_failed: float | None = None
+
+
+class SloOutcome(StrEnum):
+    """Whether the objectives were attained; undecided when noise spans the target."""
+
+    MET = "met"
+    MISSED = "missed"
+    UNDECIDED = "undecided"
+    UNSET = "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class SloResult:
+    """Attainment of one arm and model: met / all attempted, mean over blocks, interval."""
+
+    scenario: str
+    model: str
+    role: Role
+    arm: str
+    target: float
+    attainment: float | None
+    low: float | None
+    high: float | None
+    outcome: SloOutcome
+    slo: Slo
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One metric of one arm: the median over blocks, and the values it rests on in all.
+    """One metric of one arm: its median over blocks. It rests on `n` values in all.
 
-    What the arm carries has an interval, that of the geometric mean: `low` and `high`.
+    The load that the arm carries has an interval, that of the geometric mean: `low` and `high`.
     """
 
     role: Role
@@ -29,15 +99,14 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the trials of one scenario for some models say.
+    """What is concluded from the trials of one scenario for some models.
 
     `control` and `treatment` are names of arms; None where that arm was not run, and
     then `comparisons` is empty. `comparisons` has the primary metric first: of all models
-    together, then, of several, each on its own. `ratios` has the primary metric's ratio
+    together, then of each one if there are several. `ratios` has the primary metric's ratio
     treatment / control of each judged block by the block's index, None where it has none. `slos`,
-    `summaries` and `servers` have the control first. Any of `invalid_reasons` means that the
-    measurement cannot be trusted; `notes` is what else to know. In `round` 2 a failing first
-    one was measured once more.
+    `summaries` and `servers` have the control first. With any of `invalid_reasons` there is no
+    verdict; `notes` are further lines for people. `round` 2 confirms a first one that failed.
     """
 
     scenario: ScenarioFacts
@@ -82,3 +151,11 @@ class Judgement:
             f"nothing is known of the {role} of {self.scenario.name}: it was not run, or no"
             " block of it is complete; measure it with -m managed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A judgement with the trials that it rests on: one round of a comparison."""
+
+    judgement: Judgement
+    trials: tuple[Trial, ...]

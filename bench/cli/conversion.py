@@ -1,7 +1,4 @@
-"""Turns artifacts of aiperf and genai-perf into a trial and its judgement.
-
-Where they hold no single requests, the judgement has the tool's own statistics.
-"""
+"""From artifacts of aiperf and genai-perf to a trial, or statistics, and their judgement."""
 
 from __future__ import annotations
 
@@ -11,12 +8,21 @@ from pathlib import Path
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import METRICS
-from bench.completeness import fail_incomplete
-from bench.drivers.artifacts.entry import Entry, elapsed_s, instrument
-from bench.drivers.artifacts.folder import Artifacts, read_artifacts
-from bench.drivers.artifacts.summary import ToolSummary
-from bench.drivers.notes import CONVERTED_RECORDS, CONVERTED_SUMMARY
-from bench.records import DriverFacts, Expectation, PlannedRequest, Sample, ScenarioFacts, Trial
+from bench.drivers.aiperf import BROKEN_OFF, CONNECTING
+from bench.drivers.artifacts import read_artifacts
+from bench.drivers.artifacts.entry import NS_PER_S, elapsed_s, instrument
+from bench.drivers.artifacts.summary import ToolRun
+from bench.drivers.genai_perf import NO_FAILURES
+from bench.drivers.tools import CLIENT_UNKNOWN
+from bench.records import (
+    DriverFacts,
+    Expectation,
+    PlannedRequest,
+    Sample,
+    ScenarioFacts,
+    Trial,
+    fail_incomplete,
+)
 from bench.store import TrialStore, write_latest
 
 SCENARIO = "converted"
@@ -32,7 +38,6 @@ REPORTED = (
     "goodput_rps",
     "error_rate",
 )
-_NS = 1_000_000_000
 # The tools' names for what the metrics here are named after.
 _LATENCIES = {
     "ttft": "time_to_first_token",
@@ -46,6 +51,39 @@ _RATES = {
     "error_rate": ("request_error_rate",),
 }
 
+# Notes of converted runs.
+_UNKNOWN_SERVER = "converted from artifacts: what served, and on what, is not known here"
+_RECOMPUTED = (
+    "metrics are computed again from the recorded times, by the definitions here: they need"
+    " not equal the tool's own report"
+)
+_PROMPTS = "prompt lengths are those that the server counted, chat template included"
+_SUMMARY = (
+    "only the tool's own statistics are known: its definitions hold, there are no samples,"
+    " and the validity of the measurement cannot be checked"
+)
+_TPOT = (
+    "TPOT is the tool's inter token latency: it divides by tokens that the client counted by"
+    " encoding the answer again, which differ from the server's count"
+)
+_SURVIVORS = (
+    "latencies are of requests that succeeded, counted from sending: failures and a client"
+    " that fell behind are not in them"
+)
+_OF_RECORDS = (_UNKNOWN_SERVER, _RECOMPUTED, _PROMPTS)
+_OF_SUMMARY = (_UNKNOWN_SERVER, _SUMMARY)
+_RECORD_NOTES = {
+    "aiperf": (*_OF_RECORDS, CONNECTING, BROKEN_OFF, CLIENT_UNKNOWN),
+    "genai-perf": (*_OF_RECORDS, NO_FAILURES, CLIENT_UNKNOWN),
+}
+_SUMMARY_NOTES = {
+    "aiperf": (*_OF_SUMMARY, f"{_TPOT} (unless asked to use it)", _SURVIVORS, CONNECTING),
+    "genai-perf": (
+        *(*_OF_SUMMARY, _TPOT, _SURVIVORS),
+        "events that were read at once count as one chunk, with one time",
+    ),
+}
+
 
 def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgement, Path]:
     """Convert an artifact folder. Returns its judgement, and the file that this is written to.
@@ -53,32 +91,32 @@ def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgeme
     If there are records of single requests, a trial of `arm` is stored under `results` as well.
     Raises UserError for a damaged or foreign folder.
     """
-    artifacts = read_artifacts(folder)
-    if artifacts.entries:
-        trial = trial_of(artifacts, arm, run_id)
+    run = read_artifacts(folder)
+    if run.entries:
+        trial = trial_of(run, arm, run_id)
         TrialStore(results).save(trial)
         judgement = judge([trial])
     else:
-        judgement = judgement_of(artifacts.summary, arm)
+        judgement = judgement_of(run, arm)
     path = results / "converted" / f"{run_id}.json"
-    tool = {"tool": artifacts.summary.tool, "version": artifacts.summary.version}
+    tool = {"tool": run.tool, "version": run.version}
     write_latest(path, [judgement], {"Run": run_id, "converted_from": folder.name, **tool})
     return judgement, path
 
 
-def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
+def trial_of(run: ToolRun, arm: str, run_id: str) -> Trial:
     """The recorded requests as one trial; `arm` is its control."""
-    summary, entries = artifacts.summary, artifacts.entries
+    entries = run.entries
     zero_ns = min(entry.issued_ns for entry in entries)
-    samples = fail_incomplete(tuple(_samples(summary, entries, zero_ns)))
+    samples = fail_incomplete(tuple(_samples(run, zero_ns)))
     duration_s = elapsed_s(samples)
     answered = sum(entry.failure is None for entry in entries)
-    expected = round(summary.statistic("request_count", "avg") or 0)
-    notes = list(CONVERTED_RECORDS[summary.tool])
+    expected = round(run.statistic("request_count", "avg") or 0)
+    notes = list(_RECORD_NOTES[run.tool])
     if all(entry.issued_ns == entry.sent_ns for entry in entries):
         notes.append("when requests were due is not recorded: they count from when they were sent")
-    if len(summary.models) > 1:
-        notes.append(f"which model a request went to is not recorded: all as {summary.models[0]}")
+    if len(run.models) > 1:
+        notes.append(f"which model a request went to is not recorded: all as {run.models[0]}")
     if answered < expected:
         notes.append(f"the records hold {answered} of the {expected} answers it reports")
     return Trial(
@@ -86,33 +124,33 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
         arm=arm,
         role="control",
         environment=ENVIRONMENT,
-        scenario=_facts(summary, REPORTED),
-        models=summary.models,
+        scenario=_facts(run, REPORTED),
+        models=run.models,
         block=0,
         position=0,
         seed=0,
         schedule_sha256="",
-        offered_rps=summary.rate_rps,
-        concurrency=summary.concurrency,
+        offered_rps=run.rate_rps,
+        concurrency=run.concurrency,
         duration_s=duration_s,
         elapsed_s=duration_s,
         replicas=(),
         samples=samples,
         instrument=instrument(samples),
-        cut_short=summary.cancelled or answered < expected,
-        driver=DriverFacts(summary.tool, summary.version, tuple(notes)),
+        cut_short=run.cancelled or answered < expected,
+        driver=DriverFacts(run.tool, run.version, tuple(notes)),
     )
 
 
-def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
-    """A judgement of the tool's own statistics, under the names of the metrics here."""
-    values = dict(_values(summary))
-    count = round(summary.statistic("request_count", "avg") or 0)
+def judgement_of(run: ToolRun, arm: str) -> Judgement:
+    """A judgement with the tool's own statistics, under the names of the metrics here."""
+    values = dict(_values(run))
+    count = round(run.statistic("request_count", "avg") or 0)
     missing = ", ".join(name for name in REPORTED if name not in values)
-    notes = [*CONVERTED_SUMMARY[summary.tool], *([f"not reported: {missing}"] if missing else [])]
+    notes = [*_SUMMARY_NOTES[run.tool], *([f"not reported: {missing}"] if missing else [])]
     return Judgement(
-        scenario=_facts(summary, tuple(values)),
-        models=summary.models,
+        scenario=_facts(run, tuple(values)),
+        models=run.models,
         environment=ENVIRONMENT,
         control=arm,
         treatment=None,
@@ -124,44 +162,44 @@ def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
             for name, value in values.items()
         ),
         servers=(),
-        invalid_reasons=("it was cancelled",) if summary.cancelled else (),
-        notes=tuple(f"driver {summary.tool}: {note}" for note in notes),
+        invalid_reasons=("it was cancelled",) if run.cancelled else (),
+        notes=tuple(f"driver {run.tool}: {note}" for note in notes),
     )
 
 
-def _facts(summary: ToolSummary, metrics: tuple[str, ...]) -> ScenarioFacts:
+def _facts(run: ToolRun, metrics: tuple[str, ...]) -> ScenarioFacts:
     return ScenarioFacts(
         name=SCENARIO,
         primary=metrics[0],
         metrics=metrics,
         expect=Expectation.NOT_WORSE,
-        slos=dict.fromkeys(summary.models, summary.slo),
-        description=f"Converted from artifacts of {summary.tool}.",
+        slos=dict.fromkeys(run.models, run.slo),
+        description=f"Converted from artifacts of {run.tool}.",
     )
 
 
-def _samples(summary: ToolSummary, entries: tuple[Entry, ...], zero_ns: int) -> Iterator[Sample]:
-    for index, entry in enumerate(entries):
+def _samples(run: ToolRun, zero_ns: int) -> Iterator[Sample]:
+    for index, entry in enumerate(run.entries):
         planned = PlannedRequest(
             index=index,
-            at_s=(entry.issued_ns - zero_ns) / _NS,
-            model=summary.models[0],
+            at_s=(entry.issued_ns - zero_ns) / NS_PER_S,
+            model=run.models[0],
             prompt_tokens=entry.prompt_tokens or 0,
-            output_tokens=summary.output_tokens or entry.output_tokens or 0,
+            output_tokens=run.output_tokens or entry.output_tokens or 0,
             prompt_seed=0,
         )
         yield entry.sample(planned, zero_ns, planned.at_s)
 
 
-def _values(summary: ToolSummary) -> Iterator[tuple[str, float]]:
-    """The reported metrics that the tool has, by name, in their units here."""
+def _values(run: ToolRun) -> Iterator[tuple[str, float]]:
+    """The names and values of the metrics that the tool reports, in the units used here."""
     for name in REPORTED:
         quantity, _, rest = name.partition("_")
         if quantity in _LATENCIES:
-            value = summary.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
+            value = run.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
             found = [] if value is None else [value]
         else:
-            values = (summary.statistic(metric, "avg") for metric in _RATES[name])
+            values = (run.statistic(metric, "avg") for metric in _RATES[name])
             found = [value for value in values if value is not None]
         if found:
             yield name, found[0]

@@ -16,7 +16,7 @@ from bench.analysis.judgement import Judgement
 from bench.cli.review import review
 from bench.config.config import Config
 from bench.environments.base import Environment
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
@@ -24,9 +24,9 @@ from bench.progress import Progress
 from bench.store import TrialStore, write_latest
 from bench.store.files import write_whole
 from reports.allure_results import attach_run
-from reports.case import Case, Run, run_of
 from reports.page import render_page
 from reports.result_files import write_run
+from reports.run import Run, run_of
 
 CONFIG = pytest.StashKey[Config]()
 OUTCOME = pytest.StashKey[str]()
@@ -51,7 +51,7 @@ def make_environment(config: Config, progress: Progress) -> Environment:
             tuple(config.arms.values()),
             config.cache,
             progress,
-            places=options.load_processes or 1,
+            load_pods=options.load_processes or 1,
             timeout_s=options.ready_timeout,
             keep=options.keep_env,
         )
@@ -68,9 +68,8 @@ def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
 
 
 def stored_run(store: TrialStore, run_id: str) -> Run:
-    """A run as it is on disk, judged again. Raises UserError when a file of it is damaged."""
-    cases = [Case(one, tuple(trials)) for one, trials in review(store, run_id)]
-    return run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
+    """A run as stored, judged again. Raises UserError when a file of it is damaged."""
+    return run_of(review(store, run_id), f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
 
 
 def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, Path]:
@@ -89,10 +88,7 @@ def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, P
 
 @contextmanager
 def errors_shown(reporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Print an error of the reports in one line, and let the run fail.
-
-    What was measured is on disk and can be judged again.
-    """
+    """Print an error of the reports in one line, and let the run fail."""
     try:
         yield
     except UserError as error:
@@ -113,7 +109,7 @@ def measured(item: pytest.Item) -> bool:
 
 
 def measures(session: pytest.Session) -> bool:
-    """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
+    """Whether this run will measure: not if it only lists, skips or fails its tests."""
     failed = session.testsfailed and not session.config.option.continue_on_collection_errors
     return not (only_lists(session.config) or failed) and any(
         measured(item) and not evaluate_skip_marks(item) for item in session.items

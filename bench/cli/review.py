@@ -1,4 +1,4 @@
-"""Judges a stored run; what a live run prints comes from here as well."""
+"""Judges a stored run, also for the summary at the end of a live one."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement, Verdict
 from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
-from bench.records import Trial, Verdict
+from bench.records import Trial
 from bench.store import TrialStore, by_scenario
 
 # Options of pytest that the advice sets; each has a value.
 _GIVEN = ("-k", "--profile")
 
 
-def review(store: TrialStore, run_id: str | None = None) -> list[tuple[Judgement, list[Trial]]]:
-    """Every scenario of a run (default: the latest) with its judgement and its trials.
+def review(store: TrialStore, run_id: str | None = None) -> list[Case]:
+    """Every comparison of a run (default: the latest), judged again from its stored trials.
 
     Raises UserError when nothing is stored, or a file of the run is damaged.
     """
     groups = by_scenario(store.load_run(run_id)).values()
-    return [(_advised(judge(trials), trials[0]), trials) for trials in groups]
+    return [Case(_advised(judge(trials), trials[0]), tuple(trials)) for trials in groups]
 
 
 def _advised(judgement: Judgement, trial: Trial) -> Judgement:
-    """The judgement, with a note on what would decide it where it is undecided."""
+    """The judgement; if it is undecided, with a note on how many blocks would decide it."""
     primary = judgement.primary
     if primary is None or primary.verdict is not Verdict.INCONCLUSIVE:
         return judgement
@@ -49,7 +49,7 @@ def _advised(judgement: Judgement, trial: Trial) -> Judgement:
 
 
 def profile_longer(name: str, blocks: int) -> str:
-    """The first profile that measures as long as so many blocks of profile `name`, or the last."""
+    """The first profile that lasts as long as so many blocks of profile `name`, or the last."""
     needed_s = blocks * PROFILES[name].trial_s
     for profile in PROFILES.values():
         if profile.looks[-1] * profile.trial_s >= needed_s:

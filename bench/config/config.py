@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import platform
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench.config.options import HARDWARE, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
@@ -15,14 +18,16 @@ from bench.errors import UserError
 from bench.load.plan.traces import Fit, fit_trace, read_trace
 from bench.records import Role
 
+_PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The options, and what they name: resolved, and checked against each other.
+    """The options with the things that they name, checked against each other.
 
     `arms` has the control and the treatment, which are the same arm in an A/A run. `hardware`
     is what engines run on. `traffic` is recorded traffic, fitted to the engine. `cache` is the
-    folder of engines, models and logs, `results` that of what was measured.
+    folder of engines, models and logs, `results` that of trials and results.
     """
 
     run_id: str
@@ -49,10 +54,7 @@ class Config:
 
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
-    """The configuration of a run in the checkout `root`.
-
-    Raises UserError with one line for the first thing that is missing, or does not go together.
-    """
+    """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
     hardware = options.hardware or HARDWARE[options.env]
     if hardware == "gpu" and options.env == "local":
         raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")
@@ -81,6 +83,35 @@ def new_run_id() -> str:
     """A name that sorts by time and is unique: `20260131-235959-a1b2`."""
     now = datetime.datetime.now(datetime.UTC)
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
+    """The provenance of a run in any environment: JSON values. `root` is the checkout."""
+    return {
+        "commit": git_commit(root / ".git"),
+        "arguments": list(arguments),
+        "arms": {role: arm.name for role, arm in config.arms.items()},
+        "profile": config.profile.name,
+        "seed": config.options.seed,
+        "slo_file": config.slos.path.name,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def git_commit(git: Path) -> str | None:
+    """The checked-out commit, from git's own files; None where there are none."""
+    try:
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        if (git / ref).exists():
+            return (git / ref).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
 
 
 def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:

@@ -32,10 +32,9 @@ Value = TypeVar("Value")
 class Profile:
     """The budget of one comparison.
 
-    `looks` are the numbers of blocks after which a verdict is sought; the last one
-    is the most that is ever measured. A block is four trials of `trial_s`. One run of the
-    measurement of capacity takes `capacity_s`. A trial's requests may finish for `drain_s` after
-    its window.
+    `looks` are the numbers of blocks after which a verdict is sought, the last one at most. A
+    block is four trials of `trial_s`. One run of the measurement of capacity takes `capacity_s`.
+    The requests of a trial may take until `drain_s` after its window.
     """
 
     name: str
@@ -57,7 +56,7 @@ PROFILES = {
 
 
 def option(default: Value, meaning: str, metavar: str = "", **more: Any) -> Value:
-    """A field of `Options`; `more` is what `bench.cli.options.Option` has besides."""
+    """A field of `Options`; `more` are further fields of `bench.cli.options.Option`."""
     declared = {"meaning": meaning, "metavar": metavar, **more}
     made: Value = field(default=default, metadata=declared)
     return made
@@ -92,7 +91,7 @@ def seconds(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked for; what was not given has its default."""
+    """The values of all options."""
 
     env: str = option("local", "where engines run", choices=tuple(HARDWARE))
     models: tuple[str, ...] = option(
@@ -121,8 +120,9 @@ class Options:
     seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
-        "leave the engines running for the next run (`python -m bench env stop` ends them), or "
-        "leave what is there when `deploy` fails",
+        "leave the engines (in environment k8s also balancers and load pods) running for the next "
+        "run, or what is there when `deploy` fails; `python -m bench env stop`, in k8s "
+        "`teardown ARM`, ends them",
         commands=(PYTEST, "deploy"),
     )
     load_processes: int | None = option(
@@ -134,7 +134,7 @@ class Options:
         takes="auto or a whole number from 1",
         shown="auto",
     )
-    driver: str = option("builtin", "what sends the load", choices=DRIVERS)
+    driver: str = option("builtin", "what sends the load", choices=tuple(DRIVERS))
     traffic: Path | None = option(
         None,
         "a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), Mooncake "

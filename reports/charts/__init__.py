@@ -1,15 +1,18 @@
-"""The charts of a case, in the order in which they are shown."""
+"""The charts of a case. A module here with `charts(case, caption)` adds its own."""
 
 from __future__ import annotations
 
-from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
-from reports.case import Case, short_title
-from reports.charts.cdf import latency_cdf
-from reports.charts.forest import blocks
-from reports.charts.load import load_curves
-from reports.charts.over_time import has_queues, queues, timeline
-from reports.charts.replicas import replicas
-from reports.charts.style import Picture
+import pkgutil
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from bench.analysis.judgement import Case
+from reports.charts.style import Chart, Picture
+from reports.run import short_title
+
+# The order in which they are shown; charts of other modules follow.
+_ORDER = ("load", "cdf", "forest", "replicas", "over_time")
 
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
@@ -17,17 +20,14 @@ def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     if not case.trials:
         return ()
     caption = f"{short_title(case.judgement)} · {setup}"
-    by_block = [blocks(case.judgement, caption)] if case.judgement.effects else []
-    if case.judgement.scenario.search_step is not None:
-        # Latencies of several loads together would be those of none.
-        charts = [load_curves(case, caption), *by_block, replicas(case, caption)]
-    else:
-        charts = [
-            latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption),
-            latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption),
-            *by_block,
-            replicas(case, caption),
-            timeline(case, caption),
-            *([queues(case, caption)] if has_queues(case) else []),
-        ]
+    charts: list[Chart] = [one for module in _modules() for one in module.charts(case, caption)]
     return tuple(chart.picture() for chart in charts)
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    """The modules here that have charts."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    others = [name for name in names if name not in _ORDER]
+    modules = [import_module(f"{__name__}.{name}") for name in (*_ORDER, *others)]
+    return tuple(module for module in modules if hasattr(module, "charts"))

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from bench.records import Sample
-from reports import palette, wording
-from reports.case import Case
+from bench.analysis.judgement import Case
+from reports import wording
 from reports.charts.series import series_of
-from reports.charts.style import Chart, Frame, Line, empty, new_chart
+from reports.charts.style import INK, MUTED, Chart, Frame, Line, empty, new_chart
 
 _UNSERVED = "no replica"
 _BAR = 0.36
 
 
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    yield replicas(case, caption)
+
+
 def replicas(case: Case, caption: str) -> Chart:
     """Requests that each replica served, over all blocks; those that reached none below."""
     names = _replica_names(case)
-    arms = [(arm, _served(arm.samples)) for arm in series_of(case)]
+    arms = [
+        (arm, Counter(one.replica or _UNSERVED for one in arm.samples)) for arm in series_of(case)
+    ]
     if any(counts[_UNSERVED] for _, counts in arms):
         names.append(_UNSERVED)
     lines = [
@@ -37,9 +42,9 @@ def replicas(case: Case, caption: str) -> Chart:
         heights = [y + offset for y in range(len(names))]
         served = [counts[name] for name in names]
         drawn = axes.barh(heights, served, height=_BAR - 0.04, color=arm.colour)
-        axes.bar_label(drawn, padding=4, size=8, color=palette.MUTED)
+        axes.bar_label(drawn, padding=4, size=8, color=MUTED)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names, size=8.5, color=palette.INK)
+    axes.set_yticks(range(len(names)), names, size=8.5, color=INK)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="requests")
@@ -51,7 +56,3 @@ def _replica_names(case: Case) -> list[str]:
     known = dict.fromkeys(one.name for trial in case.trials for one in trial.replicas)
     seen = {sample.replica for trial in case.trials for sample in trial.samples if sample.replica}
     return [*known, *sorted(seen - known.keys())]
-
-
-def _served(samples: Sequence[Sample]) -> Counter[str]:
-    return Counter(sample.replica or _UNSERVED for sample in samples)

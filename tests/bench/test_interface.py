@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.pytest_plugin import SCENARIOS, scenario_marker, scenario_modules
 from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 
@@ -18,16 +19,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CLI = ("bench", "validation", "lb", "reports")
-EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
-FIRST_MODEL = {
-    "two_balancers",
-    "bypass",
-    "slowed_replica",
-    "shared_prefix",
-    "conversations",
-    "noisy_neighbour",
-    "recorded_traffic",
+MODULES = {
+    scenario_marker(module): (SCENARIOS / f"{module}.py").read_text(encoding="utf-8")
+    for module in scenario_modules()
 }
+FIRST_MODEL = {name for name, text in MODULES.items() if "first_model: str" in text}
+EVERY_MODEL = {name for name, text in MODULES.items() if ", model: str" in text}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,7 +45,8 @@ def selected(*arguments: str) -> set[str]:
 
 def test_managed_selects_every_scenario_for_every_model() -> None:
     names = {test.split(".py")[0] for test in selected("-m", "managed")}
-    assert names == EVERY_MODEL | FIRST_MODEL | {"multi_tenant"}
+    assert names == set(MODULES)
+    assert MODULES.keys() - EVERY_MODEL - FIRST_MODEL == {"multi_tenant"}
     assert len(selected("-m", "managed")) == 3 * len(EVERY_MODEL) + len(FIRST_MODEL) + 1
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from bench.analysis.judgement import Verdict
 from bench.config.config import resolve
 from bench.config.options import Options
 from bench.experiment.experiment import Experiment
@@ -18,7 +19,7 @@ from bench.experiment.session import Session
 from bench.load.plan.arrivals import ClosedLoop
 from bench.load.plan.workload import Fixed, Workload
 from bench.progress import PlainProgress
-from bench.records import Expectation, Trial, Verdict
+from bench.records import Expectation, Trial
 from tests.bench.making import paired
 
 SCENARIO = Scenario(

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
+from bench.analysis.judgement import Verdict
 from bench.errors import UserError
 from bench.records import (
     Accuracy,
@@ -26,10 +27,9 @@ from bench.records import (
     Slo,
     Spread,
     Trial,
-    Verdict,
 )
 from bench.store import NoiseStore, TrialStore, by_scenario, write_latest
-from bench.store.codec import digest
+from bench.store.trials import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)

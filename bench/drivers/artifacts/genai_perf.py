@@ -1,7 +1,4 @@
-"""`profile_export.json` of genai-perf: what perf_analyzer saw of each request, byte by byte.
-
-Read by the rules of the built-in client, so that chunks and token counts mean the same.
-"""
+"""`profile_export.json` of genai-perf, whose answers are read by the built-in client's rules."""
 
 from __future__ import annotations
 
@@ -10,13 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, Json, ValidationError
 
-from bench.drivers.artifacts.entry import Entry
-from bench.drivers.artifacts.reading import damaged, read_text
+from bench.drivers.artifacts.entry import NS_PER_S, Entry, damaged, read_text
 from bench.load.client.answer import read_answer
 from bench.load.client.exchange import Exchange
 
 RECORDS = "profile_export.json"
-_NS = 1_000_000_000
 
 
 class _Message(BaseModel):
@@ -53,10 +48,7 @@ class _Export(BaseModel):
 
 
 def read_records(path: Path) -> tuple[Entry, ...]:
-    """The requests in the order in which they were sent, each named by its prompt.
-
-    Raises UserError for a file of another kind, also of another endpoint than chat.
-    """
+    """The requests in the order of sending, named by their prompts. Raises UserError."""
     try:
         export = _Export.model_validate_json(read_text(path))
     except ValidationError as error:
@@ -72,7 +64,7 @@ def _entry(request: _Request) -> Entry:
     head = {"content-type": "text/event-stream"}
     exchange = Exchange(status=200, headers=head, complete=True)
     for at_ns, output in zip(request.response_timestamps, request.response_outputs, strict=False):
-        exchange.add((at_ns - request.timestamp) / _NS, output.response.encode())
+        exchange.add((at_ns - request.timestamp) / NS_PER_S, output.response.encode())
     answer = read_answer(exchange)
     return Entry(
         name=request.request_inputs.payload.messages[-1].content,

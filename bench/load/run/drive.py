@@ -12,7 +12,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from bench.completeness import fail_incomplete
 from bench.load.client.client import Client
 from bench.load.client.eventloop import DirectLoop
 from bench.load.client.exchange import Exchange, Failure
@@ -20,7 +19,7 @@ from bench.load.run.attempt import Attempt
 from bench.load.run.meter import Meter
 from bench.load.run.outcome import DriveResult, Ending
 from bench.processes.resources import allow_connections, allow_connections_up_to
-from bench.records import Connections, ErrorKind, PlannedRequest, Schedule
+from bench.records import Connections, ErrorKind, PlannedRequest, Schedule, fail_incomplete
 
 
 class Sender(Protocol):
