@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.options import HARDWARE, PROFILES, Options, Profile
+from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
@@ -53,7 +53,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
 
     Raises UserError with one line for the first thing that is missing, or does not go together.
     """
-    hardware = options.hardware or HARDWARE[options.env]
+    hardware = options.hardware or ENVIRONMENTS[options.env].hardware
     if hardware == "gpu" and options.env == "local":
         raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")
     if options.env == "k8s" and options.driver != "builtin":

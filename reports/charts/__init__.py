@@ -1,15 +1,16 @@
-"""The charts of a case, in the order in which they are shown."""
+"""The charts of a case. A module here that has `charts_of(case, caption)` makes some of them."""
 
 from __future__ import annotations
 
-from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+
 from reports.case import Case, short_title
-from reports.charts.cdf import latency_cdf
-from reports.charts.forest import blocks
-from reports.charts.load import load_curves
-from reports.charts.over_time import has_queues, queues, timeline
-from reports.charts.replicas import replicas
-from reports.charts.style import Picture
+from reports.charts.style import Chart, Picture
+
+# Modules in the order in which their charts are shown; others come after these, by name.
+ORDER = ("load", "cdf", "forest", "replicas", "over_time")
 
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
@@ -17,17 +18,14 @@ def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     if not case.trials:
         return ()
     caption = f"{short_title(case.judgement)} · {setup}"
-    by_block = [blocks(case.judgement, caption)] if case.judgement.effects else []
-    if case.judgement.scenario.search_step is not None:
-        # Latencies of several loads together would be those of none.
-        charts = [load_curves(case, caption), *by_block, replicas(case, caption)]
-    else:
-        charts = [
-            latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption),
-            latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption),
-            *by_block,
-            replicas(case, caption),
-            timeline(case, caption),
-            *([queues(case, caption)] if has_queues(case) else []),
-        ]
-    return tuple(chart.picture() for chart in charts)
+    return tuple(chart.picture() for make in _makers() for chart in make(case, caption))
+
+
+def _makers() -> Iterator[Callable[[Case, str], Iterable[Chart]]]:
+    """`charts_of` of each module that has it."""
+    names = [module.name for module in iter_modules(__path__)]
+    others = sorted(name for name in names if name not in ORDER)
+    for name in (*ORDER, *others):
+        module = import_module(f"{__name__}.{name}")
+        if hasattr(module, "charts_of"):
+            yield module.charts_of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from bench.analysis.estimates import percentile
+from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
 from bench.records import Sample
 from reports import palette, wording
 from reports.case import Case
@@ -17,6 +18,13 @@ from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_a
 
 _MARKS = (50, 95)
 _MOST_POINTS = 250
+
+
+def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+    """Two distributions, but none where the load was searched for: loads are not mixed."""
+    if case.judgement.scenario.search_step is None:
+        yield latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption)
+        yield latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption)
 
 
 def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], caption: str) -> Chart:

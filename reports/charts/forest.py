@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
 from reports import palette, wording
-from reports.case import arms_of, short_title
+from reports.case import Case, arms_of, short_title
 from reports.charts.style import Chart, Frame, Line, new_chart
 
 _BAND = (math.exp(-ALIKE), math.exp(ALIKE))
@@ -44,6 +44,12 @@ class _Row:
     def numbers(self) -> list[float]:
         known = (self.ratio, self.low, self.high, *self.dots)
         return [one for one in known if one is not None and math.isfinite(one) and one > 0]
+
+
+def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+    """The blocks of the case, if any has an effect."""
+    if case.judgement.effects:
+        yield blocks(case.judgement, caption)
 
 
 def forest(judgements: Sequence[Judgement], caption: str) -> Chart:

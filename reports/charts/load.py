@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from statistics import median
 
 from matplotlib.axes import Axes
@@ -21,6 +22,12 @@ Points = list[tuple[float, float]]
 
 # Trials whose loads differ by less than this factor are one point of the curve.
 _BIN = 1.1
+
+
+def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+    """The curves, where the load was searched for."""
+    if case.judgement.scenario.search_step is not None:
+        yield load_curves(case, caption)
 
 
 def load_curves(case: Case, caption: str) -> Chart:

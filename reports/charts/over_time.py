@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -19,6 +19,14 @@ _FRAME = Frame(plots=(1.75, 1.1), head=0.3)
 _TTFT_IN, _QUEUE_IN = 1.35, 0.85
 # More points than this become one picture inside the chart, so that it stays small.
 _MOST_SHAPES = 1000
+
+
+def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+    """One block over time, but nothing where the load was searched for: loads are not mixed."""
+    if case.judgement.scenario.search_step is None:
+        yield timeline(case, caption)
+        if has_queues(case):
+            yield queues(case, caption)
 
 
 def timeline(case: Case, caption: str) -> Chart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.records import Sample
 from reports import palette, wording
@@ -13,6 +13,11 @@ from reports.charts.style import Chart, Frame, Line, empty, new_chart
 
 _UNSERVED = "no replica"
 _BAR = 0.36
+
+
+def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+    """One chart."""
+    yield replicas(case, caption)
 
 
 def replicas(case: Case, caption: str) -> Chart:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from bench.config.config import Config
 from bench.config.topology import Arm, EngineEntry, Model, Topology
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.local.balancers import Balancers
@@ -33,6 +34,12 @@ from bench.processes.resources import cpu_name
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica
+
+
+def make_environment(config: Config, progress: Progress) -> LocalEnvironment:
+    """The environment as the options want it; nothing is started yet."""
+    keep = config.options.keep_env
+    return LocalEnvironment(config.cache, config.topology, progress, keep=keep)
 
 
 class LocalEnvironment:
