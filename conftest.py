@@ -21,15 +21,15 @@ from bench.cli.pytest_run import (
     stored_run,
     write_reports,
 )
+from bench.config.config import suite_facts
 from bench.config.options import PYTEST, ROOT
-from bench.experiment.provenance import suite_facts
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Measure, Session
 from bench.load.traces import Fit
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
-from reports.case import Case, setup_of
+from reports.run import setup_of
 from reports.terminal import summary_text
 
 # What checks options, collects tests and turns failed gates into failed tests.
@@ -90,8 +90,7 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
             rounds = bench_session.rounds(scenario, models)
         with step("judge"):
-            cases = [Case(one.judgement, one.trials) for one in rounds]
-            attach_cases(cases, setup_of(rounds[0].trials[0]))
+            attach_cases(rounds, setup_of(rounds[0].trials[0]))
         judgement = rounds[-1].judgement
         request.node.user_properties.extend(properties(judgement))
         return judgement

@@ -18,7 +18,7 @@ from bench.errors import UserError
 
 
 def mute(stream: IO[str]) -> None:
-    """Discard what is still written to `stream`: its reader has gone, as `head` does."""
+    """Discard all further output to `stream`, whose reader has gone, as with `... | head`."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
@@ -32,8 +32,7 @@ def terminal() -> tuple[int, bool]:
 def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colour: bool) -> str:
     """All parts one below the other, `width` characters wide but at least `narrowest`.
 
-    Lines end without blanks. Colours are the terminal's own: they suit dark and light
-    backgrounds alike.
+    Lines have no blanks at their end. Colours are the terminal's own, which suit its background.
     """
     stream = io.StringIO()
     console = Console(
@@ -50,7 +49,7 @@ def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colo
 
 
 _INTERRUPTED = 130
-# As the shell says of a program that SIGPIPE has ended.
+# The shell's code for a program that SIGPIPE has ended.
 _READER_GONE = 141
 
 
@@ -62,7 +61,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole_number(text: str) -> int:
-    """The type of an option that counts something."""
+    """A number from 1, as the type of an option. Raises ArgumentTypeError for other text."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
@@ -89,7 +88,7 @@ def exit_code(
 def run_program(main: Callable[[], int]) -> NoReturn:
     """Run a command and end the process with its exit code.
 
-    Where the reader of its output has gone, as in `... | head`, that is no traceback.
+    A reader of the output that has gone, as in `... | head`, is no traceback.
     """
     try:
         try:

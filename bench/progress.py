@@ -1,7 +1,4 @@
-"""Progress of long work: rich on a terminal, plain lines elsewhere.
-
-Every step says what is waited for and how long it has taken.
-"""
+"""Progress of long work: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,20 +19,20 @@ class Step(Protocol):
     """One piece of work under way."""
 
     def update(self, text: str) -> None:
-        """Say what is being waited for now."""
+        """Show what is done or waited for now."""
         ...
 
 
 class Progress(Protocol):
-    """Where long work reports to."""
+    """Shows the progress of long work."""
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
-        """Announce a piece of work; its end is announced with the time it took."""
+        """Show the start of a piece of work, and its end with the time that it took."""
         ...
 
     def note(self, text: str) -> None:
-        """Say something that stays visible."""
+        """Show a line that stays visible."""
         ...
 
 
@@ -46,7 +43,7 @@ def make_progress(stream: TextIO | None = None) -> Progress:
 
 
 class PlainProgress:
-    """Lines for logs. Updates of one step are at least `every_s` apart."""
+    """Lines for logs. There are at least `every_s` between two updates of a step."""
 
     def __init__(self, stream: TextIO, every_s: float = 10.0) -> None:
         self._stream = stream

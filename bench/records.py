@@ -1,13 +1,12 @@
 """The facts that a run produces, as immutable values.
 
-Everything that crosses a module boundary is one of these. Times are seconds on
-the monotonic clock, counted from the start of the trial; names carry the unit.
+Times are seconds on the monotonic clock, counted from the start of the trial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A piece of text that prompts have in common within a trial; its seed makes the text."""
+    """The beginning of several prompts of a trial; the text is made from `seed`."""
 
     tokens: int
     seed: int
@@ -41,8 +40,8 @@ class PlannedRequest:
 
     `at_s` is the intended arrival; in a closed loop it is 0.0 and the order counts.
     The prompt begins with its `prefixes`, one after the other; `prompt_tokens` includes
-    theirs. `prompt_seed` makes the rest of the text. `tenant` is whom it is sent for, empty
-    where there are no tenants.
+    theirs. The rest of the text is made from `prompt_seed`. `tenant` is empty where there are no
+    tenants.
     """
 
     index: int
@@ -57,10 +56,10 @@ class PlannedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What one trial sends. Both arms of a block replay the same ones.
+    """The requests of one trial. Both arms of a block replay the same schedules.
 
-    `concurrency` is None for an open loop; otherwise so many requests are kept in
-    flight until `duration_s` is over. `offered_rps` is None for a closed loop.
+    `concurrency` is None for an open loop; in a closed loop so many requests are kept in flight
+    until `duration_s` is over. `offered_rps` is None for a closed loop.
     """
 
     requests: tuple[PlannedRequest, ...]
@@ -71,7 +70,7 @@ class Schedule:
 
 
 class ErrorKind(StrEnum):
-    """Why a request did not succeed: a kind for each remedy."""
+    """Why a request did not succeed."""
 
     CLIENT = "client"  # never sent: this machine has no open file or port left for it
     RESOLVE = "resolve"  # the name has no address
@@ -91,29 +90,29 @@ class ErrorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request as it went.
+    """One request and its answer, as measured.
 
-    `scheduled_s` is the intended arrival (closed loop: when an earlier request has
-    ended), `sent_s` is taken just before the HTTP write, `first_token_s` at the first
-    chunk with non-empty content, `last_token_s` at the last one. `chunk_s` holds the
-    arrival of every content chunk. Token counts come from the server's usage.
+    `scheduled_s` is the intended arrival (closed loop: the end of an earlier request), `sent_s`
+    the time just before the HTTP write, `first_token_s` and `last_token_s` the arrivals of the
+    first and the last chunk with non-empty content, `chunk_s` those of all such chunks. Token
+    counts come from the server's usage.
     """
 
     index: int
     model: str
     scheduled_s: float
-    sent_s: float | None
-    first_token_s: float | None
-    last_token_s: float | None
-    chunk_s: tuple[float, ...]
     wanted_prompt_tokens: int
     wanted_output_tokens: int
-    prompt_tokens: int | None
-    output_tokens: int | None
-    replica: str | None
-    status: int | None
-    error: ErrorKind | None
-    detail: str | None
+    sent_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    chunk_s: tuple[float, ...] = ()
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    replica: str | None = None
+    status: int | None = None
+    error: ErrorKind | None = None
+    detail: str | None = None
     tenant: str = ""
 
     @property
@@ -121,9 +120,30 @@ class Sample:
         return self.error is None
 
 
+def fail_incomplete(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples of one trial, with every incomplete answer as a failed request.
+
+    Every request asks for an exact number of tokens, so that an answer with fewer is not
+    complete, whatever its finish reason. The server's token count comes last in a stream: where
+    some answers have one, an answer without one broke off before its end.
+    """
+    counted = any(sample.output_tokens is not None for sample in samples)
+
+    def checked(sample: Sample) -> Sample:
+        tokens, wanted = sample.output_tokens, sample.wanted_output_tokens
+        if sample.ok and tokens is None and counted:
+            why = "the stream ended without token usage"
+            return replace(sample, error=ErrorKind.TRUNCATED, detail=why)
+        if sample.ok and tokens is not None and tokens < wanted:
+            return replace(sample, error=ErrorKind.SHORT, detail=f"{tokens} of {wanted} tokens")
+        return sample
+
+    return tuple(map(checked, samples))
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How `n` durations are spread, in seconds."""
+    """Percentiles and the maximum of `n` durations, in seconds."""
 
     p50_s: float
     p95_s: float
@@ -134,10 +154,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How far the client's timings were off at so many open streams: sizes of the errors.
+    """The absolute errors of the client's timings at so many open streams.
 
-    Measured against a source that tells when it sent each chunk. TTFT and E2E cannot come
-    out too short; both hold the way to the source and back, and its own waking up.
+    They are measured against a source that reports when it sent each chunk. Those of TTFT and
+    E2E include the way to the source and back, and the source's own delay.
     """
 
     streams: int
@@ -150,18 +170,15 @@ class Accuracy:
 class Instrument:
     """How well the load generator did its own work in one trial.
 
-    `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th
-    percentile. `loop_lag_p99_s`: lateness of a periodic timer on the event loop.
-    `cpu_share`: CPU seconds of the client per wall second. Where several `processes` shared
-    the load these are the worst of them, and `total_cpu_share` is that of all together.
+    `dispatch_lag_p99_s`: sent − scheduled over all requests (open loop), 99th percentile.
+    `loop_lag_p99_s`: lateness of a periodic timer on the event loop. `cpu_share`: CPU seconds of
+    the client per wall second. Both are None where another program sent the load. Where several
+    `processes` shared it, these are the worst of them, and `total_cpu_share` is of all together.
 
-    `foreign_cpu_share` of the CPU time of all cores went to processes that are neither the
-    bench's nor its engines' and balancers', `stolen_cpu_share` to other guests of the
-    machine's host; None where that cannot be known. `accuracy` is that of the run's start.
-
-    `loop_lag_p99_s` and `cpu_share` are None where another program made the load, which
-    reports neither. `start_apart_s` is the longest time between the starts of two processes;
-    None where they share a clock, and began at one instant.
+    Of the CPU time of all cores, `foreign_cpu_share` went to processes other than the bench's,
+    its engines' and balancers', and `stolen_cpu_share` to other guests of the machine's host;
+    None where that is not known. `accuracy` was measured at the run's start. `start_apart_s` is
+    the longest time between the starts of two processes; None where they share a clock.
     """
 
     dispatch_lag_p99_s: float
@@ -177,11 +194,11 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """What the /metrics of one replica said at one instant of a trial.
+    """The /metrics of one replica at one instant of a trial.
 
-    `due_s` is when it was to be asked, `at_s` when its answer came; both may lie before the
-    trial's start or after its end. What it did not say is None, and never 0; `error` tells
-    why it said nothing.
+    `due_s` is when they were to be read, `at_s` when the answer came; both may be before the
+    trial's start or after its end. A value that is not in the answer is None, and never 0;
+    `error` is the reason why there was no answer.
 
     `running` and `waiting` are requests, `kv_cache_usage` a share in [0, 1]. The rest are
     counters since the engine's start: `preemptions`, `finished` requests (aborted ones
@@ -212,16 +229,12 @@ class ServerSeries:
 
 
 Connections = Literal["kept", "per-request"]
-"""Whether a connection serves one request after the other, or one only."""
+"""Whether connections serve one request after the other, or one only."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriverFacts:
-    """What made the load of a trial.
-
-    `notes` say, a line each, what it defines, does or leaves out differently from the
-    built-in driver.
-    """
+    """The driver of a trial. `notes` are lines on how it differs from the built-in driver."""
 
     name: str = "builtin"
     version: str | None = None
@@ -242,7 +255,7 @@ class Slo:
 
 
 def slo_key(model: str, tenant: str) -> str:
-    """Under which a mapping of objectives has those of a tenant's requests to a model."""
+    """The key of a tenant's requests to a model in a mapping of objectives."""
     return f"{model}@{tenant}" if tenant else model
 
 
@@ -257,12 +270,12 @@ class Expectation(StrEnum):
 class ScenarioFacts:
     """The part of a scenario that judging needs; stored with every trial.
 
-    `metrics` are all that are reported, the primary one first. `slos` holds the
-    objectives of a request by the model it is sent to and, where there are `tenants`,
-    theirs by `slo_key`. `alpha` is the two-sided error rate of one look.
+    `metrics` are all that are reported, the primary one first. `slos` has the objectives of
+    requests by `slo_key`: of each model, and of each of the `tenants`. `alpha` is the two-sided
+    error rate of one look.
 
-    Where the load itself is searched for, trials of a block differ in it: by the factor
-    `search_step` or more. None where all trials offer the same.
+    Where the load itself is searched for, the loads of a block's trials differ by the factor
+    `search_step` or more; None where all trials offer the same load.
     """
 
     name: str
@@ -280,19 +293,16 @@ class ScenarioFacts:
 class Trial:
     """One arm's run of one scenario: the unit of replication.
 
-    `position` is the place in the block's order, from 0. `duration_s` is the offered
-    window; `elapsed_s` includes the drain. `dead_replicas` names
-    engines that were found dead after the trial. `server` is what the replicas said of
-    themselves meanwhile. `due` is the order of the block's trials where it was drawn, empty
-    where it follows from the block's index. `round` is 1, and 2 where a comparison that failed
-    is measured once more. `capacity_rps` is what the replicas could serve per second
-    before the block, to which loads relate; `capacity_after_rps` the same after the last trial.
-    `provenance` is free-form JSON: versions, weights kind, CPU, options,
-    commit.
+    `position` is the place in the block's order, from 0. `duration_s` is the offered window;
+    `elapsed_s` includes the drain. `dead_replicas` are those that were found dead after the
+    trial, `server` the readings of the replicas' /metrics. `due` is the order of the block's
+    trials where it was drawn, empty where it follows from the block's index. `round` is 2 where
+    a comparison that failed is measured once more. `capacity_rps` is the capacity before the
+    block, to which loads relate; `capacity_after_rps` that after the last trial. `provenance` is
+    free-form JSON: versions, weights, CPU, options, commit.
 
-    `samples` are the requests that the arm was to serve. `bypassed` are those that bypassed it
-    and went straight to a replica, as a condition under which the arm is measured: they must
-    have been sent and answered, but what they took is in none of the arm's metrics.
+    `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
+    to a replica, as a condition of the scenario; they are in none of the arm's metrics.
     """
 
     run_id: str
@@ -326,7 +336,7 @@ class Trial:
 
 
 class Verdict(StrEnum):
-    """What the evidence says of treatment against control."""
+    """The verdict on the treatment, compared with the control."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -337,14 +347,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric of one scenario, control against treatment.
+    """One metric of one scenario: the arms compared.
 
-    `ratio` is treatment / control (geometric mean over blocks) with its confidence
-    interval [`low`, `high`]; None where the data did not allow one. `control_value`
-    and `treatment_value` are medians over blocks of the per-block values. `tenant` is set
-    where only that tenant's requests are compared. `control_failed` and `treatment_failed` are
-    the shares of the requests that failed, those that bypassed the arm among them; None where
-    there were none.
+    `ratio` is treatment / control (geometric mean over blocks) with its confidence interval
+    [`low`, `high`]; None where there is none. `control_value` and `treatment_value` are medians
+    over blocks. `tenant` is set where only that tenant's requests are compared. `control_failed`
+    and `treatment_failed` are the shares of requests that failed, including those that bypassed
+    the arm; None where there were none.
     """
 
     scenario: str

@@ -1,7 +1,6 @@
-"""What a scenario test and its run hand to Allure.
+"""Labels, steps and attachments of scenario tests and of a run, through Allure's own calls.
 
-Inside a test: `label`, `step`, `attach_cases` and `mark_interrupted`. Once a run, in the
-process that controls it: `attach_run`. The other files are in `reports.result_files`.
+`attach_run` is for the process that controls a run. `reports.result_files` writes the rest.
 """
 
 from __future__ import annotations
@@ -13,17 +12,18 @@ from typing import Any
 import allure
 from allure_commons.model2 import Status, StatusDetails
 
-from reports.case import Case, Run, arms_of
+from bench.analysis.judgement import Case
 from reports.charts import pictures_of
 from reports.page import render_case, render_page
 from reports.result_files import comparisons_csv
+from reports.run import Run, arms_of
 
 
 def label(scenario: str, models: tuple[str, ...], details: Mapping[str, object]) -> None:
     """Name the running test and group it by scenario.
 
-    `details` become parameters that are shown but do not make it another test, so that a
-    test keeps its history when they change.
+    `details` become parameters that are excluded from the test's identity: it keeps its history
+    when they change.
     """
     allure.dynamic.title(f"{scenario} · {', '.join(models)}")
     allure.dynamic.feature(scenario)
@@ -40,8 +40,7 @@ def step(text: str) -> AbstractContextManager[None]:
 def attach_cases(cases: Sequence[Case], setup: str) -> None:
     """Show tables and charts in the running test's description, and attach them.
 
-    There are two cases where a comparison that failed was measured again: the one that counts
-    comes first.
+    `cases` are the rounds of a comparison; the last one, which counts, is shown first.
     """
     fragments = []
     for case in reversed(cases):
@@ -57,9 +56,9 @@ def attach_cases(cases: Sequence[Case], setup: str) -> None:
 
 
 def mark_interrupted(listener: Any) -> None:
-    """Say that the running test did not end: with its set-up done it would count as passed.
+    """Mark the running test as broken: upon Ctrl-C it would count as passed.
 
-    `listener` is Allure's plugin for pytest, which gets no outcome upon Ctrl-C.
+    `listener` is Allure's plugin for pytest.
     """
     test = listener.allure_logger.get_test(None)
     if test is not None:

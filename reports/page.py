@@ -1,7 +1,6 @@
-"""The comparison page of a run: one HTML file that needs nothing else.
+"""The comparison page of a run: one HTML file without scripts and references.
 
-There is no script in it and no reference out of it, so that it shows the same as a
-file, as an attachment of the Allure report, and on paper.
+It looks the same as a file, as an attachment of the Allure report, and on paper.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from bench.analysis.gates import gating
 from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import ALIKE, MATERIAL
 from bench.records import Expectation, SloOutcome, SloResult, Verdict
-from reports import palette, wording
-from reports.case import Arms, Run, arms_of, title
-from reports.charts import pictures_of
+from reports import wording
+from reports.charts import pictures_of, style
 from reports.charts.forest import forest
 from reports.charts.style import Picture
+from reports.run import Arms, Run, arms_of, title
 from reports.tables import notes_of, rows_of, server_rows
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -57,7 +56,7 @@ def render_case(
 ) -> str:
     """One case as a fragment of HTML without a style sheet: its table and its charts.
 
-    With its title where it stands among others.
+    `titled` puts its title above.
     """
     arms = arms_of([judgement])
     return _template("case.html.j2").render(
@@ -73,7 +72,7 @@ def _template(name: str) -> Template:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.globals |= {
         "bar_of": bar_of,
-        "palette": palette,
+        "palette": style,
         "verdicts": Verdict,
         "wording": wording,
     }
@@ -81,7 +80,7 @@ def _template(name: str) -> Template:
 
 
 def _case(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) -> dict[str, Any]:
-    """What both templates show of a case."""
+    """The values of a case for both templates."""
     return {
         "title": title(judgement),
         "description": judgement.scenario.description,
@@ -98,7 +97,7 @@ def _case(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) -> di
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A ratio's interval as positions in a picture 150 wide, in which 75 is 1."""
+    """A ratio's interval as positions in a picture of width 150, where 75 is ratio 1."""
 
     x: float
     width: float
@@ -108,7 +107,7 @@ class Bar:
 
 
 def bar_of(interval: tuple[float, float, float] | None) -> Bar | None:
-    """Where an interval lies; its ends stay inside the picture."""
+    """The bar of an interval; its ends stay inside the picture."""
     if interval is None:
         return None
     low, middle, high = (_place(ratio) for ratio in interval)
@@ -123,7 +122,7 @@ def _place(ratio: float) -> float:
 
 
 def tallies(judgements: Sequence[Judgement]) -> list[tuple[Verdict | SloOutcome, int, str]]:
-    """Outcomes with how often they occurred, and in words.
+    """Each outcome that occurred, its count, and its name.
 
     Verdicts on primary metrics come first, then SLO outcomes of the arm that is judged.
     """
@@ -139,7 +138,7 @@ def tallies(judgements: Sequence[Judgement]) -> list[tuple[Verdict | SloOutcome,
 
 
 def objectives_of(judgements: Sequence[Judgement]) -> list[tuple[str, str, SloResult]]:
-    """Each SLO that is set: scenario, model and tenant in words, the arm's heading, the result."""
+    """Each SLO that is set: its scenario, model and tenant; the arm's heading; the result."""
     return [
         (" · ".join(filter(None, (one.scenario, one.model, one.tenant))), heading, one)
         for judgement in judgements
@@ -150,7 +149,7 @@ def objectives_of(judgements: Sequence[Judgement]) -> list[tuple[str, str, SloRe
 
 
 def _expectation(judgement: Judgement) -> str:
-    """What the scenario asks for, as a sentence; empty where nothing is compared."""
+    """What is expected, as a sentence; empty where nothing is compared."""
     if judgement.primary is None or arms_of([judgement]).same:
         return ""
     wanted = "better" if judgement.scenario.expect is Expectation.BETTER else "not worse"
@@ -158,7 +157,7 @@ def _expectation(judgement: Judgement) -> str:
 
 
 def _big_numbers(judgement: Judgement) -> Iterator[tuple[str, str, str]]:
-    """The primary metric for a heading: name, value, and what stands small beside it."""
+    """The large numbers of a case: name, value, and the small text beside it."""
     primary = judgement.primary
     if primary is None:
         return

@@ -1,4 +1,4 @@
-"""Files of a run beside its test results, for which Allure has no calls."""
+"""The files of a run for Allure that its Python package does not write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.metrics import metric
 from bench.records import Comparison
 from reports import wording
-from reports.case import Run, arms_of, title
+from reports.run import Run, arms_of, title
 
 # Names that Allure gives to files; others in the folder are somebody else's.
 _OURS = re.compile(
@@ -38,7 +38,7 @@ _CATEGORIES = {
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run left: Allure would show it as retries of this one."""
+    """Remove the files of an earlier run: Allure would show its tests as retries."""
     if folder.is_dir():
         for file in folder.iterdir():
             if file.is_file() and _OURS.fullmatch(file.name):
@@ -55,9 +55,9 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def category_rules() -> list[dict[str, Any]]:
-    """The Categories page in Allure's own format: failing tests by the gate that did not hold.
+    """Rules for Allure's Categories page: failing tests by the gate that did not hold.
 
-    A rule takes the tests whose whole message matches it; the last one what the others leave.
+    A rule takes the tests whose whole message matches it; the last one takes all others.
     """
     # pytest puts the exception's class first. Of several gates, one a line, the first
     # one decides.
@@ -83,7 +83,7 @@ def _escaped(text: str, special: str = "") -> str:
 
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
-    """A line for each comparison, values as they are; an empty field is unknown."""
+    """A line for each comparison with unrounded values; an empty field is unknown."""
     text = io.StringIO()
     if comparisons:
         writer = csv.DictWriter(text, asdict(comparisons[0]), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The rows of tables, the same in the terminal and on the page: comparisons, server's side."""
+"""The rows of tables in the terminal and on the page: comparisons, and the server's side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.server_side import ServerSummary
 from bench.records import Comparison, SloOutcome, SloResult, Verdict
 from reports import wording
-from reports.case import Arms, arms_of
+from reports.run import Arms, arms_of
 
 Values = tuple[tuple[str, str], ...]
 Figure = Callable[[ServerSummary], str]
@@ -18,10 +18,10 @@ Figure = Callable[[ServerSummary], str]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the comparison table in words; `outcome` decides its colour, None has none.
+    """One line of the comparison table, as text; `outcome` decides its colour.
 
-    `values` has a value for each arm that was run, under the arm's heading. `interval` is
-    (low, ratio, high) where the comparison has all three.
+    `values` has (heading, value) of each arm that was run. `interval` is (low, ratio, high)
+    where the comparison has all three.
     """
 
     label: str
@@ -33,7 +33,7 @@ class Row:
 
 
 def rows_of(judgement: Judgement, arms: Arms) -> Iterator[Row]:
-    """A row for each metric, then one for each model's SLO where one is set."""
+    """A row for each metric, then one for each SLO that is set."""
     for comparison in judgement.comparisons:
         yield _comparison(comparison, judgement.models, arms)
         if comparison.primary and comparison.control_failed != comparison.treatment_failed:
@@ -60,7 +60,7 @@ def rows_of(judgement: Judgement, arms: Arms) -> Iterator[Row]:
 
 
 def notes_of(judgement: Judgement) -> tuple[str, ...]:
-    """The judgement's notes, and why a metric has no verdict where others have one."""
+    """The judgement's notes, and the reasons of its comparisons, equal ones merged."""
     if judgement.invalid_reasons:
         return judgement.notes
     metrics: dict[str, list[str]] = {}
@@ -104,7 +104,7 @@ def _is_whole(comparison: Comparison, models: tuple[str, ...]) -> bool:
 
 
 def _part(comparison: Comparison) -> str:
-    """Whose requests were compared, where it is a part of them: a tenant's or a model's."""
+    """The tenant, or the models, to whose requests the comparison is limited."""
     return comparison.tenant or ", ".join(comparison.models)
 
 
@@ -142,13 +142,13 @@ _COUNTS: Mapping[str, Figure] = {
 
 
 def scraped_arms(judgement: Judgement) -> dict[str, ServerSummary]:
-    """The arms of which there are readings, by their headings."""
+    """The arms whose replicas were scraped, by their headings."""
     headings = arms_of([judgement]).headings
     return {headings[one.role]: one for one in judgement.servers if one.scraped}
 
 
 def server_rows(judgement: Judgement) -> list[tuple[str, Values]]:
-    """What the page shows of the server's side, a label and a value for each arm in a row.
+    """The page's rows on the server's side: a label, and a value for each arm.
 
     Empty where nothing was scraped.
     """
@@ -180,7 +180,7 @@ def _of_replica(name: str) -> Figure:
 
 
 def _scrapes(summary: ServerSummary) -> str:
-    """`112, p95 3.1 ms late`: how often, and how well what is shown was read."""
+    """The number of scrapes and their lateness: `112, p95 3.1 ms late`."""
     replicas = summary.replicas
     text = str(sum(one.scrapes for one in replicas))
     if failed := sum(one.failed for one in replicas):

@@ -1,4 +1,4 @@
-"""The summary at the end of a run: one table, then what is invalid and what to know."""
+"""The summary at the end of a run: tables, then what is invalid, then notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.analysis.judgement import Judgement
 from bench.console import as_text
 from bench.records import SloOutcome, Verdict
 from reports import wording
-from reports.case import arms_of, short_title, title
+from reports.run import arms_of, short_title, title
 from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 
 _NARROWEST = 80
@@ -34,7 +34,7 @@ _STYLES: dict[Verdict | SloOutcome, str] = {
 
 
 def summary_text(judgements: Sequence[Judgement], *, width: int, colour: bool) -> str:
-    """The whole summary, ready to print. Narrower than 80 columns it is not set."""
+    """The whole summary, ready to print, at least 80 columns wide."""
     parts: list[Table | str] = ["nothing was measured"]
     if judgements:
         servers = [_server_table(judgements)] if any(map(scraped_arms, judgements)) else []
@@ -67,7 +67,7 @@ def _table(judgements: Sequence[Judgement]) -> Table:
 
 
 def _server_table(judgements: Sequence[Judgement]) -> Table:
-    """What replicas said of themselves: a row for each arm, under `scenario · models`."""
+    """The replicas' own metrics: a row for each arm, under `scenario · models`."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     # A little less room for labels, and all figures fit into 80 columns.
     table.add_column("server's side", min_width=_LABELS - 2)
@@ -92,7 +92,7 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _remarks(judgements: Sequence[Judgement]) -> Table:
-    """What explains the table, invalid measurements first."""
+    """The lines below the tables: load, SLOs, invalid measurements, notes."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column()
@@ -114,7 +114,7 @@ def _remarks(judgements: Sequence[Judgement]) -> Table:
 
 
 def _objectives(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
-    """Objectives in words, and what has them: `heavy-tail`, or `heavy-tail · tiny-qwen`."""
+    """By objectives in words, who has them: `heavy-tail`, or `heavy-tail · tiny-qwen`."""
     scenarios: dict[str, dict[str, str]] = {}
     for judgement in judgements:
         texts = scenarios.setdefault(judgement.scenario.name, {})

@@ -1,4 +1,4 @@
-"""Numbers and names in words that people read."""
+"""Numbers and names as text for people."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def percent(share: float | None) -> str:
 
 
 def small_percent(share: float | None) -> str:
-    """A share that matters however small it is: `0.02 %`."""
+    """A share with two decimals: `0.02 %`."""
     return NO_DATA if share is None else f"{share * 100:.2f} %"
 
 
@@ -81,7 +81,7 @@ def target(share: float) -> str:
 
 
 def ratio(comparison: Comparison) -> str:
-    """`0.42 [0.31, 0.57]`, or what is missing of it."""
+    """`0.42 [0.31, 0.57]`, or which part of it there is not."""
     if comparison.ratio is None:
         return "no ratio"
     middle = factor(comparison.ratio)
@@ -91,12 +91,12 @@ def ratio(comparison: Comparison) -> str:
 
 
 def bounds(low: float | None, high: float | None) -> str:
-    """` [21.0, 24.5]` to stand behind a value; empty where there is no interval."""
+    """` [21.0, 24.5]`, to follow a value; empty where there is no interval."""
     return "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
 
 
 def headline(judgement: Judgement) -> str:
-    """How much load the treatment carries beside the control; empty for any other question."""
+    """A sentence on the load that the treatment carries; empty for any other metric."""
     primary = judgement.primary
     if primary is None or primary.metric != "carried_rps" or primary.ratio is None:
         return ""

@@ -12,10 +12,12 @@ import orjson
 from bench.analysis.metrics import metric
 from bench.drivers import Driver
 from bench.drivers.aiperf import AiperfDriver
+from bench.drivers.aiperf import make as make_aiperf
 from bench.drivers.artifacts.summary import AIPERF, read_summary
 from bench.drivers.builtin import BuiltinDriver
+from bench.drivers.driver import Setup
 from bench.drivers.openai_sdk import OpenAiDriver
-from bench.drivers.running import run_bounded
+from bench.drivers.tools import run_bounded
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
@@ -57,7 +59,7 @@ def tools_for(
     """All tools, with what they need under `cache`; what they leave goes under `logs`."""
     folders = (logs / f"{number:03}" for number in count())
     tokenizer_folder = environment.tokenizer_folder
-    aiperf = AiperfDriver.installed(cache, folders, tokenizer_folder, progress)
+    aiperf = make_aiperf(Setup(cache, folders, tokenizer_folder, progress, environment.site()))
     python = ensure_engine(cache, progress).python
     return {
         "builtin": by_driver("builtin", BuiltinDriver(environment.site())),

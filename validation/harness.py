@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar
 import psutil
 from pydantic_core import to_jsonable_python
 
+from bench.config.config import git_commit
 from bench.console import terminal, whole_number
-from bench.drivers.running import run_bounded
+from bench.drivers.tools import run_bounded
 from bench.errors import UserError
-from bench.experiment.provenance import git_commit
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
 from bench.store.files import strict_json, write_whole

@@ -1,4 +1,4 @@
-"""Blocks of paired trials: what each says of treatment against control, and which count."""
+"""Blocks of paired trials: the effect of each, and which blocks count."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Block:
 
     @property
     def due(self) -> tuple[Role, ...]:
-        """The order that was due: one that was drawn before, or that of the block's index."""
+        """The planned order of roles: the one that was drawn, else that of the block's index."""
         return self.trials[0].due or order(self.index)
 
     @property
@@ -38,9 +38,9 @@ class Block:
 
     @property
     def complete(self) -> bool:
-        """Whether every trial of a comparison is there, in the order that was due.
+        """Whether every trial of a comparison is there, in the planned order.
 
-        A search has no order that could be due: it is complete once it has found the load.
+        A search has no planned order: it is complete once it has found the load of each arm.
         """
         if self.searched:
             return all(carried_rps(self.of(role)) is not None for role in ROLES)
@@ -76,7 +76,7 @@ class BlockEffect:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The blocks to judge, what is wrong with others, and what was merely left out."""
+    """The blocks to judge, what is wrong with others, and notes on those left out."""
 
     judged: tuple[Block, ...]
     broken: tuple[str, ...]
@@ -91,7 +91,7 @@ def order(block: int) -> tuple[Role, Role, Role, Role]:
 
 
 def group_blocks(trials: Iterable[Trial]) -> tuple[Block, ...]:
-    """The trials by block and position, whatever order they come in."""
+    """The trials, in any order, as blocks: sorted by index, and by position in each."""
     blocks: dict[int, list[Trial]] = {}
     for trial in sorted(trials, key=lambda trial: (trial.block, trial.position, trial.role)):
         blocks.setdefault(trial.block, []).append(trial)
@@ -99,7 +99,7 @@ def group_blocks(trials: Iterable[Trial]) -> tuple[Block, ...]:
 
 
 def block_effects(metric: Metric, blocks: Sequence[Block]) -> tuple[BlockEffect, ...]:
-    """What each block says; the trials of an arm in a block are pooled."""
+    """The effect of each block; the trials of an arm in a block are pooled."""
     effects = []
     for block in blocks:
         control, treatment = (metric.over(block.of(role)) for role in ROLES)
@@ -110,15 +110,13 @@ def block_effects(metric: Metric, blocks: Sequence[Block]) -> tuple[BlockEffect,
 def select(blocks: Sequence[Block], disturbed: Mapping[int, Sequence[str]]) -> Selection:
     """Choose from blocks in order of their index: complete ones, up to the last planned look.
 
-    Blocks that were `disturbed`, by index with what disturbed them, are set aside: others were
-    measured in their place. With a single arm every other block counts.
+    `disturbed` blocks, by index with the reasons, are set aside; of a single arm all others
+    count. Where too few are left for a verdict, all count, which makes the comparison invalid:
+    its numbers are shown with the reasons.
 
-    Where too few are left for a verdict, all count, which makes the comparison invalid: its
-    numbers are shown, and what disturbed them.
-
-    A run that stops in the middle of a block leaves it out. A block that is not whole
-    although later ones are, or that ran out of order, breaks the pairing. So does one
-    whose search has found no load that an arm carries, or none that it does not.
+    A block in whose middle the run has stopped is left out. The pairing is broken by a block
+    that is not complete although later ones are, that ran in another order, or whose search has
+    found no load that an arm carries, or none that it does not carry.
     """
     compared = len({trial.role for block in blocks for trial in block.trials}) == len(ROLES)
     quiet = [block for block in blocks if block.index not in disturbed]
@@ -158,7 +156,7 @@ def _broken(block: Block) -> str:
 
 
 def _searched(block: Block) -> str:
-    """What an arm met and missed in a search that did not end."""
+    """The loads at which an arm met and missed its target in a search that did not end."""
     role = next(role for role in ROLES if carried_rps(block.of(role)) is None)
     tried = sorted(block.of(role), key=lambda trial: trial.offered_rps or 0.0)
     if not tried:

@@ -1,7 +1,7 @@
-"""Whether the instrument did its work: its readings in each block, and their bounds.
+"""Whether the instrument worked well enough: its readings in each block, and their bounds.
 
-A block in which it did not is set aside and another one measured in its place. What sets a
-block aside is the same for both arms, so that which blocks count does not depend on them.
+A block in which it did not is set aside, and another one is measured in its place. Bounds are the
+same for both arms, so that which blocks count does not depend on the arms.
 """
 
 from __future__ import annotations
@@ -20,29 +20,25 @@ Seen = Callable[[Trial], float | None]
 Bound = Callable[[Trials], float]
 
 LATE = "give the client a core of its own or offer less"
-# Of capacity, which repeats to less.
+# Share of capacity. Measurements of capacity that follow each other differ by less.
 SPEED_CHANGED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ValidityBounds:
-    """Bounds of the validity checks.
+    """Bounds of the validity checks, each for a block as a whole.
 
-    Each holds for a block as a whole, and so for both arms alike.
-
-    `lag_floor_s`, `lag_share`: the client may be late (dispatch, event loop; p99) by
-    the larger of the floor and this share of the block's scheduled TTFT p95, so
-    that its lateness stays small beside what is measured.
+    `lag_floor_s`, `lag_share`: the client may be late (dispatch, event loop; p99) by the larger
+    of the floor and this share of the block's scheduled TTFT p95.
     `client_cpu_share`: of one core; beyond it the client measures itself.
-    `slip_share`: of the trial's window, by which the client may come to send later and
-    later, but at least `lag_floor_s`. `error_floor_s`, `error_share`: the client's median
-    timing may be off by the larger of the floor and this share of the block's TTFT p50.
-    `foreign_cpu_share`, `stolen_cpu_share`: of all cores' time, which others had through the
-    block: a neighbour that is always there is a condition, and a moment's work is noise, which
-    the interval has in it.
-    `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests;
-    beyond it the arms no longer did the same work. `token_match`: share of an arm's
-    answers with exactly the prompt and output tokens that were asked for.
+    `slip_share`: how much later the client may send at the end than at the start, as a share of
+    the trial's window, but at least `lag_floor_s`. `error_floor_s`, `error_share`: the median
+    error of the client's timing, the larger of the floor and this share of the TTFT p50.
+    `foreign_cpu_share`, `stolen_cpu_share`: what others may take of the time of all cores, on
+    average over the block.
+    `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests; beyond it
+    the arms no longer did the same work. `token_match`: share of an arm's answers with exactly
+    the prompt and output tokens that were asked for.
     """
 
     lag_floor_s: float = 0.05
@@ -65,10 +61,10 @@ DEFAULT_BOUNDS = ValidityBounds()
 class Check:
     """A reading of each trial with the bound of its block, and what to do when it is beyond.
 
-    A reading is None where there is none; that is neither good nor bad. The worst trial of a
-    block must be within the bound, or only their `mean`. Where it is `passing`, another block
-    may well be within. A bound is one for all trials of a block: it must not be laxer for the
-    slower arm.
+    A reading is None where it is not known, and then not checked. The worst trial of a block
+    must be within the bound, or, with `mean`, the mean of its trials. With `passing` the next
+    block may be within. All trials of a block have one bound: it must not be laxer for the slower
+    arm.
     """
 
     what: str
@@ -80,7 +76,7 @@ class Check:
     mean: bool = False
 
     def beyond(self, block: Trials) -> tuple[float, Trial] | None:
-        """The reading where it is beyond its bound, and the worst trial; None where it is not."""
+        """The reading and the worst trial of a block that is beyond its bound; else None."""
         read = [(seen, trial) for trial in block if (seen := self.seen(trial)) is not None]
         if not read:
             return None
@@ -99,26 +95,25 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
     def slip_bound_s(block: Trials) -> float:
         return max(bounds.lag_floor_s, bounds.slip_share * block[0].duration_s)
 
+    def work(field: str) -> Seen:
+        return lambda trial: getattr(trial.instrument, field)
+
     return (
-        Check(
-            "dispatch lag p99", _ms, lambda t: t.instrument.dispatch_lag_p99_s, lag_bound_s, LATE
-        ),
-        Check("event loop lag p99", _ms, lambda t: t.instrument.loop_lag_p99_s, lag_bound_s, LATE),
+        Check("dispatch lag p99", _ms, work("dispatch_lag_p99_s"), lag_bound_s, LATE),
+        Check("event loop lag p99", _ms, work("loop_lag_p99_s"), lag_bound_s, LATE),
         Check("schedule slip", _ms, _trial_slip_s, slip_bound_s, LATE),
-        _share(
-            "client CPU", lambda t: t.instrument.cpu_share, bounds.client_cpu_share, "offer less"
-        ),
+        _share("client CPU", work("cpu_share"), bounds.client_cpu_share, "offer less"),
         _share("planned requests not sent", _unsent_share, 1 - bounds.sent_share, LATE),
         _share(
             "CPU time of other processes",
-            lambda trial: trial.instrument.foreign_cpu_share,
+            work("foreign_cpu_share"),
             bounds.foreign_cpu_share,
             "end them and measure again, or give the run cores of its own with taskset",
             mean=True,
         ),
         _share(
             "CPU time taken by the machine's host",
-            lambda trial: trial.instrument.stolen_cpu_share,
+            work("stolen_cpu_share"),
             bounds.stolen_cpu_share,
             "measure again, or on a machine with cores of its own",
             mean=True,
@@ -135,16 +130,16 @@ def checks(bounds: ValidityBounds) -> tuple[Check, ...]:
 
 
 def _share(what: str, seen: Seen, most: float, remedy: str, *, mean: bool = False) -> Check:
-    """The check of a share that may be `most` in any block."""
+    """The check of a share with the same bound, `most`, in all blocks."""
     return Check(what, _percent, seen, lambda _: most, remedy, mean=mean)
 
 
 def slip_s(samples: Sequence[Sample]) -> float | None:
-    """By how much the last tenth of the requests was sent later than the first: medians.
+    """Median lateness of the last tenth of the requests − that of the first tenth.
 
-    Each counted from its intended arrival: whether an open loop falls further and further
-    behind. One stall moves no median, and being late all along is dispatch lag and not slip.
-    None of fewer than ten requests that were sent.
+    Lateness is sent − intended arrival. It shows whether an open loop falls further and further
+    behind: one stall moves no median, and being equally late all the time is dispatch lag. None
+    if fewer than ten requests were sent.
     """
     sent = [
         (one.scheduled_s, one.sent_s - one.scheduled_s) for one in samples if one.sent_s is not None
@@ -162,7 +157,7 @@ def place(trial: Trial) -> str:
 
 
 def trial_reasons(trials: Trials) -> Iterator[str]:
-    """Why single trials do not count: cut short, empty."""
+    """A line for each trial that was cut short or is empty."""
     for trial in trials:
         if trial.cut_short:
             yield f"{place(trial)} was cut short after {trial.elapsed_s:.1f} s"
@@ -171,7 +166,7 @@ def trial_reasons(trials: Trials) -> Iterator[str]:
 
 
 def disturbances(block: Trials, bounds: ValidityBounds) -> tuple[str, ...]:
-    """What disturbed the trials of a block, and may be over when another one is measured."""
+    """What disturbed the trials of a block, if the next block may be without it."""
     return tuple(
         f"{check.what} {check.form(beyond[0])}, bound {check.form(check.bound(block))}"
         for check in checks(bounds)
@@ -195,7 +190,7 @@ def check_reasons(blocks: Sequence[Trials], bounds: ValidityBounds) -> Iterator[
 
 
 def unknown_readings(trials: Trials) -> Iterator[str]:
-    """A line when it is unknown what else the machine did. No reason against validity."""
+    """A line when the CPU time of other processes is unknown. The trials stay valid."""
     unknown = [trial for trial in trials if trial.instrument.foreign_cpu_share is None]
     if unknown:
         yield (
@@ -205,7 +200,7 @@ def unknown_readings(trials: Trials) -> Iterator[str]:
 
 
 def changed_speed(trials: Trials) -> Iterator[str]:
-    """A line when the engines were not always as fast. No reason against validity."""
+    """A line when the engines' speed changed. The trials stay valid."""
     speeds = [rps for one in trials for rps in (one.capacity_rps, one.capacity_after_rps)]
     known = [rps for rps in speeds if rps is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
@@ -216,14 +211,14 @@ def changed_speed(trials: Trials) -> Iterator[str]:
 
 
 def _badness(read: tuple[float, *tuple[object, ...]]) -> float:
-    """The key by which readings are sorted: what is not a number is the worst of all."""
+    """The key by which readings are sorted: NaN is the worst."""
     return math.inf if math.isnan(read[0]) else read[0]
 
 
 def _latency_bound_s(
     timing: Callable[[Sample], float], percent: int, floor_s: float, share: float
 ) -> Bound:
-    """A share of a percentile of the block's answers, both arms alike, but at least the floor."""
+    """A share of a percentile over the block's answers of both arms, but at least the floor."""
 
     def bound_s(block: Trials) -> float:
         seconds = [timing(sample) for trial in block for sample in trial.samples if sample.ok]

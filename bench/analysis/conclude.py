@@ -1,4 +1,4 @@
-"""What the blocks say of a metric, and of an arm's objectives: the records shown and stored."""
+"""From blocks to the records that are shown and stored: comparisons and SLO results."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def conclude(
 ) -> Comparison:
     """Compare the arms in one metric; `effects` are those of `blocks`.
 
-    The numbers are given whatever they are worth: `invalid` are reasons why none of
-    them may be judged.
+    With `invalid` reasons the numbers are given, and the verdict is INVALID.
     """
     primary = metric.name == facts.primary
     decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
@@ -44,7 +43,7 @@ def conclude(
         verdict = Verdict.INCONCLUSIVE
     if invalid:
         verdict = Verdict.INVALID
-    # The primary metric's own reasons are among those why all is invalid.
+    # `invalid` has the primary metric's `unsure`, too.
     reasons = dict.fromkeys((*invalid, *unsure, *decision.reasons, *_without_ratio(effects)))
     return Comparison(
         scenario=facts.name,
@@ -74,7 +73,7 @@ def _of_role(blocks: Sequence[Block], role: Role) -> list[Trial]:
 
 
 def _without_ratio(effects: Sequence[BlockEffect]) -> tuple[str, ...]:
-    """What the first block without a ratio shows instead."""
+    """A line with both values of the first block that has no ratio."""
     for one in effects:
         if one.effect is None:
             control, treatment = _shown(one.control), _shown(one.treatment)
@@ -96,14 +95,19 @@ def slo_result(
     shares: Sequence[float],
     tenant: str = "",
 ) -> SloResult:
-    """Judge the attainment of an arm: `shares` is met / all attempted, one a block.
+    """Judge the attainment of an arm: `shares` has met / all attempted of each block.
 
     A request that fails misses its objectives. MISSED and MET need the whole interval on their
-    side of the target: noise that spans it decides nothing. Nor does a single block, which has
-    no interval, except that no request met is always MISSED.
+    side of the target. A single block has no interval: it is UNDECIDED, or MISSED where no
+    request met the objectives.
     """
     slo = facts.slos[slo_key(model, tenant)]
-    low, mean, high = _attained(shares, facts.alpha)
+    interval = t_interval(shares, facts.alpha)
+    # A share lies within [0, 1], and so does its interval.
+    low = max(0.0, interval.low) if interval else None
+    high = min(1.0, interval.high) if interval else None
+    mean = interval.mean if interval else next(iter(shares), None)
+    outcome = _outcome(low, mean, high, slo.attainment)
     return SloResult(
         scenario=facts.name,
         model=model,
@@ -113,22 +117,10 @@ def slo_result(
         attainment=mean,
         low=low,
         high=high,
-        outcome=_outcome(low, mean, high, slo.attainment)
-        if has_objective(slo)
-        else SloOutcome.UNSET,
+        outcome=outcome if has_objective(slo) else SloOutcome.UNSET,
         slo=slo,
         tenant=tenant,
     )
-
-
-def _attained(
-    shares: Sequence[float], alpha: float
-) -> tuple[float | None, float | None, float | None]:
-    """Low, mean and high; a share lies within [0, 1] and so does its interval."""
-    interval = t_interval(shares, alpha)
-    if interval is not None:
-        return max(0.0, interval.low), interval.mean, min(1.0, interval.high)
-    return None, shares[0] if shares else None, None
 
 
 def _outcome(

@@ -1,7 +1,7 @@
 """Percentiles, ratios, and the t-interval of a mean over blocks.
 
-Requests of a trial are correlated, so a block is one observation; over so few blocks
-a bootstrap is far too narrow.
+Requests of a trial are correlated, so a block is one observation. The interval is no bootstrap,
+which would be far too narrow for so few blocks.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-# With three values beyond it, no single request makes a percentile. How much it still
-# varies is left to the interval over blocks, which measures just that.
+# So many values lie beyond a percentile, so that no single request makes it. How much it still
+# varies shows in the interval over blocks.
 TAIL_VALUES = 3
 
 
 def percentile(values: Sequence[float], percent: int) -> float | None:
-    """The percentile by linear interpolation; None of no values.
+    """The percentile by linear interpolation; None if there are no values.
 
-    Between a finite value and +inf it is +inf: the higher value did not happen.
+    Between a finite value and +inf it is +inf.
     """
     if not values:
         return None
@@ -37,7 +37,7 @@ def percentile(values: Sequence[float], percent: int) -> float | None:
 
 
 def minimum_n(percent: int) -> int:
-    """The fewest values of which this percentile is worth judging: p50 6, p95 60, p99 300."""
+    """The number of values that judging this percentile needs: p50 6, p95 60, p99 300."""
     beyond = min(percent, 100 - percent)
     return math.ceil(100 * TAIL_VALUES / beyond)
 
@@ -49,11 +49,7 @@ def median(values: Sequence[float | None]) -> float | None:
 
 
 def log_ratio(treatment: float | None, control: float | None) -> float | None:
-    """ln(treatment / control); None unless both are finite and above zero.
-
-    Zero and infinity carry no size of an effect: an arm that failed is not infinitely
-    slower, and none is infinitely better.
-    """
+    """ln(treatment / control); None unless both are finite and above zero."""
     if treatment is None or control is None:
         return None
     if not (0 < treatment < math.inf and 0 < control < math.inf):
@@ -62,7 +58,7 @@ def log_ratio(treatment: float | None, control: float | None) -> float | None:
 
 
 def ratio_of(effect: float) -> float:
-    """treatment / control of an effect; +inf where a float cannot hold it."""
+    """treatment / control of an effect; +inf if that is too large for a float."""
     try:
         return math.exp(effect)
     except OverflowError:
@@ -79,7 +75,7 @@ class Interval:
 
 
 def t_interval(values: Sequence[float], alpha: float) -> Interval | None:
-    """mean ± t(1 − alpha/2, n − 1)·s/√n; None of fewer than two, or not finite, values."""
+    """mean ± t(1 − alpha/2, n − 1)·s/√n; None if a value is not finite or n < 2."""
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     # Exact arithmetic: equal values have no spread, and the sign of all can be swapped.

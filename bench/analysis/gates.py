@@ -1,7 +1,7 @@
 """What must hold for a run to pass, and the outcome that a program can act on.
 
-There are several kinds because their remedies differ: a missed SLO is the system's,
-a verdict is the comparison's, an invalid trial is the instrument's.
+Failures have kinds because remedies differ: a missed SLO concerns the system, a verdict the
+treatment, and an invalid trial the instrument.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Gate(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What one comparison or a whole run comes to, the gravest last."""
+    """The outcome of one comparison, or of a whole run; the gravest last."""
 
     HELD = "held"
     UNDECIDED = "undecided"
@@ -36,14 +36,14 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-# 2 is a usage error and 130 an interrupted run, as everywhere.
+# 2 is for a usage error and 130 for an interrupted run.
 EXIT_CODES: Mapping[Outcome, int] = {
     Outcome.HELD: 0,
     Outcome.FAILED: 1,
     Outcome.UNDECIDED: 3,
     Outcome.INVALID: 4,
 }
-# All other gates that do not hold make a run fail.
+# Any other gate that does not hold makes a run fail.
 _NO_FAILURE: Mapping[Gate, Outcome] = {
     Gate.INVALID: Outcome.INVALID,
     Gate.INCONCLUSIVE: Outcome.UNDECIDED,
@@ -70,9 +70,9 @@ class GateFailedError(AssertionError):
 
 
 def gate_failures(judgement: Judgement) -> tuple[Failure, ...]:
-    """What does not hold, of the treatment or, where none was run, of the control.
+    """The gates that do not hold, of the treatment or, where none was run, of the control.
 
-    An invalid measurement is judged no further: its numbers mean nothing.
+    An invalid measurement has no other failures: its numbers mean nothing.
     """
     if found := _validity_failures(judgement):
         return found
@@ -81,7 +81,7 @@ def gate_failures(judgement: Judgement) -> tuple[Failure, ...]:
 
 
 def wants_confirmation(judgement: Judgement) -> bool:
-    """Whether the verdict fails a gate, which counts only when it does so twice."""
+    """Whether the verdict fails a gate: it counts only if it does so twice."""
     return not judgement.invalid_reasons and any(_verdict_failures(judgement))
 
 
@@ -158,20 +158,20 @@ def describe_slo(result: SloResult) -> str:
 
 
 def outcome_of_gates(gates: Iterable[Gate]) -> Outcome:
-    """What the gates that did not hold come to; HELD for none."""
+    """The outcome of these gates, which did not hold; HELD for none."""
     return _gravest(_NO_FAILURE.get(gate, Outcome.FAILED) for gate in gates)
 
 
 def outcome_of(judgement: Judgement) -> Outcome:
-    """What one comparison, or the objectives of one arm, come to."""
+    """The outcome of one comparison, or of the objectives of one arm."""
     return outcome_of_gates(failure.gate for failure in gate_failures(judgement))
 
 
 def gating(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
     """The judgements that count: of a comparison that was measured once more, the later one."""
-    again = {(one.scenario.name, one.models) for one in judgements if one.round > 1}
+    latest = {(one.scenario.name, one.models): one.round for one in judgements if one.round > 1}
     return tuple(
-        one for one in judgements if one.round > 1 or (one.scenario.name, one.models) not in again
+        one for one in judgements if one.round >= latest.get((one.scenario.name, one.models), 1)
     )
 
 

@@ -1,6 +1,6 @@
-"""From the trials of one scenario to everything that is said about them.
+"""From the trials of one scenario to their judgement.
 
-The one way to judge: a live run and `bench compare` on stored trials give the same answer.
+A live run and `bench compare` on stored trials judge in this one way.
 """
 
 from __future__ import annotations
@@ -23,16 +23,23 @@ from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
-from bench.completeness import fail_incomplete
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial, Verdict
+from bench.records import (
+    Comparison,
+    Role,
+    ScenarioFacts,
+    SloResult,
+    Trial,
+    Verdict,
+    fail_incomplete,
+)
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """The trials of one scenario: the blocks that count, and why they may not be judged."""
+    """The blocks of one scenario that count, and the reasons why they may not be judged."""
 
     facts: ScenarioFacts
     models: tuple[str, ...]
@@ -48,7 +55,7 @@ class _Evidence:
         )
 
     def compare_part(self, primary: Metric, *, model: str = "", tenant: str = "") -> Comparison:
-        """The primary metric of a part of the requests: shown beside the one that gates."""
+        """The primary metric of the requests to a model or of a tenant. It never gates."""
         blocks = [block.part(model=model, tenant=tenant) for block in self.blocks]
         models = (model,) if model else self.models
         effects = block_effects(primary, blocks)
@@ -59,8 +66,8 @@ class _Evidence:
 def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> Judgement:
     """Judge all trials of one scenario and its models, in any order.
 
-    With one role only there is nothing to compare: its SLOs and values are given.
-    Raises UserError when the trials do not belong together or name an unknown metric.
+    Trials of one role give its SLOs and values, and no comparison. Raises UserError when the
+    trials do not belong together or name an unknown metric.
     """
     evidence = _evidence(trials, bounds)
     first, facts, blocks = trials[0], evidence.facts, evidence.blocks
@@ -99,9 +106,9 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
 
 
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
-    """Whether the primary metric has a verdict, so that no more blocks are needed.
+    """Whether `judge` would find a verdict for the primary metric, so that blocks suffice.
 
-    The same as `judge` would find, without all else that it says. False for one arm alone.
+    False for one arm alone.
     """
     evidence = _evidence(trials, bounds)
     if len(evidence.arms) < 2:
@@ -133,12 +140,9 @@ def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> _Evidence:
 
 
 def _with_incomplete_failed(trial: Trial) -> Trial:
-    """Trials that were stored before incomplete answers counted as failed are judged alike."""
-    return replace(
-        trial,
-        samples=fail_incomplete(trial.samples),
-        bypassed=fail_incomplete(trial.bypassed),
-    )
+    """Needed for trials that were stored before incomplete answers counted as failed."""
+    samples, bypassed = fail_incomplete(trial.samples), fail_incomplete(trial.bypassed)
+    return replace(trial, samples=samples, bypassed=bypassed)
 
 
 def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
@@ -158,7 +162,7 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
 
 
 def _load_notes(trials: Sequence[Trial]) -> Iterator[str]:
-    """What the load does differently from what is usual here, each once."""
+    """A line for each note of a driver, and for arms whose connections are not kept."""
     noted = {(trial.driver.name, note): None for trial in trials for note in trial.driver.notes}
     yield from (f"driver {name}: {note}" for name, note in noted)
     opening = dict.fromkeys(one.arm for one in trials if one.connections == "per-request")
@@ -180,7 +184,7 @@ def _comparisons(evidence: _Evidence, effects: Effects) -> Iterator[Comparison]:
 
 def _slos(evidence: _Evidence) -> Iterator[SloResult]:
     """The attainment of each arm, model and tenant."""
-    # At the loads of a search, how many met their objectives is the question itself.
+    # In a search, attainment is what the load is searched for.
     if evidence.facts.search_step is not None:
         return
     attainment = metric("slo_attainment")

@@ -1,4 +1,4 @@
-"""What was found out about one scenario."""
+"""The judgement of one scenario: all that is concluded from its trials."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult
+from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One metric of one arm: the median over blocks, and the values it rests on in all.
+    """One metric of one arm: its median over blocks. It rests on `n` values in all.
 
-    What the arm carries has an interval, that of the geometric mean: `low` and `high`.
+    The load that the arm carries has an interval, that of the geometric mean: `low` and `high`.
     """
 
     role: Role
@@ -29,15 +29,14 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the trials of one scenario for some models say.
+    """What is concluded from the trials of one scenario for some models.
 
     `control` and `treatment` are names of arms; None where that arm was not run, and
     then `comparisons` is empty. `comparisons` has the primary metric first: of all models
-    together, then, of several, each on its own. `ratios` has the primary metric's ratio
+    together, then of each one if there are several. `ratios` has the primary metric's ratio
     treatment / control of each judged block by the block's index, None where it has none. `slos`,
-    `summaries` and `servers` have the control first. Any of `invalid_reasons` means that the
-    measurement cannot be trusted; `notes` is what else to know. In `round` 2 a failing first
-    one was measured once more.
+    `summaries` and `servers` have the control first. With any of `invalid_reasons` there is no
+    verdict; `notes` are further lines for people. `round` 2 confirms a first one that failed.
     """
 
     scenario: ScenarioFacts
@@ -82,3 +81,11 @@ class Judgement:
             f"nothing is known of the {role} of {self.scenario.name}: it was not run, or no"
             " block of it is complete; measure it with -m managed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A judgement with the trials that it rests on: one round of a comparison."""
+
+    judgement: Judgement
+    trials: tuple[Trial, ...]

@@ -1,4 +1,7 @@
-"""The metrics that a scenario can name, each a pure function of samples."""
+"""The metrics that a scenario can name, each a pure function of samples.
+
+To add a metric, add it to `_all`.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,11 @@ _OF_A_REQUEST: Mapping[str, Callable[[Sample], float | None]] = {
 class Metric:
     """One number of a trial. `unit` is "s", "req/s", "tok/s" or "share".
 
-    `function(samples, duration_s, slos by model)` gives it, None where the data defines none.
-    `count` is the number of values it rests on; below `minimum_n` it is shown, not
-    judged. A `windowed` metric is a rate inside each trial's own offered window. One that
-    is `across` trials compares them, in place of pooling their requests. With `tenant`, only
-    that tenant's requests count.
+    `function(samples, duration_s, slos by model)` returns it, or None if it is not defined.
+    `count` returns the number of values that it rests on; below `minimum_n` it is not judged. A
+    `windowed` metric is a rate inside each trial's own offered window. `across`, where set, makes
+    the metric from several trials, in place of `function` of their pooled requests. With
+    `tenant`, only that tenant's requests count.
     """
 
     name: str

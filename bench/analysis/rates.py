@@ -1,11 +1,10 @@
 """Counts of requests and tokens, per second or as a share of all attempted.
 
-Metrics are functions of (samples, duration_s, slos by model); None where the data defines none.
-Rates count what was complete inside the offered window of `duration_s`: answers that
-arrive while a trial drains were not delivered at the offered rate.
+Metrics are functions of (samples, duration_s, slos by model); None if they are not defined.
+Rates count what was complete inside the offered window of `duration_s`: answers that arrive while
+a trial drains were not delivered at the offered rate.
 
-At the end: the load at which an arm's SLO attainment falls to its target, from trials at several
-loads.
+The last functions are about trials at several loads.
 """
 
 from __future__ import annotations
@@ -35,10 +34,9 @@ def goodput_rps(samples: Sequence[Sample], duration_s: float, slos: Slos) -> flo
 
 
 def output_tps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
-    """Output tokens delivered, per second.
+    """Output tokens of successful requests, per second.
 
-    The server's count of a request is spread evenly over its content chunks. Failed
-    requests delivered nothing of use.
+    The server's count of a request is spread evenly over its content chunks.
     """
     answered = [sample for sample in samples if sample.ok]
     counted = [sample for sample in answered if sample.output_tokens is not None]
@@ -55,10 +53,10 @@ def slo_attainment(samples: Sequence[Sample], _duration_s: float, slos: Slos) ->
 
 
 def fairness(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float | None:
-    """Jain's index of the tenants' attainments: 1 where all are alike, 1/n where one has all.
+    """Jain's index of the tenants' attainments: 1 if all are equal, 1/n if one tenant has all.
 
-    None without tenants, without objectives, or where no request met any. Jain, Chiu and Hawe,
-    "A quantitative measure of fairness and discrimination" (1984).
+    None without tenants or objectives, or where no request met any. Jain, Chiu and Hawe, "A
+    quantitative measure of fairness and discrimination" (1984).
     """
     by_tenant: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -110,7 +108,7 @@ def attainment(trial: Trial) -> float:
 
 
 def target(trial: Trial) -> float:
-    """The share of requests that has to meet its objectives: the highest of the models'."""
+    """The share of requests that must meet its objectives: the highest over the models."""
     return max(slo.attainment for slo in trial.scenario.slos.values())
 
 
@@ -122,8 +120,8 @@ def is_carried(trial: Trial) -> bool:
 def carried_rps(trials: Sequence[Trial]) -> float | None:
     """Requests per second at which attainment falls to the target; None if that is not known.
 
-    It lies between the highest load that was carried and the next one, which was not;
-    attainment is taken to fall evenly with the logarithm of the load in between.
+    It lies between the highest load that was carried and the next one, which was not, and is
+    interpolated over the logarithm of the load.
     """
     attained = {trial.offered_rps: attainment(trial) for trial in trials if trial.offered_rps}
     if not attained:

@@ -1,29 +1,33 @@
-"""The server's side of an arm's trials: how it loaded its replicas, by what these said."""
+"""The server's side of an arm's trials: how it loaded its replicas, by their own /metrics.
+
+A gauge keeps its value until it is read again; after a reading that failed it is unknown until
+the next one. What is unknown is None, and not 0.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, inf
 from operator import attrgetter
 from statistics import fmean
 
 from bench.analysis.estimates import percentile
-from bench.analysis.readings import highest, increase, mean_level, of_all
 from bench.records import Replica, Role, ServerReading, Trial
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLoad:
-    """How a replica was loaded, or all replicas of an arm. None: not known, which is not 0.
+    """How a replica was loaded, or all replicas of an arm.
 
     `requests` are those that the arm sent there. Queue depth (`waiting_*`) and `running_mean`
     are requests in one replica; means are over the time in which load was offered, maxima
     up to the last answer, `kv_cache_usage_max` a share of the cache. All else are counts over
-    the trials: `finished` requests and tokens are the replica's own counts, and so include
-    requests that bypassed the arm; `prefix_queries` and `prefix_hits` are prompt tokens looked
-    up and found in the prefix cache.
+    the trials: `finished` requests and tokens are the replica's own, and so include requests
+    that bypassed the arm; `prefix_queries` and `prefix_hits` are prompt tokens looked up and
+    found in the prefix cache.
     """
 
     requests: float | None
@@ -45,6 +49,8 @@ class ServerLoad:
             return None
         return self.prefix_hits / self.prefix_queries
 
+
+Field = Callable[[ServerReading], float | None]
 
 _COUNTERS = (
     *("preemptions", "prefix_queries", "prefix_hits"),
@@ -126,13 +132,9 @@ def server_summary(trials: Sequence[Trial]) -> ServerSummary:
         )
         for one in dict.fromkeys(one for of_trial in loads for one in of_trial)
     )
-    return ServerSummary(
-        role=first.role,
-        arm=first.arm,
-        imbalance=of_all(fmean, map(_imbalance, loads)),
-        total=_pooled([one.load for one in replicas]),
-        replicas=replicas,
-    )
+    imbalance = of_all(fmean, map(_imbalance, loads))
+    total = _pooled([one.load for one in replicas])
+    return ServerSummary(first.role, first.arm, imbalance, total, replicas)
 
 
 def server_notes(summary: ServerSummary) -> Iterator[str]:
@@ -177,7 +179,7 @@ def _requests(trial: Trial, replica: Replica, finished: float | None) -> float |
 
 
 def _imbalance(loads: Mapping[Replica, ServerLoad]) -> float | None:
-    """The largest factor of any model that got requests."""
+    """The largest factor of the models that got requests."""
     of_model: dict[str, list[float | None]] = {}
     for replica, load in loads.items():
         of_model.setdefault(replica.model, []).append(load.requests)
@@ -210,9 +212,59 @@ def _readings(trial: Trial, replica: Replica) -> tuple[ServerReading, ...]:
 
 
 def _pooled(loads: Sequence[ServerLoad]) -> ServerLoad:
-    return ServerLoad(
-        **{
-            name: of_all(pool, (getattr(load, name) for load in loads))
-            for name, pool in _POOLED.items()
-        }
-    )
+    values = ((name, [getattr(load, name) for load in loads]) for name in _POOLED)
+    return ServerLoad(**{name: of_all(_POOLED[name], of_each) for name, of_each in values})
+
+
+def held(
+    readings: Sequence[ServerReading], field: Field, start_s: float, end_s: float
+) -> Iterator[tuple[float, float]]:
+    """The values of a gauge within [start_s, end_s], and for how many seconds each held."""
+    ends_s = itertools.chain((one.at_s for one in readings[1:]), (inf,))
+    for reading, until_s in zip(readings, ends_s, strict=False):
+        value = field(reading)
+        lasted_s = min(until_s, end_s) - max(reading.at_s, start_s)
+        if value is not None and lasted_s > 0:
+            yield value, lasted_s
+
+
+def mean_level(
+    readings: Sequence[ServerReading], field: Field, start_s: float, end_s: float
+) -> float | None:
+    """The mean of a gauge over the time for which it is known."""
+    values = list(held(readings, field, start_s, end_s))
+    known_s = fsum(lasted_s for _, lasted_s in values)
+    return fsum(value * lasted_s for value, lasted_s in values) / known_s if values else None
+
+
+def highest(
+    readings: Sequence[ServerReading], field: Field, start_s: float, end_s: float
+) -> float | None:
+    """The highest value of a gauge that was read or still held in [start_s, end_s]."""
+    return max((value for value, _ in held(readings, field, start_s, end_s)), default=None)
+
+
+def increase(
+    readings: Sequence[ServerReading], field: Field, start_s: float, end_s: float
+) -> float | None:
+    """By how much a counter rose from the last reading before to the first one after.
+
+    None unless there are both. A counter that fell has begun anew at 0, as its replica has.
+    """
+    known = [(one.at_s, value) for one in readings if (value := field(one)) is not None]
+    before = [value for at_s, value in known if at_s <= start_s]
+    after = [value for at_s, value in known if at_s >= end_s]
+    if not before or not after:
+        return None
+    inside = [value for at_s, value in known if start_s < at_s < end_s]
+    steps = itertools.pairwise([before[-1], *inside, after[0]])
+    return fsum(new - old if new >= old else new for old, new in steps)
+
+
+def of_all(
+    function: Callable[[Sequence[float]], float], values: Iterable[float | None]
+) -> float | None:
+    """The function of the values; None where one is unknown, or there are none."""
+    seen = list(values)
+    known = [value for value in seen if value is not None]
+    return function(known) if known and len(known) == len(seen) else None

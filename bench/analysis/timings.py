@@ -1,7 +1,7 @@
-"""What one request took.
+"""The times of one request.
 
-A failed request took forever: it counts as +inf, so that an arm which fails never
-looks faster than one which answers.
+Those of a failed request are +inf, so that an arm which fails never looks faster than one which
+answers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def ttft_s(sample: Sample) -> float:
 
 
 def scheduled_ttft_s(sample: Sample) -> float:
-    """First chunk with content − intended arrival, so that a late client hides nothing."""
+    """First chunk with content − intended arrival: it has the client's lateness in it."""
     return _span_s(sample, sample.scheduled_s, sample.first_token_s)
 
 
@@ -33,9 +33,9 @@ def scheduled_e2e_s(sample: Sample) -> float:
 
 
 def tpot_s(sample: Sample) -> float | None:
-    """(E2E − TTFT) / (output tokens − 1); None where fewer than two tokens define none.
+    """(E2E − TTFT) / (output tokens − 1); None for fewer than two tokens.
 
-    The count is the server's; for a failed request it is what was asked for.
+    The count is the server's; for a failed request it is the number that was asked for.
     """
     tokens = sample.output_tokens if sample.ok else sample.wanted_output_tokens
     if tokens is None or tokens < 2:
@@ -44,10 +44,9 @@ def tpot_s(sample: Sample) -> float | None:
 
 
 def gaps_s(sample: Sample) -> tuple[float, ...]:
-    """Gaps between content chunks; after a failure those that are missing never ended.
+    """Gaps between content chunks; those that a failed answer lacks are +inf, one at least.
 
-    They are as many as tokens are lacking, one at least: else an arm that breaks off its slow
-    answers would lose slow gaps, a whole answer's for one.
+    Without them an arm that breaks off its slow answers would lose its slow gaps.
     """
     gaps = [after - before for before, after in itertools.pairwise(sample.chunk_s)]
     if not sample.ok:

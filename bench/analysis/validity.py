@@ -1,7 +1,6 @@
 """Whether a measurement may be judged: the instrument's work, and that of each arm.
 
-Every reason is one line with the value seen and its bound. What is invalid has no
-verdict: its numbers say as much about the client as about the arms.
+Every reason is one line with the value seen and its bound.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Trials = Sequence[Trial]
 def invalid_reasons(
     blocks: Sequence[Block], primary: Metric, bounds: ValidityBounds
 ) -> tuple[str, ...]:
-    """Why what `blocks` show must not be judged; empty when it may."""
+    """The reasons why `blocks` must not be judged; empty when they may."""
     return (
         *trial_reasons([trial for block in blocks for trial in block.trials]),
         *check_reasons([block.trials for block in blocks], bounds),
@@ -64,7 +63,7 @@ def arms(blocks: Sequence[Block]) -> Iterator[tuple[Trial, ...]]:
 
 
 def arm_notes(trials: Trials) -> Iterator[str]:
-    """What else to know of an arm's answers. No reasons against validity."""
+    """Lines about an arm's answers that do not make them invalid."""
     yield from _failures(trials)
     yield from _starved_replicas(trials)
     yield from _unattributed(trials)
@@ -77,7 +76,7 @@ def failed_share(trials: Trials) -> float | None:
 
 
 def unlike_failures(blocks: Sequence[Block]) -> Iterator[str]:
-    """A line where the arms failed different shares of their requests, however small."""
+    """A line where different shares of the arms' requests failed, however small."""
     shares = [(trials, failed_share(trials)) for trials in arms(blocks)]
     if len({share for _, share in shares if share is not None}) > 1:
         each = (
@@ -91,7 +90,7 @@ def unlike_failures(blocks: Sequence[Block]) -> Iterator[str]:
 def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
     """A line for every block in which the arms did not replay the same schedules.
 
-    In a search an arm may meet loads that the other does not; there is nothing to compare.
+    In a search they may well have other loads, and so other schedules.
     """
     for block in blocks:
         if block.searched:
@@ -103,7 +102,7 @@ def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
 
 
 def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
-    """Why the work of an arm does not count: too many failures, other token counts."""
+    """A line if an arm has too many failures, and if it has too many other token counts."""
     samples = _samples(trials)
     failed = [sample for sample in samples if not sample.ok]
     if len(failed) > bounds.error_rate * len(samples):
@@ -125,7 +124,7 @@ def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
 
 
 def _failures(trials: Trials) -> Iterator[str]:
-    """A line on what failed, by kind with the first one's words; none where nothing did."""
+    """A line with the failures by kind, each with the first one's detail."""
     samples = _samples(trials)
     failed = [sample for sample in samples if sample.error is not None]
     kinds = Counter(sample.error for sample in failed).most_common()
@@ -137,7 +136,7 @@ def _failures(trials: Trials) -> Iterator[str]:
 def _starved_replicas(trials: Trials) -> Iterator[str]:
     """A line for every replica that answered nothing for the arm: a policy may avoid one.
 
-    Nothing is known where answers do not name their replica. Balancers may name it by its URL.
+    None where answers do not name their replica. Balancers may name it by its URL.
     """
     answered_by = {s.replica for trial in trials for s in trial.samples if s.ok and s.replica}
     replicas = dict.fromkeys(one for trial in trials for one in trial.replicas)
@@ -148,10 +147,7 @@ def _starved_replicas(trials: Trials) -> Iterator[str]:
 
 
 def _unattributed(trials: Trials) -> Iterator[str]:
-    """A line where the answers of an arm do not name the replica that gave them.
-
-    Through kube-proxy none does: it spreads connections, and nothing of HTTP passes through it.
-    """
+    """A line where answers of an arm do not name their replica, as through kube-proxy."""
     answered = [sample for trial in trials for sample in trial.samples if sample.ok]
     unnamed = sum(sample.replica is None for sample in answered)
     if unnamed and trials[0].replicas:
@@ -167,7 +163,7 @@ def _arm_name(trials: Trials) -> str:
 
 
 def _samples(trials: Trials) -> list[Sample]:
-    """All requests: those that bypassed the arm are part of what its replicas had to do."""
+    """All requests, also those that bypassed the arm: its replicas had to serve them, too."""
     return [sample for trial in trials for sample in trial.samples + trial.bypassed]
 
 
@@ -177,6 +173,6 @@ def _as_asked(sample: Sample) -> bool:
 
 
 def _detail(failed: Sequence[Sample], kind: ErrorKind | None) -> str:
-    """What the first one of that kind said."""
+    """The detail of the first failure of that kind, in parentheses."""
     detail = next((s.detail for s in failed if s.error is kind and s.detail), None)
     return f" ({' '.join(detail.split())})" if detail else ""

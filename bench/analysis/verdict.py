@@ -1,6 +1,6 @@
 """From the effects of blocks to a verdict, and how small an effect the rule can find.
 
-Error rates of this rule were checked by simulation; tests/bench hold them.
+The error rates of the rule are held by simulations in tests/bench.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from scipy.special import stdtrit
 from bench.analysis.estimates import Interval, ratio_of, t_interval
 from bench.records import Direction, Verdict
 
-# The version of this rule, which is stored with what it decided: error rates that were
-# measured belong to one version.
+# The version of this rule, which is stored with its verdicts: measured error rates belong to
+# one version.
 RULE = 2
-# The numbers of blocks at which a verdict is sought. Looking more often, or at other
-# times, finds a difference where none is.
+# The numbers of blocks at which a verdict is sought. Looking more often would find differences
+# where there are none.
 LOOKS = (4, 6, 8, 12, 16, 24)
-# Two-sided, at each look; over all looks an arm against itself is called better, or worse,
-# in at most 2.5 % of cases each.
+# Two-sided, at each look; over all looks an arm against itself is better in at most 2.5 % of
+# cases, and worse in at most 2.5 %.
 ALPHA = 0.01
 
 # As logarithms, so that swapping the arms mirrors the verdict exactly.
@@ -30,15 +30,15 @@ MATERIAL = math.log(1.05)
 ALIKE = math.log(1.10)
 
 POWER = 0.9
-# Beyond so many blocks the answer is: not with this load on this machine.
+# More blocks than this are never advised.
 _MOST_BLOCKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict with its evidence: treatment / control and its interval [low, high].
+    """A verdict, with treatment / control and its interval [low, high].
 
-    They are None where the effects allowed none; `reasons` then says why.
+    They are None where the effects have none; `reasons` then says why.
     """
 
     verdict: Verdict
@@ -56,7 +56,7 @@ def last_look(blocks: int) -> int:
 def decide(effects: Sequence[float | None], direction: Direction, alpha: float) -> Decision:
     """Judge ln(treatment / control) of each block; `alpha` is the interval's two-sided error rate.
 
-    However many comparisons a run has, each is judged alike: what fails is measured once more.
+    The number of comparisons in a run has no influence: what fails is measured once more.
     """
     blocks = len(effects)
     known = [effect for effect in effects if effect is not None and math.isfinite(effect)]
@@ -85,7 +85,7 @@ def _judge(seen: Interval) -> Verdict:
 
 
 def _costs(interval: Interval, direction: Direction) -> Interval:
-    """The interval with its sign such that less is better."""
+    """The interval, with its sign changed where higher values are better."""
     if direction == "lower":
         return interval
     return Interval(-interval.mean, -interval.high, -interval.low)
@@ -109,17 +109,17 @@ def pooled_spread(spreads: Sequence[tuple[float, int]]) -> float | None:
 def smallest_factor(spread: float, blocks: int, alpha: float) -> float:
     """The smallest factor between the arms that `blocks` blocks find with a power of 90 %.
 
-    `spread` is the standard deviation of a block's ln(ratio). Looks before the last one add a
-    little to it, which is left out.
+    `spread` is the standard deviation of a block's ln(ratio). The small gain of earlier looks is
+    left out.
     """
     quantiles = stdtrit(blocks - 1, [1 - alpha / 2, POWER])
     return ratio_of(max(MATERIAL, float(sum(quantiles)) * spread / math.sqrt(blocks)))
 
 
 def blocks_to_decide(ratios: Sequence[float], alpha: float) -> int | None:
-    """How many blocks like these would decide if they went on alike; None if none would.
+    """How many blocks would decide if all had the mean and spread of `ratios`; None if none would.
 
-    `ratios` are those of the blocks so far, treatment / control.
+    `ratios` are treatment / control of the blocks so far.
     """
     spread = spread_of(ratios)
     if spread is None:

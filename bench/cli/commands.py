@@ -76,7 +76,7 @@ def parser() -> Parser:
 
 def compare(options: Options, _: str) -> int:
     """Print the verdict table of a stored run, judged again; its outcome is the exit code."""
-    judgements = [judgement for judgement, _ in review(TrialStore(options.results), options.run)]
+    judgements = [one.judgement for one in review(TrialStore(options.results), options.run)]
     _print_summary(judgements)
     print(outcome_line(judgements))
     outcome = overall(judgements)

@@ -11,12 +11,21 @@ from pathlib import Path
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import METRICS
-from bench.completeness import fail_incomplete
-from bench.drivers.artifacts.entry import Entry, elapsed_s, instrument
-from bench.drivers.artifacts.folder import Artifacts, read_artifacts
+from bench.drivers.aiperf import BROKEN_OFF, CONNECTING
+from bench.drivers.artifacts import Artifacts, read_artifacts
+from bench.drivers.artifacts.entry import NS_PER_S, Entry, elapsed_s, instrument
 from bench.drivers.artifacts.summary import ToolSummary
-from bench.drivers.notes import CONVERTED_RECORDS, CONVERTED_SUMMARY
-from bench.records import DriverFacts, Expectation, PlannedRequest, Sample, ScenarioFacts, Trial
+from bench.drivers.genai_perf import NO_FAILURES
+from bench.drivers.tools import CLIENT_UNKNOWN
+from bench.records import (
+    DriverFacts,
+    Expectation,
+    PlannedRequest,
+    Sample,
+    ScenarioFacts,
+    Trial,
+    fail_incomplete,
+)
 from bench.store import TrialStore, write_latest
 
 SCENARIO = "converted"
@@ -32,7 +41,6 @@ REPORTED = (
     "goodput_rps",
     "error_rate",
 )
-_NS = 1_000_000_000
 # The tools' names for what the metrics here are named after.
 _LATENCIES = {
     "ttft": "time_to_first_token",
@@ -44,6 +52,39 @@ _RATES = {
     "output_tps": ("output_token_throughput",),
     "goodput_rps": ("goodput", "request_goodput"),
     "error_rate": ("request_error_rate",),
+}
+
+# Notes on a run of somebody else, of which artifacts are left.
+_UNKNOWN_SERVER = "converted from artifacts: what served, and on what, is not known here"
+_RECOMPUTED = (
+    "metrics are computed again from the recorded times, by the definitions here: they need"
+    " not equal the tool's own report"
+)
+_PROMPTS = "prompt lengths are those that the server counted, chat template included"
+_SUMMARY = (
+    "only the tool's own statistics are known: its definitions hold, there are no samples,"
+    " and the validity of the measurement cannot be checked"
+)
+_TPOT = (
+    "TPOT is the tool's inter token latency: it divides by tokens that the client counted by"
+    " encoding the answer again, which differ from the server's count"
+)
+_SURVIVORS = (
+    "latencies are of requests that succeeded, counted from sending: failures and a client"
+    " that fell behind are not in them"
+)
+_OF_RECORDS = (_UNKNOWN_SERVER, _RECOMPUTED, _PROMPTS)
+_OF_SUMMARY = (_UNKNOWN_SERVER, _SUMMARY)
+_RECORD_NOTES = {
+    "aiperf": (*_OF_RECORDS, CONNECTING, BROKEN_OFF, CLIENT_UNKNOWN),
+    "genai-perf": (*_OF_RECORDS, NO_FAILURES, CLIENT_UNKNOWN),
+}
+_SUMMARY_NOTES = {
+    "aiperf": (*_OF_SUMMARY, f"{_TPOT} (unless told to use it)", _SURVIVORS, CONNECTING),
+    "genai-perf": (
+        *(*_OF_SUMMARY, _TPOT, _SURVIVORS),
+        "events that were read at once count as one chunk, with one time",
+    ),
 }
 
 
@@ -74,7 +115,7 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
     duration_s = elapsed_s(samples)
     answered = sum(entry.failure is None for entry in entries)
     expected = round(summary.statistic("request_count", "avg") or 0)
-    notes = list(CONVERTED_RECORDS[summary.tool])
+    notes = list(_RECORD_NOTES[summary.tool])
     if all(entry.issued_ns == entry.sent_ns for entry in entries):
         notes.append("when requests were due is not recorded: they count from when they were sent")
     if len(summary.models) > 1:
@@ -109,7 +150,7 @@ def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
     values = dict(_values(summary))
     count = round(summary.statistic("request_count", "avg") or 0)
     missing = ", ".join(name for name in REPORTED if name not in values)
-    notes = [*CONVERTED_SUMMARY[summary.tool], *([f"not reported: {missing}"] if missing else [])]
+    notes = [*_SUMMARY_NOTES[summary.tool], *([f"not reported: {missing}"] if missing else [])]
     return Judgement(
         scenario=_facts(summary, tuple(values)),
         models=summary.models,
@@ -144,7 +185,7 @@ def _samples(summary: ToolSummary, entries: tuple[Entry, ...], zero_ns: int) -> 
     for index, entry in enumerate(entries):
         planned = PlannedRequest(
             index=index,
-            at_s=(entry.issued_ns - zero_ns) / _NS,
+            at_s=(entry.issued_ns - zero_ns) / NS_PER_S,
             model=summary.models[0],
             prompt_tokens=entry.prompt_tokens or 0,
             output_tokens=summary.output_tokens or entry.output_tokens or 0,

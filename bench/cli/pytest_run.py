@@ -22,9 +22,9 @@ from bench.progress import Progress
 from bench.store import TrialStore, write_latest
 from bench.store.files import write_whole
 from reports.allure_results import attach_run
-from reports.case import Case, Run, run_of
 from reports.page import render_page
 from reports.result_files import write_run
+from reports.run import Run, run_of
 
 CONFIG = pytest.StashKey[Config]()
 OUTCOME = pytest.StashKey[str]()
@@ -59,8 +59,7 @@ def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
 
 def stored_run(store: TrialStore, run_id: str) -> Run:
     """A run as it is on disk, judged again. Raises UserError when a file of it is damaged."""
-    cases = [Case(one, tuple(trials)) for one, trials in review(store, run_id)]
-    return run_of(cases, f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
+    return run_of(review(store, run_id), f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
 
 
 def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, Path]:

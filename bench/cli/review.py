@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
 from bench.records import Trial, Verdict
@@ -17,13 +17,13 @@ from bench.store import TrialStore, by_scenario
 _GIVEN = ("-k", "--profile")
 
 
-def review(store: TrialStore, run_id: str | None = None) -> list[tuple[Judgement, list[Trial]]]:
-    """Every scenario of a run (default: the latest) with its judgement and its trials.
+def review(store: TrialStore, run_id: str | None = None) -> list[Case]:
+    """Every comparison of a run (default: the latest), judged again from its stored trials.
 
     Raises UserError when nothing is stored, or a file of the run is damaged.
     """
     groups = by_scenario(store.load_run(run_id)).values()
-    return [(_advised(judge(trials), trials[0]), trials) for trials in groups]
+    return [Case(_advised(judge(trials), trials[0]), tuple(trials)) for trials in groups]
 
 
 def _advised(judgement: Judgement, trial: Trial) -> Judgement:

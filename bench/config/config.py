@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import platform
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
@@ -14,6 +17,8 @@ from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
 from bench.load.traces import Fit, fit_trace, read_trace
 from bench.records import Role
+
+_PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,35 @@ def new_run_id() -> str:
     """A name that sorts by time and is unique: `20260131-235959-a1b2`."""
     now = datetime.datetime.now(datetime.UTC)
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
+    """The provenance of a run in any environment: JSON values. `root` is the checkout."""
+    return {
+        "commit": git_commit(root / ".git"),
+        "arguments": list(arguments),
+        "arms": {role: arm.name for role, arm in config.arms.items()},
+        "profile": config.profile.name,
+        "seed": config.options.seed,
+        "slo_file": config.slos.path.name,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def git_commit(git: Path) -> str | None:
+    """The checked-out commit, from git's own files; None where there are none."""
+    try:
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        if (git / ref).exists():
+            return (git / ref).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
 
 
 def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:

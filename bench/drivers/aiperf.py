@@ -6,87 +6,85 @@ is due. So both arms get the same work from it as from the built-in driver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self
-
-import orjson
 
 from bench.drivers.artifacts.aiperf import RECORDS, read_records
-from bench.drivers.destinations import base_urls, require_nobody_told_apart
-from bench.drivers.driver import Driven
-from bench.drivers.measured import drive_result
-from bench.drivers.notes import AIPERF
-from bench.drivers.running import run_bounded
+from bench.drivers.driver import Driven, Setup
+from bench.drivers.tools import (
+    CLIENT_UNKNOWN,
+    REPLICA_UNKNOWN,
+    ToolDriver,
+    base_urls,
+    drive_result,
+    run_bounded,
+)
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.processes.guarded import last_lines
 from bench.processes.venv import ensure_venv
-from bench.progress import Progress
-from bench.records import DriverFacts
+from bench.records import DriverFacts, PlannedRequest
 
 REQUIREMENTS = Path(__file__).with_name("requirements-aiperf.txt")
-# It starts some ten processes, and writes its report when the load is over.
-START_AND_END_S = 120.0
 # With these set it takes a tokenizer's folder for the name of a repository.
 _ONLINE = ("env", "--unset=HF_HUB_OFFLINE", "--unset=TRANSFORMERS_OFFLINE")
 
+# Notes say what differs from the built-in driver, in version 0.13.0.
+CONNECTING = (
+    "a request counts as sent before its connection is made: TTFT and E2E include that where"
+    " a connection is new"
+)
+BROKEN_OFF = (
+    "answers that broke off are told from whole ones by their token usage only;"
+    " requests that hang are not recorded at all and count as not sent"
+)
+NOTES = (
+    CONNECTING,
+    "times are due to the millisecond, and counted from the earliest instant at which no"
+    " request was early",
+    BROKEN_OFF,
+    "server-sent events end with a blank line of LF or of CRLF for it, not of CR",
+    REPLICA_UNKNOWN,
+    CLIENT_UNKNOWN,
+)
 
-@dataclass(frozen=True, slots=True)
-class AiperfDriver:
-    """Starts `program` for each load, in the next one of `folders`."""
 
-    program: Path
-    version: str
-    folders: Iterator[Path]
-    tokenizer_folder: Callable[[str], Path]
-    start_and_end_s: float = START_AND_END_S
+class AiperfDriver(ToolDriver):
+    """aiperf; `program` is its command."""
 
-    @classmethod
-    def installed(
-        cls,
-        cache: Path,
-        folders: Iterator[Path],
-        tokenizer_folder: Callable[[str], Path],
-        progress: Progress,
-    ) -> Self:
-        """The driver with an aiperf under `cache`. Raises UserError if that cannot be had."""
-        venv = ensure_venv("aiperf", REQUIREMENTS, cache, progress)
-        program = venv.folder / "bin" / "aiperf"
-        return cls(program, venv.version("aiperf"), folders, tokenizer_folder)
+    __slots__ = ()
 
     def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
         """Send `load`; see `Driver`. Ctrl-C keeps what aiperf has written by then."""
-        folder = next(self.folders)
-        folder.mkdir(parents=True)
+        folder, tokenizer = self.prepare(load, partial(_line, load))
         log, records = folder / "log", folder / RECORDS
+        options = arguments(load, folder, tokenizer, drain_timeout_s)
+        limit_s = load.schedule.duration_s + drain_timeout_s + self.start_and_end_s
         ending = Ending.COMPLETE
         try:
-            self._send(load, folder, log, drain_timeout_s)
+            run_bounded("aiperf", [*_ONLINE, str(self.program), *options], log=log, limit_s=limit_s)
         except KeyboardInterrupt:
             ending = Ending.INTERRUPTED
-        # Not its exit code: that tells of failed requests, too.
+        # Its exit code is not 0 where requests failed, too.
         if ending is Ending.COMPLETE and not records.exists():
             raise UserError(f"aiperf measured nothing: {_reason(log)}; see {log}")
         entries = read_records(records) if records.exists() else ()
         result = drive_result(load.schedule, entries, ending)
-        return Driven(result, DriverFacts("aiperf", self.version, AIPERF))
+        return Driven(result, DriverFacts("aiperf", self.version, NOTES))
 
-    def _send(self, load: Load, folder: Path, log: Path, drain_timeout_s: float) -> None:
-        (folder / "input.jsonl").write_bytes(b"".join(_lines(load)))
-        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model).resolve()
-        options = arguments(load, folder, tokenizer, drain_timeout_s)
-        limit_s = load.schedule.duration_s + drain_timeout_s + self.start_and_end_s
-        run_bounded("aiperf", [*_ONLINE, str(self.program), *options], log=log, limit_s=limit_s)
+
+def make(setup: Setup) -> AiperfDriver:
+    """The driver, with aiperf installed. Raises UserError if that cannot be had."""
+    venv = ensure_venv("aiperf", REQUIREMENTS, setup.cache, setup.progress)
+    program, version = venv.folder / "bin" / "aiperf", venv.version("aiperf")
+    return AiperfDriver(program, version, setup.folders, setup.tokenizer_folder)
 
 
 def arguments(load: Load, folder: Path, tokenizer: Path, drain_timeout_s: float) -> list[str]:
     """The options for `load`, whose requests are in `input.jsonl`; results go to `folder`."""
     schedule = load.schedule
-    require_nobody_told_apart("aiperf", schedule)
-    urls = base_urls("aiperf", load.urls)
+    urls = base_urls("aiperf", load)
     models = dict.fromkeys(request.model for request in schedule.requests)
     common = {
         "--model": ",".join(models),
@@ -118,23 +116,22 @@ def arguments(load: Load, folder: Path, tokenizer: Path, drain_timeout_s: float)
     return ["profile", *places, *options, *flags]
 
 
-def _lines(load: Load) -> Iterator[bytes]:
-    """The requests as aiperf reads them; what is in `extra` goes into the body as it is."""
-    for planned, prompt in zip(load.schedule.requests, load.prompts, strict=True):
-        line = {
-            "session_id": str(planned.index),
-            "text": prompt,
-            "output_length": planned.output_tokens,
-            "extra": {
-                "model": planned.model,
-                "min_tokens": planned.output_tokens,
-                "ignore_eos": True,
-                "temperature": 0,
-            },
-        }
-        if load.schedule.concurrency is None:
-            line["timestamp"] = planned.at_s * 1000
-        yield orjson.dumps(line) + b"\n"
+def _line(load: Load, planned: PlannedRequest, prompt: str) -> dict[str, object]:
+    """A request as aiperf reads it; what is in `extra` goes into the body as it is."""
+    line: dict[str, object] = {
+        "session_id": str(planned.index),
+        "text": prompt,
+        "output_length": planned.output_tokens,
+        "extra": {
+            "model": planned.model,
+            "min_tokens": planned.output_tokens,
+            "ignore_eos": True,
+            "temperature": 0,
+        },
+    }
+    if load.schedule.concurrency is None:
+        line["timestamp"] = planned.at_s * 1000
+    return line
 
 
 def _reason(log: Path) -> str:

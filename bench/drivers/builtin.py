@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-from bench.drivers.driver import Driven
+from bench.drivers.driver import Driven, Setup
 from bench.load.drive import Load
 from bench.load.processes import run_spread
 from bench.load.shards import processes_for
@@ -12,21 +13,23 @@ from bench.processes.program import Site
 from bench.records import DriverFacts
 
 
+@dataclass(frozen=True, slots=True)
 class BuiltinDriver:
     """Shares each load among `processes` of a site: if None, all its places, or enough."""
 
-    def __init__(self, site: Site, processes: int | None = None) -> None:
-        self._site = site
-        self._processes = processes
+    site: Site
+    processes: int | None = None
 
     def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
         """Send `load`; see `Driver`."""
         cores = len(os.sched_getaffinity(0))
-        enough = self._site.shards or processes_for(load.schedule, cores)
+        processes = self.processes or self.site.shards or processes_for(load.schedule, cores)
         (result,) = run_spread(
-            [load],
-            self._site,
-            processes=self._processes or enough,
-            drain_timeout_s=drain_timeout_s,
+            [load], self.site, processes=processes, drain_timeout_s=drain_timeout_s
         )
         return Driven(result, DriverFacts())
+
+
+def make(setup: Setup) -> BuiltinDriver:
+    """The driver for the site of `setup`."""
+    return BuiltinDriver(setup.site, setup.processes)

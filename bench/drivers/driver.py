@@ -1,18 +1,22 @@
-"""What every driver offers to the rest of the suite."""
+"""What every driver offers to the rest of the suite, and what it is made from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult
+from bench.processes.program import Site
+from bench.progress import Progress
 from bench.records import DriverFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """What was measured, and what is to be known of the driver that measured it."""
+    """What was measured, and the facts of the driver that measured it."""
 
     result: DriveResult
     facts: DriverFacts
@@ -27,3 +31,20 @@ class Driver(Protocol):
         Raises UserError with one line where the driver cannot send this load, or fails.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a driver may need.
+
+    A tool is installed under `cache`; each load gets the next one of `folders`, for its input,
+    log and results. `tokenizer_folder` is asked for a model's tokenizer when a load is sent.
+    The built-in driver shares a load among `processes` of `site`.
+    """
+
+    cache: Path
+    folders: Iterator[Path]
+    tokenizer_folder: Callable[[str], Path]
+    progress: Progress
+    site: Site
+    processes: int | None = None

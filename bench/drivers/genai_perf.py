@@ -8,68 +8,64 @@ same mean rate at its own, Poisson-distributed times.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
-
-import orjson
 
 from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.genai_perf import RECORDS, read_records
-from bench.drivers.destinations import base_urls, require_nobody_told_apart
-from bench.drivers.driver import Driven
-from bench.drivers.measured import drive_result
-from bench.drivers.notes import GENAI_PERF
-from bench.drivers.running import run_bounded
+from bench.drivers.driver import Driven, Setup
+from bench.drivers.tools import (
+    CLIENT_UNKNOWN,
+    REPLICA_UNKNOWN,
+    ToolDriver,
+    base_urls,
+    drive_result,
+    run_bounded,
+)
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.processes.guarded import last_lines
 from bench.processes.venv import ensure_venv
-from bench.progress import Progress
-from bench.records import DriverFacts
+from bench.records import DriverFacts, PlannedRequest
 
 REQUIREMENTS = Path(__file__).with_name("requirements-genai-perf.txt")
-START_AND_END_S = 120.0
 NEEDED_GLIBC = (2, 38)
 
+# Notes say what differs from the built-in driver, in version 0.0.16.
+NO_FAILURES = (
+    "the first request that fails ends it, and one whose stream breaks off hangs it: there"
+    " are no numbers then, in place of an error rate"
+)
+NOTES = (
+    "an open loop is offered at the same mean rate, but at Poisson-distributed times of its"
+    " own: scheduled metrics count from sending, and hide what a late client hides",
+    "a closed loop works off the whole list; requests sent after the window, and prompts sent"
+    " again when the list was over, are left out",
+    NO_FAILURES,
+    REPLICA_UNKNOWN,
+    CLIENT_UNKNOWN,
+)
 
-@dataclass(frozen=True, slots=True)
-class GenaiPerfDriver:
-    """Starts the genai-perf in the folder `programs`, for each load in the next of `folders`."""
 
-    programs: Path
-    version: str
-    folders: Iterator[Path]
-    tokenizer_folder: Callable[[str], Path]
-    start_and_end_s: float = START_AND_END_S
+class GenaiPerfDriver(ToolDriver):
+    """genai-perf; `program` is the folder with it and perf_analyzer."""
 
-    @classmethod
-    def installed(
-        cls,
-        cache: Path,
-        folders: Iterator[Path],
-        tokenizer_folder: Callable[[str], Path],
-        progress: Progress,
-    ) -> Self:
-        """The driver with a genai-perf under `cache`. Raises UserError if that cannot be had."""
-        check_glibc(platform.libc_ver())
-        venv = ensure_venv("genai-perf", REQUIREMENTS, cache, progress)
-        return cls(venv.folder / "bin", venv.version("genai-perf"), folders, tokenizer_folder)
+    __slots__ = ()
 
     def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
         """Send `load`; see `Driver`. It ends nothing by itself, so all are waited for."""
-        folder = next(self.folders)
-        folder.mkdir(parents=True)
-        (folder / "input.jsonl").write_bytes(b"".join(_lines(load)))
-        tokenizer = self.tokenizer_folder(load.schedule.requests[0].model).resolve()
+        folder, tokenizer = self.prepare(load, _line)
         # It starts perf_analyzer by its name.
-        command = ["env", f"PATH={self.programs}:/usr/bin:/bin", "genai-perf"]
+        command = ["env", f"PATH={self.program}:/usr/bin:/bin", "genai-perf"]
         command += arguments(load, folder, tokenizer)
+        # A closed loop works off the whole list, which is longer than its window.
+        rounds = 1 if load.schedule.concurrency is None else 4
+        limit_s = load.schedule.duration_s * rounds + drain_timeout_s + self.start_and_end_s
         log = folder / "log"
-        run_bounded("genai-perf", command, log=log, limit_s=self._limit_s(load, drain_timeout_s))
+        run_bounded("genai-perf", command, log=log, limit_s=limit_s)
         # Not its exit code: its own reading fails where tokens and usage arrive together.
         found = sorted((folder / "artifacts").rglob(RECORDS))
         if not found:
@@ -80,12 +76,15 @@ class GenaiPerfDriver:
             )
         entries = named(read_records(found[0]), load.prompts)
         result = drive_result(load.schedule, entries, Ending.COMPLETE, timed=False)
-        return Driven(result, DriverFacts("genai-perf", self.version, GENAI_PERF))
+        return Driven(result, DriverFacts("genai-perf", self.version, NOTES))
 
-    def _limit_s(self, load: Load, drain_timeout_s: float) -> float:
-        # A closed loop works off the whole list, which is longer than its window.
-        rounds = 1 if load.schedule.concurrency is None else 4
-        return load.schedule.duration_s * rounds + drain_timeout_s + self.start_and_end_s
+
+def make(setup: Setup) -> GenaiPerfDriver:
+    """The driver, with genai-perf installed. Raises UserError if that cannot be had."""
+    check_glibc(platform.libc_ver())
+    venv = ensure_venv("genai-perf", REQUIREMENTS, setup.cache, setup.progress)
+    programs, version = venv.folder / "bin", venv.version("genai-perf")
+    return GenaiPerfDriver(programs, version, setup.folders, setup.tokenizer_folder)
 
 
 def named(entries: Iterable[Entry], prompts: Sequence[str]) -> list[Entry]:
@@ -117,8 +116,7 @@ def check_glibc(seen: tuple[str, str]) -> None:
 def arguments(load: Load, folder: Path, tokenizer: Path) -> list[str]:
     """The options for `load`, whose requests are in `input.jsonl`."""
     schedule = load.schedule
-    require_nobody_told_apart("genai-perf", schedule)
-    urls = base_urls("genai-perf", load.urls)
+    urls = base_urls("genai-perf", load)
     if len(urls) > 1:
         raise UserError(
             f"driver genai-perf sends to one base URL, this load has {len(urls)};"
@@ -147,16 +145,14 @@ def arguments(load: Load, folder: Path, tokenizer: Path) -> list[str]:
     ]
 
 
-def _lines(load: Load) -> Iterator[bytes]:
-    """The requests as genai-perf reads them; keys that it does not know go into the body."""
-    for planned, prompt in zip(load.schedule.requests, load.prompts, strict=True):
-        line = {
-            "text": prompt,
-            "model": planned.model,
-            "output_length": planned.output_tokens,
-            "min_tokens": planned.output_tokens,
-            "ignore_eos": True,
-            "temperature": 0,
-            "stream_options": {"include_usage": True},
-        }
-        yield orjson.dumps(line) + b"\n"
+def _line(planned: PlannedRequest, prompt: str) -> dict[str, object]:
+    """A request as genai-perf reads it; keys that it does not know go into the body."""
+    return {
+        "text": prompt,
+        "model": planned.model,
+        "output_length": planned.output_tokens,
+        "min_tokens": planned.output_tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+        "stream_options": {"include_usage": True},
+    }

@@ -17,7 +17,7 @@ import openai
 import orjson
 from openai.types.chat import ChatCompletionChunk
 
-from bench.drivers.driver import Driven
+from bench.drivers.driver import Driven, Setup
 from bench.load.drive import Load, run_load
 from bench.load.exchange import Exchange, Failure
 from bench.records import DriverFacts, ErrorKind, PlannedRequest
@@ -40,6 +40,11 @@ class OpenAiDriver:
         """Send `load`; see `Driver`."""
         result = run_load(load, drain_timeout_s=drain_timeout_s, connect=SdkSender)
         return Driven(result, DriverFacts("openai", version("openai"), NOTES))
+
+
+def make(_: Setup) -> OpenAiDriver:
+    """The driver; it needs nothing."""
+    return OpenAiDriver()
 
 
 class SdkSender:

@@ -1,4 +1,4 @@
-"""What is measured once, before arms are compared: prompt overhead and capacity."""
+"""What is measured before arms are compared: prompt overhead and capacity."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from bench.processes.program import Site
 from bench.progress import Progress, Step
 from bench.records import Replica, Sample, Schedule
 
-# Requests in flight on each replica while warming it and while measuring capacity, per
-# sequence that it runs at once: as many wait as run, so that it always runs all it can.
+# Requests in flight on each replica while it is warmed or its capacity is measured, per sequence
+# that it runs at once: as many wait as run, so that it always runs all it can.
 IN_FLIGHT_PER_SEQUENCE = 2
 # Requests that warm a replica, per request in flight: some full batches.
 WARM_ROUNDS = 4
 # The share of a capacity run that is left out while the replicas fill up.
 RAMP_SHARE = 0.25
-# Capacity is known when two runs in a row differ by this share at most, or after so many runs:
+# Capacity is known when two successive runs differ by this share at most, or after so many runs:
 # the speed of some machines never settles.
 WITHIN = 0.03
 MOST_RUNS = 5
 # The run before a block takes this share of the time of a first measurement.
 PROBE_SHARE = 0.5
-# A closed loop's list of requests must not run dry when the replicas turn out faster
-# than they were when the list was made.
+# A closed loop's list of requests is so many times too long, so that it suffices when replicas
+# become faster.
 SPARE = 3.0
 
 _PROBE = Workload(prompt=Fixed(64), output=Fixed(2))
@@ -60,9 +60,9 @@ class Capacity:
 class EngineCalibration:
     """Measures what both arms share, once for each workload and set of models.
 
-    Requests go straight to the `replicas`, those that are up when it is called, from all places
-    of `site`. `tokenizers` are folders, by model. `max_num_seqs` is the number of sequences
-    that a replica runs at once, `window_s` how long one run of the measurement of capacity takes.
+    Requests go from all places of `site` straight to the replicas, which `replicas` returns.
+    `tokenizers` are folders, by model. `max_num_seqs` is the number of sequences that a replica
+    runs at once, `window_s` the duration of one run of the measurement of capacity.
     """
 
     site: Site
@@ -94,18 +94,18 @@ class EngineCalibration:
             self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
         return self._capacities[key]
 
-    def probe(self, workload: Asks, models: tuple[str, ...], about: Capacity) -> Capacity:
-        """Capacity at this moment, from one short run. `about` is an earlier result.
+    def probe(self, workload: Asks, models: tuple[str, ...], earlier: Capacity) -> Capacity:
+        """Capacity at this moment, from one short run; `earlier` is an earlier result.
 
         Raises UserError when a replica does not answer.
         """
-        return self._run(workload, models, about, self.window_s * PROBE_SHARE)
+        return self._run(workload, models, earlier, self.window_s * PROBE_SHARE)
 
     def prompts(self, schedule: Schedule, salt: str) -> tuple[str, ...]:
         """The text of every request.
 
-        `salt` names the trial: trials that replay a schedule, also those of earlier
-        runs on engines that were kept, must not find it in the prefix cache.
+        `salt` names the trial: a trial that replays a schedule, even in a later run on kept
+        engines, must not find its prompts in the prefix cache.
         """
         for request in schedule.requests:
             if request.model not in self._makers:
@@ -113,7 +113,7 @@ class EngineCalibration:
         return make_prompts(schedule, self._makers, f"{self.run_id} {salt}")
 
     def _maker(self, model: str) -> PromptMaker:
-        """The model's prompt maker; the server's own count gives the template's overhead."""
+        """The model's prompt maker. One request shows how many tokens the template adds."""
         plain = PromptMaker(self.tokenizers[model])
         schedule = self._closed_loop(model, _PROBE, 1, self.drain_s)
         request = schedule.requests[0]
@@ -125,7 +125,7 @@ class EngineCalibration:
         return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
 
     def _warm(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
-        """Send some full batches to every replica at once; returns a first idea of capacity."""
+        """Send some full batches to every replica at once; returns a first estimate of capacity."""
         count = WARM_ROUNDS * self._concurrency
         answers = self._saturate(workload, models, count, self.drain_s, "warm")
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
@@ -135,7 +135,7 @@ class EngineCalibration:
     def _measure(
         self, workload: Asks, models: tuple[str, ...], warm: Capacity, step: Step
     ) -> Capacity:
-        """The mean of the last two runs, which are alike unless there were MOST_RUNS."""
+        """The mean of the last two runs: runs are repeated until two agree, or MOST_RUNS times."""
         runs = [self._run(workload, models, warm, self.window_s)]
         while not settled([one.rps for one in runs]) and len(runs) < MOST_RUNS:
             step.update(f"saturating every replica until that repeats, run {len(runs) + 1}")
@@ -143,13 +143,13 @@ class EngineCalibration:
         return replace(warm, rps=statistics.fmean(one.rps for one in runs[-2:]))
 
     def _run(
-        self, workload: Asks, models: tuple[str, ...], about: Capacity, window_s: float
+        self, workload: Asks, models: tuple[str, ...], earlier: Capacity, window_s: float
     ) -> Capacity:
         """Capacity in one run of `window_s`, without a balancer.
 
         All runs send the same schedule, so that they differ in nothing but the engines' speed.
         """
-        count = about.requests_for(window_s, self._concurrency)
+        count = earlier.requests_for(window_s, self._concurrency)
         salt = f"capacity {next(self._runs)}"
         paces = [
             pace_rps(
@@ -159,12 +159,12 @@ class EngineCalibration:
             )
             for samples in self._saturate(workload, models, count, window_s, salt)
         ]
-        return replace(about, rps=sum(paces))
+        return replace(earlier, rps=sum(paces))
 
     def _saturate(
         self, workload: Asks, models: tuple[str, ...], count: int, duration_s: float, salt: str
     ) -> tuple[tuple[Sample, ...], ...]:
-        """Keep every replica full, with `count` requests at most; the samples of each."""
+        """Keep every replica full, with at most `count` requests; returns the samples of each."""
         loads = []
         for replica in self._serving(models):
             schedule = self._closed_loop(replica.model, workload, count, duration_s)
@@ -209,10 +209,10 @@ class EngineCalibration:
 
 
 def pace_rps(begun_s: Sequence[float], start_s: float, end_s: float) -> float:
-    """Requests per second of a replica that is always full, in [start_s, end_s).
+    """Requests per second that a full replica begins in [start_s, end_s).
 
-    `begun_s` are the times at which it began a request, ascending. The pace is taken over whole
-    runs of 20 requests where there are enough: each such run has the workload's mix of lengths.
+    `begun_s` are the times at which it began a request, ascending. Where there are enough, whole
+    runs of 20 requests are counted: each such run has the workload's mix of lengths.
     """
     inside_s = [at_s for at_s in begun_s if start_s <= at_s < end_s]
     if len(inside_s) < 2:

@@ -1,8 +1,8 @@
 """One comparison, from idle replicas to stored trials.
 
-Warm every replica, measure capacity once for both arms, then run blocks of trials, the arms
-interleaved on the same schedules. At the agreed looks judge, and stop when that decides.
-A block that something disturbed is set aside, and another one measured in its place.
+Warm every replica, measure capacity once for both arms, then run blocks of trials: the arms take
+turns on the same schedules. At the planned looks a verdict is sought; the first one ends the
+comparison. A disturbed block is set aside, and another one is measured in its place.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from bench.telemetry.quiet import await_quiet
 
 # In a search for the load, a trial lasts at least so many times as long as a request may take.
 TRIAL_PER_OBJECTIVE = 10.0
-# How often the machine may stay busy for as long as the bench waits for it.
-PATIENCE = 2
+# After so many waits in vain for a quiet machine the comparison ends.
+MOST_WAITS = 2
 
 
 def spare_blocks(looks: Sequence[int]) -> int:
-    """Blocks that may be set aside in a comparison which ends at the last look at most."""
+    """The number of blocks that may be set aside in a comparison with these looks."""
     return max(looks[0], looks[-1] // 2)
 
 
@@ -43,7 +43,7 @@ def start_arms(
 ) -> None:
     """Bring up the balancers of each arm.
 
-    Where only one arm is up at a time, it is the control, whose capacity is measured; the
+    Where only one arm is up at a time, that is the control, at which capacity is measured; the
     treatment comes up for its first trial.
     """
     for role, arm in arms.items():
@@ -58,11 +58,11 @@ class Experiment:
     context: RunContext
 
     def run(self, question: Question) -> tuple[Trial, ...]:
-        """Measure until a look decides, or to the profile's last block.
+        """Measure until a look decides, at most to the profile's last look.
 
-        Where the control runs alone, to the profile's first look. Every trial is on disk
-        before the next begins. Raises UserError when a replica is found dead before the first
-        trial; later, the trial in which it died is the last.
+        The control alone is measured to the first look. Every trial is on disk before the next
+        begins. Raises UserError when a replica is dead before the first trial; when one dies
+        later, that trial is the last.
         """
         context = self.context
         if dead := context.environment.dead_replicas():
@@ -102,7 +102,7 @@ class Experiment:
                 note = f"{question}: block {index} is set aside: {'; '.join(why)}"
                 self.context.progress.note(note)
                 busy += not self._becomes_quiet(step)
-                if busy == PATIENCE:
+                if busy == MOST_WAITS:
                     break
                 continue
             good += 1
@@ -118,7 +118,7 @@ class Experiment:
         capacity: Capacity,
         update: Callable[[str], None],
     ) -> list[Trial]:
-        """The trials of one block; the last one that the order asks for, or that lost a replica."""
+        """The trials of one block, up to the first one in which a replica died."""
         block: list[Trial] = []
         for planned in order.block(index):
             arm, scenario = self.context.arms[planned.role], question.scenario
@@ -136,17 +136,17 @@ class Experiment:
             return TrialOrder(roles)
         return SearchOrder(roles, scenario.search, scenario.arrival.load)
 
-    def _capacity_now(self, question: Question, about: Capacity) -> Capacity:
-        """What the replicas can do now, or `about` where that cannot be measured."""
+    def _capacity_now(self, question: Question, earlier: Capacity) -> Capacity:
+        """The present capacity, or `earlier` where that cannot be measured."""
         context = self.context
         # Where only one arm is up at a time, the replicas that were calibrated may be down now.
         if context.environment.alternates or context.environment.dead_replicas():
-            return about
+            return earlier
         try:
-            return context.calibration.probe(question.scenario.workload, question.models, about)
-        except UserError as error:  # what was measured until now is worth more
+            return context.calibration.probe(question.scenario.workload, question.models, earlier)
+        except UserError as error:  # it must not cost the trials so far
             context.progress.note(f"{question}: the engines' speed is not known: {error}")
-            return about
+            return earlier
 
     def _becomes_quiet(self, step: Step) -> bool:
         """Wait for other programs; False if they keep the machine busy for too long."""
@@ -157,7 +157,7 @@ class Experiment:
         return await_quiet(context.environment.processes(), cores, DEFAULT_BOUNDS, step)
 
     def _require_long_trials(self, question: Question) -> None:
-        """A search has to see a queue that grows without end grow within a trial."""
+        """Raise UserError where a trial is too short to show that a queue grows without end."""
         if question.scenario.search is None:
             return
         trial_s = self.context.profile.trial_s
@@ -177,7 +177,7 @@ def _updates(step: Step, before: str, after: str) -> Callable[[str], None]:
 
 
 def time_left(elapsed_s: float, done: int, at_most: int) -> str:
-    """The time for the blocks that remain, as fast as those done; empty before the first one."""
+    """The time that the remaining blocks take, estimated; empty before the first block."""
     if not done:
         return ""
     left_s = elapsed_s / done * (at_most - done)

@@ -26,20 +26,18 @@ STANDARD_METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One load pattern with its question.
+    """A load pattern, and what is expected of the treatment under it.
 
-    `primary` is the metric that the verdict gates on, `expect` what the treatment
-    must show there. The offered load of `arrival` is relative to the capacity that
-    is measured for `workload` on the machine at hand, with all replicas at full speed.
+    `primary` is the metric whose verdict counts, `expect` the verdict that the treatment must
+    reach. The offered load of `arrival` is relative to the capacity that is measured for
+    `workload`, with all replicas at full speed. With `search`, the load is searched for: `arrival`
+    is an open loop then, and its load is where the search begins.
 
-    With `search`, the load is searched for. `arrival` has to be an open loop then, and its
-    load is where the search begins.
-
-    The rest are conditions, the same for both arms. `balancers` of an arm run side by
-    side and get its requests in turn; they do not know of each other. `bypass` is the share
-    of requests that bypass the arm and go straight to one replica; they load that replica and
-    are in none of the arm's metrics. `slowed` is the share of a core's time that one replica
-    gets. The replica of each model that a condition affects changes with each half of a block.
+    The rest are conditions, the same for both arms. `balancers` of an arm run side by side and
+    get its requests in turn; they do not know of each other. `bypass` is the share of requests
+    that bypass the arm and go straight to one replica; they are in none of the arm's metrics.
+    `slowed` is the share of a core's time that one replica gets. The replica of each model that
+    a condition affects changes with each half of a block.
     """
 
     name: str
@@ -66,7 +64,7 @@ class Scenario:
 
     @property
     def tenants(self) -> tuple[str, ...]:
-        """The tenants that requests are sent for; empty where there are none."""
+        """The names of the tenants; empty where there are none."""
         return self.arrival.names if isinstance(self.arrival, Mixture) else ()
 
     def load_of(self, trial: PlannedTrial) -> float:
@@ -76,10 +74,7 @@ class Scenario:
         return 1.0 if isinstance(self.arrival, ClosedLoop) else self.arrival.load
 
     def facts(self, slos: Mapping[str, Slo]) -> ScenarioFacts:
-        """What judging needs to know, the primary metric first.
-
-        `slos` has the objectives of each model, and of each tenant, by `slo_key`.
-        """
+        """The part that judging needs; `slos` has the objectives by `slo_key`."""
         others = tuple(name for name in self.metrics if name != self.primary)
         return ScenarioFacts(
             name=self.name,
@@ -95,10 +90,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One scenario for some models, with everything that judging it needs.
-
-    In `round` 2 it is measured once more, with other schedules.
-    """
+    """A scenario to measure for some models. In `round` 2 it gets other schedules."""
 
     scenario: Scenario
     facts: ScenarioFacts
@@ -110,7 +102,7 @@ class Question:
         return f"{self.scenario.name} {'+'.join(self.models)}{again}"
 
     def with_pace(self, capacity: Capacity) -> Question:
-        """The question, described with the pace at which a trace is replayed, if it is one."""
+        """The question; if it replays a trace, with the pace in its description."""
         arrival = self.scenario.arrival
         if not isinstance(arrival, Replay):
             return self

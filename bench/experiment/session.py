@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bench.analysis.gates import describe, wants_confirmation
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import ALPHA, pooled_spread, smallest_factor, spread_of
 from bench.config.config import Config
 from bench.drivers import make_driver
@@ -23,7 +23,7 @@ from bench.experiment.trial_order import BOTH, CONTROL
 from bench.load.accuracy.check import check_client
 from bench.processes.program import Site
 from bench.progress import Progress
-from bench.records import Trial, slo_key
+from bench.records import slo_key
 from bench.store import NoiseStore, TrialStore
 
 
@@ -33,20 +33,12 @@ class Measure(Protocol):
     def __call__(self, scenario: Scenario, *models: str) -> Judgement: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """The trials that were measured for a question, and their judgement."""
-
-    trials: tuple[Trial, ...]
-    judgement: Judgement
-
-
 @dataclass(slots=True)
 class Session:
-    """Brings the environment up at the first question and answers each one once.
+    """Brings the environment up for the first scenario, and measures each scenario once.
 
-    Where any test of the run `compares` the arms, a question about the control alone is
-    answered from paired trials, which are measured anyway.
+    Where any test of the run `compares` the arms, tests of the control alone get the trials of
+    the comparison, too.
     """
 
     config: Config
@@ -57,19 +49,19 @@ class Session:
     _environment: Environment | None = None
     _experiment: Experiment | None = None
     _failure: UserError | None = None
-    _rounds: dict[str, tuple[Round, ...]] = field(default_factory=dict)
+    _rounds: dict[str, tuple[Case, ...]] = field(default_factory=dict)
 
-    def rounds(self, scenario: Scenario, models: tuple[str, ...]) -> tuple[Round, ...]:
+    def rounds(self, scenario: Scenario, models: tuple[str, ...]) -> tuple[Case, ...]:
         """Measure and judge a scenario, at most once per run; the last round counts.
 
-        A verdict that fails the scenario's gate is measured once more, with other schedules:
-        what fails twice is seldom chance. Raises UserError when the environment does not come
-        up, the same one for every later question.
+        A verdict that fails the scenario's gate is confirmed in a second round, with other
+        schedules. Raises UserError when the environment does not come up, and then the same one
+        for every scenario.
         """
         question = self._question(scenario, models)
         if str(question) not in self._rounds:
             first = self._measure(question)
-            rounds: tuple[Round, ...] = (first,)
+            rounds: tuple[Case, ...] = (first,)
             if wants_confirmation(first.judgement):
                 assert first.judgement.primary is not None
                 why = describe(first.judgement.primary)
@@ -78,7 +70,7 @@ class Session:
             self._rounds[str(question)] = rounds
         return self._rounds[str(question)]
 
-    def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Round:
+    def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Case:
         """Measure and judge a scenario once, whatever the verdict."""
         return self._measure(self._question(scenario, models))
 
@@ -96,7 +88,7 @@ class Session:
         }
         return Question(scenario, replace(scenario.facts(slos), alpha=ALPHA), models)
 
-    def _measure(self, question: Question) -> Round:
+    def _measure(self, question: Question) -> Case:
         experiment = self._started()
         if self.compares:
             self.progress.note(f"{question}: {self._detectable(question)}")
@@ -105,7 +97,7 @@ class Session:
         spread = spread_of(judgement.effects)
         if spread is not None and not judgement.invalid_reasons:
             self._noise.remember(self._noise_key(question), spread, len(judgement.effects))
-        return Round(trials, judgement)
+        return Case(judgement, trials)
 
     def _detectable(self, question: Question) -> str:
         """The smallest difference that the profile can find, by the noise of earlier runs."""

@@ -1,4 +1,4 @@
-"""One trial: what it sends, the conditions under which that is measured, and its record."""
+"""One trial: its load, the conditions under which it is measured, and its record."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SETTLE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What all trials of a run have in common, fixed before the first request.
+    """What all trials of a run have in common.
 
-    `arms` are those that run, by role: both for a comparison, the control alone otherwise.
-    `accuracy` is that of the built-in client, measured at the start of the run.
+    `arms` are those that run, by role: both for a comparison, else the control alone.
+    `accuracy` is that of the built-in client at the start of the run.
     """
 
     environment: Environment
@@ -72,7 +72,7 @@ def run_trial(
 ) -> Trial:
     """Run one trial and store it.
 
-    On Ctrl-C what there is of it is stored, then KeyboardInterrupt is raised.
+    On Ctrl-C what was measured is stored, then KeyboardInterrupt is raised.
     """
     prepared = _prepare(context, question, planned, capacity)
     time.sleep(SETTLE_S)
@@ -90,9 +90,9 @@ def run_trial(
 class _Prepared:
     """What a trial sends, and where to.
 
-    `capacity_rps` is what its load relates to. `replicas` are all that serve it. `affected` has,
-    by model, the one that the scenario slows and sends the requests to that bypass the arm;
-    `bypassing` are the indexes of these requests.
+    `capacity_rps` is the capacity that its load is a share of. `replicas` are all that serve it.
+    `affected` has, by model, the replica that the scenario slows, and to which requests go that
+    bypass the arm; `bypassing` are the indexes of these requests.
     """
 
     seed: int
@@ -129,8 +129,8 @@ def _measure(
 ) -> tuple[Driven, tuple[ServerSeries, ...]]:
     """Send the load under the conditions of the arm and of the scenario.
 
-    Returns what the driver measured, with what others took of this machine meanwhile, and what
-    the replicas reported.
+    Returns what the driver measured, with the CPU time that others took, and what the replicas
+    reported.
     """
     environment = context.environment
     arm_share, scenario_share = context.arms[role].slowed, question.scenario.slowed
@@ -143,7 +143,7 @@ def _measure(
         scraper = conditions.enter_context(scraping(prepared.replicas, context.site))
         watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
         driven = context.driver.run(prepared.load, drain_timeout_s=context.profile.drain_s)
-        # What else this machine does matters only where it sends the load.
+        # Other work on this machine matters only where it sends the load.
         cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
     result = driven.result
     # Readings can be related to the load only where its start is known on their clock.
@@ -203,7 +203,7 @@ def _record(
 
 
 def affected_replicas(replicas: Sequence[Replica], turn: int) -> dict[str, Replica]:
-    """The replica of each model that a scenario's condition affects: the next one each turn."""
+    """The replica of each model that a scenario's condition affects; they take turns."""
     by_model: dict[str, list[Replica]] = {}
     for replica in replicas:
         by_model.setdefault(replica.model, []).append(replica)

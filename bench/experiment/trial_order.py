@@ -1,4 +1,4 @@
-"""Which trials make up a block, in which order, and at which load where that is searched for.
+"""The trials of a block, their order, and their load where that is searched for.
 
 In a search, loads lie on a grid. A block's search ends between two neighbouring levels of
 which the arm carries the lower and not the upper.
@@ -29,10 +29,7 @@ RoleOrder = Callable[[int], tuple[Role, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """Where a trial stands in a comparison: its block, its position there, and its role.
-
-    `position` counts from 0. `level` is the level of load, in a search only.
-    """
+    """A trial's block, its position there from 0, and its role; in a search its level of load."""
 
     block: int
     position: int
@@ -41,19 +38,19 @@ class PlannedTrial:
 
     @property
     def turn(self) -> int:
-        """Picks the replica that the scenario slows or sends bypassing requests to.
+        """The index of the replica that the scenario slows or sends bypassing requests to.
 
-        It is one replica in the first half of a block and the next one in the second half, for
-        each arm, so that no policy profits from the order in which it prefers replicas.
+        It is one replica in the first half of a block and the next one in the second half, the
+        same for both arms, so that no policy profits from the order in which it prefers replicas.
         """
         return self.block + self.position // 2
 
     def seed(self, run_seed: int, question: str) -> int:
         """The seed of the trial's schedule: 32 bits of a hash, the same on every machine.
 
-        A block has two schedules, one for its first two trials and one for its last two;
-        so each arm replays both. On one schedule alone, an arm's second trial would
-        repeat what its first has shown. In a search there is one schedule for each level.
+        A block has two schedules, one for its first two trials and one for its last two, so
+        that each arm replays both: a second trial on the same schedule would tell little that
+        is new. In a search there is one schedule for each level.
         """
         part = self.position // 2 if self.level is None else f"level {self.level}"
         text = f"{run_seed} {question} {self.block} {part}"
@@ -63,8 +60,7 @@ class PlannedTrial:
 def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
     """ABBA or BAAB, drawn by a hash for each block: the same on every machine.
 
-    For arms of which only one is up at a time. Both orders are mirrored, so that a drift of
-    the machine cancels.
+    For arms of which only one is up at a time. In both orders a linear drift cancels.
     """
     text = f"{run_seed} {question} {block} order"
     return alternating_order(hashlib.sha256(text.encode()).digest()[0] % 2)
@@ -83,7 +79,7 @@ def role_order(
 
 
 class TrialOrder:
-    """Plans the trials of block after block: here in the order of `roles`, all at one load.
+    """Plans the trials of one block after the other, in the order of `roles`, all at one load.
 
     `exhausted` is true where the last block shows that further blocks cannot give a ratio.
     """
@@ -94,21 +90,21 @@ class TrialOrder:
         self._roles = roles
 
     def block(self, index: int) -> Iterator[PlannedTrial]:
-        """The trials of a block. Ask for the next one after the last one is recorded."""
+        """The trials of a block. Each must be recorded before the next one is asked for."""
         for position, role in enumerate(self._roles(index)):
             yield PlannedTrial(index, position, role)
 
     def record(self, trial: PlannedTrial, *, carried: bool) -> None:
-        """Take in whether the arm met its objectives in that trial."""
+        """Note whether the arm met its objectives in that trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Loads as shares of capacity: about 1 at level 0, at each level `step` times the one below.
+    """Loads as shares of capacity: about 1 at level 0, each level is `step` times the one below.
 
-    The search stays between `lowest` and `highest`, which are shares as well. Every
-    block's grid is shifted by another fraction of a step: on one and the same grid, all blocks
-    would round an arm's load alike, and the interval would be too narrow by that.
+    The search stays between the shares `lowest` and `highest`. The grid of every block is
+    shifted by another fraction of a step: on one grid all blocks would round an arm's load
+    alike, and the interval would be too narrow.
     """
 
     step: float = 1.1
@@ -124,7 +120,7 @@ class Grid:
 
     def load(self, level: int, block: int) -> float:
         """The load of a level in a block, as a share of capacity."""
-        # Multiples of the golden ratio: however many there are, they lie evenly.
+        # Multiples of the golden ratio are spread evenly, whatever their number.
         return math.pow(self.step, level + block * _GOLDEN % 1.0 - 0.5)
 
     def level(self, load: float) -> int:
@@ -179,9 +175,9 @@ class SearchOrder(TrialOrder):
 def next_level(grid: Grid, carried: Mapping[int, bool], start: int, stride: int) -> int | None:
     """The level to try after those in `carried`; None when the search has ended.
 
-    `carried` says of each level that was tried whether the arm carried it. From `start` the
-    search goes up, or down, by `stride` until one level is carried and another is not, then
-    halves what is between them.
+    `carried` has the levels that were tried, and whether the arm carried each. From `start` the
+    search goes up, or down, by `stride` until one level is carried and another is not, then it
+    is a binary search between them.
     """
     if not carried:
         return start
@@ -198,9 +194,9 @@ def next_level(grid: Grid, carried: Mapping[int, bool], start: int, stride: int)
 def next_start(carried: Mapping[int, bool], block: int) -> int:
     """The level at which the search of the block after `block` starts.
 
-    It lies beside the load that this block has found, below and above it by turns. A search
-    that comes from below tends to end too low, since the first miss ends it, even a chance
-    one; a search from above tends to end too high.
+    It lies just below or just above the load that this block has found, alternately. A search
+    from below tends to end too low, since any miss by chance ends it; one from above tends to
+    end too high.
     """
     below = [level for level, is_carried in carried.items() if is_carried]
     above = [level for level, is_carried in carried.items() if not is_carried]

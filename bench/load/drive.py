@@ -12,7 +12,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from bench.completeness import fail_incomplete
 from bench.load.client import Client
 from bench.load.eventloop import DirectLoop
 from bench.load.exchange import Exchange, Failure
@@ -20,7 +19,7 @@ from bench.load.flight import Flight
 from bench.load.meter import Meter
 from bench.load.outcome import DriveResult, Ending, Tally
 from bench.processes.resources import allow_connections, allow_connections_up_to
-from bench.records import Connections, ErrorKind, PlannedRequest, Schedule
+from bench.records import Connections, ErrorKind, PlannedRequest, Schedule, fail_incomplete
 
 _REPORT_EVERY_S = 0.5
 

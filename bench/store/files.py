@@ -14,7 +14,7 @@ from bench.errors import UserError
 def write_whole(path: Path, data: bytes) -> None:
     """Write `path` at once: it holds all of `data`, or what it held before.
 
-    Raises UserError when the disk does not take it.
+    Raises UserError when it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def strict_json(path: Path, value: Any) -> bytes:
-    """JSON for `path`. Raises UserError for what JSON has no word for, such as NaN."""
+    """JSON for `path`. Raises UserError for values that JSON does not have, such as NaN."""
     try:
         return json.dumps(value, allow_nan=False, indent=1).encode() + b"\n"
     except (TypeError, ValueError) as error:

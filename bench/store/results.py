@@ -1,4 +1,4 @@
-"""The JSON files of `results/`: what a run found, and how noisy earlier comparisons were."""
+"""The JSON files of `results/`: the results of a run, and the noise of earlier comparisons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.analysis.judgement import Judgement
 from bench.store.files import strict_json, write_whole
 
 VERSION = 1
-# Of each comparison, the latest runs: engines and machines change.
+# Runs of each comparison that are remembered, the latest ones: engines and machines change.
 KEPT = 10
 
 Spreads = list[tuple[float, int]]
@@ -24,10 +24,10 @@ _FILE = TypeAdapter(dict[str, Spreads])
 
 
 def write_latest(path: Path, judgements: Sequence[Judgement], run: Mapping[str, Any]) -> None:
-    """Write what was found. `run` holds the facts of the run, JSON values only.
+    """Write the results of a run. `run` has its facts, JSON values only.
 
-    A number that is not finite becomes null, and its record's `reasons` say which.
-    Raises UserError when the disk does not take it.
+    A number that is not finite becomes null, and its record's `reasons` name it. Raises UserError
+    when it cannot be written.
     """
     written = {
         "version": VERSION,
@@ -76,9 +76,9 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class NoiseStore:
-    """A file with, for each kind of comparison, the spread of each run and its blocks.
+    """A file with (spread, blocks) of the latest runs of each kind of comparison.
 
-    A file that is damaged counts as none: it only tells what to expect.
+    A damaged file counts as an empty one: nothing is judged by it.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class NoiseStore:
         return self._read().get(kind, [])
 
     def remember(self, kind: str, spread: float, blocks: int) -> None:
-        """Add a run. Raises UserError when the disk does not take it."""
+        """Add a run. Raises UserError when it cannot be written."""
         written = self._read()
         written[kind] = [*written.get(kind, []), (spread, blocks)][-KEPT:]
         write_whole(self.path, strict_json(self.path, written))

@@ -2,27 +2,40 @@
 
     <root>/<arm>/<environment>/<run>/<scenario>/<model+model>/block-00-0-control.json
 
-and beside it the samples as `.parquet` and what the servers said as `.server.parquet`. Both
-are written first, so that a JSON file on disk means a complete trial. Where a comparison was
-measured once more, the second round's files begin with `again-`.
+has the facts. Beside it are two Parquet tables: the samples, `.parquet`, and what the servers
+reported, `.server.parquet`; their columns are the fields of the records. Both are written first,
+so that a JSON file on disk means a complete trial. Where a comparison was measured once more,
+the second round's files begin with `again-`.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from bench.errors import UserError
-from bench.records import Trial
-from bench.store import codec
+from bench.records import Sample, ServerReading, Trial
 from bench.store.files import strict_json, write_whole
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FORMAT = 1
+
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+# The fields of a trial that are in tables.
+_IN_TABLES = ("samples", "bypassed", "server")
 
 
 class TrialStore:
@@ -34,29 +47,32 @@ class TrialStore:
     def save(self, trial: Trial) -> Path:
         """Write a trial and return the path of its JSON file.
 
-        Raises UserError for a name that is no safe part of a path, for numbers of the
-        trial that are not finite, and when the disk does not take it.
+        Raises UserError for a name that is no safe part of a path, for numbers of the trial that
+        are not finite, and when it cannot be written.
         """
         path = self._folder(trial) / _name(trial)
         try:
-            table, server = codec.table_bytes(trial), codec.server_bytes(trial)
-        except ValueError as error:
+            samples, server = _samples_table(trial), _server_table(trial)
+        except ValueError as error:  # text that is not Unicode
             raise UserError(f"cannot write samples of {path}: {error}") from error
-        facts = strict_json(path, codec.facts(trial, table, server))
-        write_whole(path.with_suffix(".parquet"), table)
+        bare = asdict(replace(trial, samples=(), bypassed=(), server=()))
+        digests = {"samples_sha256": digest(samples), "server_sha256": digest(server)}
+        facts = {name: value for name, value in bare.items() if name not in _IN_TABLES}
+        written = strict_json(path, {"format": FORMAT, **digests, **facts})
+        write_whole(path.with_suffix(".parquet"), samples)
         write_whole(path.with_suffix(".server.parquet"), server)
-        write_whole(path, facts)
+        write_whole(path, written)
         return path
 
     def load(self, path: Path) -> Trial:
         """Read one trial by its JSON file. Raises UserError for a damaged or foreign file."""
         facts = _facts(path)
-        table = _table(path.with_suffix(".parquet"), path, facts.get("samples_sha256"))
+        samples = _table(path.with_suffix(".parquet"), path, facts.get("samples_sha256"))
         # Trials stored before servers were scraped name no such file.
         sha256 = facts.get("server_sha256")
         server = _table(path.with_suffix(".server.parquet"), path, sha256) if sha256 else None
         try:
-            return codec.trial(facts, table, server)
+            return _trial(facts, samples, server)
         except (ValueError, pa.ArrowException) as error:
             raise UserError(f"{path} does not hold a trial: {_first_line(error)}") from error
 
@@ -101,7 +117,7 @@ class TrialStore:
 
 
 def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...], int], list[Trial]]:
-    """Trials that are judged together: those of a round of one scenario for the same models."""
+    """Trials by what is judged together: scenario, models and round."""
     groups: dict[tuple[str, tuple[str, ...], int], list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.scenario.name, trial.models, trial.round), []).append(trial)
@@ -114,9 +130,9 @@ def _name(trial: Trial) -> str:
 
 
 def _table(path: Path, trial: Path, sha256: object) -> bytes:
-    """A table that the trial's JSON file names by its digest."""
+    """A table that the trial's JSON file names by its digest. Raises UserError for another one."""
     table = _read(path)
-    if codec.digest(table) != sha256:
+    if digest(table) != sha256:
         raise UserError(f"{path} is damaged: it is not the file that {trial.name} names")
     return table
 
@@ -126,8 +142,8 @@ def _facts(path: Path) -> dict[str, object]:
         facts = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {_first_line(error)}") from error
-    if not isinstance(facts, dict) or facts.get("format") != codec.FORMAT:
-        raise UserError(f"{path} is no trial in format {codec.FORMAT}; measure again")
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise UserError(f"{path} is no trial in format {FORMAT}; measure again")
     return facts
 
 
@@ -140,3 +156,66 @@ def _read(path: Path) -> bytes:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def digest(table: bytes) -> str:
+    """The SHA-256 by which a trial's JSON file names a table."""
+    return hashlib.sha256(table).hexdigest()
+
+
+def _samples_table(trial: Trial) -> bytes:
+    bypassed = [False] * len(trial.samples) + [True] * len(trial.bypassed)
+    return _parquet(Sample, trial.samples + trial.bypassed, "bypassed", bypassed, pa.bool_())
+
+
+def _server_table(trial: Trial) -> bytes:
+    """All server readings, those of a replica one after the other."""
+    readings = [reading for one in trial.server for reading in one.readings]
+    replicas = [one.replica for one in trial.server for _ in one.readings]
+    return _parquet(ServerReading, readings, "replica", replicas, pa.string())
+
+
+def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Trial:
+    """The trial that was stored, `server` None before readings were.
+
+    Raises ValueError for facts or a table of another shape.
+    """
+    samples: dict[bool, list[Any]] = {False: [], True: []}
+    for row in _rows(table):
+        # Trials stored before any request could bypass an arm lack the column.
+        samples[row.pop("bypassed", False)].append(row)
+    readings: dict[str, list[Any]] = {}
+    for row in _rows(server) if server is not None else ():
+        readings.setdefault(row.pop("replica"), []).append(row)
+    series = [{"replica": name, "readings": rows} for name, rows in readings.items()]
+    tables = {"samples": samples[False], "bypassed": samples[True], "server": series}
+    return TypeAdapter(Trial).validate_python(facts | tables)
+
+
+def _column(kind: Any) -> pa.DataType:
+    """Arrow's type for a field: numbers, text, either or None, a tuple of one of them."""
+    if get_origin(kind) is tuple:
+        return pa.list_(_column(get_args(kind)[0]))
+    (kind,) = (one for one in get_args(kind) or (kind,) if one is not NoneType)
+    return _TYPES[str if issubclass(kind, StrEnum) else kind]
+
+
+def _parquet(
+    record: type, rows: Sequence[Any], extra: str, values: Sequence[Any], kind: pa.DataType
+) -> bytes:
+    """A table with the fields of records, and one more column that says whose they are."""
+    columns = {
+        name: pa.array([getattr(row, name) for row in rows], _column(hint))
+        for name, hint in get_type_hints(record).items()
+    }
+    columns[extra] = pa.array(values, kind)
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _rows(table: bytes) -> list[dict[str, Any]]:
+    # On threads of Arrow's own, 2 of 100 processes were aborted at their end by its destructors.
+    read = pq.ParquetFile(io.BytesIO(table), pre_buffer=False).read(use_threads=False)
+    rows: list[dict[str, Any]] = read.to_pylist()
+    return rows

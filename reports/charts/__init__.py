@@ -1,16 +1,18 @@
-"""The charts of a case. A module here that has `charts_of(case, caption)` makes some of them."""
+"""The charts of a case. A module here with `charts(case, caption)` adds its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import pkgutil
+from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from types import ModuleType
 
-from reports.case import Case, short_title
+from bench.analysis.judgement import Case
 from reports.charts.style import Chart, Picture
+from reports.run import short_title
 
-# Modules in the order in which their charts are shown; others come after these, by name.
-ORDER = ("load", "cdf", "forest", "replicas", "over_time")
+# The order in which they are shown; charts of other modules follow.
+_ORDER = ("load", "cdf", "forest", "replicas", "over_time")
 
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
@@ -18,14 +20,14 @@ def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     if not case.trials:
         return ()
     caption = f"{short_title(case.judgement)} · {setup}"
-    return tuple(chart.picture() for make in _makers() for chart in make(case, caption))
+    charts: list[Chart] = [one for module in _modules() for one in module.charts(case, caption)]
+    return tuple(chart.picture() for chart in charts)
 
 
-def _makers() -> Iterator[Callable[[Case, str], Iterable[Chart]]]:
-    """`charts_of` of each module that has it."""
-    names = [module.name for module in iter_modules(__path__)]
-    others = sorted(name for name in names if name not in ORDER)
-    for name in (*ORDER, *others):
-        module = import_module(f"{__name__}.{name}")
-        if hasattr(module, "charts_of"):
-            yield module.charts_of
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    """The modules here that have charts."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    others = [name for name in names if name not in _ORDER]
+    modules = [import_module(f"{__name__}.{name}") for name in (*_ORDER, *others)]
+    return tuple(module for module in modules if hasattr(module, "charts"))

@@ -9,19 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.analysis.estimates import percentile
+from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
 from bench.records import Sample
-from reports import palette, wording
-from reports.case import Case
+from reports import wording
 from reports.charts.series import series_of
-from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis
+from reports.charts.style import MUTED, Chart, Frame, Line, empty, new_chart, seconds_axis
 
 _MARKS = (50, 95)
 _MOST_POINTS = 250
 
 
-def charts_of(case: Case, caption: str) -> Iterator[Chart]:
-    """Two distributions, but none where the load was searched for: loads are not mixed."""
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """None where the load was searched for: trials at several loads have no common latency."""
     if case.judgement.scenario.search_step is None:
         yield latency_cdf(case, "Scheduled TTFT", scheduled_ttft_s, caption)
         yield latency_cdf(case, "Scheduled E2E", scheduled_e2e_s, caption)
@@ -39,7 +39,7 @@ def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], capti
         empty(axes, "no request succeeded" if arms else wording.NO_DATA)
         return chart
     for mark in _MARKS:
-        axes.axhline(mark, color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.axhline(mark, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
     for arm, values in arms:
         _draw(axes, values, arm.colour)
     seconds_axis(axes, "x")
@@ -49,7 +49,7 @@ def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], capti
 
 
 def _answered(latencies: Sequence[float]) -> list[float]:
-    """Those of requests that did not fail, which took forever."""
+    """The latencies of requests that did not fail."""
     return [one for one in latencies if math.isfinite(one)]
 
 

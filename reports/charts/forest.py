@@ -10,12 +10,12 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import ALIKE
 from bench.records import Comparison
-from reports import palette, wording
-from reports.case import Case, arms_of, short_title
-from reports.charts.style import Chart, Frame, Line, new_chart
+from reports import wording
+from reports.charts.style import BAND, INK, MUTED, OUTCOME, Chart, Frame, Line, new_chart
+from reports.run import arms_of, short_title
 
 _BAND = (math.exp(-ALIKE), math.exp(ALIKE))
 # Few enough ticks that their labels do not overlap: by how far the axis reaches.
@@ -46,8 +46,8 @@ class _Row:
         return [one for one in known if one is not None and math.isfinite(one) and one > 0]
 
 
-def charts_of(case: Case, caption: str) -> Iterator[Chart]:
-    """The blocks of the case, if any has an effect."""
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """The ratios block by block, where a block has one."""
     if case.judgement.effects:
         yield blocks(case.judgement, caption)
 
@@ -62,8 +62,8 @@ def forest(judgements: Sequence[Judgement], caption: str) -> Chart:
     lines = [Line(f"{arms_of(judgements).ratio}; dots: blocks; grey band: equivalent")]
     chart, axes = _plot("Primary metric of every scenario", rows, lines, caption, row_in=0.78)
     for y, row in enumerate(rows):
-        _text(axes, 0, y - 0.38, row.label, palette.INK, weight="bold")
-        _text(axes, 0, y - 0.18, row.sublabel, palette.MUTED)
+        _text(axes, 0, y - 0.38, row.label, INK, weight="bold")
+        _text(axes, 0, y - 0.18, row.sublabel, MUTED)
         result = row.result.replace("\n", ", ")
         _text(axes, 1, y - 0.38, result, row.colour, ha="right", weight="bold")
         _lane(axes, y - 0.06, y + 0.46)
@@ -77,7 +77,7 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
     if judgement.primary is not None:
         name = wording.metric(judgement.primary.metric)
         rows = [
-            _Row(f"block {index + 1}", wording.factor(ratio), palette.MUTED, dots=(ratio,))
+            _Row(f"block {index + 1}", wording.factor(ratio), MUTED, dots=(ratio,))
             for index, ratio in judgement.ratios.items()
             if ratio is not None
         ]
@@ -87,7 +87,7 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
         f"{name}, block by block", rows, lines, caption, row_in=0.3, sides_in=(0.95, 1.35)
     )
     for y, row in enumerate(rows):
-        _text(axes, -0.03, y, row.label, palette.INK, ha="right")
+        _text(axes, -0.03, y, row.label, INK, ha="right")
         _text(axes, 1.03, y, row.result, row.colour)
         _lane(axes, y - 0.5, y + 0.5)
         _draw_row(axes, y, row)
@@ -98,7 +98,7 @@ def _pooled(label: str, comparison: Comparison, dots: tuple[float, ...]) -> _Row
     return _Row(
         label=label,
         result=f"{wording.ratio(comparison)}\n{comparison.verdict}",
-        colour=palette.OUTCOME[comparison.verdict],
+        colour=OUTCOME[comparison.verdict],
         sublabel=f"{wording.metric(comparison.metric)} ({comparison.direction} is better)",
         ratio=comparison.ratio,
         low=comparison.low,
@@ -116,7 +116,7 @@ def _plot(
     row_in: float,
     sides_in: tuple[float, float] = (0.25, 0.25),
 ) -> tuple[Chart, Axes]:
-    """The frame: a logarithmic axis of ratios, one unit of height for each row."""
+    """An empty plot with a logarithmic axis of ratios, and one unit of height for each row."""
     height, (left, right) = max(len(rows), 1), sides_in
     frame = Frame(plots=(row_in * height,), left=left, right=right, bottom=0.35)
     chart, (axes,) = new_chart(title, lines, caption, frame)
@@ -143,15 +143,15 @@ def _text(
 
 def _lane(axes: Axes, top: float, bottom: float) -> None:
     """The band of equivalence and the line of no difference, behind one row."""
-    axes.fill_between(_BAND, top, bottom, color=palette.BAND, linewidth=0, zorder=0.4)
-    axes.vlines(1, top, bottom, color=palette.MUTED, linewidth=1, zorder=1)
+    axes.fill_between(_BAND, top, bottom, color=BAND, linewidth=0, zorder=0.4)
+    axes.vlines(1, top, bottom, color=MUTED, linewidth=1, zorder=1)
 
 
 def _draw_row(axes: Axes, y: float, row: _Row) -> None:
     # Blocks lie just below their interval, which would hide them.
     below = 0.0 if row.ratio is None else 0.22
     heights = [y + below] * len(row.dots)
-    axes.scatter(row.dots, heights, s=18, color=palette.MUTED, alpha=0.6, linewidths=0)
+    axes.scatter(row.dots, heights, s=18, color=MUTED, alpha=0.6, linewidths=0)
     if row.low is not None and row.high is not None:
         # An end at zero or infinity is drawn to the edge.
         left, right = axes.get_xlim()

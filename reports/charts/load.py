@@ -9,14 +9,13 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from bench.analysis.estimates import percentile
-from bench.analysis.judgement import Summary
+from bench.analysis.judgement import Case, Summary
 from bench.analysis.rates import attainment, target
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Trial
-from reports import palette, wording
-from reports.case import Case
+from reports import wording
 from reports.charts.series import Series, series_of
-from reports.charts.style import Chart, Frame, Line, new_chart, seconds_axis, subtitle
+from reports.charts.style import MUTED, Chart, Frame, Line, new_chart, seconds_axis, subtitle
 
 Points = list[tuple[float, float]]
 
@@ -24,7 +23,7 @@ Points = list[tuple[float, float]]
 _BIN = 1.1
 
 
-def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+def charts(case: Case, caption: str) -> Iterator[Chart]:
     """The curves, where the load was searched for."""
     if case.judgement.scenario.search_step is not None:
         yield load_curves(case, caption)
@@ -48,9 +47,7 @@ def load_curves(case: Case, caption: str) -> Chart:
         _draw(below, arm, [(load, _ttft_p95_s(trial)) for load, trial in _offered(arm)])
         for axes in (above, below):
             _band(axes, arm, carried[arm.first.role])
-    above.axhline(
-        100 * target(case.trials[0]), color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 3))
-    )
+    above.axhline(100 * target(case.trials[0]), color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
     above.set(ylim=(0, 103))
     above.yaxis.set_major_formatter("{x:.0f} %")
     above.tick_params(labelbottom=False)

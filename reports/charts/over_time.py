@@ -8,12 +8,22 @@ from collections.abc import Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Sample, Trial
-from reports import palette, wording
-from reports.case import Case
+from reports import wording
 from reports.charts.series import Series, in_flight, typical_trials
-from reports.charts.style import Chart, Frame, Line, empty, new_chart, seconds_axis, subtitle
+from reports.charts.style import (
+    MUTED,
+    REPLICAS,
+    Chart,
+    Frame,
+    Line,
+    empty,
+    new_chart,
+    seconds_axis,
+    subtitle,
+)
 
 _FRAME = Frame(plots=(1.75, 1.1), head=0.3)
 _TTFT_IN, _QUEUE_IN = 1.35, 0.85
@@ -21,11 +31,11 @@ _TTFT_IN, _QUEUE_IN = 1.35, 0.85
 _MOST_SHAPES = 1000
 
 
-def charts_of(case: Case, caption: str) -> Iterator[Chart]:
-    """One block over time, but nothing where the load was searched for: loads are not mixed."""
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """None where the load was searched for; queues only where a replica was scraped."""
     if case.judgement.scenario.search_step is None:
         yield timeline(case, caption)
-        if has_queues(case):
+        if any(arm.first.server for arm in typical_trials(case)):
             yield queues(case, caption)
 
 
@@ -67,7 +77,7 @@ def queues(case: Case, caption: str) -> Chart:
     """
     arms = typical_trials(case)
     replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
-    colours = dict(zip(replicas, palette.REPLICAS, strict=False))
+    colours = dict(zip(replicas, REPLICAS, strict=False))
     lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
     if len(replicas) > len(lines):
         lines.append(Line(f"● {len(replicas) - len(lines)} more replicas"))
@@ -89,11 +99,6 @@ def queues(case: Case, caption: str) -> Chart:
     axes[-1].set_xlim(0, max(arm.first.elapsed_s for arm in arms))
     axes[-1].set_xlabel("seconds since the start of the trial")
     return chart
-
-
-def has_queues(case: Case) -> bool:
-    """Whether any replica was scraped in the block that would be shown."""
-    return any(arm.first.server for arm in typical_trials(case))
 
 
 def _title(what: str, arms: Sequence[Series]) -> str:
@@ -137,12 +142,12 @@ def _draw_by_replica(arm: Series, colours: dict[str, str], latency: Axes, depth:
     trial = arm.first
     for name in dict.fromkeys(sample.replica for sample in trial.samples):
         served = [sample for sample in trial.samples if sample.replica == name]
-        _draw_ttfts(latency, served, colours.get(name or "", palette.MUTED))
+        _draw_ttfts(latency, served, colours.get(name or "", MUTED))
     for series in trial.server:
         times = [reading.at_s for reading in series.readings]
         # A line is broken at what is not a number.
         levels = [math.nan if one.waiting is None else one.waiting for one in series.readings]
-        colour = colours.get(series.replica, palette.MUTED)
+        colour = colours.get(series.replica, MUTED)
         depth.step(times, levels, where="post", color=colour, linewidth=1.5)
     if any(sample.ok for sample in trial.samples):
         seconds_axis(latency, "y")

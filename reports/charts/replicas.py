@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from bench.analysis.judgement import Case
 from bench.records import Sample
-from reports import palette, wording
-from reports.case import Case
+from reports import wording
 from reports.charts.series import series_of
-from reports.charts.style import Chart, Frame, Line, empty, new_chart
+from reports.charts.style import INK, MUTED, Chart, Frame, Line, empty, new_chart
 
 _UNSERVED = "no replica"
 _BAR = 0.36
 
 
-def charts_of(case: Case, caption: str) -> Iterator[Chart]:
-    """One chart."""
+def charts(case: Case, caption: str) -> Iterator[Chart]:
     yield replicas(case, caption)
 
 
@@ -42,9 +41,9 @@ def replicas(case: Case, caption: str) -> Chart:
         heights = [y + offset for y in range(len(names))]
         served = [counts[name] for name in names]
         drawn = axes.barh(heights, served, height=_BAR - 0.04, color=arm.colour)
-        axes.bar_label(drawn, padding=4, size=8, color=palette.MUTED)
+        axes.bar_label(drawn, padding=4, size=8, color=MUTED)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names, size=8.5, color=palette.INK)
+    axes.set_yticks(range(len(names)), names, size=8.5, color=INK)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="requests")

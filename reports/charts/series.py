@@ -1,4 +1,4 @@
-"""What charts read out of trials: latencies and requests in flight, per arm."""
+"""Data of charts: the trials of each arm, and the requests in flight."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from bench.analysis.judgement import Case
 from bench.records import Sample, Trial
-from reports import palette
-from reports.case import Case, arms_of
+from reports.charts.style import ARM
+from reports.run import arms_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,16 +38,16 @@ def series_of(case: Case) -> list[Series]:
     """The arms that have trials, control first."""
     headings = arms_of([case.judgement]).headings
     found = [
-        Series(name, palette.ARM[role], tuple(one for one in case.trials if one.role == role))
+        Series(name, ARM[role], tuple(one for one in case.trials if one.role == role))
         for role, name in headings.items()
     ]
     return [arm for arm in found if arm.trials]
 
 
 def typical_block(case: Case) -> int | None:
-    """Of the blocks that count, the one whose ratio is the middle one: neither best nor worst.
+    """The judged block whose ratio is the median.
 
-    The first where none has a ratio; where none counts, the first that was measured, if any.
+    The first one where none has a ratio; where none is judged, the first that was measured.
     """
     ratios = case.judgement.ratios
     known = sorted((ratio, block) for block, ratio in ratios.items() if ratio is not None)

@@ -1,4 +1,4 @@
-"""The look that all charts share, and how a figure becomes bytes.
+"""The colours and the look that all charts share, and how a figure becomes bytes.
 
 Figures are made without pyplot: nothing global is touched. The same input gives the
 same bytes: no dates, fixed ids.
@@ -20,7 +20,32 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from reports import palette, wording
+from bench.records import Role, SloOutcome, Verdict
+from reports import wording
+
+INK = "#1f2328"
+MUTED = "#59636e"
+RULE = "#d8dee4"
+BAND = "#eef1f4"
+
+# They differ in lightness as well as in hue.
+ARM: dict[Role, str] = {"control": "#a65a12", "treatment": "#0b5cad"}
+
+OUTCOME: dict[Verdict | SloOutcome, str] = {
+    Verdict.BETTER: "#1a7f37",
+    Verdict.WORSE: "#c4282d",
+    Verdict.EQUIVALENT: "#57728c",
+    Verdict.INCONCLUSIVE: "#96650b",
+    Verdict.INVALID: "#7a43c9",
+    SloOutcome.MET: "#1a7f37",
+    SloOutcome.MISSED: "#c4282d",
+    SloOutcome.UNDECIDED: "#96650b",
+    SloOutcome.UNSET: "#59636e",
+}
+
+# Replicas in one chart, distinct also for colour-blind eyes and from the arms; further ones
+# are muted.
+REPLICAS = ("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733")
 
 ImageFormat = Literal["svg", "png"]
 
@@ -38,18 +63,18 @@ _RC = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"],
     "font.size": 9.5,
-    "axes.edgecolor": palette.MUTED,
-    "axes.labelcolor": palette.MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": palette.RULE,
+    "grid.color": RULE,
     "grid.linewidth": 0.7,
-    "xtick.color": palette.MUTED,
-    "ytick.color": palette.MUTED,
-    "text.color": palette.INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
     # Text stays text: a third of the size, and it can be searched. Where the font that
     # it was measured with is missing, the next ones are as wide or narrower.
     "svg.fonttype": "none",
@@ -63,7 +88,7 @@ class Line:
     """A line of text above the plot; a coloured one is the legend of its series."""
 
     text: str
-    colour: str = palette.MUTED
+    colour: str = MUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +127,15 @@ class Picture:
 
 
 def _shorten(svg: bytes) -> bytes:
-    """Paths to a hundredth of a point: a third of the size goes, nothing to be seen does."""
+    """Round paths to a hundredth of a point: a third less bytes, and nobody sees it."""
     return _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), svg)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Sizes in inches: absolute, so that text never meets a plot.
+    """Sizes in inches. `plots` are the heights of the plots, which stand one below the other.
 
-    `plots` are the heights of the plots, one below the other with `gap` between them;
-    `head` is the room above the first one, below the legend.
+    `gap` is between them, `head` above the first one, below the legend.
     """
 
     plots: tuple[float, ...]
@@ -125,7 +149,7 @@ class Frame:
 def new_chart(
     title: str, lines: Sequence[Line], caption: str, frame: Frame
 ) -> tuple[Chart, list[Axes]]:
-    """A chart of plots that share their horizontal axis, with its words set."""
+    """A chart with its text, and the empty plots in it, which share their horizontal axis."""
     top_in = _MARGIN_IN + _TITLE_IN + _LINE_IN * len(lines) + frame.head
     gaps_in = frame.gap * (len(frame.plots) - 1)
     height_in = top_in + sum(frame.plots) + gaps_in + frame.bottom + _CAPTION_IN
@@ -155,7 +179,7 @@ def _set_words(figure: Figure, title: str, lines: Sequence[Line], caption: str) 
     for line in lines:
         figure.text(x, y_in / height_in, line.text, color=line.colour, size=9, va="top")
         y_in -= _LINE_IN
-    figure.text(x, 0.1 / height_in, caption, color=palette.MUTED, size=8, va="bottom")
+    figure.text(x, 0.1 / height_in, caption, color=MUTED, size=8, va="bottom")
 
 
 def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:
@@ -197,14 +221,12 @@ def _short(seconds: float) -> str:
 
 
 def subtitle(axes: Axes, text: str) -> None:
-    """What a plot's vertical axis shows, above it: turned text is hard to read."""
-    axes.set_title(text, loc="left", size=8.5, color=palette.MUTED)
+    """Label a plot's vertical axis, in a line above the plot."""
+    axes.set_title(text, loc="left", size=8.5, color=MUTED)
 
 
 def empty(axes: Axes, text: str = wording.NO_DATA) -> None:
-    """Say in the plot's middle that there is nothing to draw."""
+    """Write in the plot's middle that there is nothing to draw."""
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
-    axes.text(
-        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=palette.MUTED
-    )
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)

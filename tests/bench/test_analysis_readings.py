@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.readings import held, highest, increase, mean_level
+from bench.analysis.server_side import held, highest, increase, mean_level
 from bench.records import ServerReading
 
 WAITING, FINISHED = attrgetter("waiting"), attrgetter("finished")

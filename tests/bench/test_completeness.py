@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from bench.analysis.blocks import order
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement
-from bench.completeness import fail_incomplete
-from bench.records import ErrorKind, Role, Sample, Trial, Verdict
+from bench.records import ErrorKind, Role, Sample, Trial, Verdict, fail_incomplete
 from tests.bench.making import ARMS, answered, failed, trial
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.drivers.artifacts import aiperf, genai_perf
 from bench.drivers.genai_perf import named
-from bench.drivers.measured import drive_result
+from bench.drivers.tools import drive_result
 from bench.errors import UserError
 from bench.load.outcome import Ending
 from bench.records import ErrorKind

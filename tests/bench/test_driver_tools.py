@@ -15,7 +15,7 @@ from bench.config.options import PYTEST
 from bench.drivers import make_driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.genai_perf import GenaiPerfDriver, check_glibc
-from bench.drivers.running import run_bounded
+from bench.drivers.tools import run_bounded
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending

@@ -15,7 +15,7 @@ from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Driven
 from bench.errors import UserError
 from bench.experiment.capacity import Capacity
-from bench.experiment.experiment import PATIENCE, spare_blocks
+from bench.experiment.experiment import MOST_WAITS, spare_blocks
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.records import Trial
@@ -109,7 +109,7 @@ def test_a_machine_that_is_not_given_free_is_not_waited_for_again_and_again(
 ) -> None:
     monkeypatch.setattr("bench.experiment.experiment.await_quiet", lambda *_: False)
     trials = measured(url, DisturbedDriver(disturbed=100), tmp_path, blocks=8)
-    assert len(trials) == PATIENCE
+    assert len(trials) == MOST_WAITS
 
 
 def test_as_many_good_blocks_are_measured_as_were_wanted(url: str, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ def notes(tmp_path: Path, treatment_s: list[float], **provenance: object) -> tup
     store = TrialStore(tmp_path)
     for one in paired([1.0] * len(treatment_s), treatment_s):
         store.save(replace(one, provenance=dict(provenance)))
-    ((judgement, _),) = review(store)
-    return judgement.notes
+    (case,) = review(store)
+    return case.judgement.notes
 
 
 def test_an_undecided_comparison_says_what_would_decide_it_and_how(tmp_path: Path) -> None:

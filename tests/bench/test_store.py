@@ -29,7 +29,7 @@ from bench.records import (
     Verdict,
 )
 from bench.store import NoiseStore, TrialStore, by_scenario, write_latest
-from bench.store.codec import digest
+from bench.store.trials import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)

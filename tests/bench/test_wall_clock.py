@@ -17,7 +17,7 @@ MAY_READ = {
     "bench/environments/local/environment.py",
     "bench/console.py",
     "validation/harness.py",
-    "bench/drivers/named.py",
+    "bench/drivers/__init__.py",
     "bench/cli/pytest_run.py",
     "lb/observability/journal.py",
     "tests/lb/test_access_lines.py",

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.records import ServerReading, ServerSeries, Slo, SloOutcome, Trial, Verdict
-from reports.case import Case, Run
+from reports.run import Run
 from tests.bench.making import FACTS, answered, failed, paired, trial, with_readings
 
 SETUP = "vLLM 0.30.0 on CPU, random weights"

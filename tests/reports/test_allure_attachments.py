@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCENARIO = """
 from dataclasses import replace
+from bench.analysis.judgement import Case
 from reports.allure_results import attach_cases, attach_run, label, step
-from reports.case import Case
 from tests.reports.cases import SETUP, better_case, run_with
 
 def test_scenario():

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Replica
-from reports.case import Case
 from reports.charts import pictures_of
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, forest

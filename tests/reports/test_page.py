@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bench.analysis.judgement import Case
 from bench.records import SloOutcome
-from reports.case import Case
 from reports.page import bar_of, render_case, render_page
 from tests.reports.cases import (
     better_case,

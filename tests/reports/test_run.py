@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from bench.analysis.judge import judge
+from bench.analysis.judgement import Case
 from bench.records import Trial
-from reports.case import Case, run_of, setup_of
+from reports.run import run_of, setup_of
 from tests.bench.making import paired
 
 PROVENANCE: dict[str, Any] = {

@@ -20,10 +20,9 @@ from pathlib import Path
 
 from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import RULE, spread_of
-from bench.config.config import Config, new_run_id, resolve
+from bench.config.config import Config, git_commit, new_run_id, resolve
 from bench.config.options import Options
 from bench.environments.local import LocalEnvironment, stop_kept
-from bench.experiment.provenance import git_commit
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Session
 from bench.progress import Progress, make_progress

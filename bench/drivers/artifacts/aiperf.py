@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from bench.drivers.artifacts.entry import Entry
-from bench.drivers.artifacts.reading import damaged, read_text
+from bench.drivers.artifacts.entry import Entry, damaged, read_text
 from bench.load.answer import kind_of_status
 from bench.load.exchange import Failure
 from bench.records import ErrorKind

@@ -1,16 +1,19 @@
-"""One request as a tool recorded it, and the sample that becomes of it."""
+"""One request as a tool recorded it, the sample made from it, and reading of the tool's files."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from bench.errors import UserError
 from bench.load.exchange import Failure
 from bench.records import Instrument, PlannedRequest, Sample
 
-_NS = 1_000_000_000
+NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Entry:
     """One request. `issued_ns` and `sent_ns` are of the tool's clock.
 
     `issued_ns` is when it was due by the tool's own account, `chunk_s` the seconds from
-    `sent_ns` to each piece with content. Token counts are the server's; None if untold.
+    `sent_ns` to each piece with content. Token counts are the server's, None if not reported.
     """
 
     name: str
@@ -32,21 +35,20 @@ class Entry:
 
     def sample(self, planned: PlannedRequest, zero_ns: int, scheduled_s: float) -> Sample:
         """The sample of `planned`; its times count from `zero_ns`."""
-        sent_s = (self.sent_ns - zero_ns) / _NS
+        sent_s = (self.sent_ns - zero_ns) / NS_PER_S
         chunk_s = tuple(sent_s + after_s for after_s in self.chunk_s)
         return Sample(
             index=planned.index,
             model=planned.model,
             scheduled_s=scheduled_s,
+            wanted_prompt_tokens=planned.prompt_tokens,
+            wanted_output_tokens=planned.output_tokens,
             sent_s=sent_s,
             first_token_s=chunk_s[0] if chunk_s else None,
             last_token_s=chunk_s[-1] if chunk_s else None,
             chunk_s=chunk_s,
-            wanted_prompt_tokens=planned.prompt_tokens,
-            wanted_output_tokens=planned.output_tokens,
             prompt_tokens=self.prompt_tokens,
             output_tokens=self.output_tokens,
-            replica=None,
             status=self.status,
             error=self.failure.kind if self.failure else None,
             detail=self.failure.detail if self.failure else None,
@@ -55,7 +57,7 @@ class Entry:
 
 
 def elapsed_s(samples: Sequence[Sample]) -> float:
-    """From the start to the last thing that is known to have happened."""
+    """From the start to the last request sent, or the last chunk."""
     return max(
         (at_s for one in samples for at_s in (one.sent_s, one.last_token_s) if at_s is not None),
         default=0.0,
@@ -63,10 +65,28 @@ def elapsed_s(samples: Sequence[Sample]) -> float:
 
 
 def instrument(samples: Sequence[Sample]) -> Instrument:
-    """What can be said of a tool's own work from outside."""
+    """What the samples show of the tool's own work."""
     lags_s = [one.sent_s - one.scheduled_s for one in samples if one.sent_s is not None]
     return Instrument(
         dispatch_lag_p99_s=float(np.percentile(lags_s, 99)) if lags_s else 0.0,
         loop_lag_p99_s=None,
         cpu_share=None,
     )
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, without a last character that was only half written.
+
+    Raises UserError where there is none.
+    """
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"not UTF-8 text at byte {error.start}") from error
+
+
+def damaged(path: Path, why: str) -> UserError:
+    """What to raise for a file that does not hold what its name promises."""
+    return UserError(f"{path} is damaged or of another tool: {' '.join(why.split())}")

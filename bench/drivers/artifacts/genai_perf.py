@@ -10,13 +10,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, Json, ValidationError
 
-from bench.drivers.artifacts.entry import Entry
-from bench.drivers.artifacts.reading import damaged, read_text
+from bench.drivers.artifacts.entry import NS_PER_S, Entry, damaged, read_text
 from bench.load.answer import read_answer
 from bench.load.exchange import Exchange
 
 RECORDS = "profile_export.json"
-_NS = 1_000_000_000
 
 
 class _Message(BaseModel):
@@ -72,7 +70,7 @@ def _entry(request: _Request) -> Entry:
     head = {"content-type": "text/event-stream"}
     exchange = Exchange(status=200, headers=head, complete=True)
     for at_ns, output in zip(request.response_timestamps, request.response_outputs, strict=False):
-        exchange.add((at_ns - request.timestamp) / _NS, output.response.encode())
+        exchange.add((at_ns - request.timestamp) / NS_PER_S, output.response.encode())
     answer = read_answer(exchange)
     return Entry(
         name=request.request_inputs.payload.messages[-1].content,

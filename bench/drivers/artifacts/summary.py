@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.drivers.artifacts.reading import damaged, read_text
+from bench.drivers.artifacts.entry import damaged, read_text
 from bench.records import Slo
 
 # How the names of reports end; what is before is up to whoever ran the tool.
@@ -24,6 +24,8 @@ _OBJECTIVES = {
     "inter_token_latency": "tpot_s",
     "request_latency": "e2e_s",
 }
+
+Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,103 +63,101 @@ def read_summary(path: Path) -> ToolSummary:
     version = report.get("aiperf_version") if isinstance(report, dict) else None
     try:
         read = _aiperf if path.name.endswith(AIPERF) else _genai_perf
-        summary: ToolSummary = read(report, report["input_config"], version)
+        summary: ToolSummary = read(report, report["input_config"])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         written_by = f"aiperf {version} wrote it; " if version else ""
         raise damaged(path, f"{lacks} ({written_by}known are {KNOWN})") from error
     if not summary.statistics or not summary.models:
         raise damaged(path, f"it has no {'models' if summary.statistics else 'metrics'}")
-    if not all(
-        isinstance(one, int | float | None) for one in (summary.concurrency, summary.rate_rps)
-    ):
-        raise damaged(
-            path, f"its load is {summary.concurrency!r} or {summary.rate_rps!r}, no number"
-        )
+    load = (summary.concurrency, summary.rate_rps)
+    if not all(isinstance(one, int | float | None) for one in load):
+        raise damaged(path, f"its load is {load[0]!r} or {load[1]!r}, no number")
     return summary
 
 
-def _aiperf(report: dict[str, Any], config: dict[str, Any], version: str | None) -> ToolSummary:
+def _aiperf(report: Report, config: Report) -> ToolSummary:
     """`config` has had its present form since some version after 0.8."""
     if "loadgen" in config:
-        return _aiperf_loadgen(report, config, version)
+        inputs = _part(config, "input")
+        return _summary(
+            "aiperf",
+            report,
+            models=config["endpoint"]["model_names"],
+            load=config["loadgen"],
+            length=_part(inputs, "prompt", "output_tokens"),
+            extra=inputs.get("extra"),
+            slo=_part(inputs, "goodput"),
+            cancelled=report.get("was_cancelled"),
+        )
     (phase,) = (one for one in config["phases"] if one["kind"] == "profiling")
-    return ToolSummary(
-        tool="aiperf",
-        version=version,
-        models=tuple(_name(one["name"]) for one in config["models"]["items"]),
-        concurrency=phase.get("concurrency"),
-        rate_rps=phase.get("rate"),
-        output_tokens=_fixed(
-            _part(config["datasets"][0], "prompts", "osl"), _part(config, "endpoint", "extra")
-        ),
-        slo=_slo(_part(config, "slos")),
-        cancelled=bool(report["was_cancelled"]),
-        statistics=_statistics(report),
+    return _summary(
+        "aiperf",
+        report,
+        models=[one["name"] for one in config["models"]["items"]],
+        load={"concurrency": phase.get("concurrency"), "request_rate": phase.get("rate")},
+        length=_part(config["datasets"][0], "prompts", "osl"),
+        extra=_part(config, "endpoint", "extra"),
+        slo=_part(config, "slos"),
+        cancelled=report["was_cancelled"],
     )
 
 
-def _aiperf_loadgen(
-    report: dict[str, Any], config: dict[str, Any], version: str | None
+def _genai_perf(report: Report, config: Report) -> ToolSummary:
+    if "perf_analyzer" in config:
+        return _summary(
+            "genai-perf",
+            report,
+            models=config["model_names"],
+            load=config["perf_analyzer"]["stimulus"],
+            length=config["input"]["output_tokens"],
+            extra=config["input"].get("extra"),
+            slo=_part(config, "input", "goodput"),
+        )
+    # Up to 0.0.13 the configuration was the command line's options.
+    return _summary(
+        "genai-perf",
+        report,
+        models=config["model"],
+        load=config,
+        length={name: config.get(f"output_tokens_{name}") for name in ("mean", "stddev")},
+        extra=config.get("extra_inputs"),
+        slo=_part(config, "goodput"),
+    )
+
+
+def _summary(
+    tool: str,
+    report: Report,
+    *,
+    models: Iterable[str],
+    load: Report,
+    length: Report,
+    extra: object,
+    slo: Report,
+    cancelled: object = False,
 ) -> ToolSummary:
-    loadgen, inputs = config["loadgen"], _part(config, "input")
     return ToolSummary(
-        tool="aiperf",
-        version=version,
-        models=tuple(map(_name, config["endpoint"]["model_names"])),
-        concurrency=loadgen.get("concurrency"),
-        rate_rps=loadgen.get("request_rate"),
-        output_tokens=_fixed(_part(inputs, "prompt", "output_tokens"), inputs.get("extra")),
-        slo=_slo(_part(inputs, "goodput")),
-        cancelled=bool(report.get("was_cancelled")),
+        tool=tool,
+        version=report.get("aiperf_version"),
+        models=tuple(map(_name, models)),
+        concurrency=load.get("concurrency"),
+        rate_rps=load.get("request_rate"),
+        output_tokens=_fixed(length, extra),
+        slo=_slo(slo),
+        cancelled=bool(cancelled),
         statistics=_statistics(report),
     )
 
 
-def _genai_perf(report: dict[str, Any], config: dict[str, Any], _version: None) -> ToolSummary:
-    if "perf_analyzer" not in config:
-        return _genai_perf_flat(report, config)
-    stimulus = config["perf_analyzer"]["stimulus"]
-    return ToolSummary(
-        tool="genai-perf",
-        version=None,
-        models=tuple(map(_name, config["model_names"])),
-        concurrency=stimulus.get("concurrency"),
-        rate_rps=stimulus.get("request_rate"),
-        output_tokens=_fixed(config["input"]["output_tokens"], config["input"].get("extra")),
-        slo=_slo(_part(config, "input", "goodput")),
-        cancelled=False,
-        statistics=_statistics(report),
-    )
-
-
-def _genai_perf_flat(report: dict[str, Any], config: dict[str, Any]) -> ToolSummary:
-    """Up to 0.0.13 the configuration was the command line's options."""
-    length = {
-        "mean": config.get("output_tokens_mean"),
-        "stddev": config.get("output_tokens_stddev"),
-    }
-    return ToolSummary(
-        tool="genai-perf",
-        version=None,
-        models=tuple(map(_name, config["model"])),
-        concurrency=config.get("concurrency"),
-        rate_rps=config.get("request_rate"),
-        output_tokens=_fixed(length, config.get("extra_inputs")),
-        slo=_slo(_part(config, "goodput")),
-        cancelled=False,
-        statistics=_statistics(report),
-    )
-
-
-def _part(config: dict[str, Any], *names: str) -> dict[str, Any]:
+def _part(config: Report, *names: str) -> Report:
     """What is below these names; empty where one is left out or null."""
     for name in names:
         config = config.get(name) or {}
     return config
 
 
-def _statistics(report: dict[str, Any]) -> dict[str, dict[str, float]]:
+def _statistics(report: Report) -> dict[str, dict[str, float]]:
     """Everything that has a unit, in base units. Raises ValueError for an unknown one of time."""
     return {
         name: {

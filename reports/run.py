@@ -1,30 +1,21 @@
-"""What a report is made of: a run, with one case for each scenario and its models."""
+"""A run as reports show it: its cases, facts, and the names of its arms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case, Judgement
 from bench.records import Role, Trial
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A judgement with the trials that it rests on, from which charts are drawn."""
-
-    judgement: Judgement
-    trials: tuple[Trial, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
-    """Everything that is said of one run.
+    """All that a report shows of a run.
 
-    `when` is a date in words, `setup` one line on engine, weights and hardware
-    (`vLLM 0.30.0 on CPU, random weights`) that stands below every chart. `facts` are
-    shown at the top, `provenance` (JSON values) in full at the end.
+    `when` is a date in words, `setup` the line below every chart: engine, weights and hardware.
+    `facts` are shown at the top, `provenance` (JSON values) in full at the end.
     """
 
     cases: tuple[Case, ...]
@@ -63,11 +54,9 @@ class Arms:
 
     @property
     def headings(self) -> dict[Role, str]:
-        """Names of the arms that were run, for columns and legends: two differ in any case."""
-        names: dict[Role, str | None] = {
-            "control": self.control,
-            "treatment": "again" if self.same else self.treatment,
-        }
+        """Names of the arms that were run, for columns and legends; no two are equal."""
+        treatment = "again" if self.same else self.treatment
+        names: dict[Role, str | None] = {"control": self.control, "treatment": treatment}
         return {role: name for role, name in names.items() if name is not None}
 
     @property
@@ -84,23 +73,19 @@ def arms_of(judgements: Sequence[Judgement]) -> Arms:
 
 
 def title(judgement: Judgement) -> str:
-    """`heavy-tail · tiny-llama, tiny-qwen`."""
-    return f"{judgement.scenario.name} · {', '.join(judgement.models)}{_again(judgement)}"
+    """`heavy-tail · tiny-llama, tiny-qwen`, with `· again` for a second round."""
+    again = " · again" if judgement.round > 1 else ""
+    return f"{judgement.scenario.name} · {', '.join(judgement.models)}{again}"
 
 
 def short_title(judgement: Judgement) -> str:
-    """For narrow places: many models are only counted."""
-    if len(judgement.models) <= 2:
-        return title(judgement)
-    return f"{judgement.scenario.name} · {len(judgement.models)} models{_again(judgement)}"
-
-
-def _again(judgement: Judgement) -> str:
-    return " · again" if judgement.round > 1 else ""
+    """The title for narrow places: of three models or more only the number is given."""
+    count = len(judgement.models)
+    return title(judgement if count <= 2 else replace(judgement, models=(f"{count} models",)))
 
 
 def run_of(cases: Sequence[Case], when: str) -> Run:
-    """The run that `cases` (at least one) belong to; `when` is its date in words."""
+    """The run of `cases` (at least one); `when` is its date in words."""
     first = cases[0].trials[0]
     suite, environment = first.provenance, first.provenance.get("environment", {})
     models = dict.fromkeys(model for case in cases for model in case.judgement.models)
@@ -121,7 +106,7 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
 
 
 def setup_of(trial: Trial) -> str:
-    """One line for below a chart: what was measured on what."""
+    """The line below a chart: engine, weights and machine."""
     environment = trial.provenance.get("environment", {})
     weights = _weights(environment, trial.models)
     return f"{_engine(environment)}, {weights}, {_machine(environment)}"
