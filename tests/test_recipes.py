@@ -149,28 +149,16 @@ def manifests_follow(copy: Copy, path: str) -> None:
     copy.output("-m", "bench", "manifests", "--check")
 
 
-POLICY = '''\
-"""Any replica: an example."""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-from random import Random
-
-from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
-
-
-def choose(replicas: Sequence[Replica], _request: Request, _now_s: float, *, rng: Random) -> Choice:
-    """A replica at random, in proportion to its capacity."""
-    (replica,) = rng.choices(replicas, [one.capacity for one in replicas])
-    return Choice(replica, "random")
-'''
+def like(path: str) -> str:
+    """The text of a module with another first line."""
+    first, rest = (ROOT / path).read_text(encoding="utf-8").split("\n", 1)
+    quotes = '"""'
+    return f"{quotes}Mine: an example.{quotes if first.endswith(quotes) else ''}\n{rest}"
 
 
 def test_a_policy(recipe: Copy) -> None:
     registry = "lb/policies/__init__.py"
-    recipe.add("lb/policies/mine.py", POLICY)
+    recipe.add("lb/policies/mine.py", like("lb/policies/random_choice.py"))
     recipe.insert(registry, "    mine,\n", after="    least_outstanding,\n")
     entry = '\n    "mine": PolicyEntry("an example", 8095, _random(mine.choose)),'
     recipe.insert(registry, entry, after="POLICIES: Mapping[str, PolicyEntry] = {")
@@ -181,9 +169,7 @@ def test_a_policy(recipe: Copy) -> None:
 
 
 def test_a_scenario(recipe: Copy) -> None:
-    like = (ROOT / SCENARIOS / "test_latency.py").read_text(encoding="utf-8")
-    _, _, rest = like.partition("\n")
-    recipe.add(f"{SCENARIOS}/test_mine.py", f'"""Mine: an example.\n{rest}')
+    recipe.add(f"{SCENARIOS}/test_mine.py", like(f"{SCENARIOS}/test_latency.py"))
     selected = recipe.collected("-m", "mine and managed", "--models", "tiny-llama", SCENARIOS)
     assert "tests/scenarios/test_mine.py::test_treatment_is" in selected
     assert "test_latency.py" not in selected
@@ -206,9 +192,14 @@ DRIVER = '''\
 
 from __future__ import annotations
 
-from bench.drivers.driver import Driven
+from bench.drivers.driver import Driven, Setup
 from bench.load.drive import Load, run_load
 from bench.records import DriverFacts
+
+
+def make(_setup: Setup) -> MyDriver:
+    """The driver."""
+    return MyDriver()
 
 
 class MyDriver:
@@ -226,13 +217,9 @@ print(type(make_driver("mine", Path(), Path, None, None)).__name__)
 
 
 def test_a_driver(recipe: Copy) -> None:
-    named = "bench/drivers/named.py"
     recipe.add("bench/drivers/mine.py", DRIVER)
-    imported = "from bench.drivers.mine import MyDriver\n"
-    recipe.insert(named, imported, before="from bench.drivers.openai_sdk import")
-    recipe.insert(named, ', "mine"', after='DRIVERS = ("builtin", "openai", "aiperf", "genai-perf"')
-    case = '        case "mine":\n            return MyDriver()\n'
-    recipe.insert(named, case, before='        case "openai":\n')
+    last = '    "genai-perf": "genai_perf",\n'
+    recipe.insert("bench/drivers/__init__.py", '    "mine": "mine",\n', after=last)
     selected = recipe.collected("-m", "latency and managed", "--driver", "mine", SCENARIOS)
     assert "test_latency.py" in selected
     assert "|mine` | builtin |" in recipe.output("-m", "bench", "options").replace("\\", "")
@@ -272,11 +259,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.case import Case
+from bench.analysis.judgement import Case
 from reports.charts.style import Chart, Frame, empty, new_chart
 
 
-def charts_of(case: Case, caption: str) -> Iterator[Chart]:
+def charts(case: Case, caption: str) -> Iterator[Chart]:
     """One chart."""
     chart, (axes,) = new_chart("My chart", [], caption, Frame(plots=(1.0,)))
     empty(axes, f"{sum(len(trial.samples) for trial in case.trials)} requests")
