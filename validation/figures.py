@@ -42,11 +42,15 @@ class Metric(Generic[M]):
 
 
 def cpu_metric(
-    key: str, title: str, cpu_s: Callable[[M], float], kernel_s: Callable[[M], float]
+    key: str, title: str, cpu_s: Callable[[M], tuple[float, float]], per: int = 1
 ) -> Metric[M]:
-    """A column of CPU time in microseconds, with the kernel's part of it."""
+    """A column of CPU time in microseconds, with the kernel's part of it.
+
+    `cpu_s` returns both in seconds, for `per` of what the column is about.
+    """
+    scale = 1e6 / per
     return Metric(
-        key, title, "µs", lambda one, _: cpu_s(one) * 1e6, lambda one, _: kernel_s(one) * 1e6
+        key, title, "µs", lambda one, _: cpu_s(one)[0] * scale, lambda one, _: cpu_s(one)[1] * scale
     )
 
 

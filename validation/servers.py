@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,19 @@ SOURCE = "source"
 _FIRST_PORTS = range(18100, 28100)
 _READY_TIMEOUT_S = 60.0
 _REQUEST_TIMEOUT_S = 2.0
+
+
+@contextmanager
+def beside_source(folder: Path, every_ms: int) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    """A source on the first core, and this process on the others, while the context lasts.
+
+    Yields the URL of the source, and the cores by who has them: `source`, `load`. Streams have a
+    chunk each `every_ms`; logs go to `folder`.
+    """
+    source, *others = sorted(os.sched_getaffinity(0))
+    cores = {"source": [source], "load": others or [source]}
+    with pinned(cores["load"]), closing(Servers(folder)) as servers:
+        yield servers.start_source(every_ms, {source}).url, cores
 
 
 class Servers:

@@ -148,7 +148,7 @@ class Options:
         takes="auto or a whole number from 1",
         shown="auto",
     )
-    driver: str = option("builtin", "what sends the load", choices=DRIVERS)
+    driver: str = option("builtin", "what sends the load", choices=tuple(DRIVERS))
     traffic: Path | None = option(
         None,
         "a trace for scenario recorded-traffic: Azure LLM inference or BurstGPT (CSV), Mooncake "
