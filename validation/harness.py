@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any, Generic, TypeVar
 
 import psutil
@@ -102,6 +103,12 @@ def choose(known: Sequence[Program[W]], only: str | None, kind: str) -> Selectio
 def words(template: str, **values: object) -> list[str]:
     """The words of a command line. `{name}` in a word becomes that value, which may have spaces."""
     return [word.format_map(values) for word in template.split()]
+
+
+def filled(file: str, **values: object) -> str:
+    """The text of a file in configurations/, with each `$name` replaced by that value."""
+    text = (Path(__file__).parent / "configurations" / file).read_text(encoding="utf-8")
+    return Template(text).substitute(values)
 
 
 def version_of(python: Path, package: str) -> tuple[str, ...]:

@@ -70,11 +70,6 @@ METRICS: tuple[Metric[Measurement], ...] = (
 )
 
 
-def warm_up(generator: LoadGenerator, job: Job) -> None:
-    """Run `generator` once without measuring: its first start reads its files from the disk."""
-    _run(generator, replace(job, chunks=SHORT_CHUNKS))
-
-
 def measure(generator: LoadGenerator, job: Job) -> Measurement:
     """Run `generator` twice for `job`. Raises UserError if it fails or streams nothing more."""
     short, short_counts = _run(generator, replace(job, chunks=SHORT_CHUNKS))
@@ -104,6 +99,7 @@ def _turn_s(counts: StreamCounts, streams: int) -> float:
 
 
 def _run(generator: LoadGenerator, job: Job) -> tuple[Usage, StreamCounts]:
+    """Run `generator` to its end: what it used, and what the source counted meanwhile."""
     ask_report(job.url)
     log = job.folder / f"{generator.name.replace(' ', '-')}-{job.chunks}.log"
     used = cost_of(generator.start(job), log)
@@ -178,10 +174,10 @@ def compare(
     tokenizer = model_folder(Model("tiny", "llama", None, None, 1), ROOT / ".cache")
     with harness.busy_around() as busy, beside_source(folder, CHUNK_EVERY_MS) as (url, cores):
         job = Job(url, MODEL, tokenizer, folder, **work)
-        with progress.step("starting each program once") as step:
+        with progress.step("starting each program once, which reads its files from disk") as step:
             for generator in selected.present:
                 step.update(generator.name)
-                warm_up(generator, job)
+                _run(generator, replace(job, chunks=SHORT_CHUNKS))
         rounds = harness.run_rounds(
             {one.name: one for one in selected.present},
             options.rounds,

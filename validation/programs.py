@@ -9,15 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.environments.local.install import TORCH_INDEX
-from validation.harness import VLLM_BENCH, Program, W, version_of, words
+from validation.harness import VLLM_BENCH, Program, W, filled, version_of, words
 
 REFERENCE = "nginx"
 OURS = "bench"
 BARE = "bare reads"
 _CACHE = Path(".cache")
-# Twice the streams that are held open, and some.
-_CONNECTIONS = 8192
-_REQUESTS = 1_000_000_000
 # Starts a router without its own command, which imports a web framework that only its test
 # balancer needs: so a wheel alone, installed with --no-deps, is enough.
 _START_ROUTER = """\
@@ -99,8 +96,8 @@ def known_proxies(root: Path) -> tuple[Proxy, ...]:
     """This project's balancer, servers of the system, and routers in an environment of theirs."""
     return (
         _ours("lb", _balancer),
-        _server("nginx", "-e stderr -p {folder} -c {path}", _nginx_conf),
-        _server("haproxy", "-db -f {path}", _haproxy_cfg),
+        _server("nginx", "-e stderr -p {folder} -c {path}", "nginx.conf", "server {replica};"),
+        _server("haproxy", "-db -f {path}", "haproxy.cfg", "server replica{index} {replica}"),
         _router(root, "sglang-router", "0.3.2", "warn"),
         _router(root, "vllm-router", "0.1.17", "warning"),
     )
@@ -139,13 +136,16 @@ def _client(client: str) -> Callable[[Job], list[str]]:
     return lambda job: words(_CLIENT, python=sys.executable, client=client, **asdict(job))
 
 
-def _server(name: str, arguments: str, configuration: Callable[[Place], str]) -> Proxy:
-    """A server of the system; Debian keeps them where only root's path leads."""
+def _server(name: str, arguments: str, file: str, line: str) -> Proxy:
+    """A server of the system, with a configuration file that has a line for each replica."""
+    # Debian keeps servers where only root's path leads.
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
     def start(place: Place) -> list[str]:
-        path = place.folder / f"{name}.conf"
-        path.write_text(configuration(place), encoding="utf-8")
+        path, replicas = place.folder / file, enumerate(place.replicas)
+        servers = "\n".join(line.format(index=index, replica=one) for index, one in replicas)
+        text = filled(file, port=place.port, folder=place.folder, servers=servers)
+        path.write_text(text, encoding="utf-8")
         return [str(found), *words(arguments, folder=place.folder, path=path)]
 
     path = Path(found) if found else None
@@ -192,61 +192,3 @@ def _installs(venv: str, *packages: str) -> str:
     """The command line that makes an environment and installs `packages` one after the other."""
     pip = f"{_CACHE}/{venv}/bin/pip install"
     return " && ".join((f"python3 -m venv {_CACHE}/{venv}", *(f"{pip} {one}" for one in packages)))
-
-
-def _nginx_conf(place: Place) -> str:
-    """One worker; connections to the replicas are kept; no buffering of answers."""
-    servers = "\n    ".join(f"server {replica};" for replica in place.replicas)
-    return f"""\
-daemon off;
-worker_processes 1;
-pid {place.folder}/nginx.pid;
-error_log stderr error;
-events {{ worker_connections {_CONNECTIONS}; }}
-http {{
-  access_log off;
-  client_body_temp_path {place.folder}/nginx-body;
-  proxy_temp_path {place.folder}/nginx-proxy;
-  fastcgi_temp_path {place.folder}/nginx-fastcgi;
-  uwsgi_temp_path {place.folder}/nginx-uwsgi;
-  scgi_temp_path {place.folder}/nginx-scgi;
-  keepalive_requests {_REQUESTS};
-  upstream source {{
-    {servers}
-    keepalive 256;
-    keepalive_requests {_REQUESTS};
-  }}
-  server {{
-    listen 127.0.0.1:{place.port} backlog=4096;
-    location / {{
-      proxy_pass http://source;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"""
-
-
-def _haproxy_cfg(place: Place) -> str:
-    """One thread; connections to the replicas are shared; chunks are passed on at once."""
-    servers = "\n  ".join(
-        f"server replica{index} {replica}" for index, replica in enumerate(place.replicas)
-    )
-    return f"""\
-global
-  nbthread 1
-  maxconn {_CONNECTIONS}
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  option http-no-delay
-  http-reuse always
-listen proxy
-  bind 127.0.0.1:{place.port} backlog 4096
-  balance roundrobin
-  {servers}
-"""

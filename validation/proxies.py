@@ -199,10 +199,10 @@ def compare(options: argparse.Namespace, output: Path = ROOT / "results" / "benc
     # A proxy has two connections for each stream.
     allow_connections(2 * OPEN_STREAMS)
     folder = log_folder(ROOT, "proxies")
-    wrk = Wrk(Path(program), folder)
+    wrk = Wrk(program, folder)
     layout = lay_out(sorted(os.sched_getaffinity(0)))
     facts = harness.machine_facts(asdict(layout)) | selected.facts(folder)
-    facts["versions"]["wrk"] = wrk.version()
+    facts["versions"]["wrk"] = harness.first_line((program, "-v"), folder)
     facts |= {"connections": CONNECTIONS, "open_streams": OPEN_STREAMS, "window_s": options.window}
     progress = make_progress()
     with harness.busy_around() as busy, pinned(layout.load), closing(Servers(folder)) as servers:

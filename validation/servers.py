@@ -77,23 +77,21 @@ class Servers:
 
 
 def _await_ready(name: str, port: int, process: Guarded) -> None:
-    """Wait until a request gets its answer from the source."""
+    """Wait until a request gets its answer from the source. Raises UserError if none does."""
     deadline_s = time.monotonic() + _READY_TIMEOUT_S
     while why := _why_not_ready(port):
         if process.poll() is not None:
-            output = last_lines(process.log) or "it printed nothing"
-            raise UserError(
-                f"{name} ended: {output}; see {process.log}, or leave it out with --only"
-            )
-        if time.monotonic() > deadline_s:
-            raise UserError(
-                f"{name} does not answer after {_READY_TIMEOUT_S:.0f} s: {why}; "
-                f"see {process.log}, or leave it out with --only"
-            )
-        time.sleep(0.1)
+            what = f"ended: {last_lines(process.log) or 'it printed nothing'}"
+        elif time.monotonic() > deadline_s:
+            what = f"does not answer after {_READY_TIMEOUT_S:.0f} s: {why}"
+        else:
+            time.sleep(0.1)
+            continue
+        raise UserError(f"{name} {what}; see {process.log}, or leave it out with --only")
 
 
 def _why_not_ready(port: int) -> str | None:
+    """Why a request got no answer; None if it got one."""
     try:
         answer = httpx.post(
             f"http://{LOOPBACK}:{port}{CHAT}",
