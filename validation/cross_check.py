@@ -119,9 +119,8 @@ def compare(
     """Measure, print the table, write everything to `output` (JSON). Raises UserError."""
     sizes = (options.concurrency, options.requests, options.input_tokens, options.output_tokens)
     work = Work(options.model, *sizes)
-    progress = make_progress()
-    with served(work, progress) as (environment, calibration):
-        rounds = run_rounds(environment, work, options.rounds, calibration, progress)
+    with served(work, make_progress()) as (environment, calibration):
+        rounds = run_rounds(environment, work, options.rounds, calibration)
         seen = dict(environment.facts())
     facts = harness.machine_facts({"usable": seen["usable_cores"]})
     facts |= {"environment": seen, "work": asdict(work), "differences": WHY}
@@ -156,13 +155,10 @@ def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, E
 
 
 def run_rounds(
-    environment: LocalEnvironment,
-    work: Work,
-    rounds: int,
-    calibration: EngineCalibration,
-    progress: Progress,
+    environment: LocalEnvironment, work: Work, rounds: int, calibration: EngineCalibration
 ) -> list[Round[Values]]:
     """By round: the values of every line of the table. Every tool runs once before, to warm up."""
+    progress = calibration.progress
     tools = tools_for(environment, ROOT / ".cache", log_folder(ROOT, "cross-check"), progress)
     (replica,) = calibration.replicas()
 
