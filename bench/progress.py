@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from rich.console import Console
@@ -42,6 +43,11 @@ def make_progress(stream: TextIO | None = None) -> Progress:
     return TerminalProgress(out) if out.isatty() else PlainProgress(out)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    update: Callable[[str], None]
+
+
 class PlainProgress:
     """Lines for logs. There are at least `every_s` between two updates of a step."""
 
@@ -52,33 +58,23 @@ class PlainProgress:
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
         self.note(f"{text} ...")
-        step = _PlainStep(self, text, self._every_s)
-        yield step
-        self.note(f"{text}: done in {step.elapsed_s:.1f} s")
+        started_s = last_s = time.monotonic()
+
+        def update(state: str) -> None:
+            nonlocal last_s
+            now_s = time.monotonic()
+            if now_s - last_s >= self._every_s:
+                last_s = now_s
+                self.note(f"{text}: {state} ({now_s - started_s:.0f} s)")
+
+        yield _Step(update)
+        self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:
         try:
             print(text, file=self._stream, flush=True)
         except BrokenPipeError:
             mute(self._stream)  # the work goes on
-
-
-class _PlainStep:
-    def __init__(self, progress: PlainProgress, text: str, every_s: float) -> None:
-        self._progress = progress
-        self._text = text
-        self._every_s = every_s
-        self._started_s = self._last_s = time.monotonic()
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._started_s
-
-    def update(self, text: str) -> None:
-        now_s = time.monotonic()
-        if now_s - self._last_s >= self._every_s:
-            self._last_s = now_s
-            self._progress.note(f"{self._text}: {text} ({self.elapsed_s:.0f} s)")
 
 
 class TerminalProgress:
@@ -92,18 +88,9 @@ class TerminalProgress:
         started_s = time.monotonic()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with RichProgress(*columns, console=self._console, transient=True) as live:
-            yield _TerminalStep(live, text)
+            task = live.add_task(text, total=None)
+            yield _Step(lambda state: live.update(task, description=f"{text}: {state}"))
         self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
-
-
-class _TerminalStep:
-    def __init__(self, live: RichProgress, text: str) -> None:
-        self._live = live
-        self._text = text
-        self._task = live.add_task(text, total=None)
-
-    def update(self, text: str) -> None:
-        self._live.update(self._task, description=f"{self._text}: {text}")

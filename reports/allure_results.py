@@ -1,7 +1,4 @@
-"""Labels, steps and attachments of scenario tests and of a run, through Allure's own calls.
-
-`attach_run` is for the process that controls a run. `reports.result_files` writes the rest.
-"""
+"""Labels, steps and attachments of scenario tests and of a run, by Allure's own calls."""
 
 from __future__ import annotations
 
@@ -38,10 +35,7 @@ def step(text: str) -> AbstractContextManager[None]:
 
 
 def attach_cases(cases: Sequence[Case], setup: str) -> None:
-    """Show tables and charts in the running test's description, and attach them.
-
-    `cases` are the rounds of a comparison; the last one, which counts, is shown first.
-    """
+    """Show the rounds of a comparison in the running test, the last one first, and attach them."""
     fragments = []
     for case in reversed(cases):
         pictures = pictures_of(case, setup)
@@ -56,10 +50,7 @@ def attach_cases(cases: Sequence[Case], setup: str) -> None:
 
 
 def mark_interrupted(listener: Any) -> None:
-    """Mark the running test as broken: upon Ctrl-C it would count as passed.
-
-    `listener` is Allure's plugin for pytest.
-    """
+    """Mark the running test of Allure's plugin as broken: upon Ctrl-C it would count as passed."""
     test = listener.allure_logger.get_test(None)
     if test is not None:
         test.status = Status.BROKEN

@@ -1,7 +1,4 @@
-"""The comparison page of a run: one HTML file without scripts and references.
-
-It looks the same as a file, as an attachment of the Allure report, and on paper.
-"""
+"""The comparison page of a run: one HTML file without scripts and references."""
 
 from __future__ import annotations
 
@@ -54,10 +51,7 @@ def render_page(run: Run) -> str:
 def render_case(
     judgement: Judgement, pictures: tuple[Picture, ...], *, titled: bool = False
 ) -> str:
-    """One case as a fragment of HTML without a style sheet: its table and its charts.
-
-    `titled` puts its title above.
-    """
+    """One case as a fragment of HTML without a style sheet, with its title if `titled`."""
     arms = arms_of([judgement])
     return _template("case.html.j2").render(
         case=_case(judgement, arms, pictures),
@@ -122,10 +116,7 @@ def _place(ratio: float) -> float:
 
 
 def tallies(judgements: Sequence[Judgement]) -> list[tuple[Verdict | SloOutcome, int, str]]:
-    """Each outcome that occurred, its count, and its name.
-
-    Verdicts on primary metrics come first, then SLO outcomes of the arm that is judged.
-    """
+    """Outcomes that occurred, with count and name: verdicts first, then SLOs of the judged arm."""
     counting = gating(judgements)
     verdicts = Counter(one.primary.verdict for one in counting if one.primary)
     judged = (one.slos_of("treatment") or one.slos_of("control") for one in counting)

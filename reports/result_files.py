@@ -100,7 +100,8 @@ def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
     for one in judgement.summaries:
         if one.value is None or not math.isfinite(one.value):
             continue
-        value, unit = _spelled(one.value, one.unit)
+        # Allure shows three decimals only: seconds become milliseconds.
+        value, unit = (one.value * 1000, "ms") if one.unit == "s" else (one.value, one.unit)
         key = f"{title(judgement)} · {one.metric} · {names[one.role]}"
         yield {
             "id": key,
@@ -115,8 +116,3 @@ def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
             "start": 0,
             "stop": 0,
         }
-
-
-def _spelled(value: float, unit: str) -> tuple[float, str]:
-    """Seconds in milliseconds: Allure shows three decimals only."""
-    return (value * 1000, "ms") if unit == "s" else (value, unit)

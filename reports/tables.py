@@ -148,10 +148,7 @@ def scraped_arms(judgement: Judgement) -> dict[str, ServerSummary]:
 
 
 def server_rows(judgement: Judgement) -> list[tuple[str, Values]]:
-    """The page's rows on the server's side: a label, and a value for each arm.
-
-    Empty where nothing was scraped.
-    """
+    """The page's rows on the server's side; empty where nothing was scraped."""
     arms = scraped_arms(judgement)
     if not arms:
         return []

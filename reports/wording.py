@@ -152,12 +152,12 @@ def metric(name: str) -> str:
 def objectives(slo: Slo) -> str:
     """`TTFT ≤ 2 s, TPOT ≤ 100 ms`."""
     limits = (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s), ("E2E", slo.e2e_s))
-    return ", ".join(f"{name} ≤ {_limit(limit)}" for name, limit in limits if limit is not None)
-
-
-def _limit(seconds: float) -> str:
     # As written in the file: 2 s, not 2.00 s.
-    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
+    return ", ".join(
+        f"{name} ≤ {limit * 1000:g} ms" if limit < 1 else f"{name} ≤ {limit:g} s"
+        for name, limit in limits
+        if limit is not None
+    )
 
 
 def count(n: int, noun: str) -> str:

@@ -59,10 +59,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockEffect:
-    """One block's value per arm and `effect` = ln(treatment / control).
-
-    `effect` is None where the values have no finite ratio.
-    """
+    """A value per arm, and `effect` = ln(treatment / control); None where that is not finite."""
 
     block: int
     control: float | None

@@ -239,13 +239,11 @@ def _error_s(trial: Trial) -> float | None:
 
 
 def _unsent_share(trial: Trial) -> float:
+    """Requests that the client never tried to send / all planned."""
     planned = trial.samples + trial.bypassed
-    return sum(map(_never_tried, planned)) / len(planned) if planned else 0.0
-
-
-def _never_tried(sample: Sample) -> bool:
-    """Whether the client owes the request; a connection that failed is the system's fault."""
-    return sample.sent_s is None and sample.error not in {ErrorKind.CONNECT, ErrorKind.RESOLVE}
+    tried = {ErrorKind.CONNECT, ErrorKind.RESOLVE}
+    unsent = [one for one in planned if one.sent_s is None and one.error not in tried]
+    return len(unsent) / len(planned) if planned else 0.0
 
 
 def _ms(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bench.analysis.blocks import Block, BlockEffect
 from bench.analysis.estimates import median, t_interval
@@ -23,49 +24,58 @@ from bench.records import (
 )
 
 
-def conclude(
-    facts: ScenarioFacts,
-    models: tuple[str, ...],
-    arms: Mapping[Role, str],
-    metric: Metric,
-    blocks: Sequence[Block],
-    effects: Sequence[BlockEffect],
-    invalid: tuple[str, ...],
-) -> Comparison:
-    """Compare the arms in one metric; `effects` are those of `blocks`.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The blocks of one scenario that count, and the reasons why they may not be judged.
 
-    With `invalid` reasons the numbers are given, and the verdict is INVALID.
+    With `invalid` reasons the numbers are given, and every verdict is INVALID.
     """
-    primary = metric.name == facts.primary
-    decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
-    verdict, unsure = decision.verdict, too_few(metric, blocks)
-    if unsure:
-        verdict = Verdict.INCONCLUSIVE
-    if invalid:
-        verdict = Verdict.INVALID
-    # `invalid` has the primary metric's `unsure`, too.
-    reasons = dict.fromkeys((*invalid, *unsure, *decision.reasons, *_without_ratio(effects)))
-    return Comparison(
-        scenario=facts.name,
-        models=models,
-        metric=metric.name,
-        unit=metric.unit,
-        direction=metric.direction,
-        primary=primary,
-        control=arms["control"],
-        treatment=arms["treatment"],
-        control_value=median([one.control for one in effects]),
-        treatment_value=median([one.treatment for one in effects]),
-        ratio=decision.ratio,
-        low=decision.low,
-        high=decision.high,
-        blocks=len(effects),
-        alpha=facts.alpha,
-        verdict=verdict,
-        reasons=(*reasons, *(unlike_failures(blocks) if primary else ())),
-        control_failed=failed_share(_of_role(blocks, "control")),
-        treatment_failed=failed_share(_of_role(blocks, "treatment")),
-    )
+
+    facts: ScenarioFacts
+    models: tuple[str, ...]
+    arms: Mapping[Role, str]
+    blocks: tuple[Block, ...]
+    invalid: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def part(self, *, model: str = "", tenant: str = "") -> Evidence:
+        """The same with only the requests to `model`, or of `tenant`, or both; "" takes all."""
+        blocks = tuple(block.part(model=model, tenant=tenant) for block in self.blocks)
+        return replace(self, models=(model,) if model else self.models, blocks=blocks)
+
+    def compare(self, metric: Metric, effects: Sequence[BlockEffect]) -> Comparison:
+        """Compare the arms in one metric; `effects` are those of the blocks."""
+        facts, blocks = self.facts, self.blocks
+        primary = metric.name == facts.primary
+        decision = decide([one.effect for one in effects], metric.direction, facts.alpha)
+        verdict, unsure = decision.verdict, too_few(metric, blocks)
+        if unsure:
+            verdict = Verdict.INCONCLUSIVE
+        if self.invalid:
+            verdict = Verdict.INVALID
+        # `invalid` has the primary metric's `unsure`, too.
+        found = (*self.invalid, *unsure, *decision.reasons, *_without_ratio(effects))
+        return Comparison(
+            scenario=facts.name,
+            models=self.models,
+            metric=metric.name,
+            unit=metric.unit,
+            direction=metric.direction,
+            primary=primary,
+            control=self.arms["control"],
+            treatment=self.arms["treatment"],
+            control_value=median([one.control for one in effects]),
+            treatment_value=median([one.treatment for one in effects]),
+            ratio=decision.ratio,
+            low=decision.low,
+            high=decision.high,
+            blocks=len(effects),
+            alpha=facts.alpha,
+            verdict=verdict,
+            reasons=(*dict.fromkeys(found), *(unlike_failures(blocks) if primary else ())),
+            control_failed=failed_share(_of_role(blocks, "control")),
+            treatment_failed=failed_share(_of_role(blocks, "treatment")),
+        )
 
 
 def _of_role(blocks: Sequence[Block], role: Role) -> list[Trial]:

@@ -19,10 +19,7 @@ TAIL_VALUES = 3
 
 
 def percentile(values: Sequence[float], percent: int) -> float | None:
-    """The percentile by linear interpolation; None if there are no values.
-
-    Between a finite value and +inf it is +inf.
-    """
+    """The percentile by linear interpolation, +inf beside +inf; None if there are no values."""
     if not values:
         return None
     ordered = sorted(values)

@@ -1,8 +1,4 @@
-"""What must hold for a run to pass, and the outcome that a program can act on.
-
-Failures have kinds because remedies differ: a missed SLO concerns the system, a verdict the
-treatment, and an invalid trial the instrument.
-"""
+"""What must hold for a run to pass, and the outcome that a program can act on."""
 
 from __future__ import annotations
 
@@ -112,23 +108,19 @@ def _verdict_failures(judgement: Judgement) -> Iterator[Failure]:
     primary = judgement.primary
     if primary is None:
         return
-    same_arm = judgement.control == judgement.treatment
-    gate = _same_arm_gate(primary) if same_arm else _gate(primary, judgement.scenario.expect)
-    if gate is not None:
+    if (gate := _gate(judgement, primary.verdict)) is not None:
         yield Failure(gate, f"{describe(primary)}; expected {judgement.scenario.expect}")
 
 
-def _same_arm_gate(primary: Comparison) -> Gate | None:
-    """An arm against itself must be neither better nor worse."""
-    return Gate.NOISE if primary.verdict in (Verdict.BETTER, Verdict.WORSE) else None
-
-
-def _gate(primary: Comparison, expect: Expectation) -> Gate | None:
-    if primary.verdict is Verdict.WORSE:
+def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
+    """The gate that the verdict fails. An arm against itself must be neither better nor worse."""
+    if judgement.control == judgement.treatment:
+        return Gate.NOISE if verdict in (Verdict.BETTER, Verdict.WORSE) else None
+    if verdict is Verdict.WORSE:
         return Gate.WORSE
-    if expect is Expectation.NOT_WORSE or primary.verdict is Verdict.BETTER:
+    if judgement.scenario.expect is Expectation.NOT_WORSE or verdict is Verdict.BETTER:
         return None
-    return Gate.NOT_BETTER if primary.verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
+    return Gate.NOT_BETTER if verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
 
 
 def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:

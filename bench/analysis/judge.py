@@ -1,13 +1,10 @@
-"""From the trials of one scenario to their judgement.
-
-A live run and `bench compare` on stored trials judge in this one way.
-"""
+"""From the trials of one scenario, live or stored, to their judgement."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bench.analysis.blocks import Block, BlockEffect, block_effects, group_blocks, select
 from bench.analysis.checks import (
@@ -17,7 +14,7 @@ from bench.analysis.checks import (
     disturbances,
     unknown_readings,
 )
-from bench.analysis.conclude import conclude, slo_result
+from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import Metric, metric
@@ -27,7 +24,6 @@ from bench.errors import UserError
 from bench.records import (
     Comparison,
     Role,
-    ScenarioFacts,
     SloResult,
     Trial,
     Verdict,
@@ -35,32 +31,6 @@ from bench.records import (
 )
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """The blocks of one scenario that count, and the reasons why they may not be judged."""
-
-    facts: ScenarioFacts
-    models: tuple[str, ...]
-    arms: Mapping[Role, str]
-    blocks: tuple[Block, ...]
-    invalid: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def compare(self, metric: Metric, effects: Sequence[BlockEffect]) -> Comparison:
-        """The arms in one metric, over all requests."""
-        return conclude(
-            self.facts, self.models, self.arms, metric, self.blocks, effects, self.invalid
-        )
-
-    def compare_part(self, primary: Metric, *, model: str = "", tenant: str = "") -> Comparison:
-        """The primary metric of the requests to a model or of a tenant. It never gates."""
-        blocks = [block.part(model=model, tenant=tenant) for block in self.blocks]
-        models = (model,) if model else self.models
-        effects = block_effects(primary, blocks)
-        found = conclude(self.facts, models, self.arms, primary, blocks, effects, self.invalid)
-        return replace(found, primary=False, tenant=tenant)
 
 
 def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> Judgement:
@@ -106,10 +76,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
 
 
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
-    """Whether `judge` would find a verdict for the primary metric, so that blocks suffice.
-
-    False for one arm alone.
-    """
+    """Whether `judge` would find a verdict for the primary metric; False for one arm alone."""
     evidence = _evidence(trials, bounds)
     if len(evidence.arms) < 2:
         return False
@@ -118,14 +85,14 @@ def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS)
     return found.verdict is not Verdict.INCONCLUSIVE
 
 
-def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> _Evidence:
+def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> Evidence:
     """Choose the blocks that count. Raises UserError when trials do not belong together."""
     names = _arm_names(trials)
     facts = trials[0].scenario
     blocks = group_blocks(map(_with_incomplete_failed, trials))
     disturbed = {one.index: why for one in blocks if (why := disturbances(one.trials, bounds))}
     chosen = select(blocks, disturbed)
-    return _Evidence(
+    return Evidence(
         facts=facts,
         models=trials[0].models,
         arms=names,
@@ -169,7 +136,7 @@ def _load_notes(trials: Sequence[Trial]) -> Iterator[str]:
     yield from (f"arm {arm}: each request opens a connection of its own" for arm in opening)
 
 
-def _comparisons(evidence: _Evidence, effects: Effects) -> Iterator[Comparison]:
+def _comparisons(evidence: Evidence, effects: Effects) -> Iterator[Comparison]:
     """Each metric over all requests; the primary one also for each of several models."""
     if len(evidence.arms) < 2:
         return
@@ -177,12 +144,17 @@ def _comparisons(evidence: _Evidence, effects: Effects) -> Iterator[Comparison]:
         yield evidence.compare(one, of_one)
         if one.name == evidence.facts.primary:
             for model in evidence.models if len(evidence.models) > 1 else ():
-                yield evidence.compare_part(one, model=model)
+                yield _compare_part(one, evidence.part(model=model))
             for tenant in evidence.facts.tenants if not one.tenant else ():
-                yield evidence.compare_part(one, tenant=tenant)
+                yield replace(_compare_part(one, evidence.part(tenant=tenant)), tenant=tenant)
 
 
-def _slos(evidence: _Evidence) -> Iterator[SloResult]:
+def _compare_part(primary: Metric, part: Evidence) -> Comparison:
+    """The primary metric of a part of the requests. It never gates."""
+    return replace(part.compare(primary, block_effects(primary, part.blocks)), primary=False)
+
+
+def _slos(evidence: Evidence) -> Iterator[SloResult]:
     """The attainment of each arm, model and tenant."""
     # In a search, attainment is what the load is searched for.
     if evidence.facts.search_step is not None:
@@ -191,7 +163,7 @@ def _slos(evidence: _Evidence) -> Iterator[SloResult]:
     for role, arm in evidence.arms.items():
         for model in evidence.models:
             for tenant in evidence.facts.tenants or ("",):
-                sent = [block.part(model=model, tenant=tenant) for block in evidence.blocks]
+                sent = evidence.part(model=model, tenant=tenant).blocks
                 shares = [attainment.over(block.of(role)) for block in sent]
                 known = [share for share in shares if share is not None]
                 yield slo_result(evidence.facts, model, role, arm, known, tenant)

@@ -1,7 +1,4 @@
-"""The metrics that a scenario can name, each a pure function of samples.
-
-To add a metric, add it to `_all`.
-"""
+"""The metrics that a scenario can name, as functions of samples. `_all` lists them."""
 
 from __future__ import annotations
 
@@ -83,10 +80,7 @@ class Metric:
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name; `NAME@TENANT` is that of one tenant's requests.
-
-    Raises UserError, with the closest name, where there is none.
-    """
+    """The metric `NAME`, or `NAME@TENANT` of one tenant. Raises UserError with the closest name."""
     base, _, tenant = name.partition("@")
     try:
         return replace(METRICS[base], name=name, tenant=tenant)

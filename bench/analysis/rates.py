@@ -34,10 +34,7 @@ def goodput_rps(samples: Sequence[Sample], duration_s: float, slos: Slos) -> flo
 
 
 def output_tps(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
-    """Output tokens of successful requests, per second.
-
-    The server's count of a request is spread evenly over its content chunks.
-    """
+    """Output tokens of successful requests, per second; those of one are spread over its chunks."""
     answered = [sample for sample in samples if sample.ok]
     counted = [sample for sample in answered if sample.output_tokens is not None]
     if not samples or duration_s <= 0 or (answered and not counted):
@@ -84,15 +81,14 @@ def _rate(
 ) -> float | None:
     if not samples or duration_s <= 0:
         return None
-    return sum(_ended_by(sample, duration_s) and counts(sample) for sample in samples) / duration_s
+    ended = [
+        one for one in samples if one.last_token_s is not None and one.last_token_s <= duration_s
+    ]
+    return sum(map(counts, ended)) / duration_s
 
 
 def _share(samples: Sequence[Sample], counts: Callable[[Sample], bool]) -> float | None:
     return sum(map(counts, samples)) / len(samples) if samples else None
-
-
-def _ended_by(sample: Sample, end_s: float) -> bool:
-    return sample.last_token_s is not None and sample.last_token_s <= end_s
 
 
 def _tokens_until(sample: Sample, end_s: float) -> float:

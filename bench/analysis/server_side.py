@@ -184,11 +184,9 @@ def _imbalance(loads: Mapping[Replica, ServerLoad]) -> float | None:
     for replica, load in loads.items():
         of_model.setdefault(replica.model, []).append(load.requests)
     served = (requests for requests in of_model.values() if of_all(fsum, requests) != 0)
-    return of_all(max, (of_all(_peak_to_mean, requests) for requests in served))
-
-
-def _peak_to_mean(requests: Sequence[float]) -> float:
-    return max(requests) / fmean(requests)
+    return of_all(
+        max, (of_all(lambda counts: max(counts) / fmean(counts), requests) for requests in served)
+    )
 
 
 def _replica_load(

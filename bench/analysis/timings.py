@@ -1,8 +1,4 @@
-"""The times of one request.
-
-Those of a failed request are +inf, so that an arm which fails never looks faster than one which
-answers.
-"""
+"""The times of one request: +inf if it failed, so that an arm which fails is never faster."""
 
 from __future__ import annotations
 

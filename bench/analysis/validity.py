@@ -1,7 +1,4 @@
-"""Whether a measurement may be judged: the instrument's work, and that of each arm.
-
-Every reason is one line with the value seen and its bound.
-"""
+"""Whether a measurement may be judged: a line, with value and bound, for each reason why not."""
 
 from __future__ import annotations
 
@@ -88,10 +85,7 @@ def unlike_failures(blocks: Sequence[Block]) -> Iterator[str]:
 
 
 def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
-    """A line for every block in which the arms did not replay the same schedules.
-
-    In a search they may well have other loads, and so other schedules.
-    """
+    """A line for every block, except of a search, whose arms replayed different schedules."""
     for block in blocks:
         if block.searched:
             continue

@@ -1,7 +1,4 @@
-"""From the effects of blocks to a verdict, and how small an effect the rule can find.
-
-The error rates of the rule are held by simulations in tests/bench.
-"""
+"""From the effects of blocks to a verdict, and the smallest effect that the rule can find."""
 
 from __future__ import annotations
 
@@ -36,10 +33,7 @@ _MOST_BLOCKS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, with treatment / control and its interval [low, high].
-
-    They are None where the effects have none; `reasons` then says why.
-    """
+    """A verdict with treatment / control and its interval; `reasons` where they are None."""
 
     verdict: Verdict
     ratio: float | None
@@ -54,10 +48,7 @@ def last_look(blocks: int) -> int:
 
 
 def decide(effects: Sequence[float | None], direction: Direction, alpha: float) -> Decision:
-    """Judge ln(treatment / control) of each block; `alpha` is the interval's two-sided error rate.
-
-    The number of comparisons in a run has no influence: what fails is measured once more.
-    """
+    """Judge ln(treatment / control) of the blocks; `alpha` is the two-sided error rate."""
     blocks = len(effects)
     known = [effect for effect in effects if effect is not None and math.isfinite(effect)]
     if len(known) < blocks:

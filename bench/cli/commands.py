@@ -37,16 +37,22 @@ from reports.terminal import summary_text
 class Command:
     """One command: `run` takes its options and its argument, and returns the exit code.
 
-    `argument` is the name of the argument in the usage line; empty for a command without one.
-    `choices` are all arguments that it takes; empty where they are not known in advance.
+    The first line of `run`'s docstring is its help. `argument` is the name of the argument in the
+    usage line; empty for a command without one. `choices` are all arguments that it takes; empty
+    where they are not known in advance.
     """
 
     name: str
-    help: str
     run: Callable[[Options, str], int]
     argument: str = ""
     choices: tuple[str, ...] = ()
     epilog: str = ""
+
+    @property
+    def help(self) -> str:
+        """`judge a stored run again`."""
+        line = (self.run.__doc__ or "").partition("\n")[0].rstrip(".")
+        return line[:1].lower() + line[1:]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +81,7 @@ def parser() -> Parser:
 
 
 def compare(options: Options, _: str) -> int:
-    """Print the verdict table of a stored run, judged again; its outcome is the exit code."""
+    """Judge a stored run again."""
     judgements = [one.judgement for one in review(TrialStore(options.results), options.run)]
     _print_summary(judgements)
     print(outcome_line(judgements))
@@ -85,7 +91,7 @@ def compare(options: Options, _: str) -> int:
 
 
 def take_over(options: Options, folder: str) -> int:
-    """Store what another tool has measured, and print it."""
+    """Take over artifacts of aiperf or genai-perf."""
     judgement, path = convert(Path(folder), options.arm, new_run_id(), options.results)
     _print_summary([judgement])
     print(f"results: {path}")
@@ -93,7 +99,7 @@ def take_over(options: Options, folder: str) -> int:
 
 
 def manifests(options: Options, _: str) -> int:
-    """Write what is generated under k8s/, or say which of it differs from the topology."""
+    """Make k8s/ follow the topology file."""
     folder = options.folder or K8S
     files = manifest_files(load_topology(options.topology), suite_version())
     if options.check:
@@ -106,7 +112,7 @@ def manifests(options: Options, _: str) -> int:
 
 
 def deploy(options: Options, name: str) -> int:
-    """Bring an arm up in a cluster."""
+    """Bring an arm of the topology file up in a cluster."""
     topology = load_topology(options.topology)
     hardware = options.hardware or ENVIRONMENTS["k8s"].hardware
     models = topology.select_models(options.models, hardware)
@@ -118,7 +124,7 @@ def deploy(options: Options, name: str) -> int:
 
 
 def status(options: Options, name: str) -> int:
-    """Print how an arm's replicas in a cluster do."""
+    """Show the state of an arm's replicas in a cluster."""
     arm = load_topology(options.topology).arm(name)
     width, colour = terminal()
     print(cluster.status_of(_access(options), arm, width=width, colour=colour))
@@ -134,7 +140,7 @@ def teardown(options: Options, name: str) -> int:
 
 
 def kept_environment(_: Options, action: str) -> int:
-    """List the engines that a run has kept, or end them."""
+    """Show or stop the engines that --keep-env left running."""
     if action == "stop":
         stopped = stop_kept(ROOT / ".cache", make_progress())
         print("engines stopped" if stopped else "no engines are running")
@@ -144,7 +150,7 @@ def kept_environment(_: Options, action: str) -> int:
 
 
 def list_options(_: Options, __: str) -> int:
-    """Print all options as a page of Markdown."""
+    """Print all options, also those of pytest, as a page of Markdown."""
     print(options_page(), end="")
     return 0
 
@@ -152,24 +158,17 @@ def list_options(_: Options, __: str) -> int:
 COMMANDS = (
     Command(
         "compare",
-        "judge a stored run again",
         compare,
         epilog="exit codes: 0 held, 1 failed (SLO missed, or worse), 2 usage error, 3 undecided, "
         "4 invalid (the instrument failed)",
     ),
-    Command("convert", "take over artifacts of aiperf or genai-perf", take_over, "FOLDER"),
-    Command("manifests", "make k8s/ follow the topology file", manifests),
-    Command("deploy", "bring an arm of the topology file up in a cluster", deploy, "ARM"),
-    Command("status", "how an arm's replicas in a cluster do", status, "ARM"),
-    Command("teardown", "take an arm down in a cluster", teardown, "ARM"),
-    Command(
-        "env",
-        "engines that --keep-env left running",
-        kept_environment,
-        "status|stop",
-        ("status", "stop"),
-    ),
-    Command("options", "all options, also those of pytest, as a page of Markdown", list_options),
+    Command("convert", take_over, "FOLDER"),
+    Command("manifests", manifests),
+    Command("deploy", deploy, "ARM"),
+    Command("status", status, "ARM"),
+    Command("teardown", teardown, "ARM"),
+    Command("env", kept_environment, "status|stop", ("status", "stop")),
+    Command("options", list_options),
 )
 
 

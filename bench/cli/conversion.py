@@ -1,7 +1,4 @@
-"""Turns artifacts of aiperf and genai-perf into a trial and its judgement.
-
-Where they hold no single requests, the judgement has the tool's own statistics.
-"""
+"""From artifacts of aiperf and genai-perf to a trial, or statistics, and their judgement."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ _RATES = {
     "error_rate": ("request_error_rate",),
 }
 
-# Notes on a run of somebody else, of which artifacts are left.
+# Notes of converted runs.
 _UNKNOWN_SERVER = "converted from artifacts: what served, and on what, is not known here"
 _RECOMPUTED = (
     "metrics are computed again from the recorded times, by the definitions here: they need"
@@ -146,7 +143,7 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
 
 
 def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
-    """A judgement of the tool's own statistics, under the names of the metrics here."""
+    """A judgement with the tool's own statistics, under the names of the metrics here."""
     values = dict(_values(summary))
     count = round(summary.statistic("request_count", "avg") or 0)
     missing = ", ".join(name for name in REPORTED if name not in values)
@@ -195,7 +192,7 @@ def _samples(summary: ToolSummary, entries: tuple[Entry, ...], zero_ns: int) -> 
 
 
 def _values(summary: ToolSummary) -> Iterator[tuple[str, float]]:
-    """The reported metrics that the tool has, by name, in their units here."""
+    """The names and values of the metrics that the tool reports, in the units used here."""
     for name in REPORTED:
         quantity, _, rest = name.partition("_")
         if quantity in _LATENCIES:

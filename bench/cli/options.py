@@ -1,4 +1,4 @@
-"""What is made from the declared options: those of pytest and of commands, values, a page."""
+"""From the declared options: the options of pytest and of commands, their values, and a page."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.errors import UserError
 class Option:
     """An option as declared in `bench.config.options`.
 
-    With neither `metavar` nor `choices` it is a switch. `parse` makes the value from what was
-    typed (default: the type of `default`); it raises ValueError for a text that is not what the
-    option `takes`, or UserError. `shown` is the default in words, where it does not say it itself.
+    With neither `metavar` nor `choices` it is a switch. `parse` makes the value from the text
+    (default: the type of `default`); it raises UserError, or ValueError for a text that is not
+    what the option `takes`. `shown` is the default in words, where its own text does not do.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As it is typed: `--keep-env`."""
+        """`--keep-env`."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
@@ -50,7 +50,7 @@ class Option:
         return ",".join(self.default) if isinstance(self.default, tuple) else f"{self.default}"
 
     def value(self, typed: str) -> Any:
-        """What was typed, as a value. Raises UserError with one line for any other text."""
+        """The value of a text. Raises UserError with one line if it is not valid."""
         takes = self.takes or " or ".join((", ".join(self.choices[:-1]), *self.choices[-1:]))
         mistake = UserError(f"{self.flag} takes {takes}, seen {typed!r}")
         if self.choices and typed not in self.choices:

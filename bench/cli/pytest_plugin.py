@@ -1,7 +1,4 @@
-"""The plugin of pytest that checks options, collects tests and turns errors into failures.
-
-Options, fixtures and the summary are in conftest.py.
-"""
+"""The plugin of pytest that checks options, collects tests and turns errors into failures."""
 
 from __future__ import annotations
 
@@ -111,7 +108,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """A mistake of the user and a gate that does not hold fail the test without a traceback."""
+    """A UserError and a gate that does not hold fail the test without a traceback."""
     try:
         yield
     except GateFailedError as error:
@@ -129,7 +126,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A run in which nothing was decided must not look like a success."""
+    """A run in which no test passed or failed is no success."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is None or only_lists(session.config) or exitstatus != pytest.ExitCode.OK:
         return
@@ -139,14 +136,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The last line is for programs: pytest's exit code says less."""
+    """Print the outcome as the last line, for programs."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and (line := config.stash.get(OUTCOME, None)) is not None:
         reporter.write_line(line)
 
 
 def scope(nodeid: str) -> str:
-    """What tests must have in common to be run by one worker."""
+    """Tests with the same scope are run by one worker."""
     path = nodeid.partition("::")[0]
     return "measured" if path.startswith("tests/scenarios/") else path
 

@@ -58,7 +58,7 @@ def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
 
 
 def stored_run(store: TrialStore, run_id: str) -> Run:
-    """A run as it is on disk, judged again. Raises UserError when a file of it is damaged."""
+    """A run as stored, judged again. Raises UserError when a file of it is damaged."""
     return run_of(review(store, run_id), f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
 
 
@@ -78,10 +78,7 @@ def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, P
 
 @contextmanager
 def errors_shown(reporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Print an error of the reports in one line, and let the run fail.
-
-    What was measured is on disk and can be judged again.
-    """
+    """Print an error of the reports in one line, and let the run fail."""
     try:
         yield
     except UserError as error:
@@ -102,7 +99,7 @@ def measured(item: pytest.Item) -> bool:
 
 
 def measures(session: pytest.Session) -> bool:
-    """Whether this run is going to measure: not if it only lists tests, or skips or fails them."""
+    """Whether this run will measure: not if it only lists, skips or fails its tests."""
     failed = session.testsfailed and not session.config.option.continue_on_collection_errors
     return not (only_lists(session.config) or failed) and any(
         measured(item) and not evaluate_skip_marks(item) for item in session.items

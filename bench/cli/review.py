@@ -1,4 +1,4 @@
-"""Judges a stored run; what a live run prints comes from here as well."""
+"""Judges a stored run, also for the summary at the end of a live one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def review(store: TrialStore, run_id: str | None = None) -> list[Case]:
 
 
 def _advised(judgement: Judgement, trial: Trial) -> Judgement:
-    """The judgement, with a note on what would decide it where it is undecided."""
+    """The judgement; if it is undecided, with a note on how many blocks would decide it."""
     primary = judgement.primary
     if primary is None or primary.verdict is not Verdict.INCONCLUSIVE:
         return judgement
@@ -49,7 +49,7 @@ def _advised(judgement: Judgement, trial: Trial) -> Judgement:
 
 
 def profile_longer(name: str, blocks: int) -> str:
-    """The first profile that measures as long as so many blocks of profile `name`, or the last."""
+    """The first profile that lasts as long as so many blocks of profile `name`, or the last."""
     needed_s = blocks * PROFILES[name].trial_s
     for profile in PROFILES.values():
         if profile.looks[-1] * profile.trial_s >= needed_s:

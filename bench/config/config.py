@@ -23,11 +23,11 @@ _PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The options, and what they name: resolved, and checked against each other.
+    """The options with the things that they name, checked against each other.
 
     `arms` has the control and the treatment, which are the same arm in an A/A run. `hardware`
     is what engines run on. `traffic` is recorded traffic, fitted to the engine. `cache` is the
-    folder of engines, models and logs, `results` that of what was measured.
+    folder of engines, models and logs, `results` that of trials and results.
     """
 
     run_id: str
@@ -54,10 +54,7 @@ class Config:
 
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
-    """The configuration of a run in the checkout `root`.
-
-    Raises UserError with one line for the first thing that is missing, or does not go together.
-    """
+    """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
     hardware = options.hardware or ENVIRONMENTS[options.env].hardware
     if hardware == "gpu" and options.env == "local":
         raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")

@@ -46,10 +46,9 @@ ENVIRONMENTS: Mapping[str, EnvironmentEntry] = {
 class Profile:
     """The budget of one comparison.
 
-    `looks` are the numbers of blocks after which a verdict is sought; the last one
-    is the most that is ever measured. A block is four trials of `trial_s`. One run of the
-    measurement of capacity takes `capacity_s`. A trial's requests may finish for `drain_s` after
-    its window.
+    `looks` are the numbers of blocks after which a verdict is sought, the last one at most. A
+    block is four trials of `trial_s`. One run of the measurement of capacity takes `capacity_s`.
+    The requests of a trial may take until `drain_s` after its window.
     """
 
     name: str
@@ -71,7 +70,7 @@ PROFILES = {
 
 
 def option(default: Value, meaning: str, metavar: str = "", **more: Any) -> Value:
-    """A field of `Options`; `more` is what `bench.cli.options.Option` has besides."""
+    """A field of `Options`; `more` are further fields of `bench.cli.options.Option`."""
     declared = {"meaning": meaning, "metavar": metavar, **more}
     made: Value = field(default=default, metadata=declared)
     return made
@@ -106,7 +105,7 @@ def seconds(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked for; what was not given has its default."""
+    """The values of all options."""
 
     env: str = option("local", "where engines run", choices=tuple(ENVIRONMENTS))
     models: tuple[str, ...] = option(

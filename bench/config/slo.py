@@ -26,7 +26,7 @@ _PARTS = {"models", "tenants"}
 
 @_strict
 class Objectives(TypedDict, total=False):
-    """Objectives as written: one that is absent is inherited, and `null` is none at all."""
+    """Objectives as written: one that is absent is inherited, `null` sets none."""
 
     ttft_s: Seconds | None
     tpot_s: Seconds | None
@@ -54,12 +54,11 @@ class Slos:
     written: SloFile
 
     def resolve(self, scenario: str, model: str, tenant: str = "") -> Slo:
-        """The objectives of a request to `model` in a scenario; of `tenant` if there are any."""
+        """The objectives of a request to `model` in a scenario, of `tenant` if that is given."""
         of_scenario = self.written.get("scenarios", {}).get(scenario, {})
         of_model = of_scenario.get("models", {}).get(model, {})
         of_tenant = of_scenario.get("tenants", {}).get(tenant, {})
-        levels: list[Objectives] = [self.written.get("default", {}), of_scenario]
-        levels += [of_model, of_tenant]
+        levels = (self.written.get("default", {}), of_scenario, of_model, of_tenant)
         merged: dict[str, Any] = {}
         for level in levels:
             merged |= {key: value for key, value in level.items() if key not in _PARTS}
@@ -72,7 +71,7 @@ class Slos:
             _known(self.path, place, tenant, set(tenants) or {"none"})
 
     def check_names(self, scenarios: set[str], models: set[str]) -> None:
-        """Raise UserError for an entry that no scenario or model will ever read."""
+        """Raise UserError for an entry of an unknown scenario or model."""
         for scenario, entry in self.written.get("scenarios", {}).items():
             _known(self.path, f"scenarios.{scenario}", scenario, scenarios)
             for model in entry.get("models", {}):

@@ -1,8 +1,4 @@
-"""Models, replicas and arms: the one file of truth, `topology.yaml`.
-
-Everything that names a model or an arm reads it from here; nothing else in the
-project lists them.
-"""
+"""Models, replicas and arms, from the one file that lists them: `topology.yaml`."""
 
 from __future__ import annotations
 
@@ -36,8 +32,8 @@ _strict = with_config(ConfigDict(extra="forbid"))
 class Model:
     """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
 
-    Exactly one of the three is set. Only a model of the hub takes `gpus`, so many for each
-    replica; 0 for all others. `counterpart` is the full-size model that a tiny one stands for.
+    Exactly one of the three is set. `gpus` of each replica are for a model of the hub, and 0 for
+    others. `counterpart` is the full-size model that a tiny one stands for.
     """
 
     name: str
@@ -50,7 +46,7 @@ class Model:
 
     @property
     def random_weights(self) -> bool:
-        """Whether the weights are random: they are for a model that is made."""
+        """Whether the weights are random, as those of a model that is made."""
         return self.architecture is not None
 
     @property
@@ -64,12 +60,11 @@ class Model:
 class Arm:
     """A configuration to measure: a `policy` of this project's balancer, or a `command`.
 
-    Exactly one of the two is set. `options` are further ones of the balancer with that policy.
-    With `kvcached` the arm's engines have KVCached where there are GPUs. `kubernetes` is what
-    chooses a replica there: the balancer, or the Service itself. Where connections decide which
-    replica serves, as behind kube-proxy, `connections` says whether the load keeps them.
-    `slowed` is the share of its core's time that each replica gets while the arm is measured:
-    a known difference.
+    Exactly one of the two is set. `options` are further options of the balancer. With `kvcached`
+    the arm's engines have KVCached where there are GPUs. `kubernetes` is what chooses a replica
+    there: the balancer, or kube-proxy. `connections` says whether the load keeps them, which
+    matters where they decide on the replica, as behind kube-proxy. `slowed` is the share of its
+    core's time that each replica gets while the arm is measured: a known difference.
     """
 
     name: str
@@ -88,8 +83,8 @@ class Arm:
 class EngineEntry:
     """Flags of every engine on CPUs, and its first port in environment `local`; sizes in MiB.
 
-    `trace_mean_tokens` is what requests of a trace are scaled to, prompt and answer
-    together, on average: no flag, but what the engine can hold.
+    `trace_mean_tokens` is no flag: requests of a trace are scaled to so many tokens on average,
+    prompt and answer together.
     """
 
     max_model_len: Count = 2048

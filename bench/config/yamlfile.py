@@ -29,7 +29,7 @@ def load_yaml(path: Path, shape: type[T]) -> T:
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
         ) from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {_one_line(error)}") from error
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise UserError(f"{path} is nested too deeply; write it without so many levels") from None
     try:
@@ -39,10 +39,7 @@ def load_yaml(path: Path, shape: type[T]) -> T:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema, in which `yes`, `1:30` and `010` are text.
-
-    A key that is given twice is an error: the second would silently win.
-    """
+    """YAML 1.2's core schema, in which `yes`, `1:30` and `010` are text. Keys are unique."""
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         """The mapping that begins here. Raises yaml.YAMLError for a key that is given twice."""
@@ -72,7 +69,7 @@ _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    # Longer ones are nobody's count, and Python refuses to read them in its own way.
+    # Longer ones are text: Python has its own limit for them.
     ("int", r"[-+]?(0|[1-9][0-9]{0,17})", list("-+0123456789")),
     (
         "float",
@@ -95,10 +92,6 @@ def _parse(text: str) -> tuple[yaml.Node | None, object]:
         return node, None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
 
 
 def _first_problem(error: ValidationError, node: yaml.Node | None) -> str:

@@ -1,7 +1,7 @@
 """Driver `aiperf`: NVIDIA's load generator with the schedule and prompts of the suite.
 
-It reads both from a file: every prompt, its length of answer and, in an open loop, when it
-is due. So both arms get the same work from it as from the built-in driver.
+It reads both from a file: every prompt, the length of its answer and, in an open loop, when it
+is due. So both arms get the same requests from it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AiperfDriver(ToolDriver):
             run_bounded("aiperf", [*_ONLINE, str(self.program), *options], log=log, limit_s=limit_s)
         except KeyboardInterrupt:
             ending = Ending.INTERRUPTED
-        # Its exit code is not 0 where requests failed, too.
+        # Its exit code does not tell: it is not 0 either where requests have failed.
         if ending is Ending.COMPLETE and not records.exists():
             raise UserError(f"aiperf measured nothing: {_reason(log)}; see {log}")
         entries = read_records(records) if records.exists() else ()
@@ -135,7 +135,7 @@ def _line(load: Load, planned: PlannedRequest, prompt: str) -> dict[str, object]
 
 
 def _reason(log: Path) -> str:
-    """The error that aiperf shows in a frame at its end, or its last line."""
+    """The error in the frame that aiperf prints at its end, or its last line."""
     lines = last_lines(log, 60).splitlines()
     reasons = [line for line in lines if "Reason:" in line]
     return (reasons or lines or ["it said nothing"])[-1].strip(" │•")[:200]

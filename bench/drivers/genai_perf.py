@@ -88,10 +88,10 @@ def make(setup: Setup) -> GenaiPerfDriver:
 
 
 def named(entries: Iterable[Entry], prompts: Sequence[str]) -> list[Entry]:
-    """The entries, named by their prompts, with the indexes of the prompts for names.
+    """The entries, whose names are their prompts, with the indexes of these prompts as names.
 
-    Of equal prompts the first that was sent is the first in the list. Those that were sent more
-    often than planned are left out.
+    Equal prompts are taken in the order of the list. A prompt that was sent more often than
+    planned is left out.
     """
     waiting: dict[str, list[int]] = {}
     for index, prompt in reversed(list(enumerate(prompts))):

@@ -1,8 +1,8 @@
 """Driver `openai`: the official SDK as an application would use it.
 
-It is driven by the same schedule as the built-in client and read by the same rules. What
-the SDK does on the way, from the call to the write and from the read to the chunk, is
-part of what is measured.
+It gets the same schedule as the built-in client, and its answers are read by the same rules. The
+time that the SDK itself takes, from the call to the write and from the read to the chunk, is
+measured, too.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class SdkSender:
             api_key="none",
             max_retries=0,
             timeout=None,
-            # As many connections as requests; the SDK's own limit would queue some unseen. And
-            # no redirects: they would lead past what is measured.
+            # As many connections as requests: the SDK's own limit would queue some. No
+            # redirects: they would lead to another server.
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=False,
                 follow_redirects=False,
@@ -87,7 +87,7 @@ class SdkSender:
         except openai.APIStatusError as error:
             _note_head(exchange, error.response)
             exchange.add(monotonic(), error.response.content)
-        # Of an answer that is no chunk the SDK tells by whatever its own code stumbles over.
+        # For an answer that is no chunk the SDK raises whatever its own code runs into.
         except (openai.APIError, httpx2.RequestError, ValueError, TypeError) as error:
             exchange.failure = Failure(_kind(error), str(error.__cause__ or error))
         exchange.complete = exchange.failure is None
@@ -104,12 +104,12 @@ class SdkSender:
                 return
             async for chunk in stream:
                 exchange.add(monotonic(), _event(chunk))
-        # The SDK keeps this one to itself.
+        # The SDK does not pass this one on.
         exchange.add(monotonic(), b"data: [DONE]\n\n")
 
 
 def _kind(error: Exception) -> ErrorKind:
-    """What an exception of the SDK, or one that it lets through, says of the server."""
+    """The kind of failure for an exception of the SDK, or one that it lets through."""
     match error:
         case openai.APIConnectionError(__cause__=httpx2.ConnectError()):
             return ErrorKind.CONNECT
@@ -128,10 +128,7 @@ def _note_head(exchange: Exchange, response: httpx2.Response) -> None:
 
 
 def _event(chunk: object) -> bytes:
-    """A chunk as the event that it came as, so that all answers are read by one rule.
-
-    The SDK hands out whatever JSON has come, and strings that are not Unicode.
-    """
+    """The event of a chunk, which may be any JSON, with strings that are not Unicode."""
     content = chunk.to_dict(mode="json") if isinstance(chunk, ChatCompletionChunk) else chunk
     try:
         data = orjson.dumps(content)

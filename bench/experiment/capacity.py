@@ -43,10 +43,7 @@ _PROBE = Workload(prompt=Fixed(64), output=Fixed(2))
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The requests per second that all replicas of some models complete together.
-
-    `max_num_seqs` is the number of sequences that they all run at once.
-    """
+    """Requests per second, and sequences at once, of all replicas of some models together."""
 
     rps: float
     max_num_seqs: int
@@ -80,10 +77,7 @@ class EngineCalibration:
     _capacities: dict[tuple[Asks, tuple[str, ...]], Capacity] = field(default_factory=dict)
 
     def capacity(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
-        """Capacity for `workload`, measured at first use after warming every replica.
-
-        Raises UserError when a replica does not answer.
-        """
+        """Capacity for `workload`, measured at first use. Raises UserError if a replica fails."""
         key = (workload, models)
         if key not in self._capacities:
             with self.progress.step(f"capacity of {'+'.join(models)}") as step:
@@ -95,10 +89,7 @@ class EngineCalibration:
         return self._capacities[key]
 
     def probe(self, workload: Asks, models: tuple[str, ...], earlier: Capacity) -> Capacity:
-        """Capacity at this moment, from one short run; `earlier` is an earlier result.
-
-        Raises UserError when a replica does not answer.
-        """
+        """Capacity at this moment, from one short run. Raises UserError if a replica fails."""
         return self._run(workload, models, earlier, self.window_s * PROBE_SHARE)
 
     def prompts(self, schedule: Schedule, salt: str) -> tuple[str, ...]:
@@ -145,10 +136,7 @@ class EngineCalibration:
     def _run(
         self, workload: Asks, models: tuple[str, ...], earlier: Capacity, window_s: float
     ) -> Capacity:
-        """Capacity in one run of `window_s`, without a balancer.
-
-        All runs send the same schedule, so that they differ in nothing but the engines' speed.
-        """
+        """Capacity in one run of `window_s` at the replicas. All runs send the same schedule."""
         count = earlier.requests_for(window_s, self._concurrency)
         salt = f"capacity {next(self._runs)}"
         paces = [

@@ -70,10 +70,7 @@ class RunContext:
 def run_trial(
     context: RunContext, question: Question, planned: PlannedTrial, capacity: Capacity
 ) -> Trial:
-    """Run one trial and store it.
-
-    On Ctrl-C what was measured is stored, then KeyboardInterrupt is raised.
-    """
+    """Run one trial and store it; upon Ctrl-C store what there is and raise KeyboardInterrupt."""
     prepared = _prepare(context, question, planned, capacity)
     time.sleep(SETTLE_S)
     driven, server = _measure(context, question, planned.role, prepared)

@@ -58,10 +58,7 @@ class PlannedTrial:
 
 
 def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
-    """ABBA or BAAB, drawn by a hash for each block: the same on every machine.
-
-    For arms of which only one is up at a time. In both orders a linear drift cancels.
-    """
+    """ABBA or BAAB, drawn by a hash for each block, for arms of which only one is up at a time."""
     text = f"{run_seed} {question} {block} order"
     return alternating_order(hashlib.sha256(text.encode()).digest()[0] % 2)
 
@@ -69,10 +66,7 @@ def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
 def role_order(
     roles: Collection[Role], *, alternates: bool, run_seed: int, question: str
 ) -> RoleOrder:
-    """The order for an experiment with `roles`, which is drawn where only one arm is up at a time.
-
-    The control alone has one trial in a block.
-    """
+    """The order of roles, drawn where arms alternate; a control alone has one trial in a block."""
     if "treatment" not in roles:
         return lambda _: CONTROL
     return partial(drawn_order, run_seed, question) if alternates else alternating_order

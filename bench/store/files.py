@@ -12,10 +12,7 @@ from bench.errors import UserError
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `path` at once: it holds all of `data`, or what it held before.
-
-    Raises UserError when it cannot be written.
-    """
+    """Write `path` at once: all of `data`, or nothing. Raises UserError if that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)

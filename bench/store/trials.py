@@ -50,7 +50,9 @@ class TrialStore:
         Raises UserError for a name that is no safe part of a path, for numbers of the trial that
         are not finite, and when it cannot be written.
         """
-        path = self._folder(trial) / _name(trial)
+        again = "again-" if trial.round > 1 else ""
+        name = f"{again}block-{trial.block:02}-{trial.position}-{trial.role}.json"
+        path = self._folder(trial) / name
         try:
             samples, server = _samples_table(trial), _server_table(trial)
         except ValueError as error:  # text that is not Unicode
@@ -124,11 +126,6 @@ def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...], int
     return groups
 
 
-def _name(trial: Trial) -> str:
-    again = "again-" if trial.round > 1 else ""
-    return f"{again}block-{trial.block:02}-{trial.position}-{trial.role}.json"
-
-
 def _table(path: Path, trial: Path, sha256: object) -> bytes:
     """A table that the trial's JSON file names by its digest. Raises UserError for another one."""
     table = _read(path)
@@ -176,10 +173,7 @@ def _server_table(trial: Trial) -> bytes:
 
 
 def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Trial:
-    """The trial that was stored, `server` None before readings were.
-
-    Raises ValueError for facts or a table of another shape.
-    """
+    """A stored trial; `server` is None before readings were stored. Raises ValueError."""
     samples: dict[bool, list[Any]] = {False: [], True: []}
     for row in _rows(table):
         # Trials stored before any request could bypass an arm lack the column.

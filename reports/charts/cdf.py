@@ -28,10 +28,7 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 
 
 def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], caption: str) -> Chart:
-    """Both arms' distribution of `what` over all blocks, with p50 and p95.
-
-    Failed requests are never answered: the curve ends below 100 %.
-    """
+    """Both arms' distribution of `what`; it ends below 100 % where requests failed."""
     arms = [(arm, sorted(map(latency, arm.samples))) for arm in series_of(case)]
     lines = [Line(_legend(arm.name, values), arm.colour) for arm, values in arms]
     chart, (axes,) = new_chart(f"{what}: distribution", lines, caption, Frame(plots=(2.35,)))

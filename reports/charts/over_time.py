@@ -40,10 +40,7 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 
 
 def timeline(case: Case, caption: str) -> Chart:
-    """The first trial of each arm in the block whose effect is the middle one.
-
-    Both arms of a block replay the same arrivals, so differences are the arms'.
-    """
+    """The first trial of each arm in the typical block: both have the same arrivals."""
     arms = typical_trials(case)
     title = _title("Over time", arms)
     if len(arms) > 1:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bench.analysis.judgement import Case
-from bench.records import Sample
 from reports import wording
 from reports.charts.series import series_of
 from reports.charts.style import INK, MUTED, Chart, Frame, Line, empty, new_chart
@@ -22,7 +21,9 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 def replicas(case: Case, caption: str) -> Chart:
     """Requests that each replica served, over all blocks; those that reached none below."""
     names = _replica_names(case)
-    arms = [(arm, _served(arm.samples)) for arm in series_of(case)]
+    arms = [
+        (arm, Counter(one.replica or _UNSERVED for one in arm.samples)) for arm in series_of(case)
+    ]
     if any(counts[_UNSERVED] for _, counts in arms):
         names.append(_UNSERVED)
     lines = [
@@ -55,7 +56,3 @@ def _replica_names(case: Case) -> list[str]:
     known = dict.fromkeys(one.name for trial in case.trials for one in trial.replicas)
     seen = {sample.replica for trial in case.trials for sample in trial.samples if sample.replica}
     return [*known, *sorted(seen - known.keys())]
-
-
-def _served(samples: Sequence[Sample]) -> Counter[str]:
-    return Counter(sample.replica or _UNSERVED for sample in samples)

@@ -187,7 +187,7 @@ def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(_SecondsLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_major_formatter(FuncFormatter(_seconds))
     axis.set_minor_locator(NullLocator())
 
 
@@ -216,7 +216,7 @@ class _SecondsLocator(LogLocator):
         return [float(tick) for tick in even if vmin <= tick <= vmax]
 
 
-def _short(seconds: float) -> str:
+def _seconds(seconds: float, _: object) -> str:
     return f"{seconds * 1000:.6g} ms" if seconds < 1 else f"{seconds:.6g} s"
 
 

@@ -6,13 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.config.topology import load_topology
+from bench.cli.pytest_plugin import SCENARIOS, scenario_marker, scenario_modules
 from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 
@@ -20,16 +19,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CLI = ("bench", "validation", "lb", "reports")
-EVERY_MODEL = {"throughput", "latency", "heavy_tail", "burst", "capacity"}
-FIRST_MODEL = {
-    "two_balancers",
-    "bypass",
-    "slowed_replica",
-    "shared_prefix",
-    "conversations",
-    "noisy_neighbour",
-    "recorded_traffic",
+MODULES = {
+    scenario_marker(module): (SCENARIOS / f"{module}.py").read_text(encoding="utf-8")
+    for module in scenario_modules()
 }
+FIRST_MODEL = {name for name, text in MODULES.items() if "first_model: str" in text}
+EVERY_MODEL = {name for name, text in MODULES.items() if ", model: str" in text}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,13 +44,10 @@ def selected(*arguments: str) -> set[str]:
 
 
 def test_managed_selects_every_scenario_for_every_model() -> None:
-    models = [model.name for model in load_topology().models_for("cpu")]
-    tests = Counter(test.split(".py")[0] for test in selected("-m", "managed"))
-    modules = (ROOT / "tests" / "scenarios").glob("test_*.py")
-    assert tests.keys() == {path.stem.removeprefix("test_") for path in modules}
-    once = FIRST_MODEL | {"multi_tenant"}
-    expected = {**dict.fromkeys(EVERY_MODEL, len(models)), **dict.fromkeys(once, 1)}
-    assert {name: tests[name] for name in expected} == expected
+    tests = selected("-m", "managed", "--models", "tiny-llama,tiny-qwen,tiny-mistral")
+    assert {test.split(".py")[0] for test in tests} == set(MODULES)
+    assert MODULES.keys() - EVERY_MODEL - FIRST_MODEL == {"multi_tenant"}
+    assert len(tests) == 3 * len(EVERY_MODEL) + len(FIRST_MODEL) + 1
 
 
 @pytest.mark.parametrize("scenario", sorted(FIRST_MODEL))

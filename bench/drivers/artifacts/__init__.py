@@ -13,14 +13,14 @@ from bench.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """A tool's own report, and each request if it has recorded them."""
+    """A tool's own report, and its requests if they were recorded."""
 
     summary: ToolSummary
     entries: tuple[Entry, ...]
 
 
 def read_artifacts(folder: Path) -> Artifacts:
-    """Read a folder, or the only one of a run below it. Raises UserError with one line."""
+    """Read the one run in a folder, or below it. Raises UserError if there is none, or several."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give an artifact folder")
     found = sorted(path for end in (AIPERF, GENAI_PERF) for path in folder.rglob(f"*{end}"))

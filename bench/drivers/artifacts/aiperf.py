@@ -17,8 +17,8 @@ from bench.records import ErrorKind
 RECORDS = "profile_export.jsonl"
 _TO_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "sec": 1.0}
 _DETAIL_CHARACTERS = 200
-# By how the names of errors begin. Those of an HTTP status have its phrase for a name;
-# whatever else is left broke off.
+# By the beginnings of errors' names. Errors by an HTTP status are named by its phrase; all others
+# are connections that broke off.
 _KINDS = {
     "ClientConnector": ErrorKind.CONNECT,
     "Timeout": ErrorKind.TIMEOUT,
@@ -49,7 +49,7 @@ class _Count(BaseModel):
 
 
 class _Metrics(BaseModel):
-    """Those of some hundred that a sample is made of."""
+    """The metrics, of some hundred, that a sample is made from."""
 
     time_to_first_token: _Durations | None = None
     inter_chunk_latency: _Durations | None = None
@@ -79,10 +79,10 @@ class _Line(BaseModel):
 
 
 def read_records(path: Path) -> tuple[Entry, ...]:
-    """The requests that were measured, in the order in which they were sent.
+    """The requests that were measured, not those of a warm-up, in the order of sending.
 
-    Those of a warm-up are left out. Where the file does not tell when a request was due, that is
-    when it was sent. Raises UserError for a file of another kind.
+    Where the file does not have when a request was due, that is when it was sent. Raises
+    UserError for a file of another kind.
     """
     entries = tuple(sorted(_entries(path), key=lambda entry: entry.sent_ns))
     untimed = any(entry.failure is _UNTIMED for entry in entries)
@@ -126,7 +126,7 @@ def _entry(line: _Line) -> Entry:
 
 
 def _chunk_s(metrics: _Metrics) -> tuple[float, ...]:
-    """When chunks came, after sending: the first with content, then the gaps that followed."""
+    """The arrival of each chunk with content, after sending."""
     first, gaps, whole = (
         metrics.time_to_first_token,
         metrics.inter_chunk_latency,
@@ -159,7 +159,7 @@ def _failure(line: _Line) -> Failure | None:
 
 
 def _status(line: _Line, failure: Failure | None) -> int | None:
-    """The HTTP status; aiperf tells it only where that is the error."""
+    """The HTTP status; aiperf records it only where it is the error."""
     if failure is None or failure is _UNTIMED:
         return 200
     return line.error.code if line.error and failure.kind in _OF_STATUS else None

@@ -75,10 +75,7 @@ def instrument(samples: Sequence[Sample]) -> Instrument:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a last character that was only half written.
-
-    Raises UserError where there is none.
-    """
+    """The text of a file, without a half written last character. Raises UserError."""
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(path.read_bytes())
     except OSError as error:

@@ -1,7 +1,4 @@
-"""`profile_export.json` of genai-perf: what perf_analyzer saw of each request, byte by byte.
-
-Read by the rules of the built-in client, so that chunks and token counts mean the same.
-"""
+"""`profile_export.json` of genai-perf, whose answers are read by the built-in client's rules."""
 
 from __future__ import annotations
 
@@ -51,10 +48,7 @@ class _Export(BaseModel):
 
 
 def read_records(path: Path) -> tuple[Entry, ...]:
-    """The requests in the order in which they were sent, each named by its prompt.
-
-    Raises UserError for a file of another kind, also of another endpoint than chat.
-    """
+    """The requests in the order of sending, named by their prompts. Raises UserError."""
     try:
         export = _Export.model_validate_json(read_text(path))
     except ValidationError as error:

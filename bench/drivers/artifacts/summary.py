@@ -1,4 +1,4 @@
-"""What aiperf and genai-perf say of a whole run in their JSON reports."""
+"""The JSON reports of aiperf and genai-perf on a whole run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from bench.drivers.artifacts.entry import damaged, read_text
 from bench.records import Slo
 
-# How the names of reports end; what is before is up to whoever ran the tool.
+# The ends of reports' names; the beginning is an option of the tool.
 AIPERF = "_aiperf.json"
 GENAI_PERF = "_genai_perf.json"
 KNOWN = "aiperf 0.8 to 0.13, genai-perf 0.0.8 to 0.0.16"
@@ -49,7 +49,7 @@ class ToolSummary:
     statistics: Mapping[str, Mapping[str, float]]
 
     def statistic(self, metric: str, name: str) -> float | None:
-        """One number; None if the tool does not tell it."""
+        """One number; None if the report does not have it."""
         return self.statistics.get(metric, {}).get(name)
 
 
@@ -137,6 +137,7 @@ def _summary(
     slo: Report,
     cancelled: object = False,
 ) -> ToolSummary:
+    goals = {_OBJECTIVES[name]: ms / 1000 for name, ms in slo.items() if name in _OBJECTIVES}
     return ToolSummary(
         tool=tool,
         version=report.get("aiperf_version"),
@@ -144,14 +145,14 @@ def _summary(
         concurrency=load.get("concurrency"),
         rate_rps=load.get("request_rate"),
         output_tokens=_fixed(length, extra),
-        slo=_slo(slo),
+        slo=Slo(**goals),
         cancelled=bool(cancelled),
         statistics=_statistics(report),
     )
 
 
 def _part(config: Report, *names: str) -> Report:
-    """What is below these names; empty where one is left out or null."""
+    """The part below these names; empty where one is left out or null."""
     for name in names:
         config = config.get(name) or {}
     return config
@@ -177,21 +178,16 @@ def _factor(metric: str, unit: str) -> float:
 
 
 def _name(model: str) -> str:
-    """A model's name with what a folder's name cannot hold replaced, or left out in front."""
+    """A model's name with characters replaced that cannot be in a folder's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model).lstrip("._-") or "model"
 
 
 def _fixed(length: Mapping[str, Any], extra: object) -> int | None:
-    """The mean of a length in tokens that does not vary, if answers must have it.
+    """The mean of a length in tokens if all answers must have that length; else None.
 
-    `extra` is what requests had besides, in whatever form: without `ignore_eos` a model may
-    end its answer before.
+    `extra` are further parameters of requests, in any form: without `ignore_eos` a model may end
+    its answer before.
     """
     mean = length.get("mean")
     fixed = "ignore_eos" in str(extra) and not length.get("stddev")
     return round(mean) if fixed and mean and mean > 0 else None
-
-
-def _slo(objectives: Mapping[str, float]) -> Slo:
-    known = {_OBJECTIVES[name]: ms / 1000 for name, ms in objectives.items() if name in _OBJECTIVES}
-    return Slo(**known)
