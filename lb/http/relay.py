@@ -40,9 +40,14 @@ _LENGTH = b"content-length"
 class Relay(ABC):
     """Sends a client's request to an endpoint, and writes the answer as it comes.
 
-    The head of the answer is held back until its body begins: vLLM sends it before the prompt is
+    A subclass says where and how often: `start` calls `send` or `refuse`. When the body of an
+    answer begins, `on_answer` accepts it or calls `send` again. When the upstream fails,
+    `on_upstream_error` calls `send` or `cut`. `on_end` is called once, at the end.
+
+    The head of an answer is held back until its body begins: vLLM sends it before the prompt is
     scheduled, and the request can be sent elsewhere until a byte has reached the client. `status`
-    is 0 until then. `expire` acts at `deadline_s`.
+    is 0 until then. `expire` acts at `deadline_s`; during an answer that is `stall_s` after each
+    part.
 
     `sends` is how often the request was given to a connection, `sent_s` when it first was,
     `begun_s` when the answer's body began (both 0 before), `body_bytes` what has come of it.
@@ -58,12 +63,12 @@ class Relay(ABC):
         "_client",
         "_connecting",
         "_connection",
-        "_endpoint",
         "_headers",
         "_incoming",
         "_keep_alive",
         "_key_headers",
         "_more",
+        "_stall_s",
         "_upstream",
         "begun_s",
         "body_bytes",
@@ -73,7 +78,9 @@ class Relay(ABC):
         "status",
     )
 
-    def __init__(self, upstream: Upstream, client: ClientConnection, incoming: Incoming) -> None:
+    def __init__(
+        self, upstream: Upstream, client: ClientConnection, incoming: Incoming, stall_s: float
+    ) -> None:
         self.status = 0
         self.body_bytes = 0
         self.sends = 0
@@ -82,10 +89,10 @@ class Relay(ABC):
         self._upstream = upstream
         self._client = client
         self._incoming = incoming
+        self._stall_s = stall_s
         self._headers = incoming.headers
         self._key_headers: tuple[Header, ...] = ()
         self._keep_alive = incoming.keep_alive
-        self._endpoint: Endpoint
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._answer_headers: list[Header] = []
@@ -93,27 +100,23 @@ class Relay(ABC):
         self._chunked = False
         self._bodiless = incoming.method == b"HEAD"
 
-    # For subclasses.
-
     @abstractmethod
     def start(self) -> None:
         """Choose where to `send`, or `refuse`."""
 
-    @abstractmethod
-    def begun(self, status: int, beginning: bytes) -> bool:
+    def on_answer(self, status: int, beginning: bytes) -> bool:  # noqa: ARG002
         """The body of an answer begins. Returns False if the request was sent elsewhere."""
+        return True
 
     @abstractmethod
-    def passed(self) -> None:
-        """A part of the answer has been written, and more is to come."""
-
-    @abstractmethod
-    def failed(self, error: UpstreamError) -> None:
+    def on_upstream_error(self, error: UpstreamError) -> None:
         """The upstream gave no complete answer: `send` again, or `cut`."""
 
     @abstractmethod
-    def ended(self, status: int) -> None:
-        """The request has ended, in whatever way. Called once."""
+    def on_end(self, status: int) -> None:
+        """The request has ended, in whatever way."""
+
+    # The request is sent.
 
     def send(self, endpoint: Endpoint) -> None:
         """Send the request to `endpoint`.
@@ -121,76 +124,56 @@ class Relay(ABC):
         The second time it is sent on a new connection: a kept one might just be closed by the
         other side, and there is no third time.
         """
-        self._endpoint = endpoint
         connection = None if self.sends else self._upstream.take(endpoint)
         if connection is None:
-            self._connect()
+            self._connecting = asyncio.ensure_future(self._connect_and_send(endpoint))
         else:
-            self._send_on(connection)
+            self._send_on(connection, endpoint)
 
-    def refuse(self, error: ApiError) -> None:
-        """Answer with an error of the balancer."""
-        self.status = error.status
-        kept = self._keep_alive and self._incoming.http10
-        more = (*self._more, KEEP_ALIVE) if kept else self._more
-        self._client.write(
-            error.answer(keep_alive=self._keep_alive, more=more, bodiless=self._bodiless)
+    async def _connect_and_send(self, endpoint: Endpoint) -> None:
+        try:
+            connection = await self._upstream.connect(endpoint)
+        except UpstreamError as error:
+            self._connecting = None
+            self.on_upstream_error(error)
+        else:
+            self._connecting = None
+            self._send_on(connection, endpoint)
+
+    def _send_on(self, connection: Connection, endpoint: Endpoint) -> None:
+        self._connection = connection
+        incoming = self._incoming
+        head = request_head(
+            b"GET" if self._bodiless else incoming.method,
+            endpoint.prefix + incoming.target,
+            endpoint.host_header,
+            self._headers,
+            self._key_headers,
+            len(incoming.body),
         )
-        self.ended(error.status)
-        self._client.done(keep_alive=self._keep_alive)
-
-    def cut(self, error: ApiError) -> None:
-        """End the answer so that the client does not take it for complete.
-
-        An event stream gets an error event and no [DONE]. With other answers the connection is
-        broken before the stated end, or reset where its own end would be the answer's.
-        """
-        if not self.status:
-            self.refuse(error)
-            return
-        self.ended(self.status)
-        appendable = self._chunked or self._client.ends_answer
-        if appendable and _is_event_stream(self._answer_headers):
-            event = error.event()
-            self._client.write(chunk(event) + LAST_CHUNK if self._chunked else event)
-            self._client.done(keep_alive=self._keep_alive)
+        if len(incoming.body) <= _COPIED_BYTES:
+            connection.send(head + incoming.body, self)
         else:
-            self._client.abort()
+            connection.send(head, self, incoming.body)
+        self.sends += 1
+        self.sent_s = self.sent_s or connection.sent_s
 
-    # For the client's connection.
-
-    def on_client_lost(self) -> None:
-        self.drop_upstream()
-        self.ended(CLIENT_LEFT)
-
-    def expire(self, now_s: float) -> None:
-        """Give up if the deadline is over."""
-        if now_s >= self.deadline_s:
-            waited = "stopped in the middle of its answer" if self.status else "did not answer"
-            self.drop_upstream()
-            self.failed(TooSlowError(f"{waited} within the time allowed"))
-
-    def on_stop(self, error: ApiError) -> None:
-        self.drop_upstream()
-        self.cut(error)
-
-    def pause(self) -> None:
-        self.deadline_s = math.inf  # the client is slow, not the upstream
+    def drop_upstream(self) -> None:
+        """Abort the request at the upstream, which then stops working on it."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         if self._connection is not None:
-            self._connection.pause()
+            self._connection.abort()
+            self._connection = None
 
-    def resume(self) -> None:
-        self.passed()
-        if self._connection is not None:
-            self._connection.resume()
-
-    # For the upstream's connection.
+    # The answer is written: the upstream's connection calls these.
 
     def on_data(self, data: bytes, complete: bool) -> None:
         if not self.status:
             connection = self._connection
             assert connection is not None
-            if not self.begun(connection.status, data):
+            if not self.on_answer(connection.status, data):
                 return
             self._begin_answer(connection, data, complete)
             if self._bodiless:
@@ -206,14 +189,14 @@ class Relay(ABC):
         self.body_bytes += len(data)
         if complete:
             self._connection = None
-            self.ended(self.status)
+            self.on_end(self.status)
             self._client.done(keep_alive=self._keep_alive)
         else:
-            self.passed()
+            self.deadline_s = time.monotonic() + self._stall_s
 
     def on_failure(self, error: UpstreamError) -> None:
         self._connection = None
-        self.failed(error)
+        self.on_upstream_error(error)
 
     def _begin_answer(self, connection: Connection, data: bytes, complete: bool) -> None:
         self.status = connection.status
@@ -244,45 +227,63 @@ class Relay(ABC):
         self._client.write(head + (chunk(data) if self._chunked else data))
         self._client.release(self._incoming)  # nothing is sent again from here on
 
-    def _connect(self) -> None:
-        self._connecting = asyncio.ensure_future(self._send_on_new())
+    # The balancer answers with an error.
 
-    async def _send_on_new(self) -> None:
-        try:
-            connection = await self._upstream.connect(self._endpoint)
-        except UpstreamError as error:
-            self._connecting = None
-            self.failed(error)
-        else:
-            self._connecting = None
-            self._send_on(connection)
-
-    def _send_on(self, connection: Connection) -> None:
-        self._connection = connection
-        incoming, endpoint = self._incoming, self._endpoint
-        head = request_head(
-            b"GET" if self._bodiless else incoming.method,
-            endpoint.prefix + incoming.target,
-            endpoint.host_header,
-            self._headers,
-            self._key_headers,
-            len(incoming.body),
+    def refuse(self, error: ApiError) -> None:
+        """Answer with an error of the balancer."""
+        self.status = error.status
+        kept = self._keep_alive and self._incoming.http10
+        more = (*self._more, KEEP_ALIVE) if kept else self._more
+        self._client.write(
+            error.answer(keep_alive=self._keep_alive, more=more, bodiless=self._bodiless)
         )
-        if len(incoming.body) <= _COPIED_BYTES:
-            connection.send(head + incoming.body, self)
-        else:
-            connection.send(head, self, incoming.body)
-        self.sends += 1
-        self.sent_s = self.sent_s or connection.sent_s
+        self.on_end(error.status)
+        self._client.done(keep_alive=self._keep_alive)
 
-    def drop_upstream(self) -> None:
-        """Abort the request at the upstream, which then stops working on it."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
+    def cut(self, error: ApiError) -> None:
+        """End the answer so that the client does not take it for complete.
+
+        An event stream gets an error event and no [DONE]. With other answers the connection is
+        broken before the stated end, or reset where its own end would be the answer's.
+        """
+        if not self.status:
+            self.refuse(error)
+            return
+        self.on_end(self.status)
+        appendable = self._chunked or self._client.ends_answer
+        if appendable and _is_event_stream(self._answer_headers):
+            event = error.event()
+            self._client.write(chunk(event) + LAST_CHUNK if self._chunked else event)
+            self._client.done(keep_alive=self._keep_alive)
+        else:
+            self._client.abort()
+
+    # The client's connection calls these.
+
+    def expire(self, now_s: float) -> None:
+        """Give up if the deadline is over."""
+        if now_s >= self.deadline_s:
+            waited = "stopped in the middle of its answer" if self.status else "did not answer"
+            self.drop_upstream()
+            self.on_upstream_error(TooSlowError(f"{waited} within the time allowed"))
+
+    def on_client_lost(self) -> None:
+        self.drop_upstream()
+        self.on_end(CLIENT_LEFT)
+
+    def on_stop(self, error: ApiError) -> None:
+        self.drop_upstream()
+        self.cut(error)
+
+    def pause(self) -> None:
+        self.deadline_s = math.inf  # the client is slow, not the upstream
         if self._connection is not None:
-            self._connection.abort()
-            self._connection = None
+            self._connection.pause()
+
+    def resume(self) -> None:
+        self.deadline_s = time.monotonic() + self._stall_s
+        if self._connection is not None:
+            self._connection.resume()
 
 
 def _is_event_stream(headers: list[Header]) -> bool:

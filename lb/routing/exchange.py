@@ -81,11 +81,9 @@ class Exchange(Relay):
     """
 
     __slots__ = (
-        "_asked",
+        "_breaker_number",
         "_components",
-        "_failed",
         "_flight",
-        "_number",
         "_queued",
         "_record",
         "_replica",
@@ -94,12 +92,14 @@ class Exchange(Relay):
         "_route",
         "_suspect",
         "_tenant",
+        "_tried",
+        "_without_response",
     )
 
     def __init__(
         self, components: Components, client: ClientConnection, incoming: Incoming, route: Route
     ) -> None:
-        super().__init__(components.upstream, client, incoming)
+        super().__init__(components.upstream, client, incoming, components.timeouts.stall_s)
         self._components = components
         self._route = route
         self._record = record = components.journal.begun(client, incoming)
@@ -107,14 +107,16 @@ class Exchange(Relay):
         self._request: Request
         self._tenant = b""
         self._replica: Replica | None = None
-        self._number = 0
+        self._breaker_number = 0
         self._flight: Flight | None = None
         self._queued = False
         self._retried = False
         # The replica whose trial this is or, after a retry, with which the answer is compared.
         self._suspect: Replica | None = None
-        self._failed: frozenset[Replica] = frozenset()
-        self._asked: frozenset[Replica] = frozenset()
+        self._tried: frozenset[Replica] = frozenset()
+        self._without_response: frozenset[Replica] = frozenset()
+
+    # Received and admitted.
 
     def start(self) -> None:
         incoming, components = self._incoming, self._components
@@ -134,15 +136,15 @@ class Exchange(Relay):
             components.retries.earn()
             if self._route.kind == "stored":
                 self._identify(request)
-                if not self._ask():
+                if not self._send_to_next_owner():
                     raise no_healthy_replica("There are no replicas")
                 return
             choice = components.router.choose(request, incoming.complete_s)
             self._identify(request)
             if choice is None or components.queues.waiting(request.model):
-                self._wait()
+                self._enqueue()
             else:
-                self._attempt(choice)
+                self._send_to(choice)
         except ApiError as error:
             self.refuse(error)
 
@@ -150,7 +152,16 @@ class Exchange(Relay):
         record = self._record
         record.model, record.prompt_tokens = request.model, request.prompt_tokens
 
-    # For the queues.
+    # Queued, if all replicas are full.
+
+    def _enqueue(self) -> None:
+        tenant = self._record.tenant
+        self._tenant = tenant_of(self._incoming.headers) if tenant is None else tenant
+        if not self._components.queues.put(self._request.model, self._tenant, self):
+            raise too_many_requests("Every replica is full, and so is the queue")
+        self._queued = True
+        self._record.wait_begins(self._request.model)
+        self.deadline_s = self._incoming.complete_s + self._components.queue_s
 
     @property
     def request(self) -> Request:
@@ -158,7 +169,7 @@ class Exchange(Relay):
 
     def on_replica_free(self, choice: Choice) -> None:
         self._dequeued()
-        self._attempt(choice)
+        self._send_to(choice)
 
     def on_unroutable(self, error: ApiError) -> None:
         self._dequeued()
@@ -169,6 +180,12 @@ class Exchange(Relay):
         self._record.wait_ends(self._request.model)
         self.deadline_s = math.inf
 
+    def _leave_queue(self) -> None:
+        if self._queued:
+            self._queued = False
+            self._record.wait_ends(self._request.model)
+            self._components.queues.remove(self._request.model, self._tenant, self)
+
     def expire(self, now_s: float) -> None:
         if not self._queued:
             super().expire(now_s)
@@ -176,25 +193,12 @@ class Exchange(Relay):
             self._leave_queue()
             self.refuse(too_many_requests("No replica was free in time"))
 
-    def _wait(self) -> None:
-        tenant = self._record.tenant
-        self._tenant = tenant_of(self._incoming.headers) if tenant is None else tenant
-        if not self._components.queues.put(self._request.model, self._tenant, self):
-            raise too_many_requests("Every replica is full, and so is the queue")
-        self._queued = True
-        self._record.wait_begins(self._request.model)
-        self.deadline_s = self._incoming.complete_s + self._components.queue_s
+    # Sent.
 
-    def _leave_queue(self) -> None:
-        if self._queued:
-            self._queued = False
-            self._record.wait_ends(self._request.model)
-            self._components.queues.remove(self._request.model, self._tenant, self)
-
-    def _attempt(self, choice: Choice) -> None:
+    def _send_to(self, choice: Choice) -> None:
         self._replica = replica = choice.replica
         now_s = time.monotonic()
-        self._number = replica.breaker.sent(now_s)
+        self._breaker_number = replica.breaker.sent(now_s)
         if replica.acceptance.services and not self._retried:
             trial = replica.acceptance.sent(self._request.service, now_s)
             self._suspect = replica if trial else None
@@ -205,23 +209,25 @@ class Exchange(Relay):
         self.deadline_s = now_s + self._components.timeouts.first_byte_s
         self.send(replica.endpoint)
 
-    def begun(self, status: int, beginning: bytes) -> bool:
+    # Answered.
+
+    def on_answer(self, status: int, beginning: bytes) -> bool:
         replica, now_s = self._replica, time.monotonic()
         assert self._flight is not None
         assert replica is not None
         self._flight.answered()
         if status >= _FAILURE:
-            replica.breaker.failed(self._number, now_s)
+            replica.breaker.failed(self._breaker_number, now_s)
             self._end_trial()
-            return not (status in _UNAVAILABLE and self._try_again())
-        replica.breaker.succeeded(self._number, now_s)
+            return not (status in _UNAVAILABLE and self._retry())
+        replica.breaker.succeeded(self._breaker_number, now_s)
         if self._request.stored_response:
             # Only one replica knows a stored response: a 404 is no refusal.
             self._end_trial()
             if status != _NOT_FOUND:
                 return True
-            self._asked |= {replica}
-            return not self._ask()
+            self._without_response |= {replica}
+            return not self._send_to_next_owner()
         refused = is_refusal(status, beginning)
         if refused or replica.acceptance.services or self._suspect is not None:
             return not self._compare(replica, refused, now_s)
@@ -246,9 +252,9 @@ class Exchange(Relay):
         if advice is Advice.PASS or self._retried:
             return False
         if advice is Advice.RETRY:
-            return self._try_again()
+            return self._retry()
         replica.acceptance.suspend(service, now_s)
-        if self._try_again(suspect=replica):
+        if self._retry(suspect=replica):
             return True
         if self._components.router.other_works(self._request, replica, now_s):
             replica.acceptance.postponed(service, now_s)
@@ -261,31 +267,28 @@ class Exchange(Relay):
         if suspect is not None:
             suspect.acceptance.undecided(self._request.service, time.monotonic())
 
-    def passed(self) -> None:
-        self.deadline_s = time.monotonic() + self._components.timeouts.stall_s
+    # Failed or refused: sent to another replica.
 
-    def failed(self, error: UpstreamError) -> None:
+    def on_upstream_error(self, error: UpstreamError) -> None:
         replica = self._replica
         assert replica is not None
         self._end_trial()
         if isinstance(error, OutOfDescriptorsError):
             logger.error("no connection to a replica can be opened: %s", error)
-            replica.breaker.abandoned(self._number)
+            replica.breaker.abandoned(self._breaker_number)
             self._record.uncount_attempt()
             self._keep_alive = False  # the client has a descriptor, too
             self.cut(out_of_descriptors(str(error)))
             return
         self._record.failed(error.kind)
         logger.warning("replica %s %s", replica.name, error)
-        replica.breaker.failed(self._number, time.monotonic())
+        replica.breaker.failed(self._breaker_number, time.monotonic())
         if isinstance(error, ConnectFailedError):
             self._components.fleet.lost(replica, str(error))
-        if self.status or isinstance(error, BadAnswerError) or not self._try_again(error):
+        if self.status or isinstance(error, BadAnswerError) or not self._retry(error):
             self.cut(_as_api_error(replica.name, error))
 
-    def _try_again(
-        self, error: UpstreamError | None = None, *, suspect: Replica | None = None
-    ) -> bool:
+    def _retry(self, error: UpstreamError | None = None, *, suspect: Replica | None = None) -> bool:
         """Send the request to another replica, or again to the only one. Returns whether it was.
 
         This uses up one of the retries that are left, since the replica may have begun. It does
@@ -295,12 +298,12 @@ class Exchange(Relay):
         assert replica is not None
         if self.sends >= _MOST_SENDS:
             return False
-        self._failed |= {replica}
+        self._tried |= {replica}
         router, request, now_s = components.router, self._request, time.monotonic()
         if suspect is not None:
             choice = router.choose_to_compare(request, replica, now_s)
         else:
-            choice = router.choose_other(request, self._failed, now_s)
+            choice = router.choose_other(request, self._tried, now_s)
         if choice is None and isinstance(error, IdleClosedError):
             choice = Choice(replica, "retry")
         if choice is None:
@@ -313,19 +316,19 @@ class Exchange(Relay):
         self._record.retried()
         self.drop_upstream()
         self._end_attempt()
-        self._attempt(choice)
+        self._send_to(choice)
         components.queues.dispatch()
         return True
 
-    def _ask(self) -> bool:
-        """Send it to the next replica that may have the response, or answer 503 if none is healthy.
+    def _send_to_next_owner(self) -> bool:
+        """Send the request to the next replica that may have the response.
 
-        Returns False if no replicas are left.
+        Answers 503 if none of these is healthy. Returns False if there are none.
         """
         left = [
             replica
             for replica in self._components.fleet.may_have_stored(self._request.model)
-            if replica not in self._asked
+            if replica not in self._without_response
         ]
         if not left:
             return False
@@ -333,21 +336,13 @@ class Exchange(Relay):
         self._end_attempt()
         able = next((replica for replica in left if replica.healthy), None)
         if able is not None:
-            self._attempt(Choice(able, "stored-response"))
+            self._send_to(Choice(able, "stored-response"))
         else:
             names = ", ".join(replica.name for replica in left)
             self.cut(no_healthy_replica(f"Replicas that may have it are not healthy: {names}"))
         return True
 
-    def ended(self, status: int) -> None:
-        self._leave_queue()
-        if self._suspect is not None:
-            self._end_trial()
-        if self._replica is not None and status == CLIENT_LEFT and not self.status:
-            self._replica.breaker.abandoned(self._number)
-        self._components.journal.ended(self._record, self, status)
-        self._end_attempt()
-        self._components.queues.dispatch()
+    # Ended and recorded.
 
     def refuse(self, error: ApiError) -> None:
         self._record.refused(error)
@@ -356,6 +351,16 @@ class Exchange(Relay):
     def cut(self, error: ApiError) -> None:
         self._record.error = error
         super().cut(error.at(self._incoming.target))
+
+    def on_end(self, status: int) -> None:
+        self._leave_queue()
+        if self._suspect is not None:
+            self._end_trial()
+        if self._replica is not None and status == CLIENT_LEFT and not self.status:
+            self._replica.breaker.abandoned(self._breaker_number)
+        self._components.journal.ended(self._record, self, status)
+        self._end_attempt()
+        self._components.queues.dispatch()
 
     def _end_attempt(self) -> None:
         flight, self._flight = self._flight, None

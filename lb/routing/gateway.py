@@ -123,7 +123,7 @@ class _ControlRelay(Relay):
         incoming: Incoming,
         route: Route,
     ) -> None:
-        super().__init__(components.upstream, client, incoming)
+        super().__init__(components.upstream, client, incoming, _CONTROL_S)
         self._control = control
         self._components = components
         self._route = route
@@ -140,16 +140,10 @@ class _ControlRelay(Relay):
         except ApiError as error:
             self.refuse(error)
         else:
-            self.passed()
+            self.deadline_s = time.monotonic() + _CONTROL_S
             self.send(self._control)
 
-    def begun(self, _status: int, _beginning: bytes) -> bool:
-        return True
-
-    def passed(self) -> None:
-        self.deadline_s = time.monotonic() + _CONTROL_S
-
-    def failed(self, error: UpstreamError) -> None:
+    def on_upstream_error(self, error: UpstreamError) -> None:
         if isinstance(error, IdleClosedError):
             self.send(self._control)
         elif isinstance(error, OutOfDescriptorsError):
@@ -161,5 +155,5 @@ class _ControlRelay(Relay):
         self._record.refused(error)
         super().refuse(error.at(self._incoming.target))
 
-    def ended(self, status: int) -> None:
+    def on_end(self, status: int) -> None:
         self._components.journal.ended(self._record, self, status, counted=False)

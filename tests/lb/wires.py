@@ -95,16 +95,10 @@ class Through(Relay):
     def start(self) -> None:
         self.send(ENDPOINT)
 
-    def begun(self, status: int, beginning: bytes) -> bool:
-        return True
-
-    def passed(self) -> None:
-        pass
-
-    def failed(self, error: UpstreamError) -> None:
+    def on_upstream_error(self, error: UpstreamError) -> None:
         self.cut(replica_failed("r", str(error)))
 
-    def ended(self, status: int) -> None:
+    def on_end(self, status: int) -> None:
         pass
 
 
@@ -162,7 +156,7 @@ class Proxy:
         return [wire.written for _, wire in self.replica.asked]
 
     def _handler(self, client: ClientConnection, incoming: Incoming) -> Relay:
-        relay = Through(self.replica, client, incoming)
+        relay = Through(self.replica, client, incoming, stall_s=math.inf)
         self._relays.append(relay)
         return relay
 
