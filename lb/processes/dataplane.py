@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from random import Random
 
 from lb.http.endpoint import Endpoint
@@ -19,7 +20,6 @@ from lb.observability.metrics import BREAKER
 from lb.periodic import every
 from lb.policies import POLICIES
 from lb.processes.listening import Acceptor, offered
-from lb.processes.stopping import Stopping
 from lb.replicas.fleet import Fleet
 from lb.routing.exchange import Components
 from lb.routing.gateway import Gateway
@@ -57,13 +57,14 @@ class DataPlane:
 
     @asynccontextmanager
     async def serving(
-        self, listeners: Sequence[socket.socket], control: Endpoint, stopping: Stopping
+        self, listeners: Sequence[socket.socket], control: Endpoint, forced: asyncio.Event
     ) -> AsyncIterator[None]:
         """A context in which clients of `listeners` are served; they are closed at the end.
 
         What replicas do not serve is passed on to the control plane at `control`. Listeners that
         share their port are offered to a balancer that replaces this one. At the end, clients
-        are accepted for `drain_delay_s` more, then requests get `grace_s` to end.
+        are accepted for `drain_delay_s` more, then requests get `grace_s` to end. When `forced` is
+        set, both end at once.
         """
         settings = self._settings
         log = None if settings.access_log is None else AccessLog(settings.access_log)
@@ -80,11 +81,12 @@ class DataPlane:
                         yield
                     finally:
                         gateway.stop_keep_alive()
-                        await stopping.sleep_unless_forced(settings.drain_delay_s)
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(forced.wait(), settings.drain_delay_s)
             finally:
                 for acceptor in acceptors:
                     await acceptor.close()
-                await gateway.drain(settings.grace_s, stopping.forced)
+                await gateway.drain(settings.grace_s, forced)
                 if log is not None:
                     log.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import tempfile
@@ -23,7 +24,6 @@ from lb.observability.exposition import Values
 from lb.processes.control import ControlPlane
 from lb.processes.dataplane import DataPlane
 from lb.processes.link import LinkClient, LinkServer
-from lb.processes.stopping import Stopping
 from lb.processes.supervisor import Job, Supervisor
 from lb.replicas.board import Board
 from lb.replicas.fleet import Fleet
@@ -33,6 +33,34 @@ from lb.settings import Settings
 _HUNG_NS = 30 * 10**9
 # Workers are killed so much later than draining may take.
 _STOP_MARGIN_S = 5.0
+
+
+class Stopping:
+    """`requested` is set at the first request to stop, `forced` at the second.
+
+    Between the two, requests that are under way may end.
+    """
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def on_signals(self, *numbers: signal.Signals) -> None:
+        for number in numbers:
+            asyncio.get_running_loop().add_signal_handler(number, self.request)
+
+    def on_end_of(self, pipe: int) -> None:
+        """Stop when the process at the other end of `pipe` has ended."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(pipe)
+            self.request()
+
+        loop.add_reader(pipe, ended)
+
+    def request(self) -> None:
+        (self.forced if self.requested.is_set() else self.requested).set()
 
 
 def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
@@ -51,7 +79,7 @@ def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> N
 
 async def _serve_alone(settings: Settings, listeners: Sequence[socket.socket]) -> None:
     stopping = Stopping()
-    stopping.on_signals([signal.SIGTERM, signal.SIGINT])
+    stopping.on_signals(signal.SIGTERM, signal.SIGINT)
     async with serving(settings, listeners, stopping):
         await stopping.requested.wait()
 
@@ -76,7 +104,7 @@ async def serving(
                 settings.source, Roster(fleet), _poller(settings, fleet, upstream), data.forget
             ),
             control.serving(path),
-            data.serving(listeners, _control_endpoint(path), stopping or Stopping()),
+            data.serving(listeners, _control_endpoint(path), (stopping or Stopping()).forced),
         ):
             try:
                 yield
@@ -159,7 +187,7 @@ class _Cluster:
         control = _control_endpoint(self._path("control"))
         async with (
             LinkClient(fleet, self._path("link"), data.counts, data.forget),
-            data.serving(self.listeners[index], control, stopping),
+            data.serving(self.listeners[index], control, stopping.forced),
         ):
             await stopping.requested.wait()
         upstream.close()
@@ -178,6 +206,6 @@ def _control_endpoint(path: str) -> Endpoint:
 
 def _stopping(lifeline: int) -> Stopping:
     stopping = Stopping()
-    stopping.on_signals([signal.SIGTERM])
+    stopping.on_signals(signal.SIGTERM)
     stopping.on_end_of(lifeline)
     return stopping

@@ -76,7 +76,7 @@ class Board:
         return self._cells[self.columns + index * self._row_cells + _ALIVE]
 
     def claim(self, identity: str) -> int | None:
-        """The column of the replica `identity`, a free one at first; None when all are taken."""
+        """The column of the replica `identity`, a free one at first; None if all are taken."""
         key = _key(identity)
         taken = self._cells[: self.columns].tolist()
         for wanted in (key, 0):
