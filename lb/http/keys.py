@@ -22,8 +22,8 @@ TENANT_HEADER = b"x-tenant"
 # Clients send their key in one of these: those of Anthropic's API in the second.
 AUTHORIZATION = b"authorization"
 API_KEY_HEADER = b"x-api-key"
-# Clients of Azure, Google and others send it in headers whose names end so: none of them
-# reaches a replica. Of these, only X-Api-Key is read.
+# Clients of Azure, Google and others send it in headers whose names end so. They are not passed
+# on where keys are checked; only X-Api-Key is read.
 _KEY_NAMES = (b"api-key", b"api_key")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -182,8 +182,7 @@ class Exchange(Relay):
 
     def _leave_queue(self) -> None:
         if self._queued:
-            self._queued = False
-            self._record.wait_ends(self._request.model)
+            self._dequeued()
             self._components.queues.remove(self._request.model, self._tenant, self)
 
     def expire(self, now_s: float) -> None:

@@ -9,7 +9,7 @@ from lb.replicas.breaker import ENOUGH, FAILURES, LONGEST_OPEN_S, WINDOW, Breake
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Any number of requests are under way; what becomes of them is told in any order."""
+    """Any number of requests are under way; their outcomes come in any order."""
 
     under_way = Bundle("under_way")
 

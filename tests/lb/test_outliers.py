@@ -1,4 +1,4 @@
-"""Replicas that refuse at once: no policy is drawn to them, and clients' faults are told apart."""
+"""Replicas that refuse at once: they attract no load, and clients' faults eject none of them."""
 
 from __future__ import annotations
 
@@ -374,9 +374,9 @@ answers = st.lists(
 
 
 @given(answers)
-def test_whatever_is_answered_it_gets_requests_again(told: list[tuple[float, bool, str]]) -> None:
+def test_whatever_is_answered_it_gets_requests_again(events: list[tuple[float, bool, str]]) -> None:
     acceptance, now_s = Acceptance(), 0.0
-    for gap_s, refused, other in told:
+    for gap_s, refused, other in events:
         now_s += gap_s
         trial = acceptance.sent(SERVICE, now_s)
         advice = acceptance.answered(SERVICE, refused, now_s, trial=trial)
