@@ -59,7 +59,7 @@ class Settings:
 def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     """The settings from parsed options. Raises UserError, also for files that cannot be used."""
     key_file, ca_file = options.upstream_api_key_file, options.upstream_ca_file
-    # Mistakes in these files are to be reported before anything starts.
+    # Mistakes in these files are reported before anything starts.
     if options.api_keys is not None:
         KeyFile(options.api_keys)
     if options.access_log is not None:

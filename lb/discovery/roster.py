@@ -18,7 +18,7 @@ from lb.replicas.replica import Replica
 logger = logging.getLogger("lb")
 
 _SWEEP_S = 1.0
-# A replica drains for so long at least: by then every worker knows of it, and another replica can
+# The shortest time that a replica drains: then every worker knows of it, and another replica can
 # have its column on the board.
 _FORGET_S = 5.0
 

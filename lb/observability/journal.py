@@ -18,7 +18,7 @@ from lb.http.relay import Relay
 from lb.observability.counters import Counters, Series
 from lb.observability.logs import AccessLog
 
-# Clients' texts are cut in the log after so many bytes.
+# Bytes of a client's text in the log: longer ones are cut.
 _MAX_LOGGED = 200
 
 # A request id of a client that is kept; others are replaced.

@@ -24,7 +24,7 @@ from lb.errors import UserError
 logger = logging.getLogger("lb")
 
 _BATCH_BYTES = 64 * 1024
-# With so many batches waiting to be written, further lines are dropped.
+# Batches that may wait to be written: beyond them lines are dropped.
 _MAX_BATCHES = 64
 _LAST_WRITE_S = 2.0
 _STDOUT = 1

@@ -19,7 +19,7 @@ from lb.policies.least_outstanding import least
 from lb.policies.queue_aware import loads
 from lb.replicas.replica import Replica, Request
 
-# The home may have so many times the mean work. A lower bound spreads popular prefixes sooner, a
+# How many times the mean work the home may have. A lower bound spreads popular prefixes sooner, a
 # higher one keeps them together for longer. Counted in requests and not in work, a home would be
 # too busy with one more than the others.
 BOUND = 1.25

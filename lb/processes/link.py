@@ -20,7 +20,7 @@ from lb.replicas.fleet import Fleet
 from lb.replicas.replica import Replica
 
 _LINE_BYTES = 16 * 1024 * 1024
-# Changes of replicas are collected for so long: a thousand polls are not a thousand lines.
+# Changes of replicas are collected for this time, to be sent in one line.
 _GATHER_S = 0.01
 _ANSWER_TIMEOUT_S = 1.0
 _CHECK_S = 0.05

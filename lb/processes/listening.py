@@ -29,9 +29,9 @@ logger = logging.getLogger("lb")
 _BACKLOG = 2048
 _MAX_DESCRIPTORS = 250  # that a message may carry, by the system's rules
 _TIMEOUT_S = 2.0
-# Clients that are accepted before those that were accepted are served.
+# Clients that are accepted before any of them is served.
 _ACCEPTED_AT_ONCE = 64
-# Without descriptors clients stay in the system's queue, until it is tried again so much later.
+# The pause without descriptors, in which clients stay in the system's queue.
 _PAUSE_S = 0.02
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 

@@ -29,9 +29,9 @@ from lb.replicas.board import Board
 from lb.replicas.fleet import Fleet
 from lb.settings import Settings
 
-# A worker hangs if its event loop has not run the sweep for so long.
+# A worker hangs if its event loop has not run the sweep for this time.
 _HUNG_NS = 30 * 10**9
-# Workers are killed so much later than draining may take.
+# Time until workers are killed, beyond what draining may take.
 _STOP_MARGIN_S = 5.0
 
 

@@ -19,7 +19,7 @@ from lb.replicas.breaker import FIRST_OPEN_S, LONGEST_OPEN_S
 # each time that others refuse as well: one client's mistakes must not all be sent twice.
 SUSPICIOUS = 3
 MOST_SUSPICIOUS = 24
-# A comparison is forgotten after so long.
+# How long a comparison is remembered.
 REMEMBERED_S = 60.0
 
 # Model and path (b"" if unknown): a replica of an older version may lack an API.

@@ -43,7 +43,7 @@ logger = logging.getLogger("lb")
 _FAILURE = 500
 # With these statuses it has not begun: another replica may answer.
 _UNAVAILABLE = frozenset({502, 503, 504})
-# A request is sent so often at most; connections that fail do not count.
+# How often a request is sent at most, without connections that fail.
 _MOST_SENDS = 2
 _NOT_FOUND = 404
 

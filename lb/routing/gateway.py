@@ -20,11 +20,11 @@ from lb.http.upstream.errors import IdleClosedError, OutOfDescriptorsError, Upst
 from lb.routing.exchange import Components, Exchange
 from lb.routing.routes import Route, route_of
 
-# After the grace period, connections get so long to end with an error.
+# After the grace period: the time for connections to end with an error.
 _BREAK_S = 1.0
 # How long idle connections stay open when the balancer stops: a request may be on its way.
 _IDLE_S = 1.0
-# The control plane sends no requests: if it is silent for so long it hangs.
+# The control plane hangs if it is silent for this time: it sends no requests itself.
 _CONTROL_S = 30.0
 # Probes and scrapes have no API key.
 _WITHOUT_KEY = frozenset({b"/health", b"/ready", b"/metrics"})

@@ -12,7 +12,7 @@ from lb.policies.choice import Choice
 from lb.replicas.replica import Request
 from lb.routing.router import Admission, Router
 
-# What ends in another worker is not signalled: so often each worker looks for free replicas.
+# The interval at which a worker looks for free replicas: what ends in others is not signalled.
 _CHECK_S = 0.005
 
 Item = TypeVar("Item")

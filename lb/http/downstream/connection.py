@@ -40,7 +40,7 @@ from lb.http.http1 import CONTINUE, UNCOUNTED_BYTES, Header, head_grown, lines_s
 # Counted for a client that left before its answer; never sent.
 CLIENT_LEFT = 499
 
-# With so many pipelined requests waiting, no more are read.
+# Pipelined requests that may wait: beyond them nothing is read.
 _MOST_WAITING = 16
 # Values of SO_LINGER: whether closing is a reset.
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)

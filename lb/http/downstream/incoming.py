@@ -29,7 +29,7 @@ class Limits:
     body_bytes_per_s: float = 32 * 1024
     idle_s: float = 75.0
     stalled_s: float = 60.0
-    # After an error the client's data is read so much longer, so that it gets the answer.
+    # How long the client's data is read after an error, so that it gets the answer.
     linger_s: float = 2.0
 
 
