@@ -104,7 +104,7 @@ class Relay(ABC):
     def start(self) -> None:
         """Choose where to `send`, or `refuse`."""
 
-    def on_answer(self, status: int, beginning: bytes) -> bool:  # noqa: ARG002
+    def on_answer(self, _status: int, _beginning: bytes) -> bool:
         """The body of an answer begins. Returns False if the request was sent elsewhere."""
         return True
 
