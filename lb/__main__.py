@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from lb.configuration import settings_from
-from lb.descriptors import raise_limit
-from lb.endpoint import authority
 from lb.errors import UserError
+from lb.http.descriptors import raise_limit
+from lb.http.endpoint import authority
 from lb.observability.logs import RepeatFilter
 from lb.options import make_parser
 from lb.policies import POLICIES
 from lb.processes.listening import listen_for
 from lb.processes.server import serve
+from lb.settings import settings_from
 
 logger = logging.getLogger("lb")
 

@@ -1,4 +1,4 @@
-"""The options of `python -m lb`, and which values they may have."""
+"""The options of `python -m lb`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from lb.downstream import Limits
 from lb.errors import UserError
-from lb.exchange import Patience
+from lb.http.downstream import Limits
 from lb.policies import POLICIES
-from lb.router import Admission
-from lb.settings import GRACE_S, SLOW_START_S
+from lb.routing.exchange import Timeouts
+from lb.routing.router import Admission
 
 ENDPOINTS_VARIABLE = "VLLM_ENDPOINTS"
 INTERVAL_VARIABLE = "METRICS_POLL_INTERVAL"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+# How long requests may take to end after SIGTERM or SIGINT.
+GRACE_S = 5.0
+# A new replica has cold caches, and nothing in flight: policies would send it too much.
+SLOW_START_S = 10.0
 
 _MAX_WORKERS = 256
 
@@ -47,13 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         choices=POLICIES,
         metavar="POLICY",
-        help="how to choose a replica, one of those below",
+        help="how replicas are chosen, one of those below",
     )
     parser.add_argument(
         "--seed",
         type=int,
         metavar="N",
-        help="seed of random choices, to repeat them (default: another one each time)",
+        help="seed of random choices, so that they repeat (default: a new one at each start)",
     )
     _add_replicas(parser.add_argument_group("replicas"))
     _add_listening(parser.add_argument_group("processes"))
@@ -67,19 +71,19 @@ def _add_replicas(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--endpoints",
         metavar="URL,URL",
-        help="like http://127.0.0.1:8100 or https://host/prefix, or 'URL weight=2' for one that "
-        f"takes twice the load of others (default: ${ENDPOINTS_VARIABLE})",
+        help="like http://127.0.0.1:8100 or https://host/prefix; 'URL weight=2' gets twice the "
+        f"load of one without (default: ${ENDPOINTS_VARIABLE})",
     )
     group.add_argument(
         "--endpoints-file",
         type=Path,
         metavar="FILE",
-        help="instead of --endpoints: a file with one on each line, read again when it changes",
+        help="instead of --endpoints: a file with one URL on each line, read again when it changes",
     )
     group.add_argument(
         "--endpoints-dns",
         metavar="URL",
-        help="instead of --endpoints: every address that the host of this URL resolves to",
+        help="instead of --endpoints: every address that this URL's host resolves to",
     )
     group.add_argument(
         "--endpoints-kubernetes",
@@ -135,10 +139,10 @@ def _add_listening(group: argparse._ArgumentGroup) -> None:
 def _add_bounds(group: argparse._ArgumentGroup) -> None:
     default, limits = Admission(), Limits()
     for option, value, text in (
-        ("--max-in-flight", default.in_flight, "in flight on one replica"),
-        ("--max-in-flight-total", default.in_flight_total, "in flight on all replicas together"),
-        ("--max-queued", default.queued, "that wait until a replica can take them, for one model"),
-        ("--max-queued-per-tenant", default.queued_per_tenant, "of these, those of one tenant"),
+        ("--max-in-flight", default.in_flight, "requests in flight on one replica"),
+        ("--max-in-flight-total", default.in_flight_total, "requests in flight on all replicas"),
+        ("--max-queued", default.queued, "waiting requests for one model"),
+        ("--max-queued-per-tenant", default.queued_per_tenant, "the same of one tenant"),
     ):
         group.add_argument(
             option, type=_whole(1), default=value, metavar="N", help=f"{text} (default: {value})"
@@ -148,28 +152,28 @@ def _add_bounds(group: argparse._ArgumentGroup) -> None:
         type=_whole(limits.body_bytes // 2**20),
         default=limits.bodies_bytes // 2**20,
         metavar="MIB",
-        help="memory of a process for the bodies of all its requests together, at least the "
-        f"{limits.body_bytes // 2**20} MiB that one may have (default: %(default)s)",
+        help="memory of a process for the bodies of all its requests, at least the "
+        f"{limits.body_bytes // 2**20} MiB that one body may have (default: %(default)s)",
     )
 
 
 def _add_times(group: argparse._ArgumentGroup) -> None:
-    admission, patience = Admission(), Patience()
+    admission, timeouts = Admission(), Timeouts()
     for option, default_s, text in (
         (
             "--queue-timeout",
             admission.queue_s,
-            "that a request may wait in the queue; after that it is a 429",
+            "time in the queue, after which a request gets 429",
         ),
-        ("--first-byte-timeout", patience.first_byte_s, "until an answer begins"),
-        ("--stall-timeout", patience.stall_s, "between two parts of an answer"),
+        ("--first-byte-timeout", timeouts.first_byte_s, "until an answer has to begin"),
+        ("--stall-timeout", timeouts.stall_s, "between two parts of an answer"),
         (
             "--slow-start",
             SLOW_START_S,
-            "in which the load of a new replica grows to its full share",
+            "until a new replica gets its full share of the load",
         ),
-        ("--drain-delay", 0.0, "to accept clients after SIGTERM, while /ready answers 503"),
-        ("--grace", GRACE_S, "after that, for requests to end"),
+        ("--drain-delay", 0.0, "to accept clients after SIGTERM, with 503 at /ready"),
+        ("--grace", GRACE_S, "after that for requests to end"),
     ):
         group.add_argument(
             option,
@@ -191,12 +195,12 @@ def _add_clients(group: argparse._ArgumentGroup) -> None:
         "--upstream-api-key-file",
         type=Path,
         metavar="FILE",
-        help="file with the key that replicas get instead of those of clients",
+        help="file with the key that replicas get instead of the client's",
     )
     group.add_argument(
         "--access-log",
         metavar="FILE",
-        help='append a line of JSON for each request; "-" is stdout (default: no access log)',
+        help='append a line of JSON for each request, "-" for stdout (default: no access log)',
     )
     group.add_argument(
         "--log-level",
@@ -220,21 +224,19 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 def parse_interval(text: str) -> float:
     """A number of seconds above 0. Raises ArgumentTypeError."""
-    seconds = _finite(text)
-    if not seconds > 0:
+    if not (seconds := _finite(text)) > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
 
 
 def _duration(text: str) -> float:
-    seconds = _finite(text)
-    if not seconds >= 0:
+    if not (seconds := _finite(text)) >= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
 
 
 def _finite(text: str) -> float:
-    """The number; NaN if there is none, or an infinite one."""
+    """The number; NaN if it is not a finite number."""
     try:
         number = float(text)
     except ValueError:

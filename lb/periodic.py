@@ -1,4 +1,4 @@
-"""Calls a function at intervals, beside everything else that an event loop does."""
+"""Calls a function at intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def every(interval_s: float, action: Callable[[], None]) -> AsyncIterator[None]:
-    """A context in which `action` is called about every `interval_s` seconds."""
+    """A context in which `action` is called about every `interval_s`."""
 
     async def repeat() -> None:
         while True:

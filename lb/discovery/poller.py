@@ -11,33 +11,32 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
-from types import TracebackType
 from typing import Any
 
 import orjson
 
 from lb.discovery.engine_metrics import compile_series, samples
-from lb.fleet import Fleet
-from lb.replicas import EngineGauges, Replica
-from lb.upstream import (
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.errors import (
     BadAnswerError,
     ConnectFailedError,
     OutOfDescriptorsError,
-    Upstream,
     UpstreamError,
 )
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import EngineGauges, Replica
 
 logger = logging.getLogger("lb")
 
-# An engine that shares one core with its API server can be this slow and still be healthy.
+# An engine that shares a core with its API server may be this slow and healthy.
 _TIMEOUT_S = 5.0
 _FIRST_ROUND_S = 1.0
-# Reading an answer takes time from everything else: vLLM's metrics have 56 KB for each engine.
+# A larger answer would delay everything else: vLLM's metrics have 56 KB for each engine.
 _MAX_BYTES = 2 * 1024 * 1024
-# So many failures in a row make a replica unhealthy. One is enough if it does not accept
-# connections or says that it sleeps.
+# Failures in a row that make a replica unhealthy; one is enough if it does not accept connections
+# or is asleep.
 _FALL = 2
-# Most servers do not have /is_sleeping, and log each request for it.
+# Most servers do not have /is_sleeping, and log each request for it: they are asked less often.
 _ASK_AGAIN_S = 60.0
 _SLEEP_TIMEOUT_S = 0.5
 _ASLEEP = "is asleep, as /is_sleeping says"
@@ -53,7 +52,7 @@ _SERIES = compile_series((_WAITING, _RUNNING, _GENERATED))
 
 @dataclass(slots=True)
 class _Polls:
-    """The polls of one replica; `failures` are the latest ones in a row."""
+    """The polls of one replica; `failures` in a row up to now."""
 
     task: asyncio.Task[None] = field(init=False)
     first: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,10 +63,10 @@ class _Polls:
 class Poller:
     """A context in which each replica of a fleet is polled by a task of its own.
 
-    A replica is healthy when /health says so, /v1/models lists models, and /is_sleeping does
-    not say that it sleeps: vLLM lists its models even when its engine has died, and its
-    /health is fine while it sleeps. Metrics that cannot be read make no replica unhealthy.
-    A poll for which this process has no descriptor left changes nothing.
+    A replica is healthy if /health answers 200, /v1/models lists models, and /is_sleeping does not
+    say that it sleeps: vLLM lists its models even when its engine has died, and /health is fine
+    while it sleeps. Missing metrics do not make a replica unhealthy. A poll for which this
+    process has no descriptor left changes nothing.
     """
 
     def __init__(self, fleet: Fleet, upstream: Upstream, interval_s: float, rng: Random) -> None:
@@ -81,19 +80,14 @@ class Poller:
     async def __aenter__(self) -> Poller:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         tasks = [polls.task for polls in self._polls.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self) -> None:
-        """Poll the replicas that are in the fleet now, but for those being drained."""
+        """Poll the replicas that are in the fleet now, without draining ones."""
         wanted = {replica for replica in self._fleet.replicas if not replica.draining}
         for replica in self._polls.keys() - wanted:
             self._polls.pop(replica).task.cancel()
@@ -102,10 +96,7 @@ class Poller:
             polls.task = asyncio.create_task(self._poll_forever(replica, polls))
 
     async def first_round(self) -> None:
-        """Wait up to a second for the first answers.
-
-        Replicas that are healthy by then count as healthy since before the balancer started.
-        """
+        """Wait up to a second for the first answers. Replicas that answer get no slow start."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_ROUND_S):
                 for polls in tuple(self._polls.values()):
@@ -116,7 +107,7 @@ class Poller:
         while True:
             await self._poll(replica, polls)
             polls.first.set()
-            # Jitter keeps several balancers from acting on the same reading in step.
+            # Jitter: several balancers must not poll at the same moments.
             await asyncio.sleep(self._interval_s * self._rng.uniform(0.9, 1.1))
 
     async def _poll(self, replica: Replica, polls: _Polls) -> None:
@@ -132,12 +123,11 @@ class Poller:
                 hint = _NO_KEY if getattr(error, "status", 0) == HTTPStatus.UNAUTHORIZED else ""
                 replica.mark_unhealthy(f"{error}{hint}")
                 if not isinstance(error, _AsleepError):
-                    # Another server may come back at this address.
+                    # The next server at this address may be another one.
                     polls.ask_sleeping_s = -math.inf
         else:
             polls.failures = 0
             replica.mark_healthy(entries, -math.inf if self._starting else time.monotonic())
-            # Only a replica that is healthy is asked for its queue.
             self._fleet.refresh(time.monotonic())
             in_flight = replica.in_flight
             gauges = await self._gauges(replica)
@@ -149,7 +139,7 @@ class Poller:
             self._fleet.on_change(replica)
 
     async def _check(self, replica: Replica, polls: _Polls) -> Mapping[str, Any]:
-        """Entries of its model list by name. Raises UpstreamError unless it is healthy."""
+        """Its entries in /v1/models, by name. Raises UpstreamError unless it is healthy."""
         try:
             await self._get(replica, "/health")
         except BadAnswerError as error:
@@ -161,10 +151,7 @@ class Poller:
         return entries
 
     async def _sleeps(self, replica: Replica, polls: _Polls) -> bool:
-        """Whether it says that it sleeps; one that gives no such answer is asked less often.
-
-        Without any answer, it is taken to be as before: awake and busy, or still asleep.
-        """
+        """Whether it is asleep. If it does not answer at all, the last answer holds."""
         try:
             body = await self._get(replica, "/is_sleeping", _SLEEP_TIMEOUT_S)
             asleep = orjson.loads(body)["is_sleeping"]
@@ -172,7 +159,7 @@ class Poller:
             asleep = None
         except UpstreamError as error:
             knows = not 300 <= getattr(error, "status", 0) < 500
-            asleep = replica.trouble == _ASLEEP if knows else None
+            asleep = replica.unhealthy_reason == _ASLEEP if knows else None
         if not isinstance(asleep, bool):
             polls.ask_sleeping_s = time.monotonic() + _ASK_AGAIN_S
         return asleep is True
@@ -181,7 +168,7 @@ class Poller:
         try:
             return parse_gauges(await self._get(replica, "/metrics"), replica.models)
         except UpstreamError as error:
-            if not getattr(error, "status", 0):  # with a status it has no metrics, which is fine
+            if not getattr(error, "status", 0):  # with a status it has no metrics: fine
                 logger.warning("metrics of replica %s are missing: it %s", replica.name, error)
             return None
 
@@ -194,13 +181,13 @@ class Poller:
 
 
 class _AsleepError(BadAnswerError):
-    """It sleeps, and answers no requests until it is woken up."""
+    """It is asleep: it answers no requests until it is woken up."""
 
 
 def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:
     """The gauges of `models`, summed over engines (data parallelism).
 
-    None when `text` has no finite, non-negative `vllm:num_requests_waiting` of them.
+    None if `text` has no finite `vllm:num_requests_waiting` of at least 0 for them.
     """
     sums: dict[str, float] = {}
     for name, value in samples(_SERIES, text, models):
@@ -211,7 +198,7 @@ def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:
 
 
 def _models(body: bytes) -> Mapping[str, Any]:
-    """Entries of a model list by name. Raises BadAnswerError."""
+    """The entries of a list of models, by name. Raises BadAnswerError."""
     try:
         models = {str(entry["id"]): entry for entry in orjson.loads(body)["data"]}
     except (orjson.JSONDecodeError, LookupError, TypeError):

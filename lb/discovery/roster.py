@@ -1,4 +1,4 @@
-"""Adds replicas that discovery finds to the fleet and removes others, without a lost request."""
+"""Adds replicas that discovery finds to the fleet, and removes others without losing a request."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from lb.board import Board
 from lb.discovery.poller import Poller
 from lb.discovery.sources import Discovery, Source
-from lb.endpoint import Endpoint, Target
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint, Target
 from lb.periodic import every
-from lb.replicas import Replica
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 
 logger = logging.getLogger("lb")
 
 _SWEEP_S = 1.0
-# A drained replica is kept for so long at least: by then every worker knows that it is to
-# send nothing there, and another replica can have its place on the board.
+# The shortest time that a replica drains: then every worker knows of it, and another replica can
+# have its column on the board.
 _FORGET_S = 5.0
 
 
@@ -27,10 +27,10 @@ _FORGET_S = 5.0
 async def following(
     source: Source, roster: Roster, poller: Poller, forget: Callable[[Endpoint], None]
 ) -> AsyncIterator[None]:
-    """A context in which the fleet of `roster` has the replicas of `source`, each one polled.
+    """A context in which the fleet of `roster` has the replicas of `source`, and they are polled.
 
-    Entering it waits up to a second for the replicas' first answers. `forget` is called with
-    each endpoint that has been removed from the fleet.
+    Entering it waits up to a second for the first answers. `forget` is called with each
+    endpoint that has been removed from the fleet.
     """
 
     def found(targets: tuple[Target, ...]) -> None:
@@ -47,10 +47,7 @@ async def following(
 
 
 class Roster:
-    """Keeps a fleet as discovery wants it.
-
-    Where workers share a `board`, each replica has a place for its counts on it.
-    """
+    """Adds replicas to a fleet, and to the `board` if there is one, and removes them."""
 
     def __init__(self, fleet: Fleet, board: Board | None = None) -> None:
         self._fleet = fleet
@@ -58,7 +55,7 @@ class Roster:
         self._drained_s: dict[Replica, float] = {}
 
     def reconcile(self, targets: Sequence[Target], now_s: float) -> None:
-        """Have `targets` in the fleet; all others are drained: they get no new requests."""
+        """Add `targets` to the fleet; drain all other replicas: they get no new requests."""
         wanted = {target.endpoint: target.weight for target in targets}
         for endpoint, weight in wanted.items():
             replica = self._fleet.find(endpoint) or self._add(endpoint)
@@ -75,7 +72,7 @@ class Roster:
         self._fleet.completed()
 
     def remove_drained(self, now_s: float) -> list[Replica]:
-        """Remove from the fleet what was drained and has nothing left in flight; returns it."""
+        """Remove drained replicas with nothing in flight from the fleet, and return them."""
         self._fleet.refresh(now_s)
         removed = [
             replica
@@ -86,15 +83,15 @@ class Roster:
             del self._drained_s[replica]
             self._fleet.remove(replica)
             if self._board is not None:
-                self._board.release(replica.slot)
+                self._board.release(replica.column)
         return removed
 
     def _add(self, endpoint: Endpoint) -> Replica | None:
         identity = f"{endpoint.name} {endpoint.url}"
-        slot = 0 if self._board is None else self._board.claim(identity)
-        if slot is None:
+        column = 0 if self._board is None else self._board.claim(identity)
+        if column is None:
             logger.error("replica %s gets no requests: there are too many replicas", endpoint.name)
             return None
-        replica = Replica(endpoint, slot=slot)
+        replica = Replica(endpoint, column=column)
         self._fleet.add(replica)
         return replica

@@ -1,4 +1,4 @@
-"""Where the list of replicas comes from: the command line, a file that is watched, or DNS."""
+"""Where the list of replicas comes from: the command line, a watched file, or DNS."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
-from lb.endpoint import Endpoint, Target, authority, parse_targets
 from lb.errors import UserError
+from lb.http.endpoint import Endpoint, Target, authority, parse_targets
 
 logger = logging.getLogger("lb")
 
 _FILE_INTERVAL_S = 1.0
-# getaddrinfo does not return the TTL of an answer; CoreDNS gives that of services so many seconds.
+# getaddrinfo does not return an answer's TTL; for services, CoreDNS sets this one.
 _DNS_INTERVAL_S = 5.0
-
 
 # All targets that there are now, or why they cannot be read.
 Found = tuple[Target, ...] | UserError
@@ -46,10 +44,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class WatchedFile:
-    """Targets in a file, in the format of `parse_targets`.
-
-    An empty file is an error like any other: more often than not it is being written.
-    """
+    """Targets in a file, as `parse_targets` reads them; an empty file is an error."""
 
     path: Path
     interval_s: float = _FILE_INTERVAL_S
@@ -109,8 +104,8 @@ class Resolved:
 class Discovery:
     """A context in which `on_change` is called with the targets, at first and when they change.
 
-    While they cannot be read, the last ones stay: a broken file or a name server that is
-    down must not take replicas that work out of service.
+    While they cannot be read the last ones stay: a broken file or a name server that is down
+    must not remove replicas that work.
     """
 
     def __init__(self, source: Source, on_change: Callable[[tuple[Target, ...]], None]) -> None:
@@ -130,12 +125,7 @@ class Discovery:
             await self._task
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
 

@@ -1,7 +1,4 @@
-"""What the balancer counts: cheaply, by additions to attributes of objects that are kept.
-
-Each process counts for itself; `exposition.merge` adds up what several have counted.
-"""
+"""What the balancer counts; each process counts for itself, and `exposition.merge` adds up."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ class Series:
 
 
 class Queue:
-    """Counts of one model's requests that wait for a place."""
+    """Counts of one model's requests that wait because every replica is full."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -77,9 +74,9 @@ class Queue:
 
 
 class Counters:
-    """Counts of the events in this process since its start.
+    """All counts of this process since its start.
 
-    Replicas and models have to be known ones: texts of clients must not make new series.
+    Replicas and models have to be known ones: clients must not be able to make new series.
     """
 
     def __init__(self) -> None:
@@ -88,14 +85,14 @@ class Counters:
         self._unsent: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[int, str], int] = defaultdict(int)
 
-    def of(self, replica: str, model: str) -> Series:
+    def series(self, replica: str, model: str) -> Series:
         return self._series[replica, model]
 
     def queue(self, model: str) -> Queue:
         return self._queues[model]
 
     def unsent(self, model: str, status: int) -> None:
-        """A request has ended without a replica. `model` is "" unless it is a known one."""
+        """A request has ended that no replica got; `model` is "" unless it is known."""
         self._unsent[model, status] += 1
 
     def refused(self, status: int, code: str) -> None:
@@ -103,7 +100,7 @@ class Counters:
         self._refusals[status, code] += 1
 
     def forget(self, replica: str) -> None:
-        """Drop the series of a replica that was removed, so that they do not pile up."""
+        """Drop the series of a replica that was removed."""
         for key in [key for key in self._series if key[0] == replica]:
             del self._series[key]
 

@@ -1,9 +1,8 @@
 """Values of metrics as plain data, and their exposition in Prometheus' text format.
 
-The values of a metric are nested mappings: by the value of its first label, then by that of
-its second, and so on. A leaf is a number; a histogram's is a list of the counts of its buckets,
-not cumulated, that of +Inf last, and then the sum of all observations. JSON can carry such
-values from one process to another.
+The values of a metric are nested mappings: by the value of its first label, then of its second,
+and so on. A leaf is a number, or for a histogram a list: the count of each bucket (not
+cumulative, +Inf last), then the sum of all observations. Processes exchange them as JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Metric:
 
 
 def merge(parts: Iterable[Values]) -> Values:
-    """The sum of what several processes have counted: leaf by leaf."""
+    """The values of several processes, added up leaf by leaf."""
     return reduce(_merged, parts, {})
 
 
@@ -50,7 +49,7 @@ def put(values: Values, path: Sequence[str], leaf: Tree) -> None:
 
 
 def render(metrics: Iterable[Metric], values: Values) -> str:
-    """The text of `metrics`; of one without values only its help and its type."""
+    """The text of `metrics`; HELP and TYPE only for one without values."""
     return "".join(line for metric in metrics for line in _lines(metric, values))
 
 

@@ -1,33 +1,37 @@
-"""Notes what becomes of each request, counts it, and writes it to the access log."""
+"""Records what happens to each request, counts it, and writes it to the access log."""
 
 from __future__ import annotations
 
+import itertools
+import re
+import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from lb.apierror import ApiError
-from lb.downstream import ClientConnection, Incoming
-from lb.http1 import Header
-from lb.keys import tenant_of
+from lb.http.api_errors import ApiError
+from lb.http.downstream import ClientConnection, Incoming
+from lb.http.http1 import REQUEST_ID_HEADER, Header
+from lb.http.keys import tenant_of
+from lb.http.relay import Relay
 from lb.observability.counters import Counters, Series
 from lb.observability.logs import AccessLog
-from lb.passage import Passage
-from lb.request_id import RequestIds
 
-# Texts of clients are cut off in the log after so many bytes.
+# Bytes of a client's text in the log: longer ones are cut.
 _MAX_LOGGED = 200
+
+# A request id of a client that is kept; others are replaced.
+_VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Record:
-    """What is known of one request while it runs; each event is counted as it happens.
+    """What is known of a request; each method counts an event at once.
 
-    `headers` are those of the request, with its id among them. `tenant` is the name of its
-    API key; None where the balancer checks no keys. `model` and `prompt_tokens` are None unless
-    the request is for replicas and names a known model; `model` is "" where any will do.
-    `error` is the balancer's own error that ended the request.
+    `headers` include the request's id. `tenant` is the name of its API key, None where no keys
+    are checked. `model` and `prompt_tokens` are None unless the request is for replicas and its
+    model is known; `model` is "" where any will do. `error` is the balancer's own answer.
     """
 
     counters: Counters
@@ -47,7 +51,7 @@ class Record:
     _waits_since_s: float = field(init=False)
 
     def wait_begins(self, model: str) -> None:
-        """The request waits in the queue of `model` until `wait_ends`."""
+        """The request is queued until `wait_ends`."""
         self._waits_since_s = time.monotonic()
         self.counters.queue(model).length += 1
 
@@ -58,11 +62,11 @@ class Record:
         queue.wait.observe(self.queued_s)
 
     def attempt_begins(self, replica: str, model: str, reason: str) -> None:
-        """The request is sent to this replica, and in flight there until `attempt_ends`."""
+        """The request is sent to `replica`, and in flight there until `attempt_ends`."""
         self.replica = replica
         self.reason = reason
         self.attempts += 1
-        self._series = series = self.counters.of(replica, model)
+        self._series = series = self.counters.series(replica, model)
         series.choices[reason] += 1
         series.in_flight += 1
 
@@ -77,15 +81,15 @@ class Record:
         """The request is sent once more."""
         self._series.retries += 1
 
-    def unsent(self) -> None:
-        """The attempt does not count: the balancer could open no connection for it."""
+    def uncount_attempt(self) -> None:
+        """The balancer could not open a connection for the attempt."""
         self.attempts -= 1
         if not self.attempts:
             self.replica = self.reason = ""
 
     def ejected(self, replica: str, model: str) -> None:
-        """The answer has shown that `replica` refuses what others accept."""
-        self.counters.of(replica, model).ejections += 1
+        """`replica` refuses what others accept."""
+        self.counters.series(replica, model).ejections += 1
 
     def refused(self, error: ApiError) -> None:
         """The balancer answers with an error of its own."""
@@ -93,26 +97,46 @@ class Record:
         error.__context__ = None
         self.error = error.with_traceback(None)
         if error.status == HTTPStatus.UNAUTHORIZED:
-            self.tenant = b""  # whatever name the request claims
+            self.tenant = b""  # the request has no valid key
         self.counters.refused(error.status, error.code)
 
-    def ended(self, status: int, passage: Passage, now_s: float) -> None:
-        """Nothing more happens: count how it ended and how long it took."""
+    def ended(self, status: int, relay: Relay, now_s: float) -> None:
+        """The request has ended: count its status and its times."""
         if not self.attempts:
             self.counters.unsent(self.model or "", status)
             return
         series, arrived_s = self._series, self.incoming.complete_s
         series.requests[status] += 1
         series.duration.observe(now_s - arrived_s)
-        if passage.sent_s:
-            series.added.observe(passage.sent_s - arrived_s - self.queued_s)
-        if passage.begun_s:
-            series.first_byte.observe(passage.begun_s - arrived_s)
+        if relay.sent_s:
+            series.added.observe(relay.sent_s - arrived_s - self.queued_s)
+        if relay.begun_s:
+            series.first_byte.observe(relay.begun_s - arrived_s)
+
+
+class RequestIds:
+    """Makes ids that no other process makes."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(8).encode("ascii")
+        self._numbers = itertools.count()
+
+    def identify(self, headers: list[Header]) -> tuple[bytes, list[Header]]:
+        """The id of a request, the client's own if that is valid, and the headers with it."""
+        for name, value in headers:
+            if name == REQUEST_ID_HEADER:
+                others = [header for header in headers if header[0] != REQUEST_ID_HEADER]
+                if _VALID_ID.fullmatch(value) and len(others) + 1 == len(headers):
+                    return value, headers
+                headers = others
+                break
+        made = b"%b-%x" % (self._prefix, next(self._numbers))
+        return made, [*headers, (REQUEST_ID_HEADER, made)]
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Makes records of requests, and writes each to `access_log`, if there is one, at its end."""
+    """Makes a record of each request; writes it to `access_log`, if there is one, at the end."""
 
     counters: Counters
     access_log: AccessLog | None = None
@@ -121,16 +145,16 @@ class Journal:
     def begun(self, client: ClientConnection, incoming: Incoming) -> Record:
         return Record(self.counters, client, incoming, *self.ids.identify(incoming.headers))
 
-    def ended(self, record: Record, passage: Passage, status: int, *, counted: bool = True) -> None:
+    def ended(self, record: Record, relay: Relay, status: int, *, counted: bool = True) -> None:
         """A request has ended; those to the balancer itself are not `counted`."""
         now_s = time.monotonic()
         if counted:
-            record.ended(status, passage, now_s)
+            record.ended(status, relay, now_s)
         if self.access_log is not None:
-            self.access_log.write(_entry(record, passage, status, now_s))
+            self.access_log.write(_entry(record, relay, status, now_s))
 
     def unanswered(self, client: ClientConnection, status: int, code: str | None) -> None:
-        """A client sent no valid request: it got an error with this `code`, or left (None)."""
+        """A client sent no whole valid request: it got an error with `code`, or left (None)."""
         self.counters.unsent("", status)
         if code is not None:
             self.counters.refused(status, code)
@@ -139,8 +163,8 @@ class Journal:
             self.access_log.write({"time": datetime.now(UTC), **facts})
 
 
-def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[str, object]:
-    """The fields of its line in the access log: never a key, a query or a prompt."""
+def _entry(record: Record, relay: Relay, status: int, now_s: float) -> dict[str, object]:
+    """The fields of the request's line in the access log: no keys, queries or prompts."""
     incoming, error = record.incoming, record.error
     path = incoming.target.partition(b"?")[0]
     since_s = incoming.complete_s
@@ -160,10 +184,10 @@ def _entry(record: Record, passage: Passage, status: int, now_s: float) -> dict[
         "error": None if error is None else error.code,
         "prompt_tokens": record.prompt_tokens,
         "bytes_in": incoming.body_bytes,
-        "bytes_out": passage.body_bytes or _error_bytes(record),
+        "bytes_out": relay.body_bytes or _error_bytes(record),
         "queued_ms": _ms(record.queued_s) if record.queued_s else None,
-        "added_ms": _ms(passage.sent_s - record.queued_s - since_s) if passage.sent_s else None,
-        "first_byte_ms": _ms(passage.begun_s - since_s) if passage.begun_s else None,
+        "added_ms": _ms(relay.sent_s - record.queued_s - since_s) if relay.sent_s else None,
+        "first_byte_ms": _ms(relay.begun_s - since_s) if relay.begun_s else None,
         "duration_ms": _ms(now_s - since_s),
     }
 
@@ -179,5 +203,5 @@ def _text(value: bytes) -> str | None:
 
 
 def _ms(seconds: float) -> float:
-    """Milliseconds, cut to whole microseconds."""
+    """Milliseconds, rounded down to whole microseconds."""
     return int(1e6 * seconds) / 1e3

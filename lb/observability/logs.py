@@ -1,7 +1,7 @@
 """The access log, and a filter that keeps the other log short.
 
-The access log has a line with a JSON object for each request. Lines are gathered and written
-in batches by a thread: a slow disk, or a pipe that nobody reads, must not block the event loop.
+The access log has a JSON object for each request, on a line. A thread writes them in batches: a
+slow disk, or a pipe that nobody reads, must not block the event loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lb.errors import UserError
 logger = logging.getLogger("lb")
 
 _BATCH_BYTES = 64 * 1024
-# So many batches wait for the disk; further lines are dropped.
+# Batches that may wait to be written: beyond them lines are dropped.
 _MAX_BATCHES = 64
 _LAST_WRITE_S = 2.0
 _STDOUT = 1
@@ -35,7 +35,7 @@ _MAX_MESSAGES = 1000
 
 
 class AccessLog:
-    """Appends to `target`, a path, or "-" for stdout. Raises UserError if it cannot be opened.
+    """Appends to `target`, a path or "-" for stdout. Raises UserError if it cannot be opened.
 
     Lines that cannot be written are lost, with a warning at most once a minute.
     """
@@ -47,7 +47,7 @@ class AccessLog:
         self._bytes = 0
         self._lost = 0
         self._warn_s = -math.inf
-        # Appends of several processes to one file never mix; to a pipe only short ones do not.
+        # Appends of several processes to a file never mix; to a pipe only if they are short.
         is_pipe = stat.S_ISFIFO(os.fstat(self._file).st_mode)
         self._piece_bytes = select.PIPE_BUF if is_pipe else _BATCH_BYTES
         self._torn = False
@@ -63,7 +63,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Hand the gathered lines to the thread that writes them."""
+        """Hand the lines to the thread."""
         lines, self._lines, self._bytes = self._lines, [], 0
         if lines and self._batches.qsize() >= _MAX_BATCHES:
             self._lose(len(lines), "it is written more slowly than requests end")
@@ -71,7 +71,7 @@ class AccessLog:
             self._batches.put(lines)
 
     def close(self) -> None:
-        """Write what is left, for at most two seconds."""
+        """Write the last lines, for at most two seconds."""
         self.flush()
         self._batches.put(None)
         self._writer.join(_LAST_WRITE_S)
@@ -84,7 +84,7 @@ class AccessLog:
             message = "lines of the access log to %s are lost, %d so far: %s"
             logger.warning(message, self._name, self._lost, reason)
 
-    # These run in the thread.
+    # The thread runs these.
 
     def _write_batches(self) -> None:
         while (lines := self._batches.get()) is not None:
@@ -124,7 +124,7 @@ def _open(path: str) -> int:
 
 
 def _pieces(lines: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
-    """Joins whole lines, up to `max_bytes` unless one line alone is longer."""
+    """Joins lines to pieces of up to `max_bytes`, or one longer line."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
@@ -140,8 +140,8 @@ def _pieces(lines: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
 class RepeatFilter(logging.Filter):
     """Drops a message that was logged less than `interval_s` ago.
 
-    In an outage every request would log the same. The next equal message says how many were
-    dropped; exact counts are in the metrics.
+    The next equal message says how many were dropped. In an outage every request would log
+    the same.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lb.observability.exposition import Metric, Values
 
-# The balancer adds microseconds; when it adds milliseconds, it has no CPU left.
+# Usually microseconds; milliseconds when the balancer has no CPU left.
 _ADDED_S = (
     *(25e-6, 50e-6, 100e-6, 250e-6, 500e-6),
     *(1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0),
@@ -19,40 +19,40 @@ REQUESTS = Metric(
     "lb_requests_total",
     "counter",
     ("replica", "model", "status"),
-    "Requests ended, but for those to the balancer itself, by replica (empty: none) and status "
-    "(499: the client left).",
+    "Requests that ended, without those to the balancer itself, by replica (empty: none) and "
+    "status (499: the client left).",
 )
 REFUSALS = Metric(
     "lb_refusals_total",
     "counter",
     ("status", "code"),
-    "Errors that the balancer answered itself, by status and the error's code.",
+    "Errors that the balancer answered itself, by status and error code.",
 )
 CHOICES = Metric(
     "lb_choices_total",
     "counter",
     ("replica", "model", "reason"),
-    "Requests sent to the replica, by why the policy chose it.",
+    "Requests sent to the replica, by the reason why it was chosen.",
 )
 RETRIES = Metric(
     "lb_retries_total",
     "counter",
     ("replica", "model"),
-    "Requests tried again because this replica failed or refused before the first byte.",
+    "Requests sent again because this replica failed or refused before the first byte.",
 )
 EJECTIONS = Metric(
     "lb_ejections_total",
     "counter",
     ("replica", "model"),
-    "Times that the replica refused a request of the model that another one accepted, and was "
-    "left alone for a while, at that path.",
+    "Times that the replica refused a request that another one accepted, and got no more for "
+    "this model and path for a while.",
 )
 UPSTREAM_ERRORS = Metric(
     "lb_upstream_errors_total",
     "counter",
     ("replica", "model", "kind"),
-    "Tries that a replica did not answer whole: connect, idle (closed a kept connection as the "
-    "request was sent), lost, bad-answer or slow.",
+    "Attempts without a complete answer, by kind: connect, idle (a kept connection was closed as "
+    "the request was sent), lost, bad-answer or slow.",
 )
 IN_FLIGHT = Metric(
     "lb_requests_in_flight",
@@ -70,29 +70,28 @@ ADDED = Metric(
     "lb_added_latency_seconds",
     "histogram",
     ("replica", "model"),
-    "From a request's last byte until it was handed to a replica's connection, less the wait "
-    "for a place.",
+    "From a request's last byte until it was sent to a replica, without the time in the queue.",
     _ADDED_S,
 )
 WAIT = Metric(
     "lb_queue_seconds",
     "histogram",
     ("model",),
-    "Wait for a place of the requests that had to wait, also in vain.",
+    "Time in the queue of requests that had to wait, also of those that were refused then.",
     _ANSWER_S,
 )
 FIRST_BYTE = Metric(
     "lb_first_byte_seconds",
     "histogram",
     ("replica", "model"),
-    "From a request's last byte to the first one of the answer's body.",
+    "From a request's last byte to the first byte of the answer's body.",
     _ANSWER_S,
 )
 DURATION = Metric(
     "lb_request_duration_seconds",
     "histogram",
     ("replica", "model"),
-    "From a request's last byte to the end of its answer, however it ended.",
+    "From a request's last byte to the end of its answer, complete or not.",
     _ANSWER_S,
 )
 HEALTHY = Metric(
@@ -105,7 +104,7 @@ BREAKER = Metric(
     "lb_breaker_state",
     "gauge",
     ("replica", "state"),
-    "Workers for which the replica's circuit breaker is in that state.",
+    "Workers in which the replica's circuit breaker is in that state.",
 )
 POLLED_WAITING = Metric(
     "lb_replica_waiting",
@@ -129,7 +128,7 @@ BUILD_INFO = Metric(
 # All of the above.
 METRICS = tuple(each for each in tuple(globals().values()) if isinstance(each, Metric))
 GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
-# Those of which the replica is the first label.
+# Metrics whose first label is the replica.
 _BY_REPLICA = frozenset(metric.name for metric in METRICS if metric.labels[0] == "replica")
 
 

@@ -1,8 +1,7 @@
 """Policies: which of the replicas gets a request.
 
-A policy is a pure function `choose(replicas, request, now_s)` of the state of the replicas,
-and changes nothing. `replicas` are those that can take the request, in the order of
-configuration, and never empty.
+A policy is a function `choose(replicas, request, now_s)` without side effects. `replicas` are
+those that can take the request, at least one, in the order of configuration.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from lb.policies import (
     session,
 )
 from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 Policy = Callable[[Sequence[Replica], Request, float], Choice]
 
-# A poll may come late or be lost: a reading counts until three polls are missing.
+# A poll may be late or lost: a reading counts until three polls are missing.
 _POLLS_UNTIL_STALE = 3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from lb.replicas import Replica
+from lb.replicas.replica import Replica
 
 Reason = Literal[
     # Policies
@@ -13,20 +13,20 @@ Reason = Literal[
     "least",  # the only one with the least load
     "tie",  # one of several with the least load
     "home",  # the home of the request's key
-    "overflow",  # its home is too busy: by load
-    "no-key",  # the request has no key: by load
+    "overflow",  # its home is too busy: the least load
+    "no-key",  # the request has no key: the least load
     "unpolled",  # no queue is known: drawn at random
     # The router
-    "only",  # no other one was free
+    "only",  # all others were full
     "retry",  # another replica failed or refused the request
-    "last-resort",  # the breakers of all are open, so none is left out
+    "last-resort",  # no replica works: any of them
     # The exchange
-    "stored-response",  # it may have stored the response that is asked for
+    "stored-response",  # it may have stored the response
 ]
 
 
 class Choice(NamedTuple):
-    """The chosen replica. A named tuple takes two thirds of the time of a dataclass to make."""
+    """The chosen replica. (A dataclass would take longer to make.)"""
 
     replica: Replica
     reason: Reason

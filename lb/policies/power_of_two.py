@@ -1,4 +1,4 @@
-"""The better of two at random: nearly as even as the best of all, and balancers do not coincide.
+"""The better of two random replicas: nearly as even as the best of all, and balancers differ.
 
 Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
 """
@@ -12,17 +12,17 @@ from random import Random
 
 from lb.policies import least_outstanding
 from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 
 def choose(replicas: Sequence[Replica], request: Request, now_s: float, *, rng: Random) -> Choice:
-    """Of two different replicas the one with fewer own requests per capacity."""
+    """Of two random replicas the one with fewer requests of this balancer per capacity."""
     two = replicas if len(replicas) <= 2 else _two_of(replicas, rng)
     return least_outstanding.choose(two, request, now_s, rng=rng)
 
 
 def _two_of(replicas: Sequence[Replica], rng: Random) -> tuple[Replica, Replica]:
-    """Two different ones, each drawn in proportion to capacity among those that are left.
+    """Two different replicas, each drawn in proportion to capacity among those that are left.
 
     Drawn with equal chances, a large replica among many small ones would get too few.
     """

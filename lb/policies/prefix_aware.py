@@ -1,8 +1,8 @@
 """The replica that has the prompt's beginning in its cache, unless it is too busy.
 
-The replica follows from a hash of the prefix: a tree of what was sent where would find
-longer matches, but each balancer would have a different one, and none would know what an
-engine has evicted. When that replica is too busy, the one with the least work is chosen.
+It follows from a hash of the prefix. A tree of what was sent where would find longer matches,
+but would differ between balancers, and not know what an engine has evicted. If the replica is
+too busy, the one with the least work is chosen.
 
 Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads" (2018).
 """
@@ -17,11 +17,11 @@ from lb.policies.affinity import home
 from lb.policies.choice import Choice
 from lb.policies.least_outstanding import least
 from lb.policies.queue_aware import loads
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
-# The home of a prefix takes up to so many times the mean load. A lower bound spreads popular
-# prefixes sooner, a higher one keeps them together for longer. The load is work: counted in
-# requests, a home would be too busy as soon as it has one more than the others.
+# How many times the mean work the home may have. A lower bound spreads popular prefixes sooner, a
+# higher one keeps them together for longer. Counted in requests and not in work, a home would be
+# too busy with one more than the others.
 BOUND = 1.25
 
 

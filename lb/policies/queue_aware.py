@@ -1,8 +1,8 @@
 """Least outstanding work, with the work of other clients as the replicas report it.
 
-What this balancer has in flight is known exactly and at once. Requests of others show only
-in polled gauges, late and by chance, so they count as a moving mean: it shows that a replica
-has less capacity left, and several balancers do not all react to the same reading.
+What this balancer has in flight is known exactly and at once. Other clients' requests show only
+in polled gauges, late and by chance. So their moving mean counts: it shows that a replica has
+less capacity left, and several balancers do not all react to the same reading.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from random import Random
 
 from lb.policies.choice import Choice
 from lb.policies.least_outstanding import least
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
-# What a request still costs after its first byte, in prompt tokens. The length of the
-# answer is unknown; some 100 tokens left to decode in a batch take an engine about as
-# long as prefilling 500. It is large enough that the number of requests decides among
-# short prompts, and small enough that one long prompt counts as several of them.
+# The cost of a request after its first byte, in prompt tokens. The length of the answer is
+# unknown; to decode 100 tokens in a batch takes an engine about as long as to prefill 500. Among
+# short prompts the number of requests decides; a long prompt counts as several short ones.
 DECODE_TOKENS = 512
 
 
@@ -26,8 +25,7 @@ def choose(
 ) -> Choice:
     """The replica that would have the least work per capacity with `request` on it.
 
-    Ties are broken at random: they are frequent at light load, and several balancers must
-    not choose the same replica.
+    Ties, frequent at light load, are broken at random: balancers must not choose alike.
     """
     return least(replicas, loads(replicas, request, now_s - max_age_s), rng)
 
@@ -35,9 +33,9 @@ def choose(
 def loads(replicas: Sequence[Replica], request: Request, oldest_s: float) -> list[float]:
     """The work on each replica per capacity, in prompt tokens, with `request` on it.
 
-    Requests of others count like own ones after their first byte, as nothing else is known
-    of them. They do not count when the gauges have not changed since `oldest_s`: a replica that
-    is avoided because of an old reading would never get the request that corrects it.
+    Other clients' requests count as after their first byte: no more is known of them. They do
+    not count if the gauges have not changed since `oldest_s`: a replica that is avoided because
+    of an old reading would never get the request that corrects it.
     """
     cost = request.prompt_tokens + DECODE_TOKENS
     return [

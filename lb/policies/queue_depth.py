@@ -1,8 +1,8 @@
 """Shortest polled queue: the rule that many people write first, with its faults.
 
-Its input does not change between two polls, and waiting is 0 until a batch is full, so
-that ties are the rule: all requests of a poll interval go to one replica. The bench measures
-what that costs. Do not repair it here: `queue-aware` is the repaired one.
+Queue lengths do not change between two polls, and are 0 until a batch is full. So ties are
+frequent, and all requests of a poll interval go to one replica. The bench measures what that
+costs. Do not repair it here: `queue-aware` is the repaired one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 
 from lb.policies.choice import Choice
 from lb.policies.random_choice import draw
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 
 def choose(
@@ -20,14 +20,14 @@ def choose(
 ) -> Choice:
     """Fewest polled waiting requests per capacity, first on ties.
 
-    A replica whose queue is not known counts with the mean of the others, so that it gets
-    neither all requests nor none. When no queue is known, one is drawn at random.
+    A replica whose queue is unknown counts as the mean of the others, so that it gets neither
+    all requests nor none. If all are unknown, one is drawn at random.
     """
     oldest_s = now_s - max_age_s
     polled = [
         None
         if replica.waiting is None
-        # A queue is old, too, when the engine's gauges do not change: see `observe`.
+        # A queue is unknown, too, if the engine's gauges do not change: see `observe`.
         or (replica.progressed_s if replica.waiting else replica.polled_s) < oldest_s
         else replica.waiting / replica.capacity
         for replica in replicas

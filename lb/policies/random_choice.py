@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from lb.policies.choice import Choice
-from lb.replicas import Replica, Request
+from lb.replicas.replica import Replica, Request
 
 
 def choose(replicas: Sequence[Replica], _request: Request, _now_s: float, *, rng: Random) -> Choice:

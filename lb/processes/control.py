@@ -16,18 +16,18 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import lb
-from lb.apierror import ANY_ORIGIN, ApiError, not_ready, unknown_model
-from lb.fleet import Fleet
+from lb.http.api_errors import ANY_ORIGIN, ApiError, not_ready, unknown_model
 from lb.observability.exposition import CONTENT_TYPE, Values, merge, put, render
 from lb.observability.metrics import BUILD_INFO, HEALTHY, METRICS, METRICS_AGE, POLLED_WAITING
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 
 
 class ControlPlane:
-    """A FastAPI application over the state of `fleet`; none of its routes asks a replica.
+    """A FastAPI application about `fleet`; it sends no requests to replicas.
 
-    `counts` returns the counts of every process that serves clients. While it is `draining`,
-    /ready answers with an error and /health says so.
+    `counts` returns the counts of each process that serves clients. While `draining`, /ready
+    answers 503 and /health says so.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ControlPlane:
         parts = []
         for metric in METRICS:
             parts.append(render([metric], values))
-            await asyncio.sleep(0)  # those of many replicas take long: requests come first
+            await asyncio.sleep(0)  # this may take long: requests come first
         return Response("".join(parts), media_type=CONTENT_TYPE)
 
     async def _models(self) -> Response:
@@ -121,7 +121,7 @@ class ControlPlane:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to the process that it is a part of."""
+    """A uvicorn server that does not handle signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -129,7 +129,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
-    """What /health says of a replica."""
+    """A replica's entry in /health."""
     alias = replica.endpoint.alias
     return {
         "url": replica.endpoint.url,
@@ -145,7 +145,7 @@ def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
 
 
 def _replica_values(replicas: Iterable[Replica], now_s: float) -> Values:
-    """Metrics of the state of each replica; without those of a queue that is not known."""
+    """Metrics of the state of each replica; without its queue if that is unknown."""
     values: Values = {}
     for replica in replicas:
         put(values, (HEALTHY.name, replica.name), int(replica.healthy))

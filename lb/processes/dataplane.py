@@ -1,20 +1,17 @@
-"""The data plane: takes requests from clients, sends them to replicas and returns the answers."""
+"""The data plane: passes requests of clients on to replicas, and answers back."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from random import Random
 
-from lb.door import Door
-from lb.endpoint import Endpoint
-from lb.exchange import Parts
-from lb.fleet import Fleet
-from lb.gateway import Gateway
-from lb.generation import KEYS
-from lb.keys import KeyFile
+from lb.http.endpoint import Endpoint
+from lb.http.keys import Authenticator, KeyFile
+from lb.http.upstream.client import Upstream
 from lb.observability.counters import Counters
 from lb.observability.exposition import Values, put
 from lb.observability.journal import Journal
@@ -22,14 +19,14 @@ from lb.observability.logs import AccessLog
 from lb.observability.metrics import BREAKER
 from lb.periodic import every
 from lb.policies import POLICIES
-from lb.processes.accepting import Acceptor
-from lb.processes.listening import offered
-from lb.processes.stopping import Stopping
-from lb.retry_budget import RetryBudget
-from lb.router import Router
+from lb.processes.listening import Acceptor, offered
+from lb.replicas.fleet import Fleet
+from lb.routing.exchange import Components
+from lb.routing.gateway import Gateway
+from lb.routing.queues import RequestQueues
+from lb.routing.request_parser import KEYS
+from lb.routing.router import RetryBudget, Router
 from lb.settings import Settings
-from lb.upstream import Upstream
-from lb.waiting import WaitingRoom
 
 _SWEEP_S = 1.0
 
@@ -45,7 +42,7 @@ class DataPlane:
         self._keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
 
     def counts(self) -> Values:
-        """What has been counted since the start, and the present state of each breaker."""
+        """All counts since the start, and the present state of each breaker."""
         values = self._counters.snapshot()
         now_s = time.monotonic()
         for replica in self._fleet.replicas:
@@ -60,63 +57,64 @@ class DataPlane:
 
     @asynccontextmanager
     async def serving(
-        self, listeners: Sequence[socket.socket], control: Endpoint, stopping: Stopping
+        self, listeners: Sequence[socket.socket], control: Endpoint, forced: asyncio.Event
     ) -> AsyncIterator[None]:
         """A context in which clients of `listeners` are served; they are closed at the end.
 
-        What replicas do not serve is asked of the control plane at `control`. Listeners that
-        share their port are offered to a balancer that comes to replace this one. Leaving the
-        context drains: for `drain_delay_s` new clients are still accepted, then none are, and
-        what is under way gets `grace_s` to end.
+        What replicas do not serve is passed on to the control plane at `control`. Listeners that
+        share their port are offered to a balancer that replaces this one. At the end, clients
+        are accepted for `drain_delay_s` more, then requests get `grace_s` to end. When `forced` is
+        set, both end at once.
         """
         settings = self._settings
         log = None if settings.access_log is None else AccessLog(settings.access_log)
-        parts = self._parts(log)
-        gateway = Gateway(parts, control, settings.limits)
+        components = self._components(log)
+        gateway = Gateway(components, control, settings.limits)
         shared = listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-        self._fleet.on_change = lambda _: parts.waiting.call()
+        self._fleet.on_change = lambda _: components.queues.dispatch()
         self._fleet.warm_up(time.monotonic())
-        async with every(_SWEEP_S, lambda: self._sweep(gateway, parts.waiting, log)):
+        async with every(_SWEEP_S, lambda: self._sweep(gateway, components.queues, log)):
             acceptors = [Acceptor(listener, gateway.connection) for listener in listeners]
             try:
                 with offered(listeners) if shared else nullcontext():
                     try:
                         yield
                     finally:
-                        gateway.leave()
-                        await stopping.wait_hurried(settings.drain_delay_s)
+                        gateway.stop_keep_alive()
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(forced.wait(), settings.drain_delay_s)
             finally:
                 for acceptor in acceptors:
                     await acceptor.close()
-                await gateway.drain(settings.grace_s, stopping.hurried)
+                await gateway.drain(settings.grace_s, forced)
                 if log is not None:
                     log.close()
 
-    def _parts(self, log: AccessLog | None) -> Parts:
+    def _components(self, log: AccessLog | None) -> Components:
         settings, fleet = self._settings, self._fleet
         entry = POLICIES[settings.policy]
         policy = entry.make(Random(settings.seed), settings.poll_interval_s)
         router = Router(fleet, policy, settings.admission)
-        return Parts(
+        return Components(
             fleet=fleet,
             router=router,
-            waiting=WaitingRoom(router, settings.admission, watchful=fleet.row is not None),
+            queues=RequestQueues(router, settings.admission, poll=fleet.row is not None),
             upstream=self._upstream,
-            door=Door(self._keys, settings.replica_key),
+            authenticator=Authenticator(self._keys, settings.replica_key),
             journal=Journal(self._counters, log),
             retries=RetryBudget(),
-            patience=settings.patience,
+            timeouts=settings.timeouts,
             queue_s=settings.admission.queue_s,
             key_of=KEYS[entry.key] if entry.key else None,
         )
 
-    def _sweep(self, gateway: Gateway, waiting: WaitingRoom, log: AccessLog | None) -> None:
+    def _sweep(self, gateway: Gateway, queues: RequestQueues, log: AccessLog | None) -> None:
         self._fleet.warm_up(time.monotonic())
         if self._fleet.row is not None:
             self._fleet.row.alive(time.monotonic_ns())
         gateway.expire()
         self._upstream.expire()
-        waiting.call()
+        queues.dispatch()
         if self._keys is not None:
             self._keys.refresh()
         if log is not None:

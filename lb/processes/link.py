@@ -1,8 +1,8 @@
 """What the control plane and the workers send each other: lines of JSON on a unix socket.
 
-The control plane sends what is known of every replica, at first all and then what changes. A
-worker reports replicas that its requests could not reach, and sends its counts when asked.
-Either side may be started again: workers go on with what they know, and connect again.
+The control plane sends what is known of all replicas, then what changes. A worker reports
+replicas that its requests could not reach, and sends its counts when asked. Either side may be
+restarted: workers go on with what they know, and connect again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from lb.endpoint import Endpoint, authority
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint, authority
 from lb.observability.exposition import Values, merge
 from lb.observability.metrics import GAUGES, without_replica
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 
 _LINE_BYTES = 16 * 1024 * 1024
-# Changes of replicas are gathered for so long, so that a thousand polls are not a thousand lines.
+# Changes of replicas are collected for this time, to be sent in one line.
 _GATHER_S = 0.01
 _ANSWER_TIMEOUT_S = 1.0
 _CHECK_S = 0.05
@@ -28,7 +28,7 @@ _RECONNECT_S = 0.1
 
 
 class LinkServer:
-    """The control plane's end: sends every worker what becomes of the replicas of `fleet`."""
+    """The control plane's end: sends every worker the state of the replicas of `fleet`."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -79,12 +79,12 @@ class LinkServer:
     async def _serve(self, reader: asyncio.StreamReader, worker: asyncio.StreamWriter) -> None:
         self._workers.add(worker)
         try:
-            judged = [replica for replica in self._fleet.replicas if replica.judged]
-            _send(worker, _facts_of(judged) | self._membership())
+            health_known = [replica for replica in self._fleet.replicas if replica.health_known]
+            _send(worker, _facts_of(health_known) | self._membership())
             while line := await reader.readline():
                 self._handle(worker, json.loads(line))
         except ConnectionError:
-            pass  # the supervisor has noticed as well
+            pass  # the supervisor restarts the worker
         finally:
             self._workers.discard(worker)
             self._answered(worker)
@@ -111,17 +111,17 @@ class LinkServer:
             answer.set_result(None)
 
     def _membership(self) -> dict[str, Any]:
-        """The endpoints of all replicas; an empty message while discovery is not complete.
+        """The endpoints of all replicas; empty while discovery is not complete.
 
-        A control plane that has just been restarted knows no replica yet, and workers keep theirs.
+        A control plane that was just restarted knows no replicas, and workers keep theirs.
         """
         if not self._fleet.complete:
             return {}
         return {"all": [_address(replica.endpoint) for replica in self._fleet.replicas]}
 
     def _send_soon(self, replica: Replica) -> None:
-        # Workers may know more of one that this control plane has not polled yet.
-        if not replica.judged and not replica.draining:
+        # Workers may know more of a replica that this control plane has not polled yet.
+        if not replica.health_known and not replica.draining:
             return
         if not self._changed:
             asyncio.get_running_loop().call_later(_GATHER_S, self._send_changed)
@@ -137,10 +137,10 @@ class LinkServer:
 
 
 class LinkClient:
-    """A worker's end: a context that keeps `fleet` as the control plane knows it.
+    """A worker's end: a context in which `fleet` is as the control plane knows it.
 
-    `counts` returns what this worker has counted; `forget` is called with each endpoint that
-    has been removed from the fleet.
+    `counts` returns this worker's counts; `forget` is called with each endpoint that has been
+    removed from the fleet.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class LinkClient:
         self._task: asyncio.Task[None]
 
     async def __aenter__(self) -> LinkClient:
-        """Returns when the control plane has sent which replicas there are."""
+        """Returns when the control plane has sent its first message."""
         self._fleet.on_lost = self._report_lost
         self._task = asyncio.create_task(self._stay_connected())
         await self._first_message.wait()
@@ -188,11 +188,11 @@ class LinkClient:
         if "ask" in message:
             self._send_counts(writer)
         for one in message.get("replicas", ()):
-            self._fleet.take(_endpoint(one["address"]), one["facts"])
+            self._fleet.apply(_endpoint(one["address"]), one["facts"])
         if "all" in message:
             listed = {_endpoint(address) for address in message["all"]}
             for replica in self._fleet.replicas:
-                # A control plane that was restarted may not know one that has left since.
+                # A restarted control plane may not know a replica that was removed meanwhile.
                 if replica.endpoint not in listed:
                     replica.draining = True
                     self._fleet.changed(replica)
@@ -212,7 +212,7 @@ class LinkClient:
 
 
 def _send(writer: asyncio.StreamWriter, message: Mapping[str, Any]) -> None:
-    # json and not orjson: it can write infinity, which some of the times are.
+    # Not orjson, which cannot write infinity: some times are infinite.
     writer.write(json.dumps(message).encode() + b"\n")
 
 

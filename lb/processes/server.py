@@ -1,7 +1,8 @@
-"""Starts a balancer: in one process, or in one for the control plane and one for each worker."""
+"""Runs a balancer: in one process, or in one for the control plane and one for each worker."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import tempfile
@@ -15,52 +16,79 @@ from random import Random
 
 import uvloop
 
-from lb.board import Board
 from lb.discovery.poller import Poller
 from lb.discovery.roster import Roster, following
-from lb.endpoint import Endpoint
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint
+from lb.http.upstream.client import Upstream
 from lb.observability.exposition import Values
 from lb.processes.control import ControlPlane
 from lb.processes.dataplane import DataPlane
 from lb.processes.link import LinkClient, LinkServer
-from lb.processes.stopping import Stopping
 from lb.processes.supervisor import Job, Supervisor
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
 from lb.settings import Settings
-from lb.upstream import Upstream
 
-# A worker whose event loop has not run its sweep for so long hangs.
+# A worker hangs if its event loop has not run the sweep for this time.
 _HUNG_NS = 30 * 10**9
-# Workers get so much longer than draining may take.
+# Time until workers are killed, beyond what draining may take.
 _STOP_MARGIN_S = 5.0
 
 
-def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
-    """Run until SIGTERM or SIGINT, with a worker for each of the groups of `listeners`.
+class Stopping:
+    """`requested` is set at the first request to stop, `forced` at the second.
 
-    What is under way then gets time to end; a second signal cuts that short.
+    Between the two, requests that are under way may end.
+    """
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def on_signals(self, *numbers: signal.Signals) -> None:
+        for number in numbers:
+            asyncio.get_running_loop().add_signal_handler(number, self.request)
+
+    def on_end_of(self, pipe: int) -> None:
+        """Stop when the process at the other end of `pipe` has ended."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(pipe)
+            self.request()
+
+        loop.add_reader(pipe, ended)
+
+    def request(self) -> None:
+        (self.forced if self.requested.is_set() else self.requested).set()
+
+
+def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> None:
+    """Run until SIGTERM or SIGINT, with a worker for each group of `listeners`.
+
+    Requests then get time to end, until a second signal.
     """
     if len(listeners) == 1:
         uvloop.run(_serve_alone(settings, listeners[0]))
         return
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         cluster = _Cluster(settings, Path(folder), Board(rows=len(listeners)), listeners)
-        patience_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
-        Supervisor(cluster.jobs(), cluster.close_listeners, patience_s).run()
+        timeout_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
+        Supervisor(cluster.jobs(), cluster.close_listeners, timeout_s).run()
 
 
 async def _serve_alone(settings: Settings, listeners: Sequence[socket.socket]) -> None:
     stopping = Stopping()
-    stopping.on_signals([signal.SIGTERM, signal.SIGINT])
+    stopping.on_signals(signal.SIGTERM, signal.SIGINT)
     async with serving(settings, listeners, stopping):
-        await stopping.asked.wait()
+        await stopping.requested.wait()
 
 
 @asynccontextmanager
 async def serving(
     settings: Settings, listeners: Sequence[socket.socket], stopping: Stopping | None = None
 ) -> AsyncIterator[None]:
-    """A context in which this process is a balancer on `listeners`, which it closes at the end."""
+    """A context in which this process is a balancer on `listeners`, which are closed at the end."""
     fleet = Fleet(slow_start_s=settings.slow_start_s)
     upstream = Upstream(settings.replica_key, settings.trusted)
     data = DataPlane(settings, fleet, upstream)
@@ -76,7 +104,7 @@ async def serving(
                 settings.source, Roster(fleet), _poller(settings, fleet, upstream), data.forget
             ),
             control.serving(path),
-            data.serving(listeners, _control_endpoint(path), stopping or Stopping()),
+            data.serving(listeners, _control_endpoint(path), (stopping or Stopping()).forced),
         ):
             try:
                 yield
@@ -87,7 +115,7 @@ async def serving(
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    """What the processes of a balancer have in common: made before they are forked."""
+    """What the processes of a balancer share: made before they are forked."""
 
     settings: Settings
     folder: Path
@@ -108,9 +136,9 @@ class _Cluster:
         return [Job("control plane", self._run_control), *workers]
 
     def close_listeners(self, but: int | None = None) -> None:
-        """Close this process's copies, except for those of worker `but`.
+        """Close this process's copies, without those of worker `but`.
 
-        The system closes a listening socket only when its last copy is closed.
+        The system closes a listening socket when its last copy is closed.
         """
         for index, listeners in enumerate(self.listeners):
             for listener in listeners if index != but else ():
@@ -144,14 +172,14 @@ class _Cluster:
             link.listening(self._path("link")),
             control.serving(self._path("control")),
         ):
-            await stopping.asked.wait()
+            await stopping.requested.wait()
             control.draining = True
             await link.all_disconnected()
         upstream.close()
 
     async def _worker(self, index: int, lifeline: int) -> None:
         stopping, seed = _stopping(lifeline), self.settings.seed
-        # With the same seed, all workers would break ties alike, at the same moment.
+        # With the same seed, all workers would break ties alike.
         settings = replace(self.settings, seed=None if seed is None else seed + index)
         fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
         upstream = Upstream(settings.replica_key, settings.trusted)
@@ -159,9 +187,9 @@ class _Cluster:
         control = _control_endpoint(self._path("control"))
         async with (
             LinkClient(fleet, self._path("link"), data.counts, data.forget),
-            data.serving(self.listeners[index], control, stopping),
+            data.serving(self.listeners[index], control, stopping.forced),
         ):
-            await stopping.asked.wait()
+            await stopping.requested.wait()
         upstream.close()
 
     def _path(self, name: str) -> str:
@@ -178,6 +206,6 @@ def _control_endpoint(path: str) -> Endpoint:
 
 def _stopping(lifeline: int) -> Stopping:
     stopping = Stopping()
-    stopping.on_signals([signal.SIGTERM])
+    stopping.on_signals(signal.SIGTERM)
     stopping.on_end_of(lifeline)
     return stopping

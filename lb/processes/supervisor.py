@@ -1,4 +1,4 @@
-"""A parent process that keeps its child processes running, and does nothing else.
+"""A parent process that keeps its child processes running.
 
 It has no event loop and no threads, so that it can fork at any time.
 """
@@ -18,7 +18,7 @@ from types import FrameType
 logger = logging.getLogger("lb")
 
 _CHECK_S = 1.0
-# A child that ends at once again is started again ever more slowly.
+# The delay before a child is restarted; it doubles while children end before they are stable.
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
 _STABLE_S = 10.0
@@ -26,9 +26,9 @@ _STABLE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child process runs. `run` gets the end of a pipe that closes with the supervisor.
+    """What a child process runs. `run` gets a pipe whose other end closes with the supervisor.
 
-    `ended` is called in the parent when the child has ended. A child is killed when `hung`
+    `ended` is called in the parent when the child has ended. The child is killed if `hung`
     returns true.
     """
 
@@ -39,16 +39,16 @@ class Job:
 
 
 class Supervisor:
-    """Runs every job in a process of its own until SIGTERM or SIGINT.
+    """Runs each job in a process of its own until SIGTERM or SIGINT.
 
-    `on_stop` is called first. Then every child gets a SIGTERM, and `patience_s` later those
-    that have not ended are killed.
+    Then `on_stop` is called, and all children get a SIGTERM. Those that have not ended
+    `timeout_s` later are killed.
     """
 
-    def __init__(self, jobs: Sequence[Job], on_stop: Callable[[], None], patience_s: float) -> None:
+    def __init__(self, jobs: Sequence[Job], on_stop: Callable[[], None], timeout_s: float) -> None:
         self._jobs = jobs
         self._on_stop = on_stop
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._children: dict[int, Job] = {}
         self._started_s: dict[str, float] = {}
         self._delay_s = _FIRST_DELAY_S
@@ -72,7 +72,7 @@ class Supervisor:
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGALRM}
         # No signal may reach a child before it has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        if self._kill_s is not None:  # a signal to stop has come just before
+        if self._kill_s is not None:  # it was just asked to stop
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             return
         self._started_s[job.name] = time.monotonic()
@@ -115,7 +115,7 @@ class Supervisor:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if self._kill_s is None:
-            self._kill_s = time.monotonic() + self._patience_s
+            self._kill_s = time.monotonic() + self._timeout_s
             self._on_stop()
         self._signal_all(signal.SIGTERM)
 
@@ -129,5 +129,5 @@ class Supervisor:
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in tuple(self._children):
-            with contextlib.suppress(ProcessLookupError):  # ended, and about to be reaped
+            with contextlib.suppress(ProcessLookupError):  # it has ended
                 os.kill(process, number)

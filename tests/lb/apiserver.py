@@ -1,4 +1,4 @@
-"""A Kubernetes API server as far as EndpointSlices go, on a real socket, that behaves as told."""
+"""A scripted Kubernetes API server on a real socket, as far as EndpointSlices go."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from lb.endpoint import Endpoint
-from lb.fleet import Fleet, Flight
+from lb.http.endpoint import Endpoint
 from lb.policies import POLICIES, Policy
 from lb.policies.affinity import key_of
-from lb.replicas import EngineGauges, Replica, Request
-from lb.router import Admission, Router
+from lb.replicas.fleet import Fleet, Flight
+from lb.replicas.replica import EngineGauges, Replica, Request
+from lb.routing.router import Admission, Router
 
 POLL_S = 1.0
 

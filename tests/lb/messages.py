@@ -91,7 +91,7 @@ class Reply:
 
     @property
     def appendable(self) -> bool:
-        """Whether an event can be told after what has come: nothing states the length."""
+        """Whether an event can be appended to what has come: nothing states the length."""
         data = self.data.lower()
         return b"text/event-stream" in data and b"content-length" not in data
 

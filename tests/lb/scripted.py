@@ -1,4 +1,4 @@
-"""Upstreams that behave as told, and a balancer in front of them, all on real sockets.
+"""Upstreams that behave as scripted, and a balancer in front of them, all on real sockets.
 
 They calibrate the balancer's code; nothing that they answer is a measurement.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from lb.discovery.sources import Listed, Source
-from lb.endpoint import parse_targets
+from lb.http.endpoint import parse_targets
 from lb.processes.listening import listen
 from lb.processes.server import serving
 from lb.settings import Settings
@@ -63,7 +63,7 @@ async def echo(call: Call) -> None:
 
 
 class Streams:
-    """A behaviour: streams that begin, and end when they are told to."""
+    """A behaviour: streams that begin, and end when a test says so."""
 
     def __init__(self) -> None:
         self.finish = asyncio.Event()
@@ -77,10 +77,10 @@ class Streams:
 
 
 class ScriptedReplica:
-    """An HTTP server that lists models and metrics, and treats all else but GETs as told.
+    """An HTTP server that lists models and metrics, and treats all else but GETs as scripted.
 
     `open` is the number of calls being answered; `left` is set once a client has closed a
-    connection under a behaviour that hangs. GETs of `told` are treated as told, too. With
+    connection under a behaviour that hangs. `behaviour` answers GETs of `scripted` paths. With
     `prefix`, paths without it do not exist; with `tls` it speaks HTTPS.
     """
 
@@ -90,11 +90,11 @@ class ScriptedReplica:
         *,
         models: Sequence[str] = ("m",),
         metrics: bytes = b"",
-        told: Sequence[str] = (),
+        scripted: Sequence[str] = (),
         prefix: str = "",
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.told = told
+        self.scripted = scripted
         self.prefix = prefix
         self.tls = tls
         self.behaviour = behaviour
@@ -177,7 +177,7 @@ class ScriptedReplica:
             writer.write(answer(b"", "404 Not Found"))
             return
         target = target.removeprefix(self.prefix)
-        if method != "GET" or target.partition("?")[0] in self.told:
+        if method != "GET" or target.partition("?")[0] in self.scripted:
             call = Call(target, headers, body, reader, writer, method)
             self.calls.append(call)
             self.called.set()
@@ -196,9 +196,9 @@ class ScriptedReplica:
             writer.write(answer(b"", self.health))
         elif target == "/is_sleeping":
             self.sleep_checks += 1
-            told = self.sleep_answer
-            status = "404 Not Found" if told is None else self.sleep_status
-            writer.write(answer(told or b"", status))
+            sleeping = self.sleep_answer
+            status = "404 Not Found" if sleeping is None else self.sleep_status
+            writer.write(answer(sleeping or b"", status))
         else:
             writer.write(answer(self.metrics))
 

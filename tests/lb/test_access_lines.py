@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lb.router import Admission
+from lb.routing.router import Admission
 from tests.lb.running import started
 from tests.lb.scripted import STREAM_HEAD, Call, ScriptedReplica, answer, balancer
 

@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from lb.router import Admission
+from lb.routing.router import Admission
 from tests.lb.scrape import value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
 from lb.policies.affinity import home, key_of
+from lb.replicas.fleet import Fleet
 from tests.lb.fleets import make_policy, make_replica, make_replicas, request, with_capacities
 
 seeds = st.integers(0, 2**32)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lb.downstream import Limits
+from lb.http.downstream import Limits
 from tests.lb.scripted import STREAM_HEAD, Call, ScriptedReplica, balancer
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.apierror import ApiError
-from lb.body import read_body
-from lb.downstream import Incoming
+from lb.http.api_errors import ApiError
+from lb.http.downstream import Incoming
+from lb.routing.request_parser import read_body
 from tests.lb.scripted import Balancer, ScriptedReplica, balancer
 
 pytestmark = pytest.mark.anyio

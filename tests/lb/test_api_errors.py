@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from lb.downstream import Limits
+from lb.http.downstream import Limits
 from tests.lb.scripted import ScriptedReplica, balancer
 
 pytestmark = pytest.mark.anyio

@@ -100,8 +100,8 @@ def lines(table: str) -> list[str]:
 
 
 async def test_what_is_passed_on_reaches_a_replica_as_it_was_sent() -> None:
-    told = [line.split()[1] for line in lines(RELAYED) if line.startswith("GET")]
-    async with ScriptedReplica(told=told) as replica, balancer(replica.url) as lb:
+    gets = [line.split()[1] for line in lines(RELAYED) if line.startswith("GET")]
+    async with ScriptedReplica(scripted=gets) as replica, balancer(replica.url) as lb:
         for line in lines(RELAYED):
             method, path = line.split()
             body = b"" if method == "GET" else b'{"model": "m"}'
@@ -119,7 +119,7 @@ async def test_what_can_be_got_can_be_asked_for_without_its_body(path: str) -> N
     async def tell(call: Call) -> None:
         await call.send(answer(b"{}"))
 
-    async with ScriptedReplica(tell, told=[path]) as replica, balancer(replica.url) as lb:
+    async with ScriptedReplica(tell, scripted=[path]) as replica, balancer(replica.url) as lb:
         response = await lb.client.head(path)
     assert (response.status_code, response.content) == (200, b"")
     assert response.headers["content-length"] == "2"

@@ -40,7 +40,7 @@ async def stores(
 ) -> AsyncIterator[tuple[list[ScriptedReplica], Balancer]]:
     async with contextlib.AsyncExitStack() as stack:
         replicas = [
-            await stack.enter_async_context(ScriptedReplica(Store(*each), told=[PATH]))
+            await stack.enter_async_context(ScriptedReplica(Store(*each), scripted=[PATH]))
             for each in known
         ]
         urls = [replica.url for replica in replicas]

@@ -7,10 +7,10 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.board import Board
-from lb.endpoint import Endpoint
-from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.http.endpoint import Endpoint
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import request
 
 ENDPOINTS = [Endpoint("10.0.0.1", port, f"10.0.0.1:{port}") for port in range(1, 4)]
@@ -19,9 +19,9 @@ ENDPOINTS = [Endpoint("10.0.0.1", port, f"10.0.0.1:{port}") for port in range(1,
 def fleet_on(board: Board, index: int | None) -> Fleet:
     fleet = Fleet(board=board, index=index)
     for endpoint in ENDPOINTS:
-        slot = board.claim(endpoint.authority)
-        assert slot is not None
-        fleet.add(Replica(endpoint, slot=slot))
+        column = board.claim(endpoint.authority)
+        assert column is not None
+        fleet.add(Replica(endpoint, column=column))
     return fleet
 
 
@@ -35,7 +35,7 @@ def counts(fleet: Fleet) -> list[tuple[int, int]]:
     )
 )
 def test_every_process_sees_the_sum_of_all(plan: list[tuple[int, int, int, str]]) -> None:
-    board = Board(rows=3, slots=8)
+    board = Board(rows=3, columns=8)
     workers = [fleet_on(board, index) for index in range(3)]
     control = fleet_on(board, None)
     expected = [(0, 0)] * 3
@@ -73,20 +73,20 @@ def test_counts_of_another_process_are_seen_and_end_with_its_row() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.text("abcd", min_size=1, max_size=2))))
-def test_a_slot_is_one_replicas_until_it_is_released(steps: list[tuple[bool, str]]) -> None:
-    board = Board(rows=1, slots=4)
+def test_a_column_is_one_replicas_until_it_is_released(steps: list[tuple[bool, str]]) -> None:
+    board = Board(rows=1, columns=4)
     taken: dict[str, int] = {}
     for release, name in steps:
         if release:
             if name in taken:
                 board.release(taken.pop(name))
             continue
-        slot = board.claim(name)
+        column = board.claim(name)
         if name in taken:
-            assert slot == taken[name]
+            assert column == taken[name]
         elif len(taken) == 4:
-            assert slot is None
+            assert column is None
         else:
-            assert slot is not None
-            assert slot not in taken.values()
-            taken[name] = slot
+            assert column is not None
+            assert column not in taken.values()
+            taken[name] = column

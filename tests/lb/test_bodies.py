@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lb.downstream import Limits
+from lb.http.downstream import Limits
 from tests.lb.running import Running, started
 from tests.lb.scrape import value
 from tests.lb.scripted import Balancer, Call, ScriptedReplica, answer, balancer

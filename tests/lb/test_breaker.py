@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.breaker import ENOUGH, FAILURES, FIRST_OPEN_S, LONGEST_OPEN_S, WINDOW, Breaker, State
+from lb.replicas.breaker import (
+    ENOUGH,
+    FAILURES,
+    FIRST_OPEN_S,
+    LONGEST_OPEN_S,
+    WINDOW,
+    Breaker,
+    State,
+)
 
 
 def opened(at_s: float = 0.0) -> Breaker:

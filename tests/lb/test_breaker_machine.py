@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from lb.breaker import ENOUGH, FAILURES, LONGEST_OPEN_S, WINDOW, Breaker
+from lb.replicas.breaker import ENOUGH, FAILURES, LONGEST_OPEN_S, WINDOW, Breaker
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Any number of requests are under way; what becomes of them is told in any order."""
+    """Any number of requests are under way; their outcomes come in any order."""
 
     under_way = Bundle("under_way")
 

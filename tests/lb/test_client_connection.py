@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import httptools
 import pytest
 
-from lb.downstream import Limits
+from lb.http.downstream import Limits
 from tests.lb.running import Running
 from tests.lb.scripted import (
     END_OF_CHUNKS,

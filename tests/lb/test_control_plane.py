@@ -47,7 +47,7 @@ async def test_where_replicas_want_a_key_it_is_said_how_to_give_it(
     async def refuse(call: Call) -> None:
         await call.send(answer(b"{}", "401 Unauthorized"))
 
-    async with ScriptedReplica(refuse, told=["/v1/models"]) as replica, balancer(replica.url):
+    async with ScriptedReplica(refuse, scripted=["/v1/models"]) as replica, balancer(replica.url):
         async with asyncio.timeout(20):
             while "status 401, give its key with --upstream-api-key-file" not in caplog.text:
                 await asyncio.sleep(0.02)
@@ -268,10 +268,10 @@ async def test_one_that_cannot_say_now_whether_it_sleeps_is_asked_again(status: 
         await lb.until(replica.url, healthy=True)
 
 
-@pytest.mark.parametrize("told", [b"", b"true", b"[1]", b'{"is_sleeping": "yes"}', b"{}"])
-async def test_what_is_no_answer_to_whether_it_sleeps_is_none(told: bytes) -> None:
+@pytest.mark.parametrize("answered", [b"", b"true", b"[1]", b'{"is_sleeping": "yes"}', b"{}"])
+async def test_what_is_no_answer_to_whether_it_sleeps_is_none(answered: bytes) -> None:
     async with ScriptedReplica() as replica:
-        replica.sleep_answer = told
+        replica.sleep_answer = answered
         async with balancer(replica.url) as lb:
             assert (await lb.post()).status_code == 200
 
@@ -279,14 +279,14 @@ async def test_what_is_no_answer_to_whether_it_sleeps_is_none(told: bytes) -> No
 async def test_metrics_beyond_all_measure_are_not_read_and_stop_no_poll() -> None:
     sample = b'vllm:num_requests_waiting{engine="0",model_name="m"} 1.0\n'
     async with (
-        ScriptedReplica(metrics=sample * (16 * 2**20 // len(sample))) as odd,
+        ScriptedReplica(metrics=sample * (16 * 2**20 // len(sample))) as different,
         ScriptedReplica(metrics=sample) as other,
-        balancer(odd.url, other.url) as lb,
+        balancer(different.url, other.url) as lb,
         asyncio.timeout(20),
     ):
-        before = odd.polls, other.polls
-        while odd.polls < before[0] + 5 or other.polls < before[1] + 5:
+        before = different.polls, other.polls
+        while different.polls < before[0] + 5 or other.polls < before[1] + 5:
             assert (await lb.post()).status_code == 200
         replicas = await lb.replicas()
-    assert (replicas[odd.url]["healthy"], replicas[odd.url]["waiting"]) == (True, None)
+    assert (replicas[different.url]["healthy"], replicas[different.url]["waiting"]) == (True, None)
     assert replicas[other.url]["waiting"] == 1

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.downstream import Limits
-from lb.upstream import Connection
+from lb.http.downstream import Limits
+from lb.http.upstream.connection import Connection
 from tests.lb.messages import BODY, REPLIES, REQUESTS, TARGET, Reply, Request
-from tests.lb.wires import Relay, read_answers
+from tests.lb.wires import Proxy, read_answers
 
 NAMES = st.sampled_from(sorted(REQUESTS))
 KEPT = st.sampled_from(sorted(name for name, request in REQUESTS.items() if not request.ends))
@@ -42,23 +42,23 @@ def check(
     late: bool = False,
 ) -> None:
     """`late`: the replica begins to answer when all requests have been sent."""
-    relay = Relay()
+    proxy = Proxy()
     left = list(zip(replies, reply_pieces, strict=True))
 
     def answer() -> None:
-        while left and len(relay.asked) + len(left) > len(replies):
+        while left and len(proxy.asked) + len(left) > len(replies):
             reply, pieces = left.pop(0)
-            connection = relay.answer(pieces)
+            connection = proxy.answer(pieces)
             assert connection is not None
             if not reply.framed:
                 connection.eof_received()
 
     for piece in request_pieces:
-        relay.send([piece])
+        proxy.send([piece])
         if not late:
             answer()
     answer()
-    for request, asked in zip(requests, relay.asked, strict=True):
+    for request, asked in zip(requests, proxy.asked, strict=True):
         head, _, body = asked.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
         assert first == b"%b %b HTTP/1.1" % (request.asked_as.encode(), TARGET)
@@ -68,7 +68,7 @@ def check(
         if request.body:
             assert {b"x-kept: yes", b"x-empty:"} <= {line.strip() for line in lines}
     answers = read_answers(
-        relay.client.written, [request.method for request in requests], relay.client.ended
+        proxy.client.written, [request.method for request in requests], proxy.client.ended
     )
     seen = [(answer.status, answer.body, answer.whole) for answer in answers]
     expected = []
@@ -80,7 +80,7 @@ def check(
     if len(requests) > 1:  # what has come before its turn needs no leave any more
         seen = [one for one in seen if one[0] != 100]
     assert seen == expected
-    assert not relay.refused
+    assert not proxy.refused
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -177,26 +177,26 @@ def test_what_is_refused_is_refused_wherever_it_is_cut(name: str, before: str) -
     method = "HEAD" if data.startswith(b"HEAD") else "GET"
     whole = data if good is None else good.data + data
     for pieces in every_cut(whole):
-        relay = Relay(Limits(head_bytes=400, body_bytes=300))
+        proxy = Proxy(Limits(head_bytes=400, body_bytes=300))
         for piece in pieces:
-            relay.send([piece])
-            relay.answer([REPLIES["json"].data])
-        answers = read_answers(relay.client.written, ["POST"] * (good is not None) + [method], "")
+            proxy.send([piece])
+            proxy.answer([REPLIES["json"].data])
+        answers = read_answers(proxy.client.written, ["POST"] * (good is not None) + [method], "")
         assert [answer.status for answer in answers] == [200] * (good is not None) + [status]
         assert all(answer.whole for answer in answers)
         assert bool(answers[-1].body) == (method != "HEAD")
-        assert relay.client.ended
-        assert len(relay.asked) == (good is not None)
-        assert [seen for seen, _ in relay.refused] == [status]
+        assert proxy.client.ended
+        assert len(proxy.asked) == (good is not None)
+        assert [seen for seen, _ in proxy.refused] == [status]
 
 
 def test_what_comes_behind_a_refused_request_changes_nothing() -> None:
     """Not even whether its answer may have a body."""
-    relay = Relay(Limits(body_bytes=5))
-    relay.send([post(b"content-length: 6", body=b"123456") + REQUESTS["head"].data])
-    (answer,) = read_answers(relay.client.written, ["POST"], "")
+    proxy = Proxy(Limits(body_bytes=5))
+    proxy.send([post(b"content-length: 6", body=b"123456") + REQUESTS["head"].data])
+    (answer,) = read_answers(proxy.client.written, ["POST"], "")
     assert (answer.status, answer.whole) == (413, True)
-    assert not relay.asked
+    assert not proxy.asked
 
 
 @st.composite
@@ -214,12 +214,12 @@ def heads(draw: st.DrawFn, least: int, most: int) -> bytes:
 def test_a_head_is_judged_by_its_own_size(head: bytes, before: bytes, data: st.DataObject) -> None:
     sent = before + head
     places = st.lists(st.integers(1, len(sent)), max_size=30)
-    relay = Relay(Limits(head_bytes=1000))
+    proxy = Proxy(Limits(head_bytes=1000))
     for piece in cut(sent, data.draw(places)):
-        relay.send([piece])
-        while relay.answer([REPLIES["json"].data]):
+        proxy.send([piece])
+        while proxy.answer([REPLIES["json"].data]):
             pass
-    answers = read_answers(relay.client.written, ["POST"] * 3 * bool(before) + ["GET"], "")
+    answers = read_answers(proxy.client.written, ["POST"] * 3 * bool(before) + ["GET"], "")
     assert answers[-1].status == (200 if len(head) <= 1000 else 431)
 
 
@@ -232,10 +232,10 @@ def test_a_body_is_judged_by_its_own_size(size: int, chunked: bool, data: st.Dat
         sent = post(b"transfer-encoding: chunked", body=chunks + b"0\r\n\r\n")
     else:
         sent = post(b"content-length: %d" % size, body=body)
-    relay = Relay(Limits(body_bytes=2000))
-    relay.send(cut(sent, data.draw(st.lists(st.integers(1, len(sent)), max_size=30))))
-    relay.answer([REPLIES["json"].data])
-    (answer,) = read_answers(relay.client.written, ["POST"], "")
+    proxy = Proxy(Limits(body_bytes=2000))
+    proxy.send(cut(sent, data.draw(st.lists(st.integers(1, len(sent)), max_size=30))))
+    proxy.answer([REPLIES["json"].data])
+    (answer,) = read_answers(proxy.client.written, ["POST"], "")
     assert answer.status == (200 if size <= 2000 else 413)
 
 
@@ -244,20 +244,20 @@ def test_a_body_is_judged_by_its_own_size(size: int, chunked: bool, data: st.Dat
 )
 @pytest.mark.parametrize("piece", [1, 7, 5000])
 def test_a_head_without_an_end_is_refused(start: bytes, piece: int) -> None:
-    relay = Relay(Limits(head_bytes=1000))
-    relay.send(cut(start + b"y" * 5000, range(0, 10_000, piece)))
-    (answer,) = read_answers(relay.client.written, ["GET"], "")
+    proxy = Proxy(Limits(head_bytes=1000))
+    proxy.send(cut(start + b"y" * 5000, range(0, 10_000, piece)))
+    (answer,) = read_answers(proxy.client.written, ["GET"], "")
     assert answer.status == 431
 
 
 @pytest.mark.parametrize("start", [b"x: ", b"x"])
 def test_trailers_without_an_end_are_refused(start: bytes) -> None:
     sent = post(b"transfer-encoding: chunked", body=b"1\r\nx\r\n0\r\n" + start + b"y" * 5000)
-    relay = Relay(Limits(head_bytes=1000))
-    relay.send(cut(sent, range(0, len(sent), 100)))
-    (answer,) = read_answers(relay.client.written, ["POST"], "")
+    proxy = Proxy(Limits(head_bytes=1000))
+    proxy.send(cut(sent, range(0, len(sent), 100)))
+    (answer,) = read_answers(proxy.client.written, ["POST"], "")
     assert answer.status == 431
-    assert not relay.asked
+    assert not proxy.asked
 
 
 @given(st.integers(65_500, 65_600), st.sampled_from([1, 1000]), st.data())
@@ -270,10 +270,10 @@ def test_a_replicas_head_is_judged_by_its_own_size(
     headers += b"x: " + b"y" * (size - len(headers) - len(b"x: \r\n")) + b"\r\n"
     interim = b"HTTP/1.1 103 Early Hints\r\nlink: %b\r\n\r\n" % (b"z" * 5000)
     sent = interim * data.draw(st.integers(0, 20)) + b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n{}"
-    relay = Relay()
-    relay.send([GET])
-    relay.answer(cut(sent, data.draw(st.lists(st.integers(1, len(sent)), max_size=20))))
-    (answer,) = read_answers(relay.client.written, ["GET"], "")
+    proxy = Proxy()
+    proxy.send([GET])
+    proxy.answer(cut(sent, data.draw(st.lists(st.integers(1, len(sent)), max_size=20))))
+    (answer,) = read_answers(proxy.client.written, ["GET"], "")
     assert answer.status == (200 if size <= 65_536 else 502)
 
 
@@ -304,56 +304,56 @@ UNUSABLE = {
 def test_what_cannot_be_passed_on_is_the_replicas_fault_wherever_it_is_cut(name: str) -> None:
     data, reason = UNUSABLE[name]
     for pieces in every_cut(b"HTTP/1.1 " + data):
-        relay = Relay()
-        relay.send([GET])
-        relay.answer(pieces)
-        (answer,) = read_answers(relay.client.written, ["GET"], "")
+        proxy = Proxy()
+        proxy.send([GET])
+        proxy.answer(pieces)
+        (answer,) = read_answers(proxy.client.written, ["GET"], "")
         assert (answer.status, answer.whole) == (502, True)
         assert reason in answer.body.decode()
-        assert relay.replica.asked[0][1].ended
+        assert proxy.replica.asked[0][1].ended
 
 
 @pytest.mark.parametrize("head", [b"204 No\r\ncontent-length: 2", b"204 No\r\nx: y", b"304 No"])
 def test_a_body_that_must_not_be_there_is_not_taken_for_the_next_answer(head: bytes) -> None:
-    relay = Relay()
-    relay.send([GET])
-    relay.answer([b"HTTP/1.1 %b\r\n\r\n" % head])
-    assert relay.replica.asked[0][1].ended
+    proxy = Proxy()
+    proxy.send([GET])
+    proxy.answer([b"HTTP/1.1 %b\r\n\r\n" % head])
+    assert proxy.replica.asked[0][1].ended
 
 
 # What comes at its turn
 
 
 def test_who_waits_for_leave_behind_another_request_gets_it_when_that_is_answered() -> None:
-    relay = Relay()
+    proxy = Proxy()
     head, body = REQUESTS["expect"].data[: -len(BODY)], REQUESTS["expect"].data[-len(BODY) :]
-    relay.send([REQUESTS["length"].data + head])
-    assert not relay.client.written
-    relay.answer([REPLIES["json"].data])
-    assert relay.client.written.endswith(b"}HTTP/1.1 100 Continue\r\n\r\n")
-    relay.send([body])
-    relay.answer([REPLIES["error"].data])
-    answers = read_answers(relay.client.written, ["POST", "POST"], "")
+    proxy.send([REQUESTS["length"].data + head])
+    assert not proxy.client.written
+    proxy.answer([REPLIES["json"].data])
+    assert proxy.client.written.endswith(b"}HTTP/1.1 100 Continue\r\n\r\n")
+    proxy.send([body])
+    proxy.answer([REPLIES["error"].data])
+    answers = read_answers(proxy.client.written, ["POST", "POST"], "")
     assert [answer.status for answer in answers] == [200, 100, 400]
 
 
 def test_http_1_0_is_told_that_its_connection_is_kept() -> None:
-    relay = Relay()
-    relay.send([REQUESTS["1.0, kept"].data])
-    relay.answer([REPLIES["json"].data])
-    assert b"\r\nconnection: keep-alive\r\n" in relay.client.written
-    relay.send([b"GET / HTTP/1.0\r\n\r\n"])
-    relay.answer([REPLIES["stream"].data[:-9], REPLIES["stream"].data[-9:]])
-    assert relay.client.written.count(b"\r\nconnection: close\r\n") == 1
-    assert relay.client.ended == "closed"
+    proxy = Proxy()
+    proxy.send([REQUESTS["1.0, kept"].data])
+    proxy.answer([REPLIES["json"].data])
+    assert b"\r\nconnection: keep-alive\r\n" in proxy.client.written
+    proxy.send([b"GET / HTTP/1.0\r\n\r\n"])
+    proxy.answer([REPLIES["stream"].data[:-9], REPLIES["stream"].data[-9:]])
+    assert proxy.client.written.count(b"\r\nconnection: close\r\n") == 1
+    assert proxy.client.ended == "closed"
 
 
 def test_what_connection_lists_never_takes_the_length_away() -> None:
-    relay = Relay()
-    relay.send([GET])
+    proxy = Proxy()
+    proxy.send([GET])
     lists = b"connection: x-a, Content-Length\r\nconnection: x-b\r\nx-a: 1\r\nx-b: 1\r\n"
-    relay.answer([b"HTTP/1.1 200 OK\r\n" + lists + b"content-length: 2\r\n\r\n{}"])
-    (answer,) = read_answers(relay.client.written, ["GET"], "")
+    proxy.answer([b"HTTP/1.1 200 OK\r\n" + lists + b"content-length: 2\r\n\r\n{}"])
+    (answer,) = read_answers(proxy.client.written, ["GET"], "")
     assert (answer.body, answer.whole, answer.headers) == (b"{}", True, {})
 
 
@@ -368,7 +368,7 @@ KINDS = {
 BREAKS = ["reset", "closed", "garbage", "too slow", "stopped", "client stalls"]
 
 
-def broken(relay: Relay, connection: Connection, how: str) -> None:
+def broken(proxy: Proxy, connection: Connection, how: str) -> None:
     match how:
         case "reset":
             connection.connection_lost(ConnectionResetError())
@@ -379,11 +379,11 @@ def broken(relay: Relay, connection: Connection, how: str) -> None:
             connection.data_received(b"\0" * 100)
             connection.eof_received()
         case "too slow":
-            relay.expire()
+            proxy.expire()
         case "stopped":
-            relay.stop()
+            proxy.stop()
         case _:
-            relay.stall()
+            proxy.stall()
 
 
 @pytest.mark.parametrize("how", BREAKS)
@@ -395,12 +395,12 @@ def test_what_breaks_never_ends_as_if_complete(name: str, kind: str, how: str) -
     if (how == "closed" and not reply.framed) or (how == "garbage" and not reply.chunked):
         return  # nobody can tell
     for place in range(len(reply.data)):
-        relay = Relay()
-        relay.send([request.data])
-        connection = relay.answer([reply.data[:place]] if place else [])
+        proxy = Proxy()
+        proxy.send([request.data])
+        connection = proxy.answer([reply.data[:place]] if place else [])
         assert connection is not None
-        broken(relay, connection, how)
-        answers = read_answers(relay.client.written, ["POST"], relay.client.ended)
+        broken(proxy, connection, how)
+        answers = read_answers(proxy.client.written, ["POST"], proxy.client.ended)
         if not answers:  # a client that stalls before there is an answer
             assert how == "client stalls"
             continue

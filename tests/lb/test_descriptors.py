@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from lb.descriptors import exhausted, too_high_for_client
+from lb.http.descriptors import exhausted, too_high_for_client
 from tests.lb.running import Running, started
 from tests.lb.scripted import ScriptedReplica, Streams
 from tests.lb.test_client_connection import REQUEST, RawClient, raw

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lb.discovery.roster import Roster
 from lb.discovery.sources import Discovery, Resolved, WatchedFile
-from lb.endpoint import Endpoint, Target, parse_targets
 from lb.errors import UserError
-from lb.fleet import Fleet
+from lb.http.endpoint import Endpoint, Target, parse_targets
+from lb.replicas.fleet import Fleet
 from tests.lb.fleets import request
 from tests.lb.scripted import Balancer, Call, ScriptedReplica, Streams, balancer
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.discovery.poller import parse_gauges
-from lb.replicas import EngineGauges
+from lb.replicas.replica import EngineGauges
 
 DATA = Path(__file__).parent / "data"
 WAITING = "vllm:num_requests_waiting"

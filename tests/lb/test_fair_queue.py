@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fair_queue import FairQueue
-from lb.retry_budget import RESERVE, SHARE, RetryBudget
+from lb.routing.queues import FairQueue
+from lb.routing.router import RESERVE, SHARE, RetryBudget
 
 tenants = st.sampled_from([b"a", b"b", b"c"])
 

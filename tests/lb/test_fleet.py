@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import make_replica, make_replicas, poll, request
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lb.apierror import ApiError
-from lb.downstream import Incoming
-from lb.generation import KeyOf, parse_request, prefix_key, session_key
-from lb.replicas import Request
+from lb.http.api_errors import ApiError
+from lb.http.downstream import Incoming
+from lb.replicas.replica import Request
+from lb.routing.request_parser import KeyOf, parse_request, prefix_key, session_key
 
 
 def post(body: bytes, *headers: tuple[bytes, bytes]) -> Incoming:

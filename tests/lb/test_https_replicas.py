@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from lb.discovery.sources import Resolved
-from lb.endpoint import parse_endpoint
-from lb.upstream import client_context
+from lb.http.endpoint import parse_endpoint
+from lb.http.upstream.client import client_context
 from tests.lb.running import started
 from tests.lb.scripted import STREAM_HEAD, Call, ScriptedReplica, answer, balancer
 

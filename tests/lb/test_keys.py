@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.errors import UserError
-from lb.keys import KeyFile, parse_keys, read_key
+from lb.http.keys import KeyFile, parse_keys, read_key
 
 names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
 keys = st.from_regex(r"[!-~]{1,80}", fullmatch=True).filter(

@@ -301,7 +301,7 @@ async def test_workers_go_on_when_control_plane_and_api_server_are_lost(api: Api
             await until_healthy(running, "pod-1")
             async with asyncio.timeout(20):
                 while value(await metrics(running), "lb_breaker_state", replica="pod-1") < 2:
-                    await asyncio.sleep(0.02)  # a worker has not been told yet
+                    await asyncio.sleep(0.02)  # a worker does not know it yet
             await api.go_away()
             control = running.children()[0]
             os.kill(control, signal.SIGKILL)

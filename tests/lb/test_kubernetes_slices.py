@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lb.discovery.kubernetes import Service
 from lb.discovery.kubernetes.slices import EVENTS, EndpointSliceList, Failure, Slices
-from lb.endpoint import Target
 from lb.errors import UserError
+from lb.http.endpoint import Target
 from tests.lb.apiserver import endpoint_slice, pod
 
 NAMES = ("engines-a", "engines-b", "engines-c")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lb.discovery.kubernetes import WatchedService
 from lb.discovery.kubernetes.watch import lines
 from lb.discovery.sources import Discovery
-from lb.endpoint import Target
+from lb.http.endpoint import Target
 from tests.lb.apiserver import QUICK, ApiServer, endpoint_slice, pod
 
 pytestmark = pytest.mark.anyio
@@ -117,7 +117,7 @@ async def test_what_the_server_has_forgotten_is_listed_again(
     async with following(api.source()) as followed:
         await api.watched()
         api.end_watches()
-        # Nobody watches while this happens, and it cannot be told afterwards.
+        # Nobody watches while this happens, and the server does not repeat it.
         api.delete("a")
         api.forget()
         await followed.until("pod-2")

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.replicas import Replica
+from lb.replicas.replica import Replica
 from tests.lb.fleets import make_policy, make_replica, make_replicas, request, with_capacities
 
 seeds = st.integers(0, 2**32)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lb.discovery.sources import WatchedFile
-from lb.exchange import Patience
 from lb.observability.metrics import METRICS
-from lb.router import Admission
+from lb.routing.exchange import Timeouts
+from lb.routing.router import Admission
 from tests.lb.scrape import families, value
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
@@ -174,7 +174,7 @@ async def test_a_retry_is_counted_where_it_failed_and_where_it_went() -> None:
 async def test_an_open_breaker_shows() -> None:
     async with (
         ScriptedReplica(fail) as bad,
-        balancer(bad.url, patience=Patience(first_byte_s=20)) as lb,
+        balancer(bad.url, timeouts=Timeouts(first_byte_s=20)) as lb,
     ):
         for _ in range(3):
             await lb.post()

@@ -1,4 +1,4 @@
-"""Replicas that refuse at once: no policy is drawn to them, and clients' faults are told apart."""
+"""Replicas that refuse at once: they attract no load, and clients' faults eject none of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
-from lb.http1 import chunk
-from lb.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
+from lb.http.http1 import chunk
 from lb.policies import POLICIES
-from lb.router import Admission
+from lb.replicas.fleet import Fleet
+from lb.replicas.outliers import MOST_SUSPICIOUS, SUSPICIOUS, Acceptance, Advice, is_refusal
+from lb.routing.router import Admission
 from tests.lb.fleets import make_replicas, make_router, request
 from tests.lb.scrape import value
 from tests.lb.scripted import (
@@ -374,9 +374,9 @@ answers = st.lists(
 
 
 @given(answers)
-def test_whatever_is_answered_it_gets_requests_again(told: list[tuple[float, bool, str]]) -> None:
+def test_whatever_is_answered_it_gets_requests_again(events: list[tuple[float, bool, str]]) -> None:
     acceptance, now_s = Acceptance(), 0.0
-    for gap_s, refused, other in told:
+    for gap_s, refused, other in events:
         now_s += gap_s
         trial = acceptance.sent(SERVICE, now_s)
         advice = acceptance.answered(SERVICE, refused, now_s, trial=trial)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.apierror import ApiError
-from lb.fleet import Fleet
+from lb.http.api_errors import ApiError
 from lb.policies import POLICIES
 from lb.policies.affinity import key_of
 from lb.policies.choice import Choice, Reason
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import (
     keep_busy,
     make_policy,
@@ -172,18 +172,18 @@ def test_under_load_requests_are_in_proportion_to_capacity(
 def test_readings_that_tell_nothing_neither_attract_nor_repel(
     name: str, fault: str, count: int, waiting: int, running: int, seed: int
 ) -> None:
-    odd, *rest = replicas = make_replicas(count)
+    different, *rest = replicas = make_replicas(count)
     fleet, rng = Fleet(replicas), Random(seed)
     router = make_router(fleet, name, seed)
     for second in range(5):
         for replica in rest:
             poll(replica, 0, at_s=second, generated=100 * second)
         if fault == "missing":
-            odd.observe(None, 0, second)
+            different.observe(None, 0, second)
         elif fault == "frozen" or second == 0:
-            poll(odd, waiting, at_s=second, running=running, generated=7)
+            poll(different, waiting, at_s=second, running=running, generated=7)
     chosen = keep_busy(fleet, router, rng, 100 * count, 4 * count, now_s=4.5)
-    assert 50 < chosen[odd] < 200
+    assert 50 < chosen[different] < 200
 
 
 @given(

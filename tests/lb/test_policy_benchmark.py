@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from lb.fleet import Fleet
 from lb.policies import POLICIES
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import make_policy, make_replicas, make_router, poll, request
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
-from lb.replicas import EngineGauges, Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import EngineGauges, Replica
 from tests.lb.fleets import (
     choose_in_turn,
     make_policy,

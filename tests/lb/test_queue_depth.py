@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import (
     choose_in_turn,
     make_policy,
@@ -56,18 +56,18 @@ def test_a_queue_that_is_not_known_counts_like_the_mean_of_the_others(
     fault: str, waiting: int, others: list[int], seed: int
 ) -> None:
     """So it is taken when nothing is known to be better, whatever it said once."""
-    odd, *rest = replicas = make_replicas(1 + len(others))
+    different, *rest = replicas = make_replicas(1 + len(others))
     if fault == "missing":
-        odd.observe(None, 0, 10.0)
+        different.observe(None, 0, 10.0)
     elif fault == "stale":
-        poll(odd, waiting, at_s=5.0)
+        poll(different, waiting, at_s=5.0)
     elif fault == "frozen":
         for at_s in (5.0, 6.0, 7.0, 8.0, 9.0, 10.0):
-            poll(odd, 1 + waiting, at_s)
+            poll(different, 1 + waiting, at_s)
     for replica, depth in zip(rest, others, strict=True):
         poll(replica, depth, at_s=10.0)
     chosen = make_policy("queue-depth", seed)(replicas, request(), 10.5).replica
-    assert (chosen is odd) == (len(set(others)) == 1)
+    assert (chosen is different) == (len(set(others)) == 1)
 
 
 def test_an_idle_engine_is_known_to_have_no_queue() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from lb.exchange import Patience
+from lb.routing.exchange import Timeouts
 from tests.lb.scrape import value
 from tests.lb.scripted import (
     CHUNKED_HEAD,
@@ -207,7 +207,7 @@ async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
     async with (
         ScriptedReplica() as hung,
         ScriptedReplica() as good,
-        balancer(hung.url, good.url, patience=Patience(first_byte_s=0.2)) as lb,
+        balancer(hung.url, good.url, timeouts=Timeouts(first_byte_s=0.2)) as lb,
         asyncio.timeout(20),
     ):
         hung.behaviour = hung.hang
@@ -222,7 +222,7 @@ async def test_a_replica_that_hangs_loses_the_request_to_another() -> None:
 async def test_a_stream_that_stalls_ends_with_an_error_event() -> None:
     async with (
         ScriptedReplica() as replica,
-        balancer(replica.url, patience=Patience(stall_s=0.2)) as lb,
+        balancer(replica.url, timeouts=Timeouts(stall_s=0.2)) as lb,
         asyncio.timeout(20),
     ):
         replica.behaviour = replica.begin_and_hang

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.request_id import RequestIds
+from lb.observability.journal import RequestIds
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
 

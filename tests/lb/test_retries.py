@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lb.exchange import Patience
+from lb.routing.exchange import Timeouts
 from tests.lb.scrape import value
 from tests.lb.scripted import (
     STREAM_HEAD,
@@ -109,7 +109,7 @@ async def test_a_request_that_always_fails_is_sent_twice_at_most_and_counted(
         async with balancer(
             *(replica.url for replica in replicas),
             poll_interval_s=60,
-            patience=Patience(first_byte_s=0.5 if failing is hang else 20),
+            timeouts=Timeouts(first_byte_s=0.5 if failing is hang else 20),
             access_log=str(log),
         ) as lb:
             warmed = 2 * count

@@ -7,9 +7,9 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.board import Board
-from lb.fleet import Fleet
-from lb.replicas import Replica
+from lb.replicas.board import Board
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import (
     choose_in_turn,
     make_policy,
@@ -81,22 +81,22 @@ def test_models_on_replicas_of_their_own_do_not_disturb_each_other(
 
 @given(st.lists(st.integers(0, 2), max_size=60))
 def test_workers_take_turns_together(workers: list[int]) -> None:
-    board = Board(rows=3, slots=4)
-    fleets = [Fleet(make_slotted(4), board=board, index=index) for index in range(3)]
+    board = Board(rows=3, columns=4)
+    fleets = [Fleet(make_on_board(4), board=board, index=index) for index in range(3)]
     policy = make_policy("round-robin")
     chosen = []
     for now_s, worker in enumerate(workers):
         fleet = fleets[worker]
         fleet.refresh(float(now_s))
         (replica,) = choose_in_turn(fleet, fleet.replicas, policy, [request()])
-        chosen.append(replica.slot)
+        chosen.append(replica.column)
     assert chosen == [turn % 4 for turn in range(len(workers))]
 
 
-def make_slotted(count: int) -> list[Replica]:
+def make_on_board(count: int) -> list[Replica]:
     replicas = make_replicas(count)
-    for slot, replica in enumerate(replicas):
-        replica.slot = slot
+    for column, replica in enumerate(replicas):
+        replica.column = column
     return replicas
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lb.breaker import FAILURES, FIRST_OPEN_S
-from lb.fleet import Fleet
 from lb.policies import POLICIES
-from lb.replicas import Replica
+from lb.replicas.breaker import FAILURES, FIRST_OPEN_S
+from lb.replicas.fleet import Fleet
+from lb.replicas.replica import Replica
 from tests.lb.fleets import make_replicas, make_router, request
 
 

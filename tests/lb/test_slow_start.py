@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.fleet import Fleet
-from lb.router import Admission, Router
+from lb.replicas.fleet import Fleet
+from lb.routing.router import Admission, Router
 from tests.lb.fleets import make_policy, make_replica, request
 
 

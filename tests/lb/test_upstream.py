@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lb.endpoint import Endpoint, parse_targets
-from lb.upstream import BadAnswerError, Upstream
+from lb.http.endpoint import Endpoint, parse_targets
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.errors import BadAnswerError
 from tests.lb.scripted import ScriptedReplica, answer
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,7 @@ async def test_what_replicas_leave_open_is_closed_when_it_is_used_no_more(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often the latest is used again: others would take descriptors for ever."""
-    monkeypatch.setattr("lb.upstream.client._IDLE_LIMIT_S", 0.2)
+    monkeypatch.setattr("lb.http.upstream.client._IDLE_LIMIT_S", 0.2)
     async with ScriptedReplica() as replica, asyncio.timeout(20):
         (target,) = parse_targets(replica.url, "test")
         gets = [upstream.get(target.endpoint, "/health", 100) for _ in range(5)]

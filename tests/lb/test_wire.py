@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from lb.exchange import Patience
+from lb.routing.exchange import Timeouts
 from tests.lb.messages import BODY, REPLIES, REQUESTS, Request
 from tests.lb.running import started
 from tests.lb.scripted import CHUNKED_HEAD, STREAM_HEAD, Call, ScriptedReplica, answer, balancer
@@ -136,7 +136,7 @@ async def test_http_1_0_never_takes_what_breaks_for_complete(stated: str, how: s
 
     async with (
         ScriptedReplica(post) as replica,
-        balancer(replica.url, patience=Patience(stall_s=0.2)) as lb,
+        balancer(replica.url, timeouts=Timeouts(stall_s=0.2)) as lb,
     ):
         got, ended = await talk(lb.url, REQUESTS["1.0"].data)
     if stated == "stream":

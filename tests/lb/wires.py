@@ -1,6 +1,6 @@
 """Both sides of the balancer's HTTP in memory: bytes go in piece by piece, and come out.
 
-The connections and the passage between them are the balancer's own; what comes out is
+The connections and the relay between them are the balancer's own; what comes out is
 taken apart by a reader that is not.
 """
 
@@ -14,12 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lb.apierror import ApiError, replica_failed
-from lb.downstream import BodyMemory, ClientConnection, Incoming, Limits
-from lb.endpoint import Endpoint
-from lb.http1 import Header
-from lb.passage import Passage
-from lb.upstream import Connection, Upstream, UpstreamError
+from lb.http.api_errors import ApiError, replica_failed
+from lb.http.downstream import BodyMemory, ClientConnection, Incoming, Limits
+from lb.http.endpoint import Endpoint
+from lb.http.http1 import Header
+from lb.http.relay import Relay
+from lb.http.upstream.client import Upstream
+from lb.http.upstream.connection import Connection
+from lb.http.upstream.errors import UpstreamError
 
 ENDPOINT = Endpoint("replica", 80, "replica:80")
 STOPPING = replica_failed("r", "is gone")
@@ -87,26 +89,20 @@ class Replica(Upstream):
         return connection
 
 
-class Through(Passage):
-    """A passage without policies: to the one replica, and back."""
+class Through(Relay):
+    """A relay without policies: to the one replica, and back."""
 
     def start(self) -> None:
         self.send(ENDPOINT)
 
-    def begun(self, status: int, beginning: bytes) -> bool:
-        return True
-
-    def passed(self) -> None:
-        pass
-
-    def failed(self, error: UpstreamError) -> None:
+    def on_upstream_error(self, error: UpstreamError) -> None:
         self.cut(replica_failed("r", str(error)))
 
-    def ended(self, status: int) -> None:
+    def on_end(self, status: int) -> None:
         pass
 
 
-class Relay:
+class Proxy:
     """A client's connection, and the replica that its requests are passed on to."""
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -115,15 +111,15 @@ class Relay:
         self.refused: list[tuple[int, str | None]] = []
         limits = limits or Limits()
         self._connection = ClientConnection(
-            self._exchange,
+            self._handler,
             self._unanswered,
-            self._unwelcome,
+            self._reject_early,
             set(),
             limits,
             BodyMemory(limits.bodies_bytes),
         )
         self._connection.connection_made(cast(Any, self.client))
-        self._exchanges: list[Passage] = []
+        self._relays: list[Relay] = []
         self._answered = 0
 
     def send(self, pieces: Iterable[bytes]) -> None:
@@ -147,7 +143,7 @@ class Relay:
 
     def expire(self) -> None:
         """The replica's time is over."""
-        self._exchanges[-1].expire(math.inf)
+        self._relays[-1].expire(math.inf)
 
     def stall(self) -> None:
         """The client takes nothing, until its time is over."""
@@ -159,15 +155,15 @@ class Relay:
         """What the replica has got, request by request."""
         return [wire.written for _, wire in self.replica.asked]
 
-    def _exchange(self, client: ClientConnection, incoming: Incoming) -> Passage:
-        exchange = Through(self.replica, client, incoming)
-        self._exchanges.append(exchange)
-        return exchange
+    def _handler(self, client: ClientConnection, incoming: Incoming) -> Relay:
+        relay = Through(self.replica, client, incoming, stall_s=math.inf)
+        self._relays.append(relay)
+        return relay
 
     def _unanswered(self, _client: ClientConnection, status: int, code: str | None) -> None:
         self.refused.append((status, code))
 
-    def _unwelcome(self, _target: bytes, _headers: list[Header]) -> ApiError | None:
+    def _reject_early(self, _target: bytes, _headers: list[Header]) -> ApiError | None:
         return None
 
 

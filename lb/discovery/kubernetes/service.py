@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from lb.endpoint import authority
 from lb.errors import UserError
+from lb.http.endpoint import authority
 
 _HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -22,7 +22,7 @@ _SERVICE = re.compile(rf"(?:({_LABEL})/)?({_LABEL})(?::(\d{{1,5}}|[-a-z0-9]{{1,1
 class Service:
     """A service; `port` is the name of one of its ports, or the number that its pods listen on.
 
-    None stands for its only port, or for the one named http where there are several.
+    None is its only port, or of several the one named http.
     """
 
     namespace: str
@@ -54,8 +54,8 @@ def parse_service(text: str, own_namespace: Callable[[], str]) -> Service:
 class ServiceAccount:
     """Access to the API server at `url`, with the files `token`, `ca.crt`, `namespace` of `folder`.
 
-    They are read whenever they are needed, since the kubelet replaces them: a token is valid
-    for about an hour. All methods raise UserError for a file that cannot be used.
+    They are read at each use, since the kubelet replaces them: a token is valid for about an
+    hour. All methods raise UserError for a file that cannot be used.
     """
 
     url: str
@@ -63,7 +63,7 @@ class ServiceAccount:
 
     @classmethod
     def in_pod(cls, environ: Mapping[str, str], folder: Path) -> ServiceAccount:
-        """That of the pod which this is. Raises UserError in any other place."""
+        """The ServiceAccount of this pod. Raises UserError outside of a pod."""
         host, port = environ.get(_HOST), environ.get(_PORT)
         if not host or not port:
             raise UserError(

@@ -12,18 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from lb.discovery.kubernetes.service import Service
-from lb.endpoint import Endpoint, Target, authority
 from lb.errors import UserError
+from lb.http.endpoint import Endpoint, Target, authority
 
 # Kubernetes itself writes no slices of the third type, FQDN.
 _FAMILIES = ("IPv4", "IPv6")
 _DEFAULT_PORT = "http"
-# The name is sent in a header, and only that of a pod is certain to be valid there.
+# The name is sent in a header; only a pod's name is certain to be valid there.
 _POD_NAME = re.compile(r"[a-z0-9][-.a-z0-9]*", re.ASCII)
 
 
 class _Shape(BaseModel):
-    """The fields that are needed here; those without a value may be missing or null."""
+    """The fields that are needed here; those with a default may be missing or null."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
 
@@ -83,7 +83,7 @@ class Marked(_Shape):
 
 
 class Bookmark(_Shape):
-    """There is no event between the last one and this version."""
+    """A version up to which there are no more events."""
 
     type: Literal["BOOKMARK"]
     object: Marked
@@ -121,14 +121,14 @@ class _Entry:
         return cls(
             Endpoint(host, port, authority(host, port), alias=_pod(each)),
             family,
-            # What is not known counts as ready: that is how the API defines it.
+            # Unknown is ready, by the API's definition.
             ready=conditions.ready is not False,
             terminating=conditions.terminating is True,
         )
 
 
 class Slices:
-    """The slices of `service` at the API server's `version`, "" while that is not known."""
+    """The slices of `service`, as of the API server's `version`; "" before the first list."""
 
     def __init__(self, service: Service) -> None:
         self.version = ""
@@ -150,12 +150,11 @@ class Slices:
         self.version = event.object.metadata.resource_version
 
     def targets(self) -> tuple[Target, ...]:
-        """Endpoints that are ready and not terminating, each once, whatever the order of events.
+        """Endpoints that are ready and not terminating, each once, sorted.
 
         While Kubernetes moves an endpoint between slices it is in both, and may be
-        terminating in one of them only. A pod that has addresses of two families is one
-        replica, at its IPv4 address. Raises UserError when there are endpoints, but none
-        has the port that is wanted.
+        terminating in one of them only. A pod with addresses of two families is one replica,
+        at its IPv4 address. Raises UserError if there are endpoints, but none has the port.
         """
         entries = self._entries()
         terminating = {entry.endpoint.name for entry in entries if entry.terminating}
@@ -214,7 +213,7 @@ def _numbers(ports: Sequence[Port]) -> dict[str, int]:
 
 
 def _host(each: SliceEndpoint) -> str | None:
-    """Its first address: by the API's definition all others are to be ignored."""
+    """Its first address; others are to be ignored, by the API's definition."""
     try:
         return ip_address(each.addresses[0]).compressed
     except (IndexError, ValueError):

@@ -1,7 +1,7 @@
-"""Lists and watches the EndpointSlices of a service for as long as the balancer runs.
+"""Lists and watches the EndpointSlices of a service as long as the balancer runs.
 
-This is done with httpx, since it needs only two requests of the API: a client for all of it
-has 46 MB (kubernetes_asyncio) or waits in threads (kubernetes).
+This needs two requests of the API, sent with httpx: a client for the whole API has 46 MB
+(kubernetes_asyncio) or waits in threads (kubernetes).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from lb.errors import UserError
 class Pace:
     """Times, in seconds.
 
-    The server ends a watch after `watch_s`, and the next one continues it. A watch that has
-    not ended after `margin_s` more without an event hangs or has lost its server. An answer
-    has to begin within `answer_s`. After an error there is a pause of `first_pause_s`, then
-    ever longer ones up to `longest_pause_s`.
+    The server ends a watch after `watch_s`, and the next one continues it. A watch without an
+    event for `margin_s` longer than that is given up. An answer has to begin within `answer_s`.
+    After an error there is a pause of `first_pause_s`, then ever longer ones up to
+    `longest_pause_s`.
     """
 
     watch_s: float = 60.0
@@ -69,10 +69,10 @@ class WatchedService:
             if not slices.version:
                 slices.replace(await api.listed())
                 yield _found(slices)
-            # Many watches may have begun together; random lengths keep them from ending together.
+            # Random lengths: watches that began together must not end together.
             lasts_s = pace.watch_s * random.uniform(0.8, 1.0)
             async with api.watch(slices.version, lasts_s, lasts_s + pace.margin_s) as events:
-                yield _found(slices)  # an error, if there was one, is over
+                yield _found(slices)  # if there was an error, it is over
                 async for event in events:
                     pauses.reset()
                     slices.apply(event)
@@ -81,7 +81,7 @@ class WatchedService:
 
 
 class _Pauses:
-    """Pauses between tries: each one twice as long as the one before, until `reset`."""
+    """Pauses between tries, each twice as long as the one before until `reset`."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -102,23 +102,22 @@ def _found(slices: Slices) -> Found:
         return error
 
 
-class ApiError(UserError):
+class ApiServerError(UserError):
     """The API server refused a request or gave no usable answer. The message is one line."""
 
 
-class UnreachableError(ApiError):
-    """There is no connection, or it broke or timed out: nothing is known to have changed."""
+class UnreachableError(ApiServerError):
+    """The API server could not be reached, or the connection broke or timed out."""
 
 
-class ExpiredError(ApiError):
-    """The API server no longer has the events since the version that was asked for."""
+class ExpiredError(ApiServerError):
+    """The API server no longer has the events since that version."""
 
 
 class Api:
-    """The EndpointSlices of `service`, over connections that end with the context.
+    """A context with connections to the API server. Answers have to begin within `answer_s`.
 
-    An answer has to begin within `answer_s`. Raises UserError when files of `account`
-    cannot be read.
+    Raises UserError if files of `account` cannot be read.
     """
 
     def __init__(self, account: ServiceAccount, service: Service, answer_s: float) -> None:
@@ -136,7 +135,7 @@ class Api:
         await self._client.aclose()
 
     async def listed(self) -> EndpointSliceList:
-        """All EndpointSlices of the service. Raises ApiError."""
+        """All EndpointSlices of the service. Raises ApiServerError."""
         async with self._get("list", {}, self._answer_s) as response:
             body = await response.aread()
         try:
@@ -150,8 +149,8 @@ class Api:
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """A context with the events after `version`, for about `lasts_s` seconds.
 
-        It fails when nothing is received for `silence_s`, which has to be longer. Raises
-        ApiError, ExpiredError among them, at any time.
+        It fails if nothing is received for `silence_s`, which has to be longer. Raises
+        ApiServerError, ExpiredError among them, at any time.
         """
         parameters = {
             "watch": "true",
@@ -180,7 +179,7 @@ class Api:
     async def _get(
         self, verb: str, parameters: dict[str, str], silence_s: float
     ) -> AsyncIterator[httpx.Response]:
-        """A context with an answer of status 200, of which the body is still to be read."""
+        """A context with an answer of status 200, with its body not yet read."""
         request = self._client.build_request(
             "GET",
             f"/apis/discovery.k8s.io/v1/namespaces/{self._service.namespace}/endpointslices",
@@ -207,13 +206,13 @@ class Api:
         finally:
             await response.aclose()
 
-    def _failure(self, verb: str, status: int) -> ApiError:
+    def _failure(self, verb: str, status: int) -> ApiServerError:
         match status:
             case 401:
                 folder = self._account.folder
-                return ApiError(f"{self._account.url} does not accept the token in {folder}")
+                return ApiServerError(f"{self._account.url} does not accept the token in {folder}")
             case 403:
-                return ApiError(
+                return ApiServerError(
                     f"the ServiceAccount may not {verb} endpointslices in namespace "
                     f"{self._service.namespace}: its Role needs apiGroups [discovery.k8s.io], "
                     "resources [endpointslices], verbs [list, watch]"
@@ -221,7 +220,7 @@ class Api:
             case 410:
                 return ExpiredError(f"{self._account.url} has forgotten that version")
             case _:
-                return ApiError(
+                return ApiServerError(
                     f"{self._account.url} answers with status {status} when asked to {verb} "
                     "endpointslices"
                 )
@@ -230,8 +229,8 @@ class Api:
         reason = str(error) or type(error).__name__
         return UnreachableError(f"{self._account.url} cannot be reached: {reason}")
 
-    def _unreadable(self, wanted: str) -> ApiError:
-        return ApiError(f"{self._account.url} does not send {wanted} of EndpointSlices")
+    def _unreadable(self, wanted: str) -> ApiServerError:
+        return ApiServerError(f"{self._account.url} does not send {wanted} of EndpointSlices")
 
 
 async def lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
