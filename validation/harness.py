@@ -17,8 +17,8 @@ from pydantic_core import to_jsonable_python
 
 from bench.config.config import git_commit
 from bench.console import terminal, whole_number
-from bench.drivers.tools import run_bounded
 from bench.errors import UserError
+from bench.processes.guarded import run_bounded
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
 from bench.store.files import strict_json, write_whole

@@ -18,7 +18,7 @@ from bench.config.options import ENVIRONMENTS, ROOT, Options
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
 from bench.environments.kubernetes import commands as cluster
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.manifests.files import (
     K8S,

@@ -134,8 +134,9 @@ class Options:
     seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
-        "leave the engines running for the next run (`python -m bench env stop` ends them), or "
-        "leave what is there when `deploy` fails",
+        "leave the engines (in environment k8s also balancers and load pods) running for the next "
+        "run, or what is there when `deploy` fails; `python -m bench env stop`, in k8s "
+        "`teardown ARM`, ends them",
         commands=(PYTEST, "deploy"),
     )
     load_processes: int | None = option(

@@ -22,12 +22,11 @@ from bench.drivers.tools import (
     ToolDriver,
     base_urls,
     drive_result,
-    run_bounded,
 )
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
-from bench.processes.guarded import last_lines
+from bench.processes.guarded import last_lines, run_bounded
 from bench.processes.venv import ensure_venv
 from bench.records import DriverFacts, PlannedRequest
 

@@ -12,7 +12,6 @@ from bench.drivers.artifacts.entry import NS_PER_S, Entry, elapsed_s, instrument
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import DriveResult, Ending
-from bench.processes.guarded import Guarded
 from bench.records import ErrorKind, PlannedRequest, Sample, Schedule, fail_incomplete
 
 # Notes of more than one tool.
@@ -50,23 +49,6 @@ class ToolDriver:
         lines = (orjson.dumps(request(*pair)) + b"\n" for pair in pairs)
         (folder / "input.jsonl").write_bytes(b"".join(lines))
         return folder, self.tokenizer_folder(load.schedule.requests[0].model).resolve()
-
-
-def run_bounded(name: str, command: Sequence[str], *, log: Path, limit_s: float) -> int:
-    """Run `command`, a tool called `name`, in the folder of its `log`; its exit code.
-
-    None of its processes is left, however this ends. Raises UserError if it has not ended
-    after `limit_s` seconds.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    process = Guarded(command, log=log, folder=log.parent)
-    try:
-        code = process.wait(limit_s)
-    finally:
-        process.terminate()
-    if code is None:
-        raise UserError(f"{name} had not ended after {limit_s:.0f} s and was ended; see {log}")
-    return code
 
 
 def base_urls(driver: str, load: Load) -> tuple[str, ...]:

@@ -85,3 +85,16 @@ class Environment(Protocol):
     def stop(self) -> None:
         """Stop the balancers, and the engines unless they are to be kept."""
         ...
+
+
+def model_facts(models: Sequence[Model]) -> Mapping[str, Any]:
+    """The weights of `models`, and what they stand in for, as JSON values for `facts`."""
+    return {
+        "weights": {
+            model.name: f"random weights, architecture {model.architecture}"
+            if model.random_weights
+            else f"weights of {model.hub or model.path}"
+            for model in models
+        },
+        "counterparts": {model.name: model.counterpart for model in models},
+    }

@@ -25,7 +25,7 @@ from bench.experiment.trial_order import SearchOrder, TrialOrder
 from bench.load.arrivals import ClosedLoop
 from bench.progress import Step
 from bench.records import Role, Trial
-from bench.telemetry.quiet import await_quiet
+from bench.telemetry.cpu import await_quiet
 
 # In a search for the load, a trial lasts at least so many times as long as a request may take.
 TRIAL_PER_OBJECTIVE = 10.0

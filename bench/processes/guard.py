@@ -58,7 +58,7 @@ def _end_without_input(child: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def _copy_input(child: subprocess.Popen[bytes]) -> None:
-    """Pass all input on, ahead of the child's reading: whoever sends must be able to close."""
+    """Pass all input on, even before the child reads it, so that the sender can close its end."""
     assert child.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         while data := os.read(0, _AT_ONCE):

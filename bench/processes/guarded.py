@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from bench.errors import UserError
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -80,6 +84,32 @@ class Guarded:
         self._guard.wait()
 
 
+def run_bounded(
+    name: str,
+    command: Sequence[str],
+    *,
+    log: Path,
+    limit_s: float = math.inf,
+    folder: Path | None = None,
+    each_second: Callable[[], None] = lambda: None,
+) -> int:
+    """Run `command`, a tool called `name`, to its end; its exit code.
+
+    It runs in `folder`, by default that of its `log`. None of its processes is left, however this
+    ends. Raises UserError if it has not ended after `limit_s` seconds.
+    """
+    process = Guarded(command, log=log, folder=folder or log.parent)
+    end_s = time.monotonic() + limit_s
+    try:
+        while (rest_s := end_s - time.monotonic()) > 0:
+            if (code := process.wait(min(1.0, rest_s))) is not None:
+                return code
+            each_second()
+    finally:
+        process.terminate()
+    raise UserError(f"{name} had not ended after {limit_s:.0f} s and was ended; see {log}")
+
+
 def last_lines(log: Path, count: int = 1) -> str:
     """The last `count` non-empty lines of a log; empty if there is none."""
     try:
@@ -99,36 +129,30 @@ def error_in_log(log: Path) -> str:
 
 def error_in(output: str) -> str:
     """Like `error_in_log`, of what a process has printed."""
-    lines = _lines_without_information(output)
-    errors = _errors(lines)
-    if not lines:
-        return "its log tells no error"
-    return _with_detail(lines, errors[-1] if errors else len(lines) - 1)
+    return _last_error(output, or_last_line=True) or "its log shows no error"
 
 
 def cause_of_death(log: Path) -> str:
     """Why a process that had been running is gone: the last error in its log, if any."""
-    lines = _lines_without_information(last_lines(log, _LOG_LINES))
-    errors = _errors(lines)
-    if not errors:
-        return "no error in its log, so it was killed from outside"
-    return _with_detail(lines, errors[-1])
+    error = _last_error(last_lines(log, _LOG_LINES), or_last_line=False)
+    return error or "no error in its log, so it was killed from outside"
 
 
-def _lines_without_information(output: str) -> list[str]:
+def _last_error(output: str, *, or_last_line: bool) -> str:
+    """The last error, with its first detail where that is indented below it, shortened.
+
+    An error that is the result of another counts only where there is no other. Empty if there is
+    no error; with `or_last_line` the last line that is no information then.
+    """
     lines = [line for line in output.splitlines() if line.strip()]
-    return [_PREFIX.sub("", line) for line in lines if not _INFORMATION.match(line)]
-
-
-def _errors(lines: list[str]) -> list[int]:
-    """Indexes of the errors; of those that are not the result of another, if there are any."""
-    errors = [index for index, line in enumerate(lines) if _ERROR.match(line)]
-    return [index for index in errors if not _RESULT.search(lines[index])] or errors
-
-
-def _with_detail(lines: list[str], index: int) -> str:
-    """The line at `index`, with its first detail where that is indented below it, shortened."""
-    below = lines[index + 1] if index + 1 < len(lines) else ""
-    detail = f": {below.strip()}" if below.startswith(" ") else ""
-    text = lines[index].strip() + detail
+    lines = [_PREFIX.sub("", line) for line in lines if not _INFORMATION.match(line)]
+    errors: Sequence[int] = [index for index, line in enumerate(lines) if _ERROR.match(line)]
+    errors = [index for index in errors if not _RESULT.search(lines[index])] or errors
+    if not errors and or_last_line:
+        errors = range(len(lines))
+    if not errors:
+        return ""
+    first, *below = lines[errors[-1] :]
+    detail = f": {below[0].strip()}" if below and below[0].startswith(" ") else ""
+    text = first.strip() + detail
     return text if len(text) <= LIMIT else text[: LIMIT - 1] + "…"

@@ -1,4 +1,4 @@
-"""Holds a place open for programs and does nothing: `python -m bench.processes.idle`.
+"""Does nothing, in a pod that programs are started in: `python -m bench.processes.idle`.
 
 The first process of a load pod. It ends at SIGTERM, and by itself when for `UNUSED_S` seconds
 no other process has run in the pod: its user is gone.
@@ -7,7 +7,6 @@ no other process has run in the pod: its user is gone.
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -17,8 +16,8 @@ UNUSED_S = 2 * 3600.0
 CHECK_EVERY_S = 30.0
 
 
-def main() -> int:
-    """Return 0 when the place is not needed any more."""
+def main() -> None:
+    """Return when the pod is not needed any more."""
     over = Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     # Processes whose parents have ended are this one's children here: nobody waits for them.
@@ -29,7 +28,6 @@ def main() -> int:
             used_s = monotonic()
         elif monotonic() - used_s >= UNUSED_S:
             break
-    return 0
 
 
 def others_run() -> bool:
@@ -38,4 +36,4 @@ def others_run() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

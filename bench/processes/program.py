@@ -10,6 +10,7 @@ import io
 import os
 import threading
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
@@ -24,32 +25,65 @@ _LEVEL = 1
 _AT_ONCE = 1 << 20
 
 
-class Program(Protocol):
-    """A running program. One thread may read while another one sends."""
+class Program(ABC):
+    """A running program. One thread may read while another one sends.
 
+    A subclass receives its standard output (`_receive`); here that is cut into lines and blocks.
+    """
+
+    def __init__(self) -> None:
+        self._reading = threading.Lock()
+        self._unread = bytearray()
+
+    @abstractmethod
     def send(self, data: bytes) -> None:
         """Write to its standard input; does nothing if the program has ended."""
-        ...
+
+    @abstractmethod
+    def ended(self) -> str | None:
+        """How it ended, see `end_message`; None while it runs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the program; returns when it has ended. Safe to repeat."""
+
+    @abstractmethod
+    def _receive(self, deadline_s: float) -> bytes:
+        """What it has written since the last call; waits for that until `deadline_s`, then b"".
+
+        `deadline_s` is a time of CLOCK_MONOTONIC. Raises UserError when there will be no more.
+        """
 
     def line(self, timeout_s: float) -> bytes:
         """The next line of its standard output, without the line feed.
 
         Raises UserError when the program has ended, or writes nothing for `timeout_s` seconds.
         """
-        ...
+        with self._reading:
+            deadline_s, searched = monotonic() + timeout_s, 0
+            while (end := self._unread.find(b"\n", searched)) < 0:
+                searched = len(self._unread)
+                self._receive_more(deadline_s, timeout_s)
+            return self._take(end + 1)[:-1]
 
     def read(self, size: int, timeout_s: float) -> bytes:
         """The next `size` bytes of its standard output. Raises UserError like `line`."""
-        ...
+        with self._reading:
+            deadline_s = monotonic() + timeout_s
+            while len(self._unread) < size:
+                self._receive_more(deadline_s, timeout_s)
+            return self._take(size)
 
-    def ended(self) -> str | None:
-        """One line with its exit code (128 + n after signal n) and its last line of standard
-        error; None while it runs."""
-        ...
+    def _receive_more(self, deadline_s: float, timeout_s: float) -> None:
+        received = self._receive(deadline_s)
+        if not received:
+            raise UserError(f"it said nothing for {timeout_s:g} s")
+        self._unread += received
 
-    def close(self) -> None:
-        """End the program; returns when it has ended. Safe to repeat."""
-        ...
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._unread[:size])
+        del self._unread[:size]
+        return taken
 
 
 class Site(Protocol):
@@ -62,61 +96,20 @@ class Site(Protocol):
     shards: int | None
     one_clock: bool
 
-    def start(self, module: str, arguments: Sequence[str], place: int) -> Program:
-        """Start `python -m module arguments` in a place, counted from 0.
+    def start(self, module: str, arguments: Sequence[str], shard: int) -> Program:
+        """Start `python -m module arguments` where shard `shard` of a load is sent from (from 0).
 
-        Raises UserError where there is no such place, or it cannot be reached.
+        Raises UserError if there is no such shard, or that cannot be reached.
         """
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """Provenance: where the places are. JSON values."""
+        """Provenance: where programs run. JSON values."""
         ...
 
 
-class Output:
-    """The standard output of a program, as lines and blocks of bytes.
-
-    `receive` gives what was written since the last call, and waits for it until a time of
-    CLOCK_MONOTONIC; nothing (b"") when that has passed. It raises UserError at the end.
-    """
-
-    def __init__(self, receive: Callable[[float], bytes]) -> None:
-        self.reading = threading.Lock()
-        self._receive = receive
-        self._received = bytearray()
-
-    def line(self, timeout_s: float) -> bytes:
-        """The next line, without the line feed. Raises UserError like `Program.line`."""
-        with self.reading:
-            deadline_s, searched = monotonic() + timeout_s, 0
-            while (end := self._received.find(b"\n", searched)) < 0:
-                searched = len(self._received)
-                self._receive_more(deadline_s, timeout_s)
-            return self._take(end + 1)[:-1]
-
-    def read(self, size: int, timeout_s: float) -> bytes:
-        """The next `size` bytes. Raises UserError like `Program.line`."""
-        with self.reading:
-            deadline_s = monotonic() + timeout_s
-            while len(self._received) < size:
-                self._receive_more(deadline_s, timeout_s)
-            return self._take(size)
-
-    def _receive_more(self, deadline_s: float, timeout_s: float) -> None:
-        received = self._receive(deadline_s)
-        if not received:
-            raise UserError(f"it said nothing for {timeout_s:g} s")
-        self._received += received
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._received[:size])
-        del self._received[:size]
-        return taken
-
-
 def end_message(code: int, errors: bytes) -> str:
-    """How a program ended: its exit code, and the last line of its standard error."""
+    """How a program ended: its exit code (128 + n after signal n), and last line of errors."""
     said = last_line(errors)
     return f"it ended with {code}" + (f": {said}" if said else " and said nothing")
 
@@ -148,7 +141,7 @@ def read_block(program: Program, timeout_s: float) -> bytes:
 
 
 def standard_input() -> io.FileIO:
-    """Standard input, unbuffered: nothing is read ahead of whoever reads next.
+    """Standard input, unbuffered: it takes nothing away from a later reader.
 
     The buffered one must not be read in a thread: Python aborts if it ends meanwhile.
     """

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.processes.guarded import Guarded, error_in, last_lines
-from bench.processes.lock import exclusive
+from bench.processes.guarded import error_in, last_lines, run_bounded
+from bench.processes.local import exclusive
 from bench.processes.pip_errors import advice_of, causes, text_of
 from bench.progress import Progress, Step
 
@@ -145,15 +145,14 @@ def pip_failure(name: str, said: str, log: Path) -> str:
 
 def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
     begin = log.stat().st_size if log.exists() else 0
-    process = Guarded(command, log=log)
-    try:
-        while (code := process.wait(1.0)) is None:
-            lines = last_lines(log, 20).splitlines()
-            news = (line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS))
-            step.update(next(news, ""))
-    finally:
-        process.terminate()
-    if code == 0:
+
+    def show_news() -> None:
+        lines = last_lines(log, 20).splitlines()
+        news = (line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS))
+        step.update(next(news, ""))
+
+    # Relative paths in pip's configuration count from the current folder.
+    if run_bounded("pip", command, log=log, folder=Path.cwd(), each_second=show_news) == 0:
         return None
     # The log has what earlier commands printed as well.
     return log.read_bytes()[begin:].decode("utf-8", errors="replace")

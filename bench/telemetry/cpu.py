@@ -9,19 +9,26 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from bench.analysis.checks import ValidityBounds
+from bench.progress import Step
 
 _STAT = Path("/proc/stat")
 # Columns after the name: user, nice, system, idle, iowait, irq, softirq, steal.
 _BUSY = slice(0, 3)
 _STEAL = 7
 _ALL = slice(0, 8)
-# The part of the cores' time that the kernel must account for, or its figures are no figures.
+# The part of the cores' time that the kernel must account for; with less, its figures are wrong.
 _ACCOUNTED = 0.5
+# How long CPU time is measured for: long enough for shares of it to mean something.
+_SAMPLE_S = 2.0
+# A short job is over by then; a machine that stays busy must be freed by its user.
+QUIET_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class CpuWatch:
         self._started_s, self._times, self._own_s = self._read()
 
     def stop(self) -> CpuShares:
-        """Whose time it was since then."""
+        """The shares of CPU time since then."""
         at_s, times, own_s = self._read()
         cores_s = (at_s - self._started_s) * len(self._cores)
         spent_s = None if self._own_s is None or own_s is None else own_s - self._own_s
@@ -151,6 +158,42 @@ def children_of(pid: int) -> set[int]:
         return {child.pid for child in psutil.Process(pid).children()}
     except psutil.NoSuchProcess:
         return set()
+
+
+def measure_shares(roots: Collection[int] | None, cores: Collection[int]) -> CpuShares:
+    """The shares within the next 2 s; see `CpuWatch`."""
+    watch = CpuWatch(roots, cores)
+    time.sleep(_SAMPLE_S)
+    return watch.stop()
+
+
+def await_quiet(
+    roots: Collection[int] | None,
+    cores: Collection[int],
+    bounds: ValidityBounds,
+    step: Step,
+    *,
+    limit_s: float = QUIET_LIMIT_S,
+    measure: Callable[[Collection[int] | None, Collection[int]], CpuShares] = measure_shares,
+) -> bool:
+    """Wait until other programs' share of `cores` is within `bounds`.
+
+    Returns whether it is, after at most `limit_s` seconds; True where it cannot be measured.
+    `roots` are the bench's own processes. `measure` waits and returns the shares.
+    """
+    began_s = time.monotonic()
+    while True:
+        shares = measure(roots, cores)
+        foreign, stolen = shares.foreign or 0.0, shares.stolen or 0.0
+        if foreign <= bounds.foreign_cpu_share and stolen <= bounds.stolen_cpu_share:
+            return True
+        waited_s = time.monotonic() - began_s
+        if waited_s >= limit_s:
+            return False
+        step.update(
+            f"waiting for other programs, which take {max(foreign, stolen):.0%} of the machine,"
+            f" for {waited_s:.0f} s of at most {limit_s:.0f}"
+        )
 
 
 def _descent(roots: Collection[int], children: Mapping[int, Sequence[int]]) -> set[int]:

@@ -1,7 +1,7 @@
 """Scrapes the /metrics of replicas during a trial, in a process of its own.
 
-So the loop that measures is not held up. `scraping` starts the process (`main`) in place 0 of
-a site and tells it what to scrape; at the end of the trial the process scrapes every replica
+So the loop that measures is not held up. `scraping` starts the process (`main`) where shard 0 of
+the load is sent from and names the replicas; at the end of the trial the process scrapes each
 once more and gives back all readings, on its own time.monotonic().
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from urllib.parse import urlencode, urlsplit
@@ -20,12 +21,28 @@ from urllib.parse import urlencode, urlsplit
 from bench.errors import UserError
 from bench.processes.program import END, Program, Site, block, read_block
 from bench.records import Replica, ServerReading, ServerSeries
-from bench.telemetry.exposition import SERIES, read_series
+from lb.discovery.engine_metrics import compile_series, samples
 
 PERIOD_S = 0.25
 TIMEOUT_S = 5.0
 # For the program to start, and for its readings to arrive.
 _PATIENCE_S = 30.0
+
+# Fields of `ServerReading`, and where vLLM exports them. Counters are exported a second time
+# as `..._created`, the time at which they began: names are matched whole.
+SERIES: Mapping[str, str] = {
+    "running": "vllm:num_requests_running",
+    "waiting": "vllm:num_requests_waiting",
+    "kv_cache_usage": "vllm:kv_cache_usage_perc",
+    "preemptions": "vllm:num_preemptions_total",
+    "prefix_queries": "vllm:prefix_cache_queries_total",
+    "prefix_hits": "vllm:prefix_cache_hits_total",
+    "prompt_tokens": "vllm:prompt_tokens_total",
+    "generation_tokens": "vllm:generation_tokens_total",
+    "finished": "vllm:request_success_total",
+}
+_FIELDS = {name: field for field, name in SERIES.items()}
+_WANTED = compile_series(_FIELDS)
 
 # At /metrics vLLM renders everything, which costs the replica some 4 ms of CPU. With the slash
 # another handler answers, which renders only what is named: 0.4 ms.
@@ -44,10 +61,10 @@ class Scraper:
         self._error: str | None = None
 
     def since(self, start_s: float) -> tuple[ServerSeries, ...]:
-        """One series for each replica, in order; times count from `start_s` of place 0's clock.
+        """One series for each replica, in order; times count from `start_s` of shard 0's clock.
 
         Each has a reading from before the context was entered and one from after it was left;
-        a reading that failed says why. Where all are lost, one at the start says so.
+        a reading that failed has its error. If all are lost, each series has one, with the error.
         """
         if self._error is not None:
             lost = ServerReading(due_s=0.0, at_s=0.0, error=self._error)
@@ -106,6 +123,22 @@ def scraping(
 
 
 # What follows runs in the process that scrapes.
+
+
+def read_series(text: bytes, model: str) -> dict[str, float]:
+    """The wanted series of `model` by field; what is not exported, or no number, is left out.
+
+    A replica may have several engines (data parallelism), and a series one more label:
+    these are summed. KV cache usage, a share in [0, 1], is that of the fullest engine,
+    which is the first to preempt.
+    """
+    values: dict[str, list[float]] = {}
+    for name, value in samples(_WANTED, text, {model}):
+        values.setdefault(_FIELDS[name], []).append(value)
+    return {
+        field: max(read) if field == "kv_cache_usage" else math.fsum(read)
+        for field, read in values.items()
+    }
 
 
 class ReplicaScraper(threading.Thread):

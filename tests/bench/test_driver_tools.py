@@ -15,10 +15,10 @@ from bench.config.options import PYTEST
 from bench.drivers import make_driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.genai_perf import GenaiPerfDriver, check_glibc
-from bench.drivers.tools import run_bounded
 from bench.errors import UserError
 from bench.load.drive import Load
 from bench.load.outcome import Ending
+from bench.processes.guarded import run_bounded
 from bench.processes.local import LocalSite
 from bench.progress import make_progress
 from bench.records import Schedule

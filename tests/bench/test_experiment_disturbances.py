@@ -19,8 +19,7 @@ from bench.experiment.experiment import MOST_WAITS, spare_blocks
 from bench.load.drive import Load
 from bench.load.outcome import Ending
 from bench.records import Trial
-from bench.telemetry.cpu import CpuShares
-from bench.telemetry.quiet import await_quiet
+from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 
 pytestmark = pytest.mark.slow

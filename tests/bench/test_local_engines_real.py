@@ -19,8 +19,8 @@ import pytest
 
 from bench.config.topology import EngineEntry, Topology, load_topology
 from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
+from bench.environments.local.host import Engines, read_engines, state_file
 from bench.environments.local.install import ensure_engine
-from bench.environments.local.state import Engines, read_engines, state_file
 from bench.errors import UserError
 from bench.load.prompts import PromptMaker
 from bench.progress import make_progress

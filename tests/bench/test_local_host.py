@@ -21,8 +21,14 @@ from bench.environments.local.enginehost.replicas import (
     identify,
     is_alive,
 )
-from bench.environments.local.host import HostSpec, Lease, write_spec
-from bench.environments.local.state import Engines, await_end, end_engines, read_engines
+from bench.environments.local.host import (
+    Engines,
+    Lease,
+    await_end,
+    end_engines,
+    read_engines,
+    write_spec,
+)
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -60,10 +66,10 @@ class RunningHost:
         self.log = folder.with_name("one.log")
         folder.mkdir()
         core = max(os.sched_getaffinity(0))
-        replica = ReplicaSpec("one", core, argv, port=1, log=str(self.log))
-        spec = HostSpec({}, str(folder), str(self.state), "mark", [replica])
+        replica = ReplicaSpec("one", "m", core, argv, port=1, log=str(self.log))
+        spec = write_spec(folder, self.state, "mark", [replica], {})
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HOST, str(write_spec(spec))], stdin=subprocess.PIPE, cwd=ROOT
+            [sys.executable, "-c", HOST, str(spec)], stdin=subprocess.PIPE, cwd=ROOT
         )
         until(self.state.exists)
 

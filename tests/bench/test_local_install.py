@@ -113,7 +113,7 @@ def test_a_cause_that_pip_has_with_and_without_the_torch_index_is_told_once() ->
 
 
 def test_pip_that_fails_without_a_word_has_failed() -> None:
-    with pytest.raises(UserError, match="its log tells no error"):
+    with pytest.raises(UserError, match="its log shows no error"):
         install_packages(lambda arguments: "", REQUIREMENTS, TORCH, LOG)
 
 

@@ -14,15 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.config.topology import EngineEntry, Model, Topology
-from bench.environments.cpu_engine.flags import engine_arguments
-from bench.environments.local.planning import (
-    PlannedReplica,
+from bench.environments.cpu_engine import engine_arguments
+from bench.environments.local.enginehost.replicas import ReplicaSpec
+from bench.environments.local.environment import (
+    SERVER_BYTES,
     available_memory,
     check_memory,
     plan_replicas,
+    replica_bytes,
 )
 from bench.errors import UserError
-from bench.processes.ports import free_ports, holder, is_free
+from bench.processes.local import free_ports, is_free, port_holder
 
 GIB = 1024**3
 
@@ -35,7 +37,7 @@ def topology(*replicas: int, engine: EngineEntry | None = None) -> Topology:
     return Topology(models, {}, engine or EngineEntry())
 
 
-def plan(top: Topology, names: list[str], cores: list[int]) -> tuple[PlannedReplica, ...]:
+def plan(top: Topology, names: list[str], cores: list[int]) -> tuple[ReplicaSpec, ...]:
     folders = {name: Path("/nowhere") / name for name in top.models}
     return plan_replicas(top, top.select_models(names, "cpu"), folders, cores)
 
@@ -94,19 +96,17 @@ def test_the_topology_sets_the_flags_of_the_engines(tmp_path: Path) -> None:
 
 
 def test_memory_that_does_not_do_is_refused_with_the_numbers(tmp_path: Path) -> None:
-    plans = plan(topology(2, 2, 2, engine=EngineEntry(kv_cache_mib=1024)), [], [0])
+    needed = [replica_bytes(EngineEntry(kv_cache_mib=1024), tmp_path)] * 6
     with pytest.raises(UserError, match=r"6 replicas need 9\.0 GiB .* 4\.0 GiB are available"):
-        check_memory(plans, 4 * GIB)
-    check_memory(plans, 16 * GIB)
+        check_memory(needed, 4 * GIB)
+    check_memory(needed, 16 * GIB)
 
 
 def test_weights_count_for_memory(tmp_path: Path) -> None:
-    real = Model("m", None, tmp_path, None, 1)
     with (tmp_path / "model.safetensors").open("wb") as weights:
         weights.truncate(3 * GIB)
-    top = Topology({"m": real}, {}, EngineEntry())
-    (only,) = plan_replicas(top, [real], {"m": tmp_path}, [0])
-    assert only.memory_bytes == 3 * GIB + 256 * 1024**2
+    own = replica_bytes(EngineEntry(), tmp_path) - SERVER_BYTES
+    assert own == pytest.approx(3 * GIB + 256 * 1024**2, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_ports_in_use_and_reserved_ones_are_passed_over(taken: int) -> None:
 
 def test_the_process_that_holds_a_port_is_named(taken: int) -> None:
     assert not is_free(taken)
-    assert holder(taken).startswith(f"process {os.getpid()} (")
+    assert port_holder(taken).startswith(f"process {os.getpid()} (")

@@ -18,8 +18,7 @@ from bench.environments.local.enginehost.replicas import (
     identify,
     is_alive,
 )
-from bench.environments.local.planning import PlannedReplica
-from bench.environments.local.state import (
+from bench.environments.local.host import (
     Engines,
     RunningReplica,
     end_engines,
@@ -31,8 +30,8 @@ from bench.environments.local.state import (
 )
 from bench.progress import PlainProgress
 
-PLAN = PlannedReplica("a-0", "a", core=0, argv=("--model", "x"), memory_bytes=0)
-SPEC = ReplicaSpec("a-0", core=0, argv=("--model", "x"), port=8100, log="a-0.log")
+PLAN = ReplicaSpec("a-0", "a", core=0, argv=("--model", "x"))
+SPEC = replace(PLAN, port=8100, log="a-0.log")
 
 
 @pytest.fixture

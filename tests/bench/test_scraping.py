@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from bench.processes.local import LocalSite
 from bench.records import Replica, ServerReading
-from bench.telemetry.exposition import SERIES
-from bench.telemetry.scraping import next_due_s, scraping
+from bench.telemetry.scraping import SERIES, next_due_s, scraping
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 PERIOD_S = 0.05

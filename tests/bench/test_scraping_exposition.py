@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.telemetry.exposition import SERIES, read_series
+from bench.telemetry.scraping import SERIES, read_series
 
 DATA = Path(__file__).parents[1] / "lb" / "data"
 MODELS = ["m", "other", 'q"u\\o\nte', "{}", "a,b"]

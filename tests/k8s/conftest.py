@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.topology import Arm
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.progress import PlainProgress
 from tests.k8s.built import need_kubectl
@@ -54,10 +54,10 @@ def environment(
     """Makes environments in that cluster, which are stopped at the end of the test."""
     made = []
 
-    def make(*arms: Arm, places: int = 1, keep: bool = False) -> KubernetesEnvironment:
+    def make(*arms: Arm, load_pods: int = 1, keep: bool = False) -> KubernetesEnvironment:
         progress = PlainProgress(said)
         one = KubernetesEnvironment(
-            access, arms, tmp_path, progress, timeout_s=1800.0, places=places, keep=keep
+            access, arms, tmp_path, progress, timeout_s=1800.0, load_pods=load_pods, keep=keep
         )
         made.append(one)
         return one

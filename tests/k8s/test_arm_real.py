@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import pytest
 
 from bench.config.topology import load_topology
-from bench.environments.kubernetes.cluster import Access, Api, connect
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.environments.kubernetes.objects import is_terminating, name_of

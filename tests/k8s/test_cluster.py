@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.kubernetes.cluster import Access, connect
-from bench.environments.kubernetes.cluster.access import production_word
+from bench.environments.kubernetes.access import Access, connect, production_word
 from bench.environments.kubernetes.deploying import apply_one, build, in_apply_order, of_models
 from bench.environments.kubernetes.objects import CREATED_BY
 from bench.errors import UserError

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bench.environments.kubernetes.cluster import Access, Api, connect
-from bench.environments.kubernetes.deploying import apply_one
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.api import Api
+from bench.environments.kubernetes.deploying import apply_one, teardown
 from bench.environments.kubernetes.objects import OURS
-from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import PlainProgress

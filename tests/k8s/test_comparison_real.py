@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.blocks import group_blocks
-from bench.environments.kubernetes.cluster import Access, connect
-from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.objects import LOAD_NAMESPACE
 from bench.store import TrialStore
 
 pytestmark = pytest.mark.cluster

@@ -17,8 +17,9 @@ from bench.environments.kubernetes.diagnosis import (
     SOON,
     diagnose,
     diagnose_workload,
+    error_line,
+    log_reason,
 )
-from bench.environments.kubernetes.engine_log import error_line, log_reason
 
 DATA = Path(__file__).with_name("data")
 

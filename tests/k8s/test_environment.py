@@ -1,4 +1,4 @@
-"""Arms in a cluster: all at once where there is room, by turns where there is not."""
+"""Arms in a cluster: all at once where there is room, else one namespace at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bench.config.topology import load_topology
-from bench.environments.kubernetes.cluster import Access
+from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.commands import deploy_arm
 from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment

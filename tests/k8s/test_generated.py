@@ -21,17 +21,17 @@ from bench.config.topology import (
     Topology,
     load_topology,
 )
-from bench.environments.cpu_engine.flags import engine_arguments
+from bench.environments.cpu_engine import engine_arguments
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.manifests.engine import engine_spec
+from bench.environments.kubernetes.manifests.engine import arguments
 from bench.environments.kubernetes.manifests.files import (
     K8S,
     first_difference,
     manifest_files,
     write_files,
 )
-from bench.environments.kubernetes.manifests.names import LONGEST, RESERVED, object_name
 from bench.environments.kubernetes.manifests.overlay import overlay_path
+from bench.environments.kubernetes.objects import LONGEST, RESERVED, object_name
 from bench.errors import UserError
 from tests.k8s.built import build, find, name, of_kind, schema_errors
 from tests.k8s.policies import problems
@@ -234,7 +234,7 @@ def test_hardware_without_a_model_has_no_overlay() -> None:
 def test_an_engine_on_a_cpu_gets_the_arguments_of_environment_local(tmp_path: Path) -> None:
     for model in TOPOLOGY.models_for("cpu"):
         here = engine_arguments(model, str(model_folder(model, tmp_path)), TOPOLOGY.engine)
-        there = engine_spec(model, TOPOLOGY, "1").arguments
+        there = arguments(model, TOPOLOGY)
         assert there[2:] == here[2:]
         assert there[:2] == ("--model", f"/opt/models/{model.architecture}")
 
@@ -256,8 +256,8 @@ def test_a_folder_of_ones_own_is_mounted_read_only(tmp_path: Path) -> None:
 
 def test_flags_of_engines_on_gpus_are_the_topologys() -> None:
     changed = replace(TOPOLOGY, gpu_engine=GpuEngineEntry(4096, 0.5, 64))
-    arguments = " ".join(engine_spec(hub("m", gpus=2), changed, "1").arguments)
-    assert arguments == (
+    typed = " ".join(arguments(hub("m", gpus=2), changed))
+    assert typed == (
         "org/weights --served-model-name m --max-model-len 4096 --gpu-memory-utilization 0.5 "
         "--max-num-seqs 64 --tensor-parallel-size 2 --disable-uvicorn-access-log"
     )

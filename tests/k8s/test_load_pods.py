@@ -52,7 +52,7 @@ Make = Callable[..., KubernetesEnvironment]
 def test_pods_are_places_and_nothing_is_left_of_them(
     cluster: Cluster, environment: Make, said: io.StringIO
 ) -> None:
-    one = environment(ARM, places=3)
+    one = environment(ARM, load_pods=3)
     site = one.site()
     assert (site.shards, site.one_clock) == (3, False)
     places = [{"pod": f"load-{place}-x7k2p", "node": "node1"} for place in range(3)]
@@ -67,7 +67,7 @@ def test_pods_are_places_and_nothing_is_left_of_them(
 def test_pods_that_are_to_be_kept_stay_and_the_next_run_replaces_them(
     cluster: Cluster, environment: Make, said: io.StringIO
 ) -> None:
-    kept = environment(ARM, places=2, keep=True)
+    kept = environment(ARM, load_pods=2, keep=True)
     kept.site()
     kept.stop()
     assert len(cluster.names("pods")) == 2
@@ -81,21 +81,21 @@ def test_more_places_than_there_is_room_for_are_refused(
     cluster: Cluster, environment: Make
 ) -> None:
     with pytest.raises(UserError, match=r"room for 8 load pods, --load-processes asks for 9: each"):
-        environment(ARM, places=9).site()
+        environment(ARM, load_pods=9).site()
     assert not cluster.objects
 
 
 def test_a_pod_that_does_not_come_up_is_diagnosed(cluster: Cluster, environment: Make) -> None:
     cluster.pod_status = lambda place: WAITS if place else READY
     with pytest.raises(UserError, match=r"load-1-x7k2p: image llm-bench:0\.1\.0 cannot be pulled"):
-        environment(ARM, places=2).site()
+        environment(ARM, load_pods=2).site()
 
 
 def test_a_place_that_is_not_there_and_an_exec_that_is_refused_are_one_line(
     cluster: Cluster, environment: Make
 ) -> None:
     site = environment(ARM).site()
-    with pytest.raises(UserError, match=r"there is no place 1: the load has 1 pods"):
+    with pytest.raises(UserError, match=r"there is no load pod 1: there are 1; see --load"):
         site.start("tests.k8s.echo", [], 1)
     message = 'pods "load-0-x7k2p" is forbidden: User "me" cannot create resource "pods/exec"'
     cluster.refusal = (403, message)
@@ -198,7 +198,7 @@ def spread(schedule: Schedule, url: str, site: PodSite, drain_timeout_s: float) 
 def test_pods_share_a_load_and_replicas_are_scraped_beside_it(
     cluster: Cluster, environment: Make
 ) -> None:
-    site = environment(ARM, places=2).site()
+    site = environment(ARM, load_pods=2).site()
     with source(answer) as served:
         replica = Replica("m", "m-0", served.url)
         with scraping([replica], site, period_s=0.1) as scraper:
@@ -238,7 +238,7 @@ def test_a_pod_that_is_deleted_loses_its_samples_and_is_named(
 
 @pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_keeps_what_every_pod_has_measured(cluster: Cluster, environment: Make) -> None:
-    site = environment(ARM, places=2).site()
+    site = environment(ARM, load_pods=2).site()
 
     async def ctrl_c_at_the_last(call: Call) -> None:
         if call.prompt in {"prompt 0", "prompt 1"}:

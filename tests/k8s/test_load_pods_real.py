@@ -13,11 +13,12 @@ from contextlib import closing
 import pytest
 
 from bench.config.topology import load_topology
-from bench.environments.kubernetes.cluster import Access, Api, connect
-from bench.environments.kubernetes.cluster.streams import STDOUT
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
-from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE
+from bench.environments.kubernetes.objects import LOAD_NAMESPACE
+from bench.environments.kubernetes.streams import STDOUT
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.clocks import ask_clock
@@ -57,7 +58,7 @@ def site(
     """A site of two places, of which nothing is left."""
     arm, cache = load_topology().arm("baseline"), tmp_path_factory.mktemp("cache")
     environment = KubernetesEnvironment(
-        real_cluster, (arm,), cache, progress, timeout_s=600.0, places=2
+        real_cluster, (arm,), cache, progress, timeout_s=600.0, load_pods=2
     )
     try:
         yield environment.site()

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from bench.config.topology import Arm, Hardware, load_topology
-from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
+from bench.environments.cpu_engine import ENGINE_VARIABLES
 from bench.environments.kubernetes.load_pods import load_objects
 from bench.environments.kubernetes.manifests.files import suite_version
-from bench.environments.kubernetes.manifests.names import deployment_name, namespace_of, object_name
 from bench.environments.kubernetes.manifests.overlay import overlay_path
-from bench.environments.kubernetes.nodes import wanted
-from bench.environments.kubernetes.objects import Object
+from bench.environments.kubernetes.nodes import pod_requests
+from bench.environments.kubernetes.objects import Object, deployment_name, namespace_of, object_name
 from lb.options import make_parser
 from tests.k8s.built import (
     APPLIED,
@@ -225,4 +224,4 @@ def test_as_many_pods_send_load_as_are_asked_for() -> None:
     spec = find(objects, "Job", "load")["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
     assert not schema_errors(objects)
-    assert len(wanted(objects)) == 3
+    assert len(pod_requests(objects)) == 3

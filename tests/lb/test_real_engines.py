@@ -17,8 +17,8 @@ import pytest
 
 from bench.config.topology import load_topology
 from bench.environments.local import LocalEnvironment
+from bench.environments.local.host import read_engines, state_file
 from bench.environments.local.install import ensure_engine
-from bench.environments.local.state import read_engines, state_file
 from bench.progress import make_progress
 from bench.records import Replica
 from tests.lb.running import Running, started

@@ -11,17 +11,29 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from bench.config.topology import Architecture, Model
-from bench.environments.cpu_engine.families import FAMILIES, SIZES, Family
 from bench.errors import UserError
 
 CORPUS = Path(__file__).with_name("corpus.txt")
+FAMILIES = Path(__file__).with_name("families.yaml")
+# As small as vLLM's kernels take them (heads of 32): a trial of seconds is to hold hundreds of
+# requests, and the ratio of arms does not depend on how long a step takes.
+SIZES: Mapping[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
 VOCABULARY = 2048
 # Every token is text of its own. With all 256 bytes in the vocabulary, random weights
 # would keep producing halves of characters, which a server holds back as empty chunks.
@@ -37,6 +49,19 @@ _TOKENIZER_CONFIG: Mapping[str, Any] = {
     "model_max_length": SIZES["max_position_embeddings"],
     "clean_up_tokenization_spaces": False,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs from one architecture to another: an entry of families.yaml."""
+
+    class_name: str
+    model_type: str
+    config: Mapping[str, Any]
+    special_tokens: Sequence[str]
+    bos: str
+    eos: str
+    chat_template: str
 
 
 def model_folder(model: Model, cache: Path) -> Path:
@@ -79,7 +104,7 @@ def _checked(name: str, folder: Path) -> Path:
 
 
 def _files(architecture: Architecture) -> Mapping[str, str]:
-    family = FAMILIES[architecture]
+    family = Family(**yaml.safe_load(FAMILIES.read_text(encoding="utf-8"))[architecture])
     tokenizer = _train_tokenizer(family.special_tokens)
     return {
         "config.json": _json(_config(family, tokenizer)),
@@ -90,7 +115,7 @@ def _files(architecture: Architecture) -> Mapping[str, str]:
     }
 
 
-def _train_tokenizer(special_tokens: tuple[str, ...]) -> Tokenizer:
+def _train_tokenizer(special_tokens: Sequence[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -152,5 +177,5 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    for architecture in FAMILIES:
+    for architecture in get_args(Architecture):
         write_tiny_model(architecture, Path(sys.argv[1]) / architecture)

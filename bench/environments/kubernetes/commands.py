@@ -8,17 +8,18 @@ from rich.table import Table
 
 from bench.config.topology import Arm
 from bench.console import as_text
-from bench.environments.kubernetes.cluster import Access, Api, connect
-from bench.environments.kubernetes.deploying import DeployedArm, deploy
-from bench.environments.kubernetes.manifests.names import LOAD_NAMESPACE, namespace_of
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.api import Api
+from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
 from bench.environments.kubernetes.objects import (
+    LOAD_NAMESPACE,
     OURS,
     is_ready,
     name_of,
+    namespace_of,
     restart_count,
     state_of,
 )
-from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.waiting import find_problems, late_pods
 from bench.errors import UserError
 from bench.progress import Progress

@@ -1,4 +1,7 @@
-"""Why a pod is not ready, or a Deployment or Job gets no pods. Pure functions."""
+"""Why a pod is not ready, or a Deployment or Job gets no pods. Pure functions.
+
+What is known of the logs of engines is in engine_errors.yaml.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-from bench.environments.kubernetes.engine_log import error_line, log_reason
+import yaml
+
 from bench.environments.kubernetes.objects import (
     Object,
     conditions,
@@ -28,6 +34,20 @@ _NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunConta
 _LACKS = re.compile(r"Insufficient ([\w./-]*\w)")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*": ')
 _SIGKILL = 137
+
+_ENGINE_ERRORS = Path(__file__).with_name("engine_errors.yaml")
+_REPOSITORY = re.compile(r"https://huggingface\.co/(?:api/models/)?([\w.-]+/[\w.-]+)")
+# `ValueError: ...`, also after vLLM's prefix: `(EngineCore pid=42) ERROR ... [core.py:9]`.
+_EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Exit): .*)")
+# The last line of a shell or of Python that could not start a program.
+_NOT_STARTED = re.compile(
+    r"error: |cannot |fatal|panic: |No module named|No such file", re.IGNORECASE
+)
+# Only points to another line, which has the reason.
+_REFERS_ELSEWHERE = re.compile(
+    r"Engine core initialization failed|See (?:root cause|stack trace) above|process .* died|"
+    r"For more information check"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +203,30 @@ def _probe(events: Sequence[Object]) -> Reason | None:
             message, count = one_line(event.get("message")), event.get("count") or 1
             return Reason(f"not ready, {message} ({count} times)", NEVER)
     return None
+
+
+def log_reason(log: str) -> str | None:
+    """What is wrong and what to do, for texts of engines that are known; else None."""
+    for pattern, meaning in _engine_errors():
+        if re.search(pattern, log, re.IGNORECASE):
+            found = _REPOSITORY.search(log)
+            return meaning.format(repository=found[1].rstrip(".") if found else "the model")
+    return None
+
+
+@cache
+def _engine_errors() -> tuple[tuple[str, str], ...]:
+    known = yaml.safe_load(_ENGINE_ERRORS.read_text(encoding="utf-8"))
+    return tuple((one["log"], one["meaning"]) for one in known)
+
+
+def error_line(log: str) -> str:
+    """The line of a log that best says what went wrong; empty if the log is empty."""
+    lines = [line for line in map(str.strip, log.splitlines()) if line]
+    errors = [found[1] for line in lines if (found := _EXCEPTION.search(line))]
+    reasons = [error for error in errors if not _REFERS_ELSEWHERE.search(error)]
+    not_started = [line for line in lines if _NOT_STARTED.search(line)]
+    for candidates in (reasons, errors, not_started, lines):
+        if candidates:
+            return one_line(candidates[-1])
+    return ""

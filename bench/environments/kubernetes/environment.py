@@ -16,12 +16,15 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from bench.config.config import Config
 from bench.config.topology import Arm, Model
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.cluster import Access, Api, connect
-from bench.environments.kubernetes.deploying import DeployedArm, deploy
-from bench.environments.kubernetes.load_pods import PodSite, bring_up
-from bench.environments.kubernetes.manifests.names import BALANCER, ENGINE, LOAD_NAMESPACE
-from bench.environments.kubernetes.nodes import cluster_facts, fits, free, wanted
+from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.api import Api
+from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
+from bench.environments.kubernetes.load_pods import PodSite, start_load_pods
+from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import (
+    BALANCER,
+    ENGINE,
+    LOAD_NAMESPACE,
     OURS,
     Object,
     as_replica,
@@ -31,7 +34,6 @@ from bench.environments.kubernetes.objects import (
     one_line,
     restart_count,
 )
-from bench.environments.kubernetes.teardown import teardown
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import Progress
@@ -51,7 +53,7 @@ def make_environment(config: Config, progress: Progress) -> KubernetesEnvironmen
         tuple(config.arms.values()),
         config.cache,
         progress,
-        places=options.load_processes or 1,
+        load_pods=options.load_processes or 1,
         timeout_s=options.ready_timeout,
         keep=options.keep_env,
     )
@@ -62,8 +64,8 @@ class KubernetesEnvironment:
 
     Arms with the same engines share them; between two such arms only the balancer is replaced.
     Where the cluster cannot hold the engines of all `arms` at once, one namespace is up at a time
-    (`alternates`). Pods may take `timeout_s` to become ready, or to end. Load is sent from `places`
-    pods. With `keep`, what is up stays after `stop`.
+    (`alternates`). Pods may take `timeout_s` to become ready, or to end. Load is sent from
+    `load_pods` pods. With `keep`, what is up stays after `stop`.
     """
 
     name = "k8s"
@@ -76,11 +78,11 @@ class KubernetesEnvironment:
         progress: Progress,
         *,
         timeout_s: float,
-        places: int = 1,
+        load_pods: int = 1,
         keep: bool = False,
     ) -> None:
         self._access = access
-        self._places = places
+        self._load_pods = load_pods
         self._timeout_s = timeout_s
         self._wanted = tuple(dict.fromkeys(arms))
         self._cache = cache
@@ -100,7 +102,7 @@ class KubernetesEnvironment:
         """Bring up the pods that load is sent from."""
         api = self._api
         self._cleanup.callback(self._release_load)
-        return bring_up(api, self._places, self._progress, self._timeout_s)
+        return start_load_pods(api, self._load_pods, self._progress, self._timeout_s)
 
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Bring up the first arm, and all others if there is room for them."""
@@ -188,7 +190,6 @@ class KubernetesEnvironment:
         return self._facts
 
     def stop(self) -> None:
-        """Take everything down, unless it is to be kept. Safe to repeat."""
         self._cleanup.close()
 
     @cached_property
@@ -208,8 +209,10 @@ class KubernetesEnvironment:
         if len(self._namespaces) == 1:
             return True
         by_namespace = {arm.namespace: arm.objects() for arm in self._arms.values()}
-        pods = [need for objects in by_namespace.values() for need in wanted(objects)]
-        return fits(free(self._api.find("Node"), self._api.find("Pod"), set(by_namespace)), pods)
+        pods = [need for objects in by_namespace.values() for need in pod_requests(objects)]
+        return fits(
+            free_resources(self._api.find("Node"), self._api.find("Pod"), set(by_namespace)), pods
+        )
 
     def _bring_up(self, arm: DeployedArm) -> None:
         """Return when the arm is ready. Where arms take turns, other namespaces go down first."""

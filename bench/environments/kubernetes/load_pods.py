@@ -8,18 +8,23 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from bench.environments.kubernetes.cluster import Api, Streams
-from bench.environments.kubernetes.cluster.streams import STATUS, STDERR, STDOUT, exit_code
+from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import apply_all, build
 from bench.environments.kubernetes.diagnosis import diagnose
 from bench.environments.kubernetes.manifests.files import K8S
-from bench.environments.kubernetes.manifests.names import LOAD, LOAD_NAMESPACE
-from bench.environments.kubernetes.nodes import fits, free, wanted
-from bench.environments.kubernetes.objects import Object, is_terminating, name_of
+from bench.environments.kubernetes.nodes import fits, free_resources, pod_requests
+from bench.environments.kubernetes.objects import (
+    LOAD,
+    LOAD_NAMESPACE,
+    Object,
+    is_terminating,
+    name_of,
+)
+from bench.environments.kubernetes.streams import STATUS, STDERR, STDOUT, Streams, exit_code
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.processes.guard import MODULE
-from bench.processes.program import GRACE_S, Output, end_message, last_line
+from bench.processes.program import GRACE_S, Program, end_message, last_line
 from bench.progress import Progress
 
 _STDERR_BYTES = 4096
@@ -31,7 +36,7 @@ _GUARD = ("python", "-m", "bench.processes.guard", MODULE, str(GRACE_S))
 
 
 class PodSite:
-    """A place is a pod. Programs are started in it through the API server.
+    """Each shard of a load has a pod. Programs are started in it through the API server.
 
     Nothing that is measured goes through the API server. Each pod has the clock of its node.
     """
@@ -45,14 +50,13 @@ class PodSite:
         self._pods = tuple(pods)
         self.shards: int | None = len(self._pods)
 
-    def start(self, module: str, arguments: Sequence[str], place: int) -> PodProgram:
+    def start(self, module: str, arguments: Sequence[str], shard: int) -> PodProgram:
         """Start `python -m module arguments` in a pod; see `Site`."""
-        if not 0 <= place < len(self._pods):
+        if not 0 <= shard < len(self._pods):
             raise UserError(
-                f"there is no place {place}: the load has {len(self._pods)} pods; see "
-                "--load-processes"
+                f"there is no load pod {shard}: there are {len(self._pods)}; see --load-processes"
             )
-        name = name_of(self._pods[place])
+        name = name_of(self._pods[shard])
         streams = self._api.execute(LOAD_NAMESPACE, name, LOAD, [*_GUARD, module, *arguments])
         return PodProgram(streams, partial(_pod_failure, self._api, name))
 
@@ -62,7 +66,7 @@ class PodSite:
         return {"name": self.name, "places": places}
 
 
-def bring_up(api: Api, count: int, progress: Progress, timeout_s: float) -> PodSite:
+def start_load_pods(api: Api, count: int, progress: Progress, timeout_s: float) -> PodSite:
     """Start `count` pods and return when all are ready.
 
     Pods of an earlier run are deleted first: their image may be older. Raises UserError with the
@@ -91,7 +95,7 @@ def load_objects(count: int) -> list[Object]:
 
 def _check_room(api: Api, objects: Sequence[Object]) -> None:
     """Raise UserError unless the nodes have room for all pods of the load."""
-    pods, nodes = wanted(objects), free(api.find("Node"), api.find("Pod"), ())
+    pods, nodes = pod_requests(objects), free_resources(api.find("Node"), api.find("Pod"), ())
     if fits(nodes, pods):
         return
     room = max(count for count in range(len(pods)) if fits(nodes, pods[:count]))
@@ -115,50 +119,38 @@ def _pod_failure(api: Api, name: str) -> str | None:
     return None if reason is None else f"pod {name}: {reason.text}"
 
 
-class PodProgram:
-    """A `Program` behind `streams`. A thread receives from it, so that its end is known at once.
+class PodProgram(Program):
+    """A program behind `streams`. A thread takes in what it writes, so its end is known at once.
 
     `pod_failure` gives what is wrong with the pod, None if nothing; it is called when the program
     was killed or its connection was lost.
     """
 
     def __init__(self, streams: Streams, pod_failure: Callable[[], str | None]) -> None:
+        super().__init__()
         self._streams = streams
         self._pod_failure = pod_failure
-        self._output = Output(self._take_received)
         self._received = bytearray()
         self._end: str | None = None
         self._changed = threading.Condition()
         self._sending = threading.Lock()
-        self._receiver = threading.Thread(target=self._receive, daemon=True)
+        self._receiver = threading.Thread(target=self._receive_all, daemon=True)
         self._receiver.start()
 
     def send(self, data: bytes) -> None:
-        """Write to its standard input; nothing happens if it has ended."""
         with self._sending:
             self._streams.send(data)
 
-    def line(self, timeout_s: float) -> bytes:
-        """The next line of its standard output; see `Program`."""
-        return self._output.line(timeout_s)
-
-    def read(self, size: int, timeout_s: float) -> bytes:
-        """The next `size` bytes of its standard output; see `Program`."""
-        return self._output.read(size, timeout_s)
-
     def ended(self) -> str | None:
-        """Its exit code (128 + n after signal n) and last line of errors; None while it runs."""
         return self._end
 
     def close(self) -> None:
-        """Close its input; its guard in the pod kills it if it does not end by itself."""
-        self._streams.end_input()
+        self._streams.end_input()  # its guard in the pod kills it if it does not end by itself
         self._receiver.join(GRACE_S + _REPORT_S)
         self._streams.abort()  # without a connection it is ended as well
         self._receiver.join()
 
-    def _take_received(self, deadline_s: float) -> bytes:
-        """What has arrived since the last call, for `Output`."""
+    def _receive(self, deadline_s: float) -> bytes:
         with self._changed:
             wait_s = max(0.0, deadline_s - monotonic())
             if not self._changed.wait_for(lambda: self._received or self._end, wait_s):
@@ -169,7 +161,7 @@ class PodProgram:
             self._received.clear()
             return received
 
-    def _receive(self) -> None:
+    def _receive_all(self) -> None:
         """Take in all output until the streams end, and then how the program has ended."""
         errors, status = bytearray(), bytearray()
         while received := self._streams.receive():

@@ -8,6 +8,7 @@ from typing import Any
 from kubernetes.utils.quantity import parse_quantity
 
 from bench.config.topology import Model
+from bench.environments.base import model_facts
 from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
 from bench.environments.kubernetes.objects import Object, container_statuses, name_of
 
@@ -25,7 +26,7 @@ def amount(quantity: object) -> float:
     return float(parse_quantity(quantity))
 
 
-def requested(spec: Object) -> Resources:
+def requests_of(spec: Object) -> Resources:
     """What a pod with this spec reserves. A limit without a request counts as a request."""
     total = dict.fromkeys(COUNTED, 0.0)
     for container in spec.get("containers") or ():
@@ -36,17 +37,17 @@ def requested(spec: Object) -> Resources:
     return total
 
 
-def wanted(objects: Iterable[Object]) -> list[Resources]:
+def pod_requests(objects: Iterable[Object]) -> list[Resources]:
     """What the Deployments and Jobs among `objects` reserve, one entry for each of their pods."""
     return [
-        requested(one["spec"]["template"]["spec"])
+        requests_of(one["spec"]["template"]["spec"])
         for one in objects
         if one["kind"] in _COUNT_FIELDS
         for _ in range(int(one["spec"].get(_COUNT_FIELDS[one["kind"]], 1)))
     ]
 
 
-def free(
+def free_resources(
     nodes: Iterable[Object], pods: Iterable[Object], ignored: Collection[str]
 ) -> list[Resources]:
     """What each schedulable node has left, one entry per node.
@@ -64,7 +65,7 @@ def free(
         node, phase = pod["spec"].get("nodeName"), (pod.get("status") or {}).get("phase")
         if node not in left or phase in _ENDED or pod["metadata"].get("namespace") in ignored:
             continue
-        for name, used in requested(pod["spec"]).items():
+        for name, used in requests_of(pod["spec"]).items():
             left[node][name] -= used
     return list(left.values())
 
@@ -102,19 +103,12 @@ def cluster_facts(
             for one in container_statuses(pod)
         },
         "nodes": [_node_facts(node) for node in nodes],
-        "weights": {model.name: _weights(model) for model in models},
-        "counterparts": {model.name: model.counterpart for model in models},
+        **model_facts(models),
         "cpu": ", ".join(
             dict.fromkeys(str(node["status"]["nodeInfo"]["architecture"]) for node in nodes)
         ),
         "usable_cores": int(sum(amount(node["status"]["allocatable"]["cpu"]) for node in nodes)),
     }
-
-
-def _weights(model: Model) -> str:
-    if model.random_weights:
-        return f"random weights, architecture {model.architecture}"
-    return f"weights of {model.hub or model.path}"
 
 
 def _node_facts(node: Object) -> Mapping[str, Any]:

@@ -1,20 +1,116 @@
-"""Kubernetes objects as JSON values: which are the suite's own, and what they say of themselves."""
+"""Kubernetes objects as JSON values: their names, labels and kinds, and what they say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bench.environments.kubernetes.manifests.names import MODEL_LABEL, PART_OF, PORT
+from bench.config.topology import Arm
+from bench.errors import UserError
 from bench.records import Replica
 
 Object = dict[str, Any]
 """An object of the API, or a part of one, as JSON values."""
 
+PORT = 8000
+ENGINE, BALANCER, LOAD = "engine", "balancer", "load"
+MODEL_LABEL = "llm-bench/model"
+# The namespace of the pods that send load.
+LOAD_NAMESPACE = "llm-bench"
 # The labels of every object that the suite applies.
+PART_OF = "llm-bench"
 OURS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/managed-by": PART_OF}
 # The annotation of a namespace that the suite has created. Only such a namespace is ever deleted.
 CREATED_BY = "llm-bench/made-by"
+
+# Names of Services and values of labels have at most 63 characters; `engine-` comes before this
+# name.
+LONGEST = 56
+# Names that are used already: a Service of every namespace, a folder of overlays, the headless
+# Service of all engines, and the file that lists the models.
+RESERVED = {"balancer", "cpu", "engines", "kustomization"}
+_LEGAL = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+def object_name(name: str) -> str:
+    """The name on Kubernetes of a model or an arm of the topology.
+
+    Raises UserError for a name that Kubernetes cannot have.
+    """
+    if not _LEGAL.fullmatch(name) or len(name) > LONGEST:
+        raise UserError(
+            f"{name!r} cannot be a name on Kubernetes: use at most {LONGEST} letters, digits, "
+            "dots, dashes and underscores; begin with a letter and end with a letter or a digit"
+        )
+    converted = re.sub("[._]", "-", name.lower())
+    if converted in RESERVED:
+        raise UserError(f"{name!r} is taken on Kubernetes; choose another name")
+    return converted
+
+
+def deployment_name(model: str) -> str:
+    """The name of the Deployment of a model's engines."""
+    return f"engine-{object_name(model)}"
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Raise UserError if two names of the topology have the same name on Kubernetes."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(object_name(name), name)
+        if other != name:
+            raise UserError(
+                f"{other!r} and {name!r} are both {object_name(name)!r} on Kubernetes; "
+                "choose another name for one of them"
+            )
+
+
+def namespace_of(arm: Arm) -> str:
+    """The namespace of an arm's engines: one for engines with KVCached, one for the others."""
+    return "managed" if arm.kvcached else "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of objects, and where the API server has them."""
+
+    name: str
+    prefix: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return "/".join(self.prefix.split("/")[2:-1])
+
+
+# The kinds that are applied come first, those that others refer to before these.
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("Namespace", "/api/v1", "namespaces", namespaced=False),
+        Kind("PriorityClass", "/apis/scheduling.k8s.io/v1", "priorityclasses", namespaced=False),
+        Kind("ServiceAccount", "/api/v1", "serviceaccounts"),
+        Kind("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
+        Kind("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+        Kind("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
+        Kind("PersistentVolumeClaim", "/api/v1", "persistentvolumeclaims"),
+        Kind("Service", "/api/v1", "services"),
+        Kind("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
+        Kind("Deployment", "/apis/apps/v1", "deployments"),
+        Kind("Job", "/apis/batch/v1", "jobs"),
+        # Never applied.
+        Kind("Pod", "/api/v1", "pods"),
+        Kind("Event", "/api/v1", "events"),
+        Kind("Node", "/api/v1", "nodes", namespaced=False),
+        Kind("Secret", "/api/v1", "secrets"),
+        Kind("ConfigMap", "/api/v1", "configmaps"),
+    )
+}
+APPLIED = tuple(KINDS)[: tuple(KINDS).index("Pod")]
 
 
 def name_of(one: Object) -> str:

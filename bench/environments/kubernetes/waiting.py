@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.environments.kubernetes.cluster import Api
+from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.diagnosis import Reason, diagnose, diagnose_workload
 from bench.environments.kubernetes.objects import (
     OURS,

@@ -16,7 +16,7 @@ import httpx
 from bench.config.topology import Arm
 from bench.errors import UserError
 from bench.processes.guarded import Guarded, error_in_log
-from bench.processes.ports import LOOPBACK, free_ports, holder, is_free
+from bench.processes.local import LOOPBACK, free_ports, is_free, port_holder
 from bench.progress import Progress, Step
 from bench.records import Replica
 
@@ -96,7 +96,7 @@ class Balancers:
             return next(free_ports(arm.port + 1, self._reserved))
         if not is_free(arm.port):
             raise UserError(
-                f"port {arm.port} of arm {arm.name} is held by {holder(arm.port)}; "
+                f"port {arm.port} of arm {arm.name} is held by {port_holder(arm.port)}; "
                 "end that, or give the arm another port in the topology file"
             )
         return arm.port

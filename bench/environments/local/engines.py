@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from bench.environments.local.answers import await_answers
+import httpx
+
 from bench.environments.local.enginehost.replicas import ReplicaSpec
-from bench.environments.local.host import Lease, host_spec, start_host
-from bench.environments.local.planning import PlannedReplica
-from bench.environments.local.state import (
+from bench.environments.local.host import (
     Engines,
+    Lease,
     RunningReplica,
     end_engines,
     read_engines,
+    start_host,
     state_file,
     why_unusable,
 )
 from bench.errors import UserError
 from bench.processes.guarded import cause_of_death, error_in_log
-from bench.processes.ports import LOOPBACK
+from bench.processes.local import LOOPBACK
 from bench.progress import Progress, Step
 from bench.records import Replica
 
 START_TIMEOUT_S = 600.0
 REUSE_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 120.0
+# Enough to run every kind of step that an engine has.
+OUTPUT_TOKENS = 64
+PROMPT = "How long does a queue have to be?"
 
 Found = TypeVar("Found")
 
@@ -44,7 +51,7 @@ class EngineSet:
         self._host: subprocess.Popen[bytes] | None = None
         self._running: tuple[RunningReplica, ...] = ()
 
-    def find(self, wanted: Sequence[PlannedReplica], fingerprint: str) -> tuple[Replica, ...]:
+    def find(self, wanted: Sequence[ReplicaSpec], fingerprint: str) -> tuple[Replica, ...]:
         """Replicas of running engines that serve `wanted`; each has answered a request.
 
         If the engines cannot serve them, they are ended and the result is empty.
@@ -60,24 +67,17 @@ class EngineSet:
         return ()
 
     def start(
-        self,
-        python: Path,
-        wanted: Sequence[PlannedReplica],
-        fingerprint: str,
-        ports: Iterator[int],
+        self, python: Path, wanted: Sequence[ReplicaSpec], fingerprint: str, ports: Iterator[int]
     ) -> tuple[Replica, ...]:
         """Start engines for `wanted`; return when each has answered.
 
         Raises UserError with one line and the log when one dies or does not answer.
         """
-        specs = [
-            ReplicaSpec(plan.name, plan.core, plan.argv, next(ports), str(self._log(plan.name)))
-            for plan in wanted
-        ]
-        spec = host_spec(self._cache, self._state, fingerprint, specs)
+        specs = [replace(spec, port=next(ports), log=str(self._log(spec.name))) for spec in wanted]
         with self._progress.step(f"starting {len(specs)} engines") as step:
-            self._host = start_host(python, spec, self._log("host"))
-            self._lease = self._await(lambda: _connect(Path(spec.folder)), step, "starting Python")
+            log = self._log("host")
+            folder, self._host = start_host(python, self._cache, fingerprint, specs, log)
+            self._lease = self._await(lambda: _connect(folder), step, "starting Python")
             self._running = self._await(self._forked, step, "importing vLLM")
             replicas = self._replicas(wanted)
             await_answers(replicas, step, START_TIMEOUT_S, self._require_alive)
@@ -116,9 +116,9 @@ class EngineSet:
                 self._host.kill()  # it may not have written the state file yet
                 self._host.wait()
 
-    def _take_over(self, engines: Engines, wanted: Sequence[PlannedReplica]) -> str | None:
+    def _take_over(self, engines: Engines, wanted: Sequence[ReplicaSpec]) -> str | None:
         """Lease running engines and ask each for an answer; None, or what went wrong."""
-        names = {plan.name for plan in wanted}
+        names = {spec.name for spec in wanted}
         self._running = tuple(one for one in engines.replicas if one.spec.name in names)
         try:
             self._lease = Lease(engines.folder)
@@ -151,11 +151,11 @@ class EngineSet:
         if dead := self.dead():
             raise UserError(f"engine died: {dead[0]}")
 
-    def _replicas(self, wanted: Sequence[PlannedReplica]) -> tuple[Replica, ...]:
-        ports = {replica.spec.name: replica.spec.port for replica in self._running}
+    def _replicas(self, wanted: Sequence[ReplicaSpec]) -> tuple[Replica, ...]:
+        ports = {running.spec.name: running.spec.port for running in self._running}
         return tuple(
-            Replica(plan.model, plan.name, f"http://{LOOPBACK}:{ports[plan.name]}")
-            for plan in wanted
+            Replica(spec.model, spec.name, f"http://{LOOPBACK}:{ports[spec.name]}")
+            for spec in wanted
         )
 
     def _log(self, name: str) -> Path:
@@ -167,3 +167,73 @@ def _connect(folder: Path) -> Lease | None:
         return Lease(folder)
     except OSError:
         return None
+
+
+def await_answers(
+    replicas: Sequence[Replica],
+    step: Step,
+    timeout_s: float,
+    check_alive: Callable[[], None],
+) -> None:
+    """Return when every replica has answered; all are asked at once.
+
+    Calls `check_alive`, which may raise, while it waits. Raises UserError for a replica that
+    answers anything but a completion, or not within `timeout_s` seconds.
+    """
+    asyncio.run(_await_answers(replicas, step, timeout_s, check_alive))
+
+
+async def _await_answers(
+    replicas: Sequence[Replica], step: Step, timeout_s: float, check_alive: Callable[[], None]
+) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    # The addresses are loopback: a proxy named in the environment must not be used.
+    async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:
+        pending = {
+            asyncio.create_task(_await_answer(client, replica), name=replica.name)
+            for replica in replicas
+        }
+        try:
+            while pending:
+                waiting = sorted(task.get_name() for task in pending)
+                ready = len(replicas) - len(pending)
+                step.update(f"{ready}/{len(replicas)} ready, waiting for {waiting[0]}")
+                done, pending = await asyncio.wait(pending, timeout=0.2)
+                for error in filter(None, [task.exception() for task in done]):
+                    raise error
+                if pending:
+                    check_alive()
+                    if time.monotonic() > deadline_s:
+                        names = ", ".join(waiting)
+                        raise UserError(f"{names} did not answer within {timeout_s:.0f} s")
+        finally:
+            for task in pending:
+                task.cancel()
+
+
+async def _await_answer(client: httpx.AsyncClient, replica: Replica) -> None:
+    request = {
+        "model": replica.model,
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": OUTPUT_TOKENS,
+        "ignore_eos": True,
+    }
+    while True:
+        try:
+            response = await client.post(f"{replica.url}/v1/chat/completions", json=request)
+        except httpx.TransportError:
+            await asyncio.sleep(0.1)  # not listening yet
+        else:
+            return _require_completion(replica.name, response)
+
+
+def _require_completion(name: str, response: httpx.Response) -> None:
+    try:
+        content = response.json()["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        content = None
+    if response.status_code != httpx.codes.OK or not content:
+        raise UserError(
+            f"{name} answered a chat request with status {response.status_code}: "
+            f"{' '.join(response.text.split())[:200]}"
+        )

@@ -1,22 +1,36 @@
-"""Starts an engine host with the engine's own Python, and holds a lease on it."""
+"""The host of the engines, as those who start or use it see it.
+
+It is started with the engine's own Python, kept by leases, and found again by the state file
+that it writes. Whoever starts engines or takes them over holds the run lock.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from bench.environments.cpu_engine import flags
-from bench.environments.cpu_engine.flags import ENGINE_VARIABLES
+from bench.environments import cpu_engine
 from bench.environments.local import enginehost
 from bench.environments.local.enginehost.main import KEEP, SOCKET
-from bench.environments.local.enginehost.replicas import ReplicaSpec
+from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
+from bench.processes.local import LOOPBACK, exclusive
+from bench.progress import Progress
 
+STOP_TIMEOUT_S = 15.0
+RUN_TIMEOUT_S = 1800.0
 # Appended last, so that nothing beside the package can stand in for an installed module.
 # -I ignores PYTHON* variables: PYTHONDONTWRITEBYTECODE would make every start compile.
 _PACKAGE = str(Path(__file__).parent)
@@ -28,14 +42,26 @@ IMPORT_ALL = ("-I", "-c", f"{_IMPORT}serving; serving.preload()", _PACKAGE)
 
 
 @dataclass(frozen=True, slots=True)
-class HostSpec:
-    """The specification of a host; see `enginehost.main`."""
+class RunningReplica:
+    """A replica that was started, and its process."""
 
-    environment: Mapping[str, str]
-    folder: str
-    state: str
+    spec: ReplicaSpec
+    process: ProcessIdentity
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return is_alive(self.process)
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What the state file holds: a host, the folder that is its own, and its replicas."""
+
     fingerprint: str
-    replicas: Sequence[ReplicaSpec]
+    folder: Path
+    host: ProcessIdentity
+    replicas: tuple[RunningReplica, ...]
 
 
 class Lease:
@@ -61,45 +87,150 @@ class Lease:
 def host_fingerprint(venv_fingerprint: str) -> str:
     """What engines must have been started with to be used again: packages and this code."""
     digest = hashlib.sha256(venv_fingerprint.encode())
-    code = [Path(__file__), Path(flags.__file__)]
-    for file in [*code, *sorted(Path(enginehost.__file__).parent.glob("*.py"))]:
+    code = [Path(__file__), Path(cpu_engine.__file__)]
+    for file in [*code, *sorted(Path(enginehost.__file__).parent.glob("*.*"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def host_spec(
-    cache: Path, state: Path, fingerprint: str, replicas: Sequence[ReplicaSpec]
-) -> HostSpec:
-    """The specification of a host for `replicas`, with a new folder.
+def start_host(
+    python: Path, cache: Path, fingerprint: str, replicas: Sequence[ReplicaSpec], log: Path
+) -> tuple[Path, subprocess.Popen[bytes]]:
+    """Start a host for `replicas`: its new folder, and its process.
 
-    The folder is not in the cache: the path of a unix socket may have about 100 bytes.
+    It ends after a while unless a Lease is connected to it. The folder is not in the cache: the
+    path of a unix socket may have about 100 bytes.
     """
-    folder = tempfile.mkdtemp(prefix="llm-bench-")
+    folder = Path(tempfile.mkdtemp(prefix="llm-bench-"))
     environment = {
-        **ENGINE_VARIABLES,
-        "TMPDIR": folder,
+        **cpu_engine.ENGINE_VARIABLES,
+        "TMPDIR": str(folder),
         "HF_HOME": str(cache / "huggingface"),
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
     }
-    return HostSpec(environment, folder, str(state), fingerprint, replicas)
-
-
-def write_spec(spec: HostSpec) -> Path:
-    """Write `spec` into its folder, as a host reads it."""
-    file = Path(spec.folder) / "spec.json"
-    file.write_text(json.dumps(asdict(spec)), encoding="utf-8")
-    return file
-
-
-def start_host(python: Path, spec: HostSpec, log: Path) -> subprocess.Popen[bytes]:
-    """Start a host; connect a Lease to it, or it ends after a while."""
-    spec_file = write_spec(spec)
+    spec_file = write_spec(folder, state_file(cache), fingerprint, replicas, environment)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [str(python), *_RUN, str(spec_file)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C ends the lease, and that the engines
         )
+    return folder, process
+
+
+def write_spec(
+    folder: Path,
+    state: Path,
+    fingerprint: str,
+    replicas: Sequence[ReplicaSpec],
+    environment: Mapping[str, str],
+) -> Path:
+    """Write the specification of a host into its folder, as `enginehost.main` reads it."""
+    spec = {
+        "environment": environment,
+        "folder": str(folder),
+        "state": str(state),
+        "fingerprint": fingerprint,
+        "replicas": [asdict(one) for one in replicas],
+    }
+    file = folder / "spec.json"
+    file.write_text(json.dumps(spec), encoding="utf-8")
+    return file
+
+
+def state_file(cache: Path) -> Path:
+    """The state file of a cache folder's engines, which their host writes."""
+    return cache / "run" / "local" / "state.json"
+
+
+def read_engines(state: Path) -> Engines | None:
+    """The engines of a state file; None if there are none."""
+    try:
+        found = json.loads(state.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Engines(
+        fingerprint=found["fingerprint"],
+        folder=Path(found["folder"]),
+        host=ProcessIdentity(**found["host"]),
+        replicas=tuple(_replica(**replica) for replica in found["replicas"]),
+    )
+
+
+def _replica(process: dict[str, int], **spec: Any) -> RunningReplica:
+    return RunningReplica(ReplicaSpec.from_json(spec), ProcessIdentity(**process))
+
+
+def why_unusable(engines: Engines, wanted: Sequence[ReplicaSpec], fingerprint: str) -> str | None:
+    """Why `engines` cannot serve `wanted`; None if nothing in the state file or /proc says so."""
+    if not is_alive(engines.host):
+        return "their host is gone"
+    if engines.fingerprint != fingerprint:
+        return "they are of another version"
+    replicas = {replica.spec.name: replica for replica in engines.replicas}
+    for plan in wanted:
+        running = replicas.get(plan.name)
+        if running is None:
+            return f"{plan.name} is not among them"
+        if not running.alive:
+            return f"{plan.name} has died"
+        if (running.spec.core, running.spec.argv) != (plan.core, plan.argv):
+            return f"{plan.name} runs with other settings"
+    return None
+
+
+def end_engines(engines: Engines, state: Path) -> None:
+    """End what is left of `engines`, and remove their folder and the state file."""
+    for number in (signal.SIGTERM, signal.SIGKILL):  # a live host ends its replicas in order
+        if is_alive(engines.host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(engines.host.pid, number)
+        await_end(engines.host, STOP_TIMEOUT_S)
+    for replica in engines.replicas:
+        if replica.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(replica.process.pid, signal.SIGKILL)
+            await_end(replica.process, STOP_TIMEOUT_S)
+    shutil.rmtree(engines.folder, ignore_errors=True)
+    state.unlink(missing_ok=True)
+
+
+def await_end(process: ProcessIdentity, timeout_s: float) -> bool:
+    """Whether `process` has ended, after waiting for that at most `timeout_s` seconds."""
+    deadline_s = time.monotonic() + timeout_s
+    while is_alive(process) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return not is_alive(process)
+
+
+def run_lock(
+    cache: Path, progress: Progress, timeout_s: float = RUN_TIMEOUT_S
+) -> AbstractContextManager[None]:
+    """The lock on the engines of a cache folder, which their user holds; see `exclusive`."""
+    return exclusive(state_file(cache).with_name("lock"), "the engines", progress, timeout_s)
+
+
+def kept_engines(cache: Path) -> tuple[str, ...]:
+    """One line for every engine in the state file: name, address, core, running or dead, log."""
+    engines = read_engines(state_file(cache))
+    return tuple(
+        f"{replica.spec.name}  http://{LOOPBACK}:{replica.spec.port}  core {replica.spec.core}  "
+        f"{'running' if replica.alive else 'dead'}  {replica.spec.log}"
+        for replica in (engines.replicas if engines else ())
+    )
+
+
+def stop_kept(cache: Path, progress: Progress) -> bool:
+    """End the engines that were kept; False if there were none.
+
+    Raises UserError if a run is using them.
+    """
+    with run_lock(cache, progress, timeout_s=0.0):
+        state = state_file(cache)
+        engines = read_engines(state)
+        if engines is not None:
+            end_engines(engines, state)
+        return engines is not None

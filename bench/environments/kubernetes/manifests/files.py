@@ -9,9 +9,8 @@ from typing import get_args
 
 import yaml
 
-from bench.config.topology import Hardware, Model, Topology
-from bench.environments.kubernetes.manifests.engine import EngineSpec, engine_objects, engine_spec
-from bench.environments.kubernetes.manifests.names import check_distinct, object_name
+from bench.config.topology import Hardware, Topology
+from bench.environments.kubernetes.manifests.engine import engine_objects
 from bench.environments.kubernetes.manifests.overlay import (
     KVCACHED_PATH,
     is_deployable,
@@ -19,7 +18,7 @@ from bench.environments.kubernetes.manifests.overlay import (
     overlay,
     overlay_path,
 )
-from bench.environments.kubernetes.objects import Object
+from bench.environments.kubernetes.objects import Object, check_distinct, object_name
 
 K8S = Path(__file__).parents[4] / "k8s"
 HEADER = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"
@@ -39,13 +38,26 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
     objects: dict[PurePosixPath, Iterable[Object]] = {}
     hardware: Hardware
     for hardware in get_args(Hardware):
-        specs = {
-            model: engine_spec(model, topology, version) for model in topology.models_for(hardware)
+        engines = {
+            f"{object_name(model.name)}.yaml": engine_objects(model, topology, version)
+            for model in topology.models_for(hardware)
         }
-        if not specs:
+        if not engines:
             continue
-        objects |= _engines(specs, PurePosixPath("engines") / hardware)
-        mounts = any("hostPath" in one.source for spec in specs.values() for one in spec.volumes)
+        folder = PurePosixPath("engines") / hardware
+        objects |= {folder / name: listed for name, listed in engines.items()}
+        objects[folder / KUSTOMIZATION] = [
+            {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": list(engines),
+            }
+        ]
+        mounts = any(
+            "hostPath" in volume
+            for deployment, *_ in engines.values()
+            for volume in deployment["spec"]["template"]["spec"]["volumes"]
+        )
         for arm in arms:
             made = overlay(arm, hardware, node_folders=mounts, version=version)
             objects[overlay_path(arm, hardware) / KUSTOMIZATION] = [made]
@@ -93,22 +105,6 @@ def _left_over(folder: Path, files: Mapping[PurePosixPath, str]) -> list[Path]:
         for file in sorted(folder.rglob("*.yaml"))
         if file not in wanted and file.read_text(encoding="utf-8").startswith(HEADER)
     ]
-
-
-def _engines(
-    specs: Mapping[Model, EngineSpec], folder: PurePosixPath
-) -> Mapping[PurePosixPath, Iterable[Object]]:
-    """The objects of every model's engines, and the kustomization that lists their files."""
-    names = {model: f"{object_name(model.name)}.yaml" for model in specs}
-    kustomization: Object = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": list(names.values()),
-    }
-    files: dict[PurePosixPath, Iterable[Object]] = {
-        folder / names[model]: engine_objects(model, spec) for model, spec in specs.items()
-    }
-    return {**files, folder / KUSTOMIZATION: [kustomization]}
 
 
 class _Dumper(yaml.SafeDumper):

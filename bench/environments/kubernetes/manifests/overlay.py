@@ -14,13 +14,13 @@ from bench.environments.kubernetes.manifests.engine import (
     environment,
     gpu_memory_share,
 )
-from bench.environments.kubernetes.manifests.names import (
+from bench.environments.kubernetes.objects import (
     BALANCER,
     ENGINE,
+    Object,
     namespace_of,
     object_name,
 )
-from bench.environments.kubernetes.objects import Object
 from bench.errors import UserError
 
 KVCACHED_PATH = PurePosixPath("components/kvcached")

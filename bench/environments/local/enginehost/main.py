@@ -17,8 +17,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -104,54 +103,48 @@ class Leases:
 def main(spec_file: str) -> None:
     """Run a host for vLLM servers."""
     spec = json.loads(Path(spec_file).read_text(encoding="utf-8"))
-    _set_environment(spec["environment"])
-    run(spec, _load_vllm)
-
-
-def _set_environment(variables: Mapping[str, str]) -> None:
     # VLLM_ variables of the user's shell would silently override the topology.
     for name in [name for name in os.environ if name.startswith("VLLM_")]:
         del os.environ[name]
-    os.environ.update(variables)
+    os.environ.update(spec["environment"])
 
+    def load() -> Serve:
+        serving = importlib.import_module(".serving", __package__)
+        serving.preload()
+        serve: Serve = serving.serve
+        return serve
 
-def _load_vllm() -> Serve:
-    serving = importlib.import_module(".serving", __package__)
-    serving.preload()
-    serve: Serve = serving.serve
-    return serve
+    run(spec, load)
 
 
 def run(spec: dict[str, Any], load: Callable[[], Serve]) -> None:
     """Run a host for servers of the function that `load` returns; returns when all have ended."""
-    state, folder = Path(spec["state"]), Path(spec["folder"])
-    specs = [ReplicaSpec(**{**one, "argv": tuple(one["argv"])}) for one in spec["replicas"]]
+    folder, state = Path(spec["folder"]), Path(spec["state"])
     processes: list[BaseProcess] = []
     try:
-        with _ended_by_sigterm():
-            leases = Leases(str(folder / SOCKET))
-            _write_state(state, spec, [], [])
-            serve = load()
-            if leases.await_first(FIRST_LEASE_TIMEOUT_S):
-                tie_children_to_parents()
-                reap_dead_children()
-                processes.extend(start_replica(one, serve, leases.close) for one in specs)
-                _write_state(state, spec, specs, processes)
-                leases.run_until_over()
+        try:
+            signal.signal(signal.SIGTERM, _leave)
+            _serve(spec, load, processes)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so that all is cleaned up
     finally:
         stop_replicas(processes, STOP_GRACE_S)
         state.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM leaves the block; after the block it is ignored, so that all is cleaned up."""
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _serve(spec: dict[str, Any], load: Callable[[], Serve], processes: list[BaseProcess]) -> None:
+    """Fork the replicas into `processes` once there is a lease; return when that is over."""
+    leases = Leases(str(Path(spec["folder"]) / SOCKET))
+    _write_state(spec, [], [])
+    serve = load()
+    if leases.await_first(FIRST_LEASE_TIMEOUT_S):
+        specs = [ReplicaSpec.from_json(one) for one in spec["replicas"]]
+        tie_children_to_parents()
+        reap_dead_children()
+        processes.extend(start_replica(one, serve, leases.close) for one in specs)
+        _write_state(spec, specs, processes)
+        leases.run_until_over()
 
 
 def _leave(*_: object) -> None:
@@ -160,10 +153,7 @@ def _leave(*_: object) -> None:
 
 
 def _write_state(
-    state: Path,
-    spec: dict[str, Any],
-    specs: Sequence[ReplicaSpec],
-    processes: Sequence[BaseProcess],
+    spec: dict[str, Any], specs: Sequence[ReplicaSpec], processes: Sequence[BaseProcess]
 ) -> None:
     replicas = [
         {**dataclasses.asdict(one), "process": _identity(process.pid)}
@@ -175,6 +165,7 @@ def _write_state(
         "host": _identity(os.getpid()),
         "replicas": replicas,
     }
+    state = Path(spec["state"])
     draft = state.with_suffix(".tmp")
     draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
     draft.replace(state)

@@ -7,23 +7,35 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """A server to run: its name, CPU core, vLLM arguments, HTTP port and log file."""
+    """A server to run: its CPU core, vLLM arguments, HTTP port and log file.
+
+    Name, model, core and arguments stay the same from one start to the next. Port and log are
+    chosen at the start; before that they are 0 and empty.
+    """
 
     name: str
+    model: str
     core: int
     argv: tuple[str, ...]
-    port: int
-    log: str
+    port: int = 0
+    log: str = ""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ReplicaSpec:
+        """The spec of which `values` is the JSON."""
+        # The state files of earlier versions have no model.
+        return cls(**{"model": "", **values, "argv": tuple(values["argv"])})
 
 
 Serve = Callable[[ReplicaSpec], None]
@@ -79,7 +91,7 @@ def reap_dead_children() -> None:
 
 
 def start_replica(spec: ReplicaSpec, serve: Serve, close: Callable[[], None]) -> BaseProcess:
-    """Fork a process that serves `spec`; `close` gives up there what only the host may hold."""
+    """Fork a process that serves `spec`; there `close` closes what only the host may hold open."""
     process = multiprocessing.get_context("fork").Process(
         target=_run, args=(spec, serve, close), name=spec.name
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -26,42 +27,7 @@ LOOPBACK = "127.0.0.1"
 # The rest of what a server has imported by the time it has answered its first
 # request (found with an audit hook on `import`): what is imported here costs once, later
 # imports cost once a replica.
-MODULES = (
-    "httptools",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.protocols.websockets.websockets_sansio_impl",
-    "fastapi.staticfiles",
-    "prometheus_fastapi_instrumentator",
-    "pydantic.v1",
-    "vllm.entrypoints.anthropic.api_router",
-    "vllm.entrypoints.generate.api_router",
-    "vllm.entrypoints.generate.generative_scoring.api_router",
-    "vllm.entrypoints.openai.chat_completion.api_router",
-    "vllm.entrypoints.openai.completion.api_router",
-    "vllm.entrypoints.openai.models.api_router",
-    "vllm.entrypoints.openai.responses.api_router",
-    "vllm.entrypoints.scale_out.factories",
-    "vllm.entrypoints.scale_out.render.serving",
-    "vllm.entrypoints.serve.elastic_ep.api_router",
-    "vllm.entrypoints.serve.instrumentator.metrics",
-    "vllm.entrypoints.serve.instrumentator.offline_docs",
-    "vllm.entrypoints.serve.lora.api_router",
-    "vllm.entrypoints.serve.profile.api_router",
-    "vllm.entrypoints.serve.tokenize.api_router",
-    "vllm.distributed.elastic_ep.elastic_execute",
-    "vllm.model_executor.layers.quantization.online.base",
-    "vllm.model_executor.models.llama",
-    "vllm.model_executor.models.mistral",
-    "vllm.model_executor.models.qwen2",
-    "vllm.transformers_utils.chat_templates",
-    "vllm.v1.attention.backends.cpu_attn",
-    "vllm.v1.core.sched.scheduler",
-    "vllm.v1.engine.async_llm",
-    "vllm.v1.engine.core",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.v1.worker.cpu_model_runner",
-    "vllm.v1.worker.cpu_worker",
-)
+MODULES = Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split()
 
 
 def preload() -> None:

@@ -1,17 +1,17 @@
-"""The requests to an API server that the suite needs."""
+"""The requests to an API server that the suite needs: objects as JSON, errors as one line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kubernetes.client import ApiClient, ApiException
+from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 from urllib3.exceptions import HTTPError
+from websocket import WebSocketBadStatusException, WebSocketException
 
-from bench.environments.kubernetes.cluster.errors import refusal, unreachable
-from bench.environments.kubernetes.cluster.streams import Streams
-from bench.environments.kubernetes.objects import Object
+from bench.environments.kubernetes.objects import KINDS, Kind, Object, one_line
+from bench.environments.kubernetes.streams import PROTOCOL, Streams
 from bench.errors import UserError
 
 # To connect, and between bytes of an answer, in seconds.
@@ -19,47 +19,8 @@ TIMEOUT_S = (10.0, 60.0)
 _AS_US = [("fieldManager", "llm-bench")]
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of objects, and where the API server has them."""
-
-    name: str
-    prefix: str
-    plural: str
-    namespaced: bool = True
-
-    @property
-    def group(self) -> str:
-        """The API group; empty for the core group."""
-        return "/".join(self.prefix.split("/")[2:-1])
-
-
-# The kinds that are applied come first, those that others refer to before these.
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("Namespace", "/api/v1", "namespaces", namespaced=False),
-        Kind("PriorityClass", "/apis/scheduling.k8s.io/v1", "priorityclasses", namespaced=False),
-        Kind("ServiceAccount", "/api/v1", "serviceaccounts"),
-        Kind("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
-        Kind("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
-        Kind("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
-        Kind("PersistentVolumeClaim", "/api/v1", "persistentvolumeclaims"),
-        Kind("Service", "/api/v1", "services"),
-        Kind("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
-        Kind("Deployment", "/apis/apps/v1", "deployments"),
-        Kind("Job", "/apis/batch/v1", "jobs"),
-        # Never applied.
-        Kind("Pod", "/api/v1", "pods"),
-        Kind("Event", "/api/v1", "events"),
-        Kind("Node", "/api/v1", "nodes", namespaced=False),
-        Kind("Secret", "/api/v1", "secrets"),
-        Kind("ConfigMap", "/api/v1", "configmaps"),
-    )
-}
-APPLIED = tuple(KINDS)[: tuple(KINDS).index("Pod")]
+# Of an error's message, in characters.
+_LIMIT = 500
 
 
 class Api:
@@ -140,7 +101,22 @@ class Api:
             auth_settings=["BearerToken"],
         )
         action = f"start {' '.join(command)} in {what}"
-        return Streams.opened(action, self._client.configuration, url, headers)
+        asked = {**headers, "sec-websocket-protocol": PROTOCOL}
+        try:
+            socket = create_websocket(self._client.configuration, get_websocket_url(url), asked)
+        except WebSocketBadStatusException as error:
+            body = (error.resp_body or b"").decode(errors="replace")
+            raise _refusal(action, error.status_code, error.status_message or "", body) from None
+        except (WebSocketException, OSError) as error:
+            raise _unreachable(action, self.server, error) from None
+        # The socket itself checks only subprotocols that it was given as such.
+        if (socket.getheaders() or {}).get("sec-websocket-protocol") != PROTOCOL:
+            socket.shutdown()
+            raise UserError(
+                f"cannot {action}: the API server {self.server} does not speak {PROTOCOL}, "
+                "which Kubernetes does from 1.30 on; is there a proxy in between?"
+            )
+        return Streams(socket)
 
     def version(self) -> str:
         """The cluster's version, such as `v1.32.13`."""
@@ -190,11 +166,11 @@ class Api:
             text = str(answer.read().decode(errors="replace"))
         except (ApiException, HTTPError, OSError) as error:
             # The client raises its own exception for TLS errors only.
-            raise unreachable(action, self.server, error) from None
+            raise _unreachable(action, self.server, error) from None
         if answer.status in accepted:
             return None
         if answer.status >= 300:
-            raise refusal(action, answer.status, answer.reason or "", text)
+            raise _refusal(action, answer.status, answer.reason or "", text)
         return text
 
 
@@ -221,3 +197,35 @@ def _parsed(text: str | None) -> Object:
 def _items(text: str | None) -> list[Object]:
     items: list[Object] = _parsed(text)["items"]
     return items
+
+
+def _refusal(action: str, status: int, reason: str, body: str) -> UserError:
+    """The error for an answer that is no success. `action` says what was tried: `list pods`."""
+    message = _message(body) or reason or f"status {status}"
+    if status == 401:
+        return UserError(
+            f"cannot {action}: the cluster does not know your credentials (401); log in again, "
+            "or check the users of the kubeconfig"
+        )
+    if status == 403:
+        return UserError(f"not allowed to {action}: {message}")
+    return UserError(f"cannot {action}: {message} ({status})")
+
+
+def _message(body: str) -> str:
+    """The message of a `Status`, which is how the API server describes an error."""
+    try:
+        status = json.loads(body)
+    except ValueError:
+        return one_line(body, _LIMIT)
+    message = status.get("message") if isinstance(status, dict) else None
+    return one_line(message, _LIMIT) if isinstance(message, str) else ""
+
+
+def _unreachable(action: str, server: str, error: Exception) -> UserError:
+    """The error for a request without an answer, with its innermost reason: urllib3 wraps that."""
+    while isinstance(inner := getattr(error, "reason", None), Exception):
+        error = inner
+    # `<urllib3...HTTPSConnection object at 0x...>: Failed to establish ...`
+    reason = one_line(str(error).rpartition(">: ")[2] or type(error).__name__, _LIMIT)
+    return UserError(f"cannot {action}: the API server {server} does not answer: {reason}")

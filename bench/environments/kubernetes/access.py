@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 
-from bench.environments.kubernetes.cluster.api import Api
+from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.objects import one_line
 from bench.errors import UserError
 

@@ -12,18 +12,12 @@ import json
 import select
 import ssl
 import threading
-from collections.abc import Mapping
 
-from kubernetes.client import Configuration
-from kubernetes.stream.ws_client import create_websocket, get_websocket_url
-from websocket import ABNF, WebSocket, WebSocketBadStatusException, WebSocketException
-
-from bench.environments.kubernetes.cluster.errors import refusal, unreachable
-from bench.errors import UserError
+from websocket import ABNF, WebSocket, WebSocketException
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
 _CLOSE = 255
-_PROTOCOL = "v5.channel.k8s.io"
+PROTOCOL = "v5.channel.k8s.io"
 _CHUNK_BYTES = 64 * 1024
 # For the API server to take or to send the rest of one message.
 _MESSAGE_TIMEOUT_S = 60.0
@@ -41,28 +35,6 @@ class Streams:
         self._socket = socket
         self._socket.settimeout(_MESSAGE_TIMEOUT_S)
         self._lock = threading.Lock()
-
-    @classmethod
-    def opened(
-        cls, action: str, configuration: Configuration, url: str, headers: Mapping[str, str]
-    ) -> Streams:
-        """Connect. Raises UserError if the API server refuses; `action` is what it refuses."""
-        asked = {**headers, "sec-websocket-protocol": _PROTOCOL}
-        try:
-            socket = create_websocket(configuration, get_websocket_url(url), asked)
-        except WebSocketBadStatusException as error:
-            body = (error.resp_body or b"").decode(errors="replace")
-            raise refusal(action, error.status_code, error.status_message or "", body) from None
-        except (WebSocketException, OSError) as error:
-            raise unreachable(action, configuration.host, error) from None
-        # The socket itself checks only subprotocols that it was given as such.
-        if (socket.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
-            socket.shutdown()
-            raise UserError(
-                f"cannot {action}: the API server {configuration.host} does not speak {_PROTOCOL}, "
-                "which Kubernetes does from 1.30 on; is there a proxy in between?"
-            )
-        return cls(socket)
 
     def send(self, data: bytes) -> None:
         """Write to the command's standard input."""
