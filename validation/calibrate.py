@@ -90,12 +90,12 @@ def calibrate(
 def rows_of(reading: Reading) -> Iterator[Row]:
     """The lines of the table that show a level."""
     accuracy, instrument = reading.accuracy, reading.instrument
-    beside = (
+    of_level = (
         f"{100 * (instrument.cpu_share or 0.0):.0f} %",
         _ms(instrument.loop_lag_p99_s or 0.0),
         _ms(reading.source_late.p99_s),
     )
-    yield Row(f"{accuracy.streams:,}", ("", "", "", "", "", *beside), style="bold")
+    yield Row(f"{accuracy.streams:,}", ("", "", "", "", "", *of_level), style="bold")
     for name, error in (("TTFT", accuracy.ttft), ("ITL", accuracy.itl), ("E2E", accuracy.e2e)):
         times_s = (error.p50_s, error.p95_s, error.p99_s, error.max_s)
         yield Row(f"  {name}", (*map(_ms, times_s), f"{error.n:,}"))

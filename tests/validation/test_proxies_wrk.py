@@ -1,4 +1,4 @@
-"""What wrk is told and what is read from it."""
+"""What wrk is given, and what is read from its output."""
 
 from __future__ import annotations
 
