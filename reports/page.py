@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from bench.analysis.gates import gating
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Judgement, SloOutcome, SloResult, Verdict
 from bench.analysis.verdict import ALIKE, MATERIAL
-from bench.records import Expectation, SloOutcome, SloResult, Verdict
+from bench.records import Expectation
 from reports import wording
 from reports.charts import pictures_of, style
 from reports.charts.forest import forest

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.gates import Gate
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Comparison, Judgement
 from bench.analysis.metrics import metric
-from bench.records import Comparison
 from reports import wording
 from reports.run import Run, arms_of, title
 

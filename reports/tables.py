@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
 from bench.analysis.server_side import ServerSummary
-from bench.records import Comparison, SloOutcome, SloResult, Verdict
 from reports import wording
 from reports.run import Arms, arms_of
 
@@ -38,7 +37,8 @@ def rows_of(judgement: Judgement, arms: Arms) -> Iterator[Row]:
         yield _comparison(comparison, judgement.models, arms)
         if comparison.primary and comparison.control_failed != comparison.treatment_failed:
             failed = (comparison.control_failed, comparison.treatment_failed)
-            yield Row("  failed requests", _values(arms, *map(wording.small_percent, failed)))
+            shares = (wording.percent(share, decimals=2) for share in failed)
+            yield Row("  failed requests", _values(arms, *shares))
     if not judgement.comparisons:
         # An arm that was run alone.
         for name, summaries in itertools.groupby(judgement.summaries, lambda one: one.metric):

@@ -8,9 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Judgement, SloOutcome, Verdict
 from bench.console import as_text
-from bench.records import SloOutcome, Verdict
 from reports import wording
 from reports.run import arms_of, short_title, title
 from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.analysis.judgement import Judgement
-from bench.records import Comparison, Slo, SloResult
+from bench.analysis.judgement import Comparison, Judgement, SloResult
+from bench.records import Slo
 
 NO_DATA = "no data"
 UNBOUNDED = "unbounded"
@@ -63,16 +63,11 @@ def duration(seconds: float) -> str:
     return f"{number(seconds)} s"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, decimals: int = 1) -> str:
     """`97.5 %`."""
     if share is None or math.isnan(share):
         return NO_DATA
-    return f"{share * 100:.1f} %"
-
-
-def small_percent(share: float | None) -> str:
-    """A share with two decimals: `0.02 %`."""
-    return NO_DATA if share is None else f"{share * 100:.2f} %"
+    return f"{share * 100:.{decimals}f} %"
 
 
 def target(share: float) -> str:

@@ -193,7 +193,7 @@ DRIVER = '''\
 from __future__ import annotations
 
 from bench.drivers.driver import Driven, Setup
-from bench.load.drive import Load, run_load
+from bench.load.run.drive import Load, run_load
 from bench.records import DriverFacts
 
 

@@ -16,9 +16,9 @@ from bench.config.topology import load_topology
 from bench.console import log_folder
 from bench.environments.local import LocalEnvironment
 from bench.experiment.capacity import EngineCalibration
-from bench.load.drive import Load
-from bench.load.schedule import plan_closed_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.schedule import plan_closed_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load
 from bench.progress import Progress, make_progress
 from bench.records import Schedule
 from validation import harness

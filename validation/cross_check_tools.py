@@ -20,8 +20,8 @@ from bench.drivers.openai_sdk import OpenAiDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult
 from bench.processes.guarded import last_lines
 from bench.progress import Progress
 from validation.harness import VLLM_BENCH, output_of, words

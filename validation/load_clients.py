@@ -15,10 +15,10 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from bench.load.accuracy.answers import MODEL
-from bench.load.client import Client
-from bench.load.drive import Load, run_load
-from bench.load.schedule import plan_closed_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.client.client import Client
+from bench.load.plan.schedule import plan_closed_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load, run_load
 
 PROMPT = "How much does a load generator cost, and how true is what it says? " * 2
 # Longer than any run; a closed loop ends with its list of requests.

@@ -15,12 +15,12 @@ from bench.analysis.checks import DEFAULT_BOUNDS, check_reasons, trial_reasons
 from bench.console import log_folder
 from bench.load.accuracy.answers import MODEL, StreamCounts
 from bench.load.accuracy.running import ask_report
-from bench.load.arrivals import Constant
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult
-from bench.load.processes import run_spread
-from bench.load.schedule import plan_open_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Constant
+from bench.load.plan.schedule import plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult
+from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
 from bench.processes.resources import allow_connections
 from bench.records import Expectation, ScenarioFacts, Trial

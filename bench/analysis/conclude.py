@@ -8,20 +8,12 @@ from dataclasses import dataclass, replace
 
 from bench.analysis.blocks import Block, BlockEffect
 from bench.analysis.estimates import median, t_interval
+from bench.analysis.judgement import Comparison, SloOutcome, SloResult, Verdict
 from bench.analysis.metrics import Metric
 from bench.analysis.timings import has_objective
 from bench.analysis.validity import failed_share, too_few, unlike_failures
 from bench.analysis.verdict import decide
-from bench.records import (
-    Comparison,
-    Role,
-    ScenarioFacts,
-    SloOutcome,
-    SloResult,
-    Trial,
-    Verdict,
-    slo_key,
-)
+from bench.records import Role, ScenarioFacts, Trial, slo_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.analysis.judgement import Judgement
-from bench.records import Comparison, Expectation, Role, SloOutcome, SloResult, Verdict
+from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.records import Expectation, Role
 
 
 class Gate(StrEnum):

@@ -16,19 +16,12 @@ from bench.analysis.checks import (
 )
 from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
-from bench.analysis.judgement import Judgement, Summary
+from bench.analysis.judgement import Comparison, Judgement, SloResult, Summary, Verdict
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
 from bench.errors import UserError
-from bench.records import (
-    Comparison,
-    Role,
-    SloResult,
-    Trial,
-    Verdict,
-    fail_incomplete,
-)
+from bench.records import Role, Trial, fail_incomplete
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
 
@@ -172,16 +165,17 @@ def _slos(evidence: Evidence) -> Iterator[SloResult]:
 def _summary(
     role: Role, arm: str, one: Metric, values: Sequence[float | None], blocks: Sequence[Block]
 ) -> Summary:
-    summary = Summary(
+    interval = None
+    if blocks and one.across is not None:
+        logs = [math.log(value) for value in values if value]
+        interval = t_interval(logs, blocks[0].trials[0].scenario.alpha)
+    return Summary(
         role=role,
         arm=arm,
         metric=one.name,
         unit=one.unit,
         value=median(values),
         n=sum(one.n(block.of(role)) for block in blocks),
+        low=math.exp(interval.low) if interval else None,
+        high=math.exp(interval.high) if interval else None,
     )
-    logs = [math.log(value) for value in values if value]
-    interval = t_interval(logs, blocks[0].trials[0].scenario.alpha) if blocks else None
-    if one.across is None or interval is None:
-        return summary
-    return replace(summary, low=math.exp(interval.low), high=math.exp(interval.high))

@@ -4,10 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
-from bench.records import Comparison, Role, ScenarioFacts, SloResult, Trial
+from bench.records import Direction, Role, ScenarioFacts, Slo, Trial
+
+
+class Verdict(StrEnum):
+    """The verdict on the treatment, compared with the control."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    INVALID = "invalid"  # the instrument, not the system, failed
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric of one scenario: the arms compared.
+
+    `ratio` is treatment / control (geometric mean over blocks) with its confidence interval
+    [`low`, `high`]; None where there is none. `control_value` and `treatment_value` are medians
+    over blocks. `tenant` is set where only that tenant's requests are compared. `control_failed`
+    and `treatment_failed` are the shares of requests that failed, including those that bypassed
+    the arm; None where there were none.
+    """
+
+    scenario: str
+    models: tuple[str, ...]
+    metric: str
+    unit: str
+    direction: Direction
+    primary: bool
+    control: str
+    treatment: str
+    control_value: float | None
+    treatment_value: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    blocks: int
+    alpha: float
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    tenant: str = ""
+    control_failed: float | None = None
+    treatment_failed: float | None = None
+
+
+class SloOutcome(StrEnum):
+    """Whether the objectives were attained; undecided when noise spans the target."""
+
+    MET = "met"
+    MISSED = "missed"
+    UNDECIDED = "undecided"
+    UNSET = "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class SloResult:
+    """Attainment of one arm and model: met / all attempted, mean over blocks, interval."""
+
+    scenario: str
+    model: str
+    role: Role
+    arm: str
+    target: float
+    attainment: float | None
+    low: float | None
+    high: float | None
+    outcome: SloOutcome
+    slo: Slo
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

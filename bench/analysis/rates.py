@@ -1,10 +1,7 @@
-"""Counts of requests and tokens, per second or as a share of all attempted.
+"""Metrics of requests and tokens per second, or as a share of all attempted.
 
-Metrics are functions of (samples, duration_s, slos by model); None if they are not defined.
-Rates count what was complete inside the offered window of `duration_s`: answers that arrive while
-a trial drains were not delivered at the offered rate.
-
-The last functions are about trials at several loads.
+They are functions of (samples, duration_s, slos by model). Rates count what was complete inside
+the offered window of `duration_s`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from bench.analysis.estimates import Interval, ratio_of, t_interval
-from bench.records import Direction, Verdict
+from bench.analysis.judgement import Verdict
+from bench.records import Direction
 
 # The version of this rule, which is stored with its verdicts: measured error rates belong to
 # one version.

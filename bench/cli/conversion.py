@@ -9,9 +9,9 @@ from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import METRICS
 from bench.drivers.aiperf import BROKEN_OFF, CONNECTING
-from bench.drivers.artifacts import Artifacts, read_artifacts
-from bench.drivers.artifacts.entry import NS_PER_S, Entry, elapsed_s, instrument
-from bench.drivers.artifacts.summary import ToolSummary
+from bench.drivers.artifacts import read_artifacts
+from bench.drivers.artifacts.entry import NS_PER_S, elapsed_s, instrument
+from bench.drivers.artifacts.summary import ToolRun
 from bench.drivers.genai_perf import NO_FAILURES
 from bench.drivers.tools import CLIENT_UNKNOWN
 from bench.records import (
@@ -91,32 +91,32 @@ def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgeme
     If there are records of single requests, a trial of `arm` is stored under `results` as well.
     Raises UserError for a damaged or foreign folder.
     """
-    artifacts = read_artifacts(folder)
-    if artifacts.entries:
-        trial = trial_of(artifacts, arm, run_id)
+    run = read_artifacts(folder)
+    if run.entries:
+        trial = trial_of(run, arm, run_id)
         TrialStore(results).save(trial)
         judgement = judge([trial])
     else:
-        judgement = judgement_of(artifacts.summary, arm)
+        judgement = judgement_of(run, arm)
     path = results / "converted" / f"{run_id}.json"
-    tool = {"tool": artifacts.summary.tool, "version": artifacts.summary.version}
+    tool = {"tool": run.tool, "version": run.version}
     write_latest(path, [judgement], {"Run": run_id, "converted_from": folder.name, **tool})
     return judgement, path
 
 
-def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
+def trial_of(run: ToolRun, arm: str, run_id: str) -> Trial:
     """The recorded requests as one trial; `arm` is its control."""
-    summary, entries = artifacts.summary, artifacts.entries
+    entries = run.entries
     zero_ns = min(entry.issued_ns for entry in entries)
-    samples = fail_incomplete(tuple(_samples(summary, entries, zero_ns)))
+    samples = fail_incomplete(tuple(_samples(run, zero_ns)))
     duration_s = elapsed_s(samples)
     answered = sum(entry.failure is None for entry in entries)
-    expected = round(summary.statistic("request_count", "avg") or 0)
-    notes = list(_RECORD_NOTES[summary.tool])
+    expected = round(run.statistic("request_count", "avg") or 0)
+    notes = list(_RECORD_NOTES[run.tool])
     if all(entry.issued_ns == entry.sent_ns for entry in entries):
         notes.append("when requests were due is not recorded: they count from when they were sent")
-    if len(summary.models) > 1:
-        notes.append(f"which model a request went to is not recorded: all as {summary.models[0]}")
+    if len(run.models) > 1:
+        notes.append(f"which model a request went to is not recorded: all as {run.models[0]}")
     if answered < expected:
         notes.append(f"the records hold {answered} of the {expected} answers it reports")
     return Trial(
@@ -124,33 +124,33 @@ def trial_of(artifacts: Artifacts, arm: str, run_id: str) -> Trial:
         arm=arm,
         role="control",
         environment=ENVIRONMENT,
-        scenario=_facts(summary, REPORTED),
-        models=summary.models,
+        scenario=_facts(run, REPORTED),
+        models=run.models,
         block=0,
         position=0,
         seed=0,
         schedule_sha256="",
-        offered_rps=summary.rate_rps,
-        concurrency=summary.concurrency,
+        offered_rps=run.rate_rps,
+        concurrency=run.concurrency,
         duration_s=duration_s,
         elapsed_s=duration_s,
         replicas=(),
         samples=samples,
         instrument=instrument(samples),
-        cut_short=summary.cancelled or answered < expected,
-        driver=DriverFacts(summary.tool, summary.version, tuple(notes)),
+        cut_short=run.cancelled or answered < expected,
+        driver=DriverFacts(run.tool, run.version, tuple(notes)),
     )
 
 
-def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
+def judgement_of(run: ToolRun, arm: str) -> Judgement:
     """A judgement with the tool's own statistics, under the names of the metrics here."""
-    values = dict(_values(summary))
-    count = round(summary.statistic("request_count", "avg") or 0)
+    values = dict(_values(run))
+    count = round(run.statistic("request_count", "avg") or 0)
     missing = ", ".join(name for name in REPORTED if name not in values)
-    notes = [*_SUMMARY_NOTES[summary.tool], *([f"not reported: {missing}"] if missing else [])]
+    notes = [*_SUMMARY_NOTES[run.tool], *([f"not reported: {missing}"] if missing else [])]
     return Judgement(
-        scenario=_facts(summary, tuple(values)),
-        models=summary.models,
+        scenario=_facts(run, tuple(values)),
+        models=run.models,
         environment=ENVIRONMENT,
         control=arm,
         treatment=None,
@@ -162,44 +162,44 @@ def judgement_of(summary: ToolSummary, arm: str) -> Judgement:
             for name, value in values.items()
         ),
         servers=(),
-        invalid_reasons=("it was cancelled",) if summary.cancelled else (),
-        notes=tuple(f"driver {summary.tool}: {note}" for note in notes),
+        invalid_reasons=("it was cancelled",) if run.cancelled else (),
+        notes=tuple(f"driver {run.tool}: {note}" for note in notes),
     )
 
 
-def _facts(summary: ToolSummary, metrics: tuple[str, ...]) -> ScenarioFacts:
+def _facts(run: ToolRun, metrics: tuple[str, ...]) -> ScenarioFacts:
     return ScenarioFacts(
         name=SCENARIO,
         primary=metrics[0],
         metrics=metrics,
         expect=Expectation.NOT_WORSE,
-        slos=dict.fromkeys(summary.models, summary.slo),
-        description=f"Converted from artifacts of {summary.tool}.",
+        slos=dict.fromkeys(run.models, run.slo),
+        description=f"Converted from artifacts of {run.tool}.",
     )
 
 
-def _samples(summary: ToolSummary, entries: tuple[Entry, ...], zero_ns: int) -> Iterator[Sample]:
-    for index, entry in enumerate(entries):
+def _samples(run: ToolRun, zero_ns: int) -> Iterator[Sample]:
+    for index, entry in enumerate(run.entries):
         planned = PlannedRequest(
             index=index,
             at_s=(entry.issued_ns - zero_ns) / NS_PER_S,
-            model=summary.models[0],
+            model=run.models[0],
             prompt_tokens=entry.prompt_tokens or 0,
-            output_tokens=summary.output_tokens or entry.output_tokens or 0,
+            output_tokens=run.output_tokens or entry.output_tokens or 0,
             prompt_seed=0,
         )
         yield entry.sample(planned, zero_ns, planned.at_s)
 
 
-def _values(summary: ToolSummary) -> Iterator[tuple[str, float]]:
+def _values(run: ToolRun) -> Iterator[tuple[str, float]]:
     """The names and values of the metrics that the tool reports, in the units used here."""
     for name in REPORTED:
         quantity, _, rest = name.partition("_")
         if quantity in _LATENCIES:
-            value = summary.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
+            value = run.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
             found = [] if value is None else [value]
         else:
-            values = (summary.statistic(metric, "avg") for metric in _RATES[name])
+            values = (run.statistic(metric, "avg") for metric in _RATES[name])
             found = [value for value in values if value is not None]
         if found:
             yield name, found[0]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Case, Judgement
+from bench.analysis.judgement import Case, Judgement, Verdict
 from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
-from bench.records import Trial, Verdict
+from bench.records import Trial
 from bench.store import TrialStore, by_scenario
 
 # Options of pytest that the advice sets; each has a value.

@@ -19,8 +19,8 @@ from bench.drivers.tools import (
     drive_result,
 )
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import Ending
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.guarded import last_lines, run_bounded
 from bench.processes.venv import ensure_venv
 from bench.records import DriverFacts, PlannedRequest

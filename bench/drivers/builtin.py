@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 
 from bench.drivers.driver import Driven, Setup
-from bench.load.drive import Load
-from bench.load.processes import run_spread
-from bench.load.shards import processes_for
+from bench.load.run.drive import Load
+from bench.load.run.processes import run_spread
+from bench.load.run.shards import processes_for
 from bench.processes.program import Site
 from bench.records import DriverFacts
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult
 from bench.processes.program import Site
 from bench.progress import Progress
 from bench.records import DriverFacts

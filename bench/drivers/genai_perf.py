@@ -1,7 +1,6 @@
-"""Driver `genai-perf`: NVIDIA's former load generator with the suite's prompts.
+"""Driver `genai-perf`: NVIDIA's former load generator, with the suite's prompts in their order.
 
-Prompts, lengths of answers and their order are the suite's, in a file of payloads. It
-cannot keep a schedule (`--fixed-schedule` fails in 0.0.16): an open loop is offered at the
+It cannot keep a schedule (`--fixed-schedule` fails in 0.0.16): an open loop is offered at the
 same mean rate at its own, Poisson-distributed times.
 """
 
@@ -24,8 +23,8 @@ from bench.drivers.tools import (
     drive_result,
 )
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import Ending
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.guarded import last_lines, run_bounded
 from bench.processes.venv import ensure_venv
 from bench.records import DriverFacts, PlannedRequest

@@ -18,8 +18,8 @@ import orjson
 from openai.types.chat import ChatCompletionChunk
 
 from bench.drivers.driver import Driven, Setup
-from bench.load.drive import Load, run_load
-from bench.load.exchange import Exchange, Failure
+from bench.load.client.exchange import Exchange, Failure
+from bench.load.run.drive import Load, run_load
 from bench.records import DriverFacts, ErrorKind, PlannedRequest
 
 NOTES = (

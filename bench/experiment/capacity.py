@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import Ending
-from bench.load.processes import run_spread
-from bench.load.prompts import PromptMaker, make_prompts
-from bench.load.schedule import plan_closed_loop
-from bench.load.strata import RUN
-from bench.load.workload import Asks, Fixed, Workload
+from bench.load.plan.prompts import PromptMaker, make_prompts
+from bench.load.plan.schedule import plan_closed_loop
+from bench.load.plan.workload import RUN, Asks, Fixed, Workload
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
+from bench.load.run.processes import run_spread
 from bench.processes.program import Site
 from bench.progress import Progress, Step
 from bench.records import Replica, Sample, Schedule

@@ -22,7 +22,7 @@ from bench.experiment.capacity import Capacity
 from bench.experiment.scenario import Question
 from bench.experiment.trial import RunContext, run_trial
 from bench.experiment.trial_order import SearchOrder, TrialOrder
-from bench.load.arrivals import ClosedLoop
+from bench.load.plan.arrivals import ClosedLoop
 from bench.progress import Step
 from bench.records import Role, Trial
 from bench.telemetry.cpu import await_quiet

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from bench.experiment.capacity import Capacity
 from bench.experiment.trial_order import Grid, PlannedTrial
-from bench.load.arrivals import ClosedLoop, OpenLoop
-from bench.load.schedule import plan_closed_loop, plan_open_loop, plan_traffic
-from bench.load.tenants import Mixture
-from bench.load.traces import Replay
-from bench.load.workload import Asks
+from bench.load.plan.arrivals import ClosedLoop, OpenLoop
+from bench.load.plan.schedule import plan_closed_loop, plan_open_loop, plan_traffic
+from bench.load.plan.tenants import Mixture
+from bench.load.plan.traces import Replay
+from bench.load.plan.workload import Asks
 from bench.records import Expectation, ScenarioFacts, Schedule, Slo
 
 STANDARD_METRICS = (

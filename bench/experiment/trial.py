@@ -17,9 +17,9 @@ from bench.environments.base import Environment
 from bench.experiment.capacity import Capacity, EngineCalibration
 from bench.experiment.scenario import Question
 from bench.experiment.trial_order import PlannedTrial, RoleOrder, role_order
-from bench.load.drive import Load
-from bench.load.outcome import Ending
-from bench.load.routes import bypassing, routes
+from bench.load.plan.routes import bypassing, routes
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.program import Site
 from bench.progress import Progress
 from bench.records import Accuracy, Replica, Role, Sample, ServerSeries, Trial
@@ -73,36 +73,19 @@ def run_trial(
     """Run one trial and store it; upon Ctrl-C store what there is and raise KeyboardInterrupt."""
     prepared = _prepare(context, question, planned, capacity)
     time.sleep(SETTLE_S)
-    driven, server = _measure(context, question, planned.role, prepared)
+    driven, server = prepared.measure()
     for line in driven.result.lost:
         context.progress.note(line)
-    trial = _record(context, question, planned, prepared, driven, server)
+    trial = prepared.record(driven, server)
     context.store.save(trial)
     if driven.result.ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
     return trial
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What a trial sends, and where to.
-
-    `capacity_rps` is the capacity that its load is a share of. `replicas` are all that serve it.
-    `affected` has, by model, the replica that the scenario slows, and to which requests go that
-    bypass the arm; `bypassing` are the indexes of these requests.
-    """
-
-    seed: int
-    capacity_rps: float
-    load: Load
-    replicas: tuple[Replica, ...]
-    affected: Mapping[str, Replica]
-    bypassing: frozenset[int]
-
-
 def _prepare(
     context: RunContext, question: Question, planned: PlannedTrial, capacity: Capacity
-) -> _Prepared:
+) -> _PreparedTrial:
     """Make the requests of a trial and have the arm ready for them."""
     arm, scenario = context.arms[planned.role], question.scenario
     seed = planned.seed(context.seed, str(question))
@@ -118,85 +101,98 @@ def _prepare(
     bypassed = bypassing(schedule, scenario.bypass)
     urls = routes(schedule, arm_routes, bypassed, affected)
     load = Load(schedule, prompts, urls, arm.connections)
-    return _Prepared(seed, capacity.rps, load, replicas, affected, bypassed)
+    return _PreparedTrial(
+        context, question, planned, seed, capacity.rps, load, replicas, affected, bypassed
+    )
 
 
-def _measure(
-    context: RunContext, question: Question, role: Role, prepared: _Prepared
-) -> tuple[Driven, tuple[ServerSeries, ...]]:
-    """Send the load under the conditions of the arm and of the scenario.
+@dataclass(frozen=True, slots=True)
+class _PreparedTrial:
+    """A trial with everything that it sends, and where to.
 
-    Returns what the driver measured, with the CPU time that others took, and what the replicas
-    reported.
+    `capacity_rps` is the capacity that its load is a share of. `replicas` are all that serve it.
+    `affected` has, by model, the replica that the scenario slows, and to which requests go that
+    bypass the arm; `bypassing` are the indexes of these requests.
     """
-    environment = context.environment
-    arm_share, scenario_share = context.arms[role].slowed, question.scenario.slowed
-    with ExitStack() as conditions:
-        if arm_share is not None:
-            conditions.enter_context(environment.slowed(prepared.replicas, arm_share))
-        if scenario_share is not None:
-            affected = tuple(prepared.affected.values())
-            conditions.enter_context(environment.slowed(affected, scenario_share))
-        scraper = conditions.enter_context(scraping(prepared.replicas, context.site))
-        watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
-        driven = context.driver.run(prepared.load, drain_timeout_s=context.profile.drain_s)
-        # Other work on this machine matters only where it sends the load.
-        cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
-    result = driven.result
-    # Readings can be related to the load only where its start is known on their clock.
-    server = () if result.started_s is None else scraper.since(result.started_s)
-    instrument = replace(
-        result.instrument,
-        foreign_cpu_share=cpu.foreign,
-        stolen_cpu_share=cpu.stolen,
-        accuracy=context.accuracy,
-    )
-    return replace(driven, result=replace(result, instrument=instrument)), server
 
+    context: RunContext
+    question: Question
+    planned: PlannedTrial
+    seed: int
+    capacity_rps: float
+    load: Load
+    replicas: tuple[Replica, ...]
+    affected: Mapping[str, Replica]
+    bypassing: frozenset[int]
 
-def _record(
-    context: RunContext,
-    question: Question,
-    planned: PlannedTrial,
-    prepared: _Prepared,
-    driven: Driven,
-    server: tuple[ServerSeries, ...],
-) -> Trial:
-    schedule, result = prepared.load.schedule, driven.result
-    samples, bypassed = split_samples(
-        result.samples, prepared.replicas, prepared.bypassing, prepared.affected
-    )
-    slowed = prepared.affected.values() if question.scenario.slowed else ()
-    drawn = context.environment.alternates
-    return Trial(
-        run_id=context.run_id,
-        arm=context.arms[planned.role].name,
-        role=planned.role,
-        environment=context.environment.name,
-        scenario=question.facts,
-        models=question.models,
-        block=planned.block,
-        position=planned.position,
-        seed=prepared.seed,
-        schedule_sha256=schedule.sha256,
-        offered_rps=schedule.offered_rps,
-        concurrency=schedule.concurrency,
-        duration_s=schedule.duration_s,
-        elapsed_s=result.elapsed_s,
-        replicas=prepared.replicas,
-        samples=samples,
-        bypassed=bypassed,
-        server=server,
-        instrument=result.instrument,
-        dead_replicas=context.environment.dead_replicas(),
-        cut_short=result.cut_short,
-        due=context.role_order(question)(planned.block) if drawn else (),
-        round=question.round,
-        capacity_rps=prepared.capacity_rps,
-        driver=driven.facts,
-        connections=prepared.load.connections,
-        provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
-    )
+    def measure(self) -> tuple[Driven, tuple[ServerSeries, ...]]:
+        """Send the load under the conditions of the arm and of the scenario.
+
+        Returns what the driver measured, with the CPU time that others took, and what the
+        replicas reported.
+        """
+        context, environment = self.context, self.context.environment
+        arm_share = context.arms[self.planned.role].slowed
+        scenario_share = self.question.scenario.slowed
+        with ExitStack() as conditions:
+            if arm_share is not None:
+                conditions.enter_context(environment.slowed(self.replicas, arm_share))
+            if scenario_share is not None:
+                affected = tuple(self.affected.values())
+                conditions.enter_context(environment.slowed(affected, scenario_share))
+            scraper = conditions.enter_context(scraping(self.replicas, context.site))
+            watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
+            driven = context.driver.run(self.load, drain_timeout_s=context.profile.drain_s)
+            # Other work on this machine matters only where it sends the load.
+            cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
+        result = driven.result
+        # Readings can be related to the load only where its start is known on their clock.
+        server = () if result.started_s is None else scraper.since(result.started_s)
+        instrument = replace(
+            result.instrument,
+            foreign_cpu_share=cpu.foreign,
+            stolen_cpu_share=cpu.stolen,
+            accuracy=context.accuracy,
+        )
+        return replace(driven, result=replace(result, instrument=instrument)), server
+
+    def record(self, driven: Driven, server: tuple[ServerSeries, ...]) -> Trial:
+        context, question, planned = self.context, self.question, self.planned
+        schedule, result = self.load.schedule, driven.result
+        samples, bypassed = split_samples(
+            result.samples, self.replicas, self.bypassing, self.affected
+        )
+        slowed = self.affected.values() if question.scenario.slowed else ()
+        drawn = context.environment.alternates
+        return Trial(
+            run_id=context.run_id,
+            arm=context.arms[planned.role].name,
+            role=planned.role,
+            environment=context.environment.name,
+            scenario=question.facts,
+            models=question.models,
+            block=planned.block,
+            position=planned.position,
+            seed=self.seed,
+            schedule_sha256=schedule.sha256,
+            offered_rps=schedule.offered_rps,
+            concurrency=schedule.concurrency,
+            duration_s=schedule.duration_s,
+            elapsed_s=result.elapsed_s,
+            replicas=self.replicas,
+            samples=samples,
+            bypassed=bypassed,
+            server=server,
+            instrument=result.instrument,
+            dead_replicas=context.environment.dead_replicas(),
+            cut_short=result.cut_short,
+            due=context.role_order(question)(planned.block) if drawn else (),
+            round=question.round,
+            capacity_rps=self.capacity_rps,
+            driver=driven.facts,
+            connections=self.load.connections,
+            provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
+        )
 
 
 def affected_replicas(replicas: Sequence[Replica], turn: int) -> dict[str, Replica]:

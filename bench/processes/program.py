@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from bench.errors import UserError
 
 END = b"end\n"
+# A program that measures answers it with the time of its monotonic clock.
+ASK_CLOCK = b"clock\n"
 # From the end of its input to the time when a program is killed.
 GRACE_S = 5.0
 # The fastest level: blocks are mostly numbers and words, and shrink to a third.

@@ -10,9 +10,8 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.analysis.judgement import Case, Judgement
+from bench.analysis.judgement import Case, Comparison, Judgement
 from bench.analysis.verdict import ALIKE
-from bench.records import Comparison
 from reports import wording
 from reports.charts.style import BAND, INK, MUTED, OUTCOME, Chart, Frame, Line, new_chart
 from reports.run import arms_of, short_title

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from bench.records import Role, SloOutcome, Verdict
+from bench.analysis.judgement import SloOutcome, Verdict
+from bench.records import Role
 from reports import wording
 
 INK = "#1f2328"
@@ -46,8 +47,6 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
 # Replicas in one chart, distinct also for colour-blind eyes and from the arms; further ones
 # are muted.
 REPLICAS = ("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733")
-
-ImageFormat = Literal["svg", "png"]
 
 WIDTH_IN = 5.4
 _MARGIN_IN = 0.18
@@ -99,18 +98,16 @@ class Chart:
     figure: Figure
 
     def picture(self) -> Picture:
-        return Picture(self.title, self.image("svg"))
-
-    def image(self, kind: ImageFormat) -> bytes:
-        """The picture; PNG at 160 dots an inch."""
+        """The chart as SVG, without dates, and with coordinates to a hundredth of a point."""
         buffer = io.BytesIO()
         for text in self.figure.findobj(Text):
             # A `$` in a name is no formula.
             text.set_parse_math(False)
-        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         with rc_context(_RC):
-            self.figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
-        return _shorten(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+            metadata = {"Date": None, "Creator": None}
+            self.figure.savefig(buffer, format="svg", dpi=160, metadata=metadata)
+        short = _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), buffer.getvalue())
+        return Picture(self.title, short)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +121,6 @@ class Picture:
     def url(self) -> str:
         """An address that holds the whole picture."""
         return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode('ascii')}"
-
-
-def _shorten(svg: bytes) -> bytes:
-    """Round paths to a hundredth of a point: a third less bytes, and nobody sees it."""
-    return _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), svg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from bench.experiment.capacity import EngineCalibration
 from bench.experiment.experiment import Experiment
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.trial import RunContext
-from bench.load.arrivals import Constant
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Constant
+from bench.load.plan.workload import Fixed, Workload
 from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
 from bench.records import Expectation, Replica, Slo

@@ -17,11 +17,11 @@ from itertools import islice
 from socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 
-from bench.load.client import Client
-from bench.load.drive import Load, Report, run_load
-from bench.load.eventloop import DirectLoop
-from bench.load.flight import Flight
-from bench.load.outcome import DriveResult
+from bench.load.client.client import Client
+from bench.load.client.eventloop import DirectLoop
+from bench.load.run.attempt import Attempt
+from bench.load.run.drive import Load, run_load
+from bench.load.run.outcome import DriveResult
 from bench.records import PlannedRequest, Sample, Schedule
 
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -179,11 +179,10 @@ def drive(
     url: str,
     prompts: Sequence[str],
     drain_timeout_s: float,
-    on_progress: Report | None = None,
 ) -> DriveResult:
     """Send all of `schedule` to one server."""
     load = Load(schedule, prompts, [url] * len(schedule.requests))
-    return run_load(load, drain_timeout_s=drain_timeout_s, on_progress=on_progress)
+    return run_load(load, drain_timeout_s=drain_timeout_s)
 
 
 def fetch(url: str, deadline_s: float = 20.0) -> Sample:
@@ -199,22 +198,23 @@ def fetch_many(url: str, streams: int, rounds: int) -> list[Sample]:
     The prompt of a request is its index.
     """
 
-    async def main() -> list[Flight]:
+    async def main() -> list[Attempt]:
         client = Client(url)
-        flights = [
-            Flight(PlannedRequest(index, 0, "m", 7, 2, 0), 0.0) for index in range(streams * rounds)
+        attempts = [
+            Attempt(PlannedRequest(index, 0, "m", 7, 2, 0), 0.0)
+            for index in range(streams * rounds)
         ]
         sends = (
             client.fetch(client.encode(f.planned, str(f.planned.index)), f.exchange)
-            for f in flights
+            for f in attempts
         )
         for _ in range(rounds):
             await asyncio.gather(*islice(sends, streams))
         await client.close()
-        return flights
+        return attempts
 
     with asyncio.Runner(loop_factory=DirectLoop) as runner:
-        return [flight.sample(start_s=0.0) for flight in runner.run(main())]
+        return [attempt.sample(start_s=0.0) for attempt in runner.run(main())]
 
 
 def with_status(status: bytes, body: bytes) -> bytes:

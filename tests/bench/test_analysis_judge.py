@@ -8,8 +8,9 @@ import pytest
 
 from bench.analysis.blocks import order
 from bench.analysis.judge import is_decided, judge
+from bench.analysis.judgement import SloOutcome, Verdict
 from bench.errors import UserError
-from bench.records import ErrorKind, Role, Slo, SloOutcome, Trial, Verdict
+from bench.records import ErrorKind, Role, Slo, Trial
 from tests.bench.making import ARMS, FACTS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)

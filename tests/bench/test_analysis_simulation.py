@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from bench.analysis.blocks import order
 from bench.analysis.estimates import t_interval
+from bench.analysis.judgement import Verdict
 from bench.analysis.verdict import (
     ALPHA,
     LOOKS,
@@ -24,7 +25,7 @@ from bench.analysis.verdict import (
     smallest_factor,
     spread_of,
 )
-from bench.records import Role, Verdict
+from bench.records import Role
 
 pytestmark = pytest.mark.slow
 

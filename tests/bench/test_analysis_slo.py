@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.conclude import slo_result
-from bench.records import Expectation, ScenarioFacts, Slo, SloOutcome, SloResult
+from bench.analysis.judgement import SloOutcome, SloResult
+from bench.records import Expectation, ScenarioFacts, Slo
 
 
 def result(shares: list[float], target: float = 0.9, **objectives: float) -> SloResult:

@@ -7,7 +7,8 @@ import pytest
 
 from bench.analysis.checks import ValidityBounds
 from bench.analysis.judge import judge
-from bench.records import Accuracy, ErrorKind, Instrument, Sample, Trial, Verdict
+from bench.analysis.judgement import Verdict
+from bench.records import Accuracy, ErrorKind, Instrument, Sample, Trial
 from tests.bench.making import INSTRUMENT, OFF, REPLICAS, answered, failed, paired
 
 GOOD = INSTRUMENT

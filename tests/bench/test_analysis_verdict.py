@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.estimates import log_ratio, t_interval
+from bench.analysis.judgement import Verdict
 from bench.analysis.verdict import ALPHA, LOOKS, Decision, decide, last_look
-from bench.records import Direction, Verdict
+from bench.records import Direction
 
 MIRROR = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
 effect = st.floats(min_value=-3, max_value=3)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bench.analysis.blocks import order
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Judgement
-from bench.records import ErrorKind, Role, Sample, Trial, Verdict, fail_incomplete
+from bench.analysis.judgement import Judgement, Verdict
+from bench.records import ErrorKind, Role, Sample, Trial, fail_incomplete
 from tests.bench.making import ARMS, answered, failed, trial
 
 

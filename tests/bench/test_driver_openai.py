@@ -11,8 +11,8 @@ import pytest
 
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.openai_sdk import OpenAiDriver
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult
 from bench.processes.local import LocalSite
 from bench.records import ErrorKind, Sample, Schedule
 from tests.bench.load_source import (

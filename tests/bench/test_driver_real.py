@@ -14,11 +14,11 @@ from bench.drivers.aiperf import REQUIREMENTS
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.install import ensure_engine
 from bench.experiment.capacity import EngineCalibration
-from bench.load.arrivals import Poisson
-from bench.load.drive import Load
-from bench.load.outcome import Ending
-from bench.load.schedule import plan_closed_loop, plan_open_loop
-from bench.load.workload import Fixed, Uniform, Workload
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
+from bench.load.plan.workload import Fixed, Uniform, Workload
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.venv import ensure_venv
 from bench.progress import make_progress
 from bench.records import Schedule

@@ -16,8 +16,8 @@ from bench.drivers import make_driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.genai_perf import GenaiPerfDriver, check_glibc
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import Ending
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.processes.guarded import run_bounded
 from bench.processes.local import LocalSite
 from bench.progress import make_progress

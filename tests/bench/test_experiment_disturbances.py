@@ -16,8 +16,8 @@ from bench.drivers.driver import Driven
 from bench.errors import UserError
 from bench.experiment.capacity import Capacity
 from bench.experiment.experiment import MOST_WAITS, spare_blocks
-from bench.load.drive import Load
-from bench.load.outcome import Ending
+from bench.load.run.drive import Load
+from bench.load.run.outcome import Ending
 from bench.records import Trial
 from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica

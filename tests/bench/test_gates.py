@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bench.analysis.gates import Gate, GateFailedError, require_gates, require_slo
-from bench.analysis.judgement import Judgement
-from bench.records import Comparison, Expectation, Role, Slo, SloOutcome, SloResult, Verdict
+from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.records import Expectation, Role, Slo
 from tests.bench.making import ARMS, FACTS
 
 

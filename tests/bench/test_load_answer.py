@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.answer import read_answer
-from bench.load.exchange import Exchange, Failure
+from bench.load.client.answer import read_answer
+from bench.load.client.exchange import Exchange, Failure
 from bench.records import ErrorKind
 from tests.bench.load_source import DONE, ROLE, STOP, delta, event, usage
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.load.arrivals import ClosedLoop, Constant, Gamma, OnOff, OpenLoop, Poisson, Ramp
+from bench.load.plan.arrivals import ClosedLoop, Constant, Gamma, OnOff, OpenLoop, Poisson, Ramp
 
 PROCESSES = st.one_of(
     st.just(Poisson(load=0.8)),
@@ -127,4 +127,4 @@ def test_a_load_that_is_not_positive_is_refused(load: float) -> None:
 
 
 def test_closed_loop_concurrency_grows_with_the_replicas() -> None:
-    assert ClosedLoop(per_slot=2).concurrency(8) == 16
+    assert ClosedLoop(per_sequence=2).concurrency(8) == 16

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bench.errors import UserError
-from bench.load.client import Client
+from bench.load.client.client import Client
 from tests.bench.load_source import (
     ANSWER,
     CHUNKED,

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from bench.load.connection import Connection
-from bench.load.eventloop import DirectLoop
-from bench.load.exchange import Exchange
+from bench.load.client.connection import Connection
+from bench.load.client.eventloop import DirectLoop
+from bench.load.client.exchange import Exchange
 from bench.records import ErrorKind
 from tests.bench.load_source import (
     ANSWER,
@@ -97,7 +97,7 @@ def test_a_connection_lost_before_its_first_request_is_a_disconnect() -> None:
         connection, exchange = Connection(ours, loop.direct), Exchange()
         theirs.close()
         await asyncio.sleep(0.05)
-        await connection.carry(b"", exchange)
+        await connection.send(b"", exchange)
         return exchange
 
     loop = DirectLoop()

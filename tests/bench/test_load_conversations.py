@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.conversations import Conversations
-from bench.load.workload import Ask, Fixed, Uniform
+from bench.load.plan.conversations import Conversations
+from bench.load.plan.workload import Ask, Fixed, Uniform
 from bench.records import Prefix
 
 SYSTEM = 40

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from time import monotonic, process_time
 
-from bench.load.eventloop import DirectLoop
+from bench.load.client.eventloop import DirectLoop
 
 
 def run(main: Callable[[DirectLoop], Coroutine[None, None, None]]) -> None:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.answer import Answer, read_answer
-from bench.load.exchange import Exchange
-from bench.load.pattern import pattern_of
+from bench.load.client.answer import Answer, pattern_of, read_answer
+from bench.load.client.exchange import Exchange
 from tests.bench.load_source import DONE, STOP, delta, event, usage
 
 # Texts that are cut, quoted, escaped, or look like other parts of a chunk.

@@ -11,14 +11,14 @@ import psutil
 import pytest
 
 from bench.errors import UserError
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult, Ending
-from bench.load.processes import run_spread
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
 from bench.records import ErrorKind, Schedule
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, closed, opened, source
 
-SHARD = ["-m", "bench.load.shard_process"]
+SHARD = ["-m", "bench.load.run.shard_process"]
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
 
 

@@ -19,7 +19,7 @@ from tokenizers import (
 )
 
 from bench.errors import UserError
-from bench.load.prompts import PromptMaker, make_prompts
+from bench.load.plan.prompts import PromptMaker, make_prompts
 from bench.records import PlannedRequest, Prefix, Schedule
 
 TEMPLATE = "<|begin|>user\n{}\n<|begin|>assistant\n"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.arrivals import Poisson
-from bench.load.routes import bypassing, routes
-from bench.load.schedule import plan_open_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.routes import bypassing, routes
+from bench.load.plan.schedule import plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
 from bench.records import Replica, Schedule
 
 SHARES = st.floats(0, 1, exclude_max=True)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.load.arrivals import Constant, OnOff, OpenLoop, Poisson
-from bench.load.schedule import plan_closed_loop, plan_open_loop
-from bench.load.workload import Bimodal, LogNormal, SharedPrefixes, Uniform, Workload
+from bench.load.plan.arrivals import Constant, OnOff, OpenLoop, Poisson
+from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
+from bench.load.plan.workload import Bimodal, LogNormal, SharedPrefixes, Uniform, Workload
 from bench.records import Prefix, Schedule
 
 WORKLOAD = Workload(prompt=Uniform(32, 64), output=Bimodal(8, 160, 0.15))

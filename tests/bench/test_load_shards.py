@@ -9,13 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.arrivals import Poisson
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult, Ending
-from bench.load.parcels import load_bytes, loads_of, result_bytes, results_of
-from bench.load.schedule import plan_closed_loop, plan_open_loop
-from bench.load.shards import PROCESS_CHUNKS_PER_S, merge, processes_for, shard
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.shards import (
+    PROCESS_CHUNKS_PER_S,
+    load_bytes,
+    loads_of,
+    merge,
+    processes_for,
+    result_bytes,
+    results_of,
+    shard,
+)
 from bench.records import ErrorKind, Instrument, Schedule
 from tests.bench.making import answered, failed
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.sse import Event, EventReader
+from bench.load.client.sse import Event, EventReader
 
 VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
 NEWLINES = st.sampled_from(["\n", "\r\n", "\r"])

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from bench.analysis.blocks import order
 from bench.analysis.gates import describe_slo
 from bench.analysis.judge import judge
+from bench.analysis.judgement import SloOutcome
 from bench.analysis.metrics import metric
 from bench.analysis.rates import fairness
 from bench.config.slo import load_slos
 from bench.errors import UserError
-from bench.load.arrivals import Constant, OnOff, Poisson
-from bench.load.client import Client
-from bench.load.schedule import plan_traffic
-from bench.load.tenants import Mixture, Tenant
-from bench.load.workload import Fixed, Workload
-from bench.records import PlannedRequest, Role, Slo, SloOutcome, Trial
+from bench.load.client.client import Client
+from bench.load.plan.arrivals import Constant, OnOff, Poisson
+from bench.load.plan.schedule import plan_traffic
+from bench.load.plan.tenants import Mixture, Tenant
+from bench.load.plan.workload import Fixed, Workload
+from bench.records import PlannedRequest, Role, Slo, Trial
 from reports.page import objectives_of
 from tests.bench.making import FACTS, answered, trial
 

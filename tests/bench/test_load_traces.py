@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.load.schedule import plan_traffic
-from bench.load.traces import (
+from bench.load.plan.schedule import plan_traffic
+from bench.load.plan.traces import (
     Cut,
     Fit,
     Replay,
@@ -25,7 +25,7 @@ from bench.load.traces import (
     parse_cut,
     read_trace,
 )
-from bench.load.traces.fit import LEAST_PROMPT_TOKENS
+from bench.load.plan.traces.replay import LEAST_PROMPT_TOKENS
 
 AZURE = """\
 TIMESTAMP,ContextTokens,GeneratedTokens

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.load.workload import Bimodal, Distribution, Fixed, LogNormal, SharedPrefixes, Uniform
+from bench.load.plan.workload import (
+    Bimodal,
+    Distribution,
+    Fixed,
+    LogNormal,
+    SharedPrefixes,
+    Uniform,
+)
 
 LENGTHS = st.integers(1, 500)
 

@@ -22,7 +22,7 @@ from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
 from bench.environments.local.host import Engines, read_engines, state_file
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
-from bench.load.prompts import PromptMaker
+from bench.load.plan.prompts import PromptMaker
 from bench.progress import make_progress
 from bench.records import Prefix, Replica
 

@@ -15,8 +15,8 @@ from bench.analysis.gates import (
     overall,
     wants_confirmation,
 )
-from bench.analysis.judgement import Judgement
-from bench.records import Expectation, SloOutcome, Verdict
+from bench.analysis.judgement import Judgement, SloOutcome, Verdict
+from bench.records import Expectation
 from tests.bench.test_gates import judgement, slo
 
 HELD = judgement(Verdict.BETTER)

@@ -57,7 +57,7 @@ SENDING = """
 import collections, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
 from bench.errors import UserError
-from bench.load.drive import run_load
+from bench.load.run.drive import run_load
 from tests.bench.load_source import closed, drive, opened
 for schedule in (opened([0.0] * 100, 0.5), closed(100, 100, 0.5)):
     try:

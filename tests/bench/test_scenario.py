@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bench.experiment.scenario import Scenario
-from bench.load.arrivals import Poisson
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.workload import Fixed, Workload
 from bench.records import Expectation
 
 SCENARIO = Scenario(

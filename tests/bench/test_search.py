@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from bench.analysis.blocks import group_blocks, order
 from bench.analysis.judge import judge
+from bench.analysis.judgement import Verdict
 from bench.analysis.rates import carried_rps, is_carried
 from bench.experiment.trial_order import Grid, PlannedTrial, SearchOrder, next_level, next_start
-from bench.records import Expectation, Role, ScenarioFacts, Slo, Trial, Verdict
+from bench.records import Expectation, Role, ScenarioFacts, Slo, Trial
 from tests.bench.making import answered, trial
 
 pytestmark = pytest.mark.slow

@@ -19,8 +19,8 @@ from bench.experiment.capacity import EngineCalibration
 from bench.experiment.experiment import Experiment
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.trial import RunContext
-from bench.load.arrivals import Poisson
-from bench.load.workload import Bimodal, Fixed, Workload
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.workload import Bimodal, Fixed, Workload
 from bench.processes.local import LocalSite
 from bench.progress import make_progress
 from bench.records import Expectation, Slo, Trial

@@ -10,21 +10,22 @@ from typing import Any, cast
 
 import pytest
 
+from bench.analysis.judgement import Verdict
 from bench.config.config import resolve
 from bench.config.options import Options
 from bench.experiment.experiment import Experiment
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.session import Session
-from bench.load.arrivals import ClosedLoop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import ClosedLoop
+from bench.load.plan.workload import Fixed, Workload
 from bench.progress import PlainProgress
-from bench.records import Expectation, Trial, Verdict
+from bench.records import Expectation, Trial
 from tests.bench.making import paired
 
 SCENARIO = Scenario(
     name="heavy-tail",
     description="",
-    arrival=ClosedLoop(per_slot=1),
+    arrival=ClosedLoop(per_sequence=1),
     workload=Workload(prompt=Fixed(32), output=Fixed(2)),
     primary="scheduled_ttft_p95_s",
     expect=Expectation.BETTER,

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
+from bench.analysis.judgement import Verdict
 from bench.errors import UserError
 from bench.records import (
     Accuracy,
@@ -26,7 +27,6 @@ from bench.records import (
     Slo,
     Spread,
     Trial,
-    Verdict,
 )
 from bench.store import NoiseStore, TrialStore, by_scenario, write_latest
 from bench.store.trials import digest

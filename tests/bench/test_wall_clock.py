@@ -23,7 +23,7 @@ MAY_READ = {
     "tests/lb/test_access_lines.py",
 }
 MEASURES = [
-    "bench/load/meter.py",
+    "bench/load/run/meter.py",
     "bench/load/accuracy/source.py",
     "bench/experiment/experiment.py",
     "bench/new.py",

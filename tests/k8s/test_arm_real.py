@@ -22,11 +22,11 @@ from bench.environments.kubernetes.environment import ENGINES, KubernetesEnviron
 from bench.environments.kubernetes.load_pods import PodSite
 from bench.environments.kubernetes.objects import is_terminating, name_of
 from bench.environments.kubernetes.waiting import Wait
-from bench.load.arrivals import Constant
-from bench.load.drive import Load
-from bench.load.processes import run_spread
-from bench.load.schedule import plan_open_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Constant
+from bench.load.plan.schedule import plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load
+from bench.load.run.processes import run_spread
 from bench.progress import PlainProgress
 from bench.records import Sample
 

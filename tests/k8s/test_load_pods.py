@@ -19,10 +19,9 @@ from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.accuracy.measurement import Level
-from bench.load.clocks import ask_clock
-from bench.load.drive import Load
-from bench.load.outcome import DriveResult, Ending
-from bench.load.processes import run_spread
+from bench.load.run.drive import Load
+from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.processes import ask_clock, run_spread
 from bench.processes.program import Program, block, read_block
 from bench.progress import PlainProgress
 from bench.records import ErrorKind, Replica, Schedule
@@ -115,7 +114,7 @@ def test_a_pod_that_is_gone_is_named(cluster: Cluster, environment: Make) -> Non
 
 
 def shard(site: PodSite, order: str) -> Program:
-    started = site.start("bench.load.shard_process", [], 0)
+    started = site.start("bench.load.run.shard_process", [], 0)
     started.send(order.encode())
     return started
 

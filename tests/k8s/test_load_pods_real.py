@@ -21,7 +21,7 @@ from bench.environments.kubernetes.objects import LOAD_NAMESPACE
 from bench.environments.kubernetes.streams import STDOUT
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
-from bench.load.clocks import ask_clock
+from bench.load.run.processes import ask_clock
 from bench.processes.program import block
 from bench.progress import PlainProgress
 
@@ -84,7 +84,7 @@ def test_the_client_is_checked_in_a_pod(site: PodSite, progress: PlainProgress) 
 
 
 def test_a_pods_clock_is_known_within_the_time_that_asking_takes(site: PodSite) -> None:
-    with closing(site.start("bench.load.shard_process", [], 1)) as shard:
+    with closing(site.start("bench.load.run.shard_process", [], 1)) as shard:
         shard.send(ORDER + block(b"[]"))
         assert shard.line(PATIENCE_S) == b"ready"
         assert 0 < ask_clock(shard, PATIENCE_S).bound_s < 1.0
@@ -108,7 +108,7 @@ def test_a_program_that_ignores_its_input_is_killed_and_so_is_one_without_a_conn
         time.sleep(1.0)
         assert modules(api, site, 1) == {"bench.processes.idle", "bench.processes.guard"}
     assert deaf.ended() == "it ended with 137 and said nothing"
-    lost = site.start("bench.load.shard_process", [], 1)
+    lost = site.start("bench.load.run.shard_process", [], 1)
     lost._streams.abort()
     lost.close()
     assert str(lost.ended()).startswith("the connection to it was lost")
@@ -129,5 +129,5 @@ def test_a_pod_that_is_deleted_is_named(api: Api, site: PodSite) -> None:
         time.sleep(0.5)
     with pytest.raises(UserError, match=f'pods "{pod}" not found'):
         site.start("bench.processes.idle", [], 1)
-    with closing(site.start("bench.load.shard_process", [], 0)) as other:
+    with closing(site.start("bench.load.run.shard_process", [], 0)) as other:
         assert other.ended() is None

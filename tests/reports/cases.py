@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Case, Judgement
-from bench.records import ServerReading, ServerSeries, Slo, SloOutcome, Trial, Verdict
+from bench.analysis.judgement import Case, Judgement, SloOutcome, Verdict
+from bench.records import ServerReading, ServerSeries, Slo, Trial
 from reports.run import Run
 from tests.bench.making import FACTS, answered, failed, paired, trial, with_readings
 

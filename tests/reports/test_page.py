@@ -10,8 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bench.analysis.judgement import Case
-from bench.records import SloOutcome
+from bench.analysis.judgement import Case, SloOutcome
 from reports.page import bar_of, render_case, render_page
 from tests.reports.cases import (
     better_case,

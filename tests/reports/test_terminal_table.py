@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.analysis.judgement import Judgement
-from bench.records import Slo, SloOutcome, Verdict
+from bench.analysis.judgement import Judgement, SloOutcome, Verdict
+from bench.records import Slo
 from reports.terminal import summary_text
 from tests.reports.cases import (
     better_case,

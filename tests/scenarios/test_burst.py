@@ -11,8 +11,8 @@ import pytest
 from bench.analysis.gates import require_gates, require_slo
 from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
-from bench.load.arrivals import OnOff
-from bench.load.workload import Fixed, LogNormal, Workload
+from bench.load.plan.arrivals import OnOff
+from bench.load.plan.workload import Fixed, LogNormal, Workload
 from bench.records import Expectation
 
 SCENARIO = Scenario(

@@ -11,9 +11,9 @@ import pytest
 from bench.analysis.gates import require_gates, require_slo
 from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
-from bench.load.arrivals import Poisson
-from bench.load.conversations import Conversations
-from bench.load.workload import Fixed, LogNormal, Uniform
+from bench.load.plan.arrivals import Poisson
+from bench.load.plan.conversations import Conversations
+from bench.load.plan.workload import Fixed, LogNormal, Uniform
 from bench.records import Expectation
 
 SCENARIO = Scenario(

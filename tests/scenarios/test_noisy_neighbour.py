@@ -12,9 +12,9 @@ import pytest
 from bench.analysis.gates import require_gates, require_slo
 from bench.experiment.scenario import STANDARD_METRICS, Scenario, scenario_name
 from bench.experiment.session import Measure
-from bench.load.arrivals import OnOff, Poisson
-from bench.load.tenants import Mixture, Tenant
-from bench.load.workload import Fixed, Uniform, Workload
+from bench.load.plan.arrivals import OnOff, Poisson
+from bench.load.plan.tenants import Mixture, Tenant
+from bench.load.plan.workload import Fixed, Uniform, Workload
 from bench.records import Expectation
 
 TENANTS = Mixture(

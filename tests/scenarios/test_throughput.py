@@ -11,8 +11,8 @@ import pytest
 from bench.analysis.gates import require_gates, require_slo
 from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
-from bench.load.arrivals import ClosedLoop
-from bench.load.workload import Fixed, Uniform, Workload
+from bench.load.plan.arrivals import ClosedLoop
+from bench.load.plan.workload import Fixed, Uniform, Workload
 from bench.records import Expectation
 
 SCENARIO = Scenario(
@@ -21,7 +21,7 @@ SCENARIO = Scenario(
         "Saturation: a closed loop keeps four times as many requests in flight as the replicas "
         "run at once."
     ),
-    arrival=ClosedLoop(per_slot=4),
+    arrival=ClosedLoop(per_sequence=4),
     workload=Workload(prompt=Uniform(32, 96), output=Fixed(32)),
     primary="output_tps",
     expect=Expectation.NOT_WORSE,

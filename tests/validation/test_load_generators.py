@@ -13,8 +13,8 @@ import pytest
 
 from bench.errors import UserError
 from bench.load.accuracy.running import ask_report
-from bench.load.drive import run_load
-from bench.load.processes import run_spread
+from bench.load.run.drive import run_load
+from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
 from validation.__main__ import main, parser
 from validation.harness import ROOT

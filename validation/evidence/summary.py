@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.records import Verdict
+from bench.analysis.judgement import Verdict
 from validation.evidence.ledger import LedgerEntry, PlannedRun, planned_runs
 
 # By kind: what it is, the verdicts that are wrong or right, and the share that is wanted of them.

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from bench.drivers.artifacts import aiperf, genai_perf
-from bench.drivers.artifacts.entry import Entry
-from bench.drivers.artifacts.summary import AIPERF, GENAI_PERF, ToolSummary, read_summary
+from bench.drivers.artifacts.summary import AIPERF, GENAI_PERF, ToolRun, read_summary
 from bench.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class Artifacts:
-    """A tool's own report, and its requests if they were recorded."""
-
-    summary: ToolSummary
-    entries: tuple[Entry, ...]
-
-
-def read_artifacts(folder: Path) -> Artifacts:
+def read_artifacts(folder: Path) -> ToolRun:
     """Read the one run in a folder, or below it. Raises UserError if there is none, or several."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give an artifact folder")
@@ -36,9 +27,9 @@ def read_artifacts(folder: Path) -> Artifacts:
             " a folder with one of them"
         )
     (report,) = found
-    summary = read_summary(report)
-    tool, end = (aiperf, AIPERF) if summary.tool == "aiperf" else (genai_perf, GENAI_PERF)
+    run = read_summary(report)
+    tool, end = (aiperf, AIPERF) if run.tool == "aiperf" else (genai_perf, GENAI_PERF)
     # The records are named like the report.
     named = report.name.removesuffix(end) + Path(tool.RECORDS).suffix
     records = report.with_name(named)
-    return Artifacts(summary, tool.read_records(records) if records.exists() else ())
+    return replace(run, entries=tool.read_records(records)) if records.exists() else run

@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from bench.drivers.artifacts.entry import Entry, damaged, read_text
-from bench.load.answer import kind_of_status
-from bench.load.exchange import Failure
+from bench.load.client.answer import kind_of_status
+from bench.load.client.exchange import Failure
 from bench.records import ErrorKind
 
 RECORDS = "profile_export.jsonl"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
-from bench.load.exchange import Failure
+from bench.load.client.exchange import Failure
 from bench.records import Instrument, PlannedRequest, Sample
 
 NS_PER_S = 1_000_000_000

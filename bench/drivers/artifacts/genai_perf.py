@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, Field, Json, ValidationError
 
 from bench.drivers.artifacts.entry import NS_PER_S, Entry, damaged, read_text
-from bench.load.answer import read_answer
-from bench.load.exchange import Exchange
+from bench.load.client.answer import read_answer
+from bench.load.client.exchange import Exchange
 
 RECORDS = "profile_export.json"
 

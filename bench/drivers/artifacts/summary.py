@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.drivers.artifacts.entry import damaged, read_text
+from bench.drivers.artifacts.entry import Entry, damaged, read_text
 from bench.records import Slo
 
 # The ends of reports' names; the beginning is an option of the tool.
@@ -29,8 +29,8 @@ Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ToolSummary:
-    """A tool's own report.
+class ToolRun:
+    """A run of a tool, by its own report, and its requests if they were recorded.
 
     `statistics` holds `avg`, `p50` and so on by metric, in seconds, shares, requests or
     tokens (per second). `output_tokens` is the length that every answer had to have; None if
@@ -47,13 +47,14 @@ class ToolSummary:
     slo: Slo
     cancelled: bool
     statistics: Mapping[str, Mapping[str, float]]
+    entries: tuple[Entry, ...] = ()
 
     def statistic(self, metric: str, name: str) -> float | None:
         """One number; None if the report does not have it."""
         return self.statistics.get(metric, {}).get(name)
 
 
-def read_summary(path: Path) -> ToolSummary:
+def read_summary(path: Path) -> ToolRun:
     """Read a report. Raises UserError for a file of another kind or an unknown version."""
     try:
         # Tools write NaN where they have nothing to average, which is no JSON.
@@ -63,7 +64,7 @@ def read_summary(path: Path) -> ToolSummary:
     version = report.get("aiperf_version") if isinstance(report, dict) else None
     try:
         read = _aiperf if path.name.endswith(AIPERF) else _genai_perf
-        summary: ToolSummary = read(report, report["input_config"])
+        summary: ToolRun = read(report, report["input_config"])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         written_by = f"aiperf {version} wrote it; " if version else ""
@@ -76,7 +77,7 @@ def read_summary(path: Path) -> ToolSummary:
     return summary
 
 
-def _aiperf(report: Report, config: Report) -> ToolSummary:
+def _aiperf(report: Report, config: Report) -> ToolRun:
     """`config` has had its present form since some version after 0.8."""
     if "loadgen" in config:
         inputs = _part(config, "input")
@@ -103,7 +104,7 @@ def _aiperf(report: Report, config: Report) -> ToolSummary:
     )
 
 
-def _genai_perf(report: Report, config: Report) -> ToolSummary:
+def _genai_perf(report: Report, config: Report) -> ToolRun:
     if "perf_analyzer" in config:
         return _summary(
             "genai-perf",
@@ -136,9 +137,9 @@ def _summary(
     extra: object,
     slo: Report,
     cancelled: object = False,
-) -> ToolSummary:
+) -> ToolRun:
     goals = {_OBJECTIVES[name]: ms / 1000 for name, ms in slo.items() if name in _OBJECTIVES}
-    return ToolSummary(
+    return ToolRun(
         tool=tool,
         version=report.get("aiperf_version"),
         models=tuple(map(_name, models)),

@@ -1,5 +1,5 @@
-"""How far the client's timings are off, measured against a synthetic source.
+"""Measures the error of the client's timings against a synthetic source.
 
-The source is no engine: what it sends says something about programs that read it, such as the
-load generator, and is never a result.
+The source is no engine: it tests programs that read it, such as the load generator, and its
+numbers are never results.
 """

@@ -1,4 +1,4 @@
-"""What the synthetic source can be asked for, and the bytes that it answers with."""
+"""The requests that the synthetic source understands, and the bytes of its answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MODEL = "synthetic"
 # The chunks of a stream whose request does not say how many it wants.
 CHUNKS = 32
 ENDLESS_CHUNK_EVERY_MS = 1000
-# The prompt of a stream whose events are all sent in one write. A prompt, since some
-# routers write the body anew and leave out what they do not know.
+# With this prompt all events of a stream are sent in one write. It is a prompt, not a field,
+# since some routers write the body anew and leave out unknown fields.
 AT_ONCE = "Tell it all at once, please"
 
 # What the prompt of a planned stream begins with.
@@ -31,7 +31,7 @@ _END_OF_BODY = b"0\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """When the source is to send which chunk of a stream; it stands in the prompt, as JSON.
+    """When the source is to send each chunk of a stream; sent as JSON in the prompt.
 
     The first of `chunks` is sent `first_ms` after the request has arrived, each further one
     `every_ms` later. `index` is the request's, under which the source reports its times.
@@ -51,7 +51,7 @@ class StreamPlan:
         return _PLAN + orjson.dumps(asdict(self)).decode()
 
     def late_s(self, chunk: int) -> float:
-        """By how many seconds chunk number `chunk`, from 0, is to claim too early a time."""
+        """By how many seconds chunk number `chunk`, from 0, is to claim a time too early."""
         return self.late_ms[chunk % len(self.late_ms)] / 1000 if self.late_ms else 0.0
 
 
@@ -70,9 +70,9 @@ def read_plan(prompt: object) -> StreamPlan | None:
 class StreamCounts:
     """Streams and their chunks since the last report.
 
-    Streams that were left early are `begun` only. `open_most` is the greatest number that
-    were open at once. `first_s` is when the first one began and `last_s` when the last one
-    ended, of time.monotonic(); `open_s` is how long those that ended were open, in sum.
+    A stream that the client left early is counted in `begun` only. `open_most` is the greatest
+    number open at once. `first_s` is when the first stream began and `last_s` when the last
+    one ended, of time.monotonic(); `open_s` is the sum of the durations of those that ended.
     """
 
     begun: int = 0
@@ -102,7 +102,7 @@ class StreamCounts:
         self.open_s += self.last_s - begun_s
 
     def take(self) -> StreamCounts:
-        """The counts until now; from now on counts begin anew."""
+        """The counts until now; they then start again from zero."""
         taken = replace(self)
         self.begun = self.complete = self.chunks = 0
         self.open_s = 0.0
@@ -198,7 +198,7 @@ _TIMED_EVENT = _event(_choice({"content": "%.9f "}, None))
 CHUNK = framed(_event(_choice({"content": " word"}, None)))
 BURST = STREAM_HEAD + CHUNK * (CHUNKS - 1) + last_chunk(CHUNKS, with_usage=False)
 
-# What routers and balancers ask for before they send a request, as an engine answers it.
+# What routers and balancers ask an engine for before they send a request.
 PAGES = {
     "/health": whole(b"{}"),
     "/v1/models": whole(

@@ -1,8 +1,8 @@
-"""The client measured in about a second, before a run relies on it.
+"""Checks the client in about a second, before a run relies on it.
 
-It is measured in the place from which loads are sent, where `check_client` runs this module:
-`python -m bench.load.accuracy.check LEVEL`. LEVEL is a `Level` as JSON; it prints one line of
-JSON, the `Accuracy`.
+`check_client` runs this module in the place from which loads are sent:
+`python -m bench.load.accuracy.check LEVEL`. LEVEL is a `Level` as JSON; the output is one line
+of JSON, the `Accuracy`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from bench.processes.program import Site, watch_input
 from bench.progress import Progress
 from bench.records import Accuracy
 
-# Some load, and far from what a client could notice: an error here is the client's nature.
+# A light load: an error here comes from the client itself, not from the load.
 LEVEL = Level(streams=16, first_ms=20, every_ms=20, chunks=10, turns=2)
-# Beyond the time that the streams take: to start the source and the client, also when busy.
+# Added to the time of the streams: to start the source and the client on a busy machine.
 _TIMEOUT_S = 90.0
 _LEVEL = TypeAdapter(Level)
 _ACCURACY = TypeAdapter(Accuracy)
 
 
 def check_client(progress: Progress, site: Site, level: Level = LEVEL) -> Accuracy:
-    """How far the client is off now, in place 0 of `site`, at a light load.
+    """The client's error now, in place 0 of `site`, at a light load.
 
-    Raises UserError when it loses what was sent, or when the source does not start.
+    Raises UserError when the client loses chunks, or when the source does not start.
     """
     arguments = [_LEVEL.dump_json(level).decode()]
     try:
@@ -57,7 +57,7 @@ def _ms(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure here; 2 after one line on stderr if that is not possible."""
+    """Measure here. Returns 2, after one line on stderr, if that is not possible."""
     watch_input(lambda: os._exit(1))  # nothing is worth keeping
     level = _LEVEL.validate_json(arguments[0])
     try:

@@ -1,9 +1,9 @@
-"""The client measured at one number of open streams, and how far its timings are off.
+"""Measures the error of the client's timings at one number of open streams.
 
 Only time spans are compared, each taken on one side, on a clock that all processes of a machine
-share. A span of the client begins before the request has left it and ends after a chunk has
-come, so that TTFT and E2E come out too long by the way to the source, the source's waking up,
-and the way back. ITL is off by the difference of two ways back, in either direction.
+share. A span of the client begins before the request has left and ends after a chunk has
+arrived, so that TTFT and E2E are too long by the way to the source, the source's waking up, and
+the way back. The error of ITL is the difference of two ways back, positive or negative.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bench.analysis.timings import e2e_s, gaps_s, ttft_s
 from bench.errors import UserError
 from bench.load.accuracy.answers import MODEL, StreamPlan
 from bench.load.accuracy.running import SourceTimes, ask_report
-from bench.load.arrivals import Constant
-from bench.load.drive import Load, run_load
-from bench.load.outcome import Ending
-from bench.load.schedule import plan_open_loop
-from bench.load.workload import Fixed, Workload
+from bench.load.plan.arrivals import Constant
+from bench.load.plan.schedule import plan_open_loop
+from bench.load.plan.workload import Fixed, Workload
+from bench.load.run.drive import Load, run_load
+from bench.load.run.outcome import Ending
 from bench.records import Accuracy, Instrument, Sample, Spread
 from bench.telemetry.cpu import CpuWatch
 
@@ -32,8 +32,9 @@ _DRAIN_S = 30.0
 class Level:
     """A number of streams that are open at a time, of `chunks` chunks each, which arrive evenly.
 
-    The first streams fill up. The requests that are sent while all of them are open count,
-    `turns` times `streams` of them; the last ones keep the number up until these have ended.
+    The first streams open one after the other. Requests count that are sent while all streams
+    are open, `turns` times `streams` of them; the last ones keep the number of streams until
+    these have ended.
     """
 
     streams: int
@@ -67,10 +68,10 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A level as it was measured. `open_streams` is how many were open on average.
+    """What was measured at a level. `open_streams` is how many were open on average.
 
-    `source_late` is how late the source itself sent its chunks. Its times say so, so that this
-    is no error of the client's. `instrument` is as in a trial.
+    `source_late` is how late the source itself sent its chunks; since its times include this,
+    it is no error of the client. `instrument` is as in a trial.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""The synthetic source as a process, and what it reports."""
+"""Runs the synthetic source as a process, and reads its reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SourceTimes:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was streamed since the source was last asked; `times` by the index of the request."""
+    """What was streamed since the last report; `times` are by the index of the request."""
 
     counts: StreamCounts
     times: Mapping[int, SourceTimes]
@@ -51,7 +51,7 @@ class LocalServer:
         return f"http://127.0.0.1:{self.port}"
 
     def usage(self) -> Usage:
-        """What its processes have used until now; the guard is not one of them."""
+        """CPU and memory that its processes have used until now, without the guard."""
         return usage(children_of(self.process.pid))
 
 

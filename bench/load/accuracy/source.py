@@ -1,17 +1,17 @@
 """The synthetic source: `python -m bench.load.accuracy.source LOOP EVERY_MS HOST...`.
 
-It plays engines that cost next to nothing, one at each host, all at one free port, which it
-prints when it listens. To `/v1/chat/completions` it answers, by what is asked:
+It stands in for engines that cost next to nothing, one at each host, all at one free port,
+which it prints when it listens. Its answer to `/v1/chat/completions` depends on the request:
 
 - a prompt that holds a `StreamPlan`: a stream by that plan, each chunk with its own time;
 - `"stream": true`: as many events as `max_tokens` says, EVERY_MS apart, or all in one write;
 - anything else: 1 KB of JSON in one write.
 
-`/v1/completions` streams an event a second for as long as the client listens. `/report` says
-what was streamed since it was last asked (see `running.Report`).
+`/v1/completions` streams an event a second for as long as the client listens. `/report` returns
+what was streamed since the last report (see `running.Report`).
 
-LOOP is `asyncio`, which hands each chunk to the kernel at its own time, or `uvloop`, which
-costs less and keeps it until everything else that is due is done.
+LOOP is `asyncio`, which gives each chunk to the kernel at its own time, or `uvloop`, which
+costs less but keeps a chunk until all other due work is done.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _TICK_S = 0.001
 class Wheel:
     """A timing wheel: one timer for any number of streams, on a grid of 1 ms.
 
-    A timer or a task per stream would cost the source more than a proxy costs. A wheel
-    that has fallen behind makes up for it, so that a stream keeps its rate.
+    A timer or a task per stream would cost the source more than a proxy costs. A wheel that
+    is late catches up, so that a stream keeps its rate.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -74,7 +74,7 @@ class Wheel:
 
 @dataclass(slots=True)
 class Source:
-    """What all connections share.
+    """The state that all connections share.
 
     `times` holds, by the index of a planned stream, when its request arrived and when each of
     its chunks was sent.
