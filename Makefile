@@ -63,9 +63,10 @@ check: $(VENV)/.stamp ## Format, lint, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.stamp ## Make the pages that follow from the code: options, layers of imports
+docs: $(VENV)/.stamp ## Make what follows from the code: options, layers of imports, README's tables
 	$(BIN)/python -m bench options > docs/reference/options.md
 	$(BIN)/python -m tests.layers
+	$(BIN)/python -m tests.readme
 
 COMPILE = $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url \
   --no-emit-find-links --custom-compile-command "make lock"

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.console import Parser, exit_code, run_program
-from validation import calibrate, cross_check
+from validation import calibrate, cross_check, load_generators, open_streams, proxies
 from validation.evidence import command as evidence
-from validation.load_generators import comparison as load_generators
-from validation.load_generators import open_streams
-from validation.proxies import comparison as proxies
 
 
 def parser() -> Parser:
@@ -22,14 +19,9 @@ def parser() -> Parser:
             "load-generators",
             load_generators,
             load_generators.compare,
-            "what load generators cost, side by side",
+            "the same of load generators",
         ),
-        (
-            "open-streams",
-            open_streams,
-            open_streams.hold_open,
-            "thousands of streams in this client",
-        ),
+        ("open-streams", open_streams, open_streams.hold_open, "this client with many streams"),
         ("calibrate", calibrate, calibrate.calibrate, "how far the client's timings are off"),
         ("cross-check", cross_check, cross_check.compare, "drivers side by side on one engine"),
         ("evidence", evidence, evidence.measure_missing, "how often the rule is right"),

@@ -13,7 +13,6 @@ from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source
 from bench.processes.resources import allow_connections, pinned
 from bench.progress import make_progress
-from bench.records import Spread
 from validation import harness
 from validation.figures import Row
 from validation.harness import ROOT
@@ -29,9 +28,9 @@ NO_ENGINE = (
     "all figures are about the load generator alone."
 )
 READING = (
-    "Error: the size of what the client measured − what the source says of the same request. "
-    "TTFT and E2E begin before the request has left the client and end when a chunk has come, so "
-    "that two ways over loopback and the source's waking up are in their errors."
+    "Error: the absolute difference of what the client measured and what the source says of the "
+    "same request. TTFT and E2E begin before the request leaves the client and end when a chunk "
+    "has come: two ways over loopback, and the time in which the source wakes up, are errors here."
 )
 TITLES = (
     "streams\nerror of",
@@ -91,15 +90,15 @@ def calibrate(
 def rows_of(reading: Reading) -> Iterator[Row]:
     """The lines of the table that show a level."""
     accuracy, instrument = reading.accuracy, reading.instrument
-    beside = (
+    of_level = (
         f"{100 * (instrument.cpu_share or 0.0):.0f} %",
         _ms(instrument.loop_lag_p99_s or 0.0),
         _ms(reading.source_late.p99_s),
     )
-    yield Row(f"{accuracy.streams:,}", ("", "", "", "", "", *beside), style="bold")
-    yield Row("  TTFT", _cells(accuracy.ttft))
-    yield Row("  ITL", _cells(accuracy.itl))
-    yield Row("  E2E", _cells(accuracy.e2e))
+    yield Row(f"{accuracy.streams:,}", ("", "", "", "", "", *of_level), style="bold")
+    for name, error in (("TTFT", accuracy.ttft), ("ITL", accuracy.itl), ("E2E", accuracy.e2e)):
+        times_s = (error.p50_s, error.p95_s, error.p99_s, error.max_s)
+        yield Row(f"  {name}", (*map(_ms, times_s), f"{error.n:,}"))
     yield Row("")
 
 
@@ -109,10 +108,9 @@ def remarks_of(readings: Sequence[Reading]) -> Iterator[str]:
         late_s, every_s = reading.source_late.p99_s, reading.level.every_ms / 1000
         if late_s > _LATE_SHARE * every_s:
             yield (
-                f"At {reading.level} the source itself was late, by"
-                f" {_ms(late_s)} ms (p99) where chunks are {1000 * every_s:.0f} ms apart. Its"
-                " times say so, so that this is no error of the client; but chunks came less"
-                " evenly than planned."
+                f"At {reading.level} the source itself was late, by {_ms(late_s)} ms (p99) where"
+                f" chunks are {1000 * every_s:.0f} ms apart. The client's errors do not include"
+                " that, but chunks came less evenly than planned."
             )
     for reading in readings:
         share = reading.instrument.foreign_cpu_share
@@ -123,11 +121,6 @@ def remarks_of(readings: Sequence[Reading]) -> Iterator[str]:
                 f"At {reading.level} other processes took"
                 f" {100 * share:.0f} % of the CPU time: measure again on an idle machine."
             )
-
-
-def _cells(spread: Spread) -> tuple[str, ...]:
-    times_s = (spread.p50_s, spread.p95_s, spread.p99_s, spread.max_s)
-    return (*map(_ms, times_s), f"{spread.n:,}")
 
 
 def _ms(seconds: float) -> str:

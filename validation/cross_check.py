@@ -1,6 +1,6 @@
-"""`python -m validation cross-check`: do the drivers and vLLM's own benchmark agree on one server?
+"""`python -m validation cross-check`: the drivers and vLLM's own benchmark on one real engine.
 
-One real engine, the same work for each of them, side by side.
+All do the same work, one after another; the table shows how far their figures differ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.load.run.drive import Load
 from bench.progress import Progress, make_progress
 from bench.records import Schedule
 from validation import harness
-from validation.cross_check_tools import Values, tools_for
+from validation.cross_check_tools import REPORTED, Reported, Values, tools_for
 from validation.figures import Comparison, Metric, Round
 from validation.harness import ROOT
 
@@ -48,21 +48,15 @@ WHY = {
 }
 
 
-def _metric(key: str, title: str, unit: str) -> Metric[Values]:
-    scale = 1000.0 if unit == "ms" else 1.0
-    return Metric(key, title, unit, lambda values, _: values.get(key), scale=scale)
+def _column(one: Reported) -> Metric[Values]:
+    return Metric(
+        one.key, one.title, one.unit, lambda values, _: values.get(one.key), scale=one.scale
+    )
 
 
 COMPARISON = Comparison(
     note="Ratios are medians of the rounds' ratios to builtin.",
-    metrics=(
-        _metric("ttft_p50_s", "TTFT p50", "ms"),
-        _metric("ttft_p95_s", "TTFT p95", "ms"),
-        _metric("tpot_p50_s", "TPOT p50", "ms"),
-        _metric("e2e_p50_s", "E2E p50", "ms"),
-        _metric("output_tps", "output", "tok/s"),
-        _metric("throughput_rps", "requests", "req/s"),
-    ),
+    metrics=tuple(map(_column, REPORTED)),
     reference="builtin",
     within_rounds=True,
 )
@@ -70,9 +64,9 @@ COMPARISON = Comparison(
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every tool does: `requests` of `prompt_tokens`, template included, and `output_tokens`.
+    """What every tool does: `requests`, of which `concurrency` are in flight at a time.
 
-    `concurrency` of them are in flight at a time.
+    Each has `prompt_tokens`, chat template included, and `output_tokens`.
     """
 
     model: str
@@ -90,10 +84,10 @@ class Work:
     def load(
         self, seed: int, salt: str, prompts: Callable[[Schedule, str], tuple[str, ...]], url: str
     ) -> Load:
-        """A round for one tool: with one `seed`, every tool gets the same requests.
+        """The load of one tool in one round; with one `seed` every tool gets the same requests.
 
-        `salt` differs between tools: none finds the prompts of another in the engine's prefix
-        cache.
+        `salt` has to differ between tools, so that none finds the prompts of another in the
+        engine's prefix cache. `prompts` makes the texts.
         """
         schedule = plan_closed_loop(
             seed=seed,
@@ -123,30 +117,20 @@ def compare(
     options: argparse.Namespace, output: Path = ROOT / "results" / "cross-check.json"
 ) -> None:
     """Measure, print the table, write everything to `output` (JSON). Raises UserError."""
-    work = Work(
-        options.model,
-        options.concurrency,
-        options.requests,
-        options.input_tokens,
-        options.output_tokens,
-    )
-    progress = make_progress()
-    with served(work, progress) as (environment, calibration):
-        rounds = run_rounds(environment, work, options.rounds, calibration, progress)
-        cores = {"usable": environment.facts()["usable_cores"]}
-        facts = {
-            **harness.machine_facts(cores),
-            "environment": dict(environment.facts()),
-            "work": asdict(work),
-            "differences": WHY,
-        }
+    sizes = (options.concurrency, options.requests, options.input_tokens, options.output_tokens)
+    work = Work(options.model, *sizes)
+    with served(work, make_progress()) as (environment, calibration):
+        rounds = run_rounds(environment, work, options.rounds, calibration)
+        seen = dict(environment.facts())
+    facts = harness.machine_facts({"usable": seen["usable_cores"]})
+    facts |= {"environment": seen, "work": asdict(work), "differences": WHY}
     harness.finish(COMPARISON, rounds, facts, remarks_of(rounds, work), output)
     print(f"results: {output}")
 
 
 @contextmanager
 def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, EngineCalibration]]:
-    """One engine of the model, up, and what makes prompts for it."""
+    """One engine of the model while the context lasts, and what makes prompts for it."""
     topology = load_topology()
     models = [replace(one, replicas=1) for one in topology.select_models([work.model], "cpu")]
     environment = LocalEnvironment(ROOT / ".cache", topology, progress)
@@ -171,13 +155,10 @@ def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, E
 
 
 def run_rounds(
-    environment: LocalEnvironment,
-    work: Work,
-    rounds: int,
-    calibration: EngineCalibration,
-    progress: Progress,
+    environment: LocalEnvironment, work: Work, rounds: int, calibration: EngineCalibration
 ) -> list[Round[Values]]:
-    """The values of every line of the table, by round. A round before only warms up."""
+    """By round: the values of every line of the table. Every tool runs once before, to warm up."""
+    progress = calibration.progress
     tools = tools_for(environment, ROOT / ".cache", log_folder(ROOT, "cross-check"), progress)
     (replica,) = calibration.replicas()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
 from bench.load.run.drive import Load
 from bench.load.run.outcome import DriveResult
-from bench.processes.guarded import last_lines, run_bounded
+from bench.processes.guarded import last_lines
 from bench.progress import Progress
-from validation.harness import VLLM_BENCH
+from validation.harness import VLLM_BENCH, output_of, words
 
 Values = Mapping[str, float]
 """Values by the name of the metric; one that a tool does not report is left out."""
@@ -34,22 +34,49 @@ Measure = Callable[[Load], Mapping[str, Values]]
 
 DRAIN_S = 60.0
 VLLM_LIMIT_S = 420.0
-_OF_AIPERF = {
-    "ttft_p50_s": ("time_to_first_token", "p50"),
-    "ttft_p95_s": ("time_to_first_token", "p95"),
-    "tpot_p50_s": ("inter_token_latency", "p50"),
-    "e2e_p50_s": ("request_latency", "p50"),
-    "output_tps": ("output_token_throughput", "avg"),
-    "throughput_rps": ("request_throughput", "avg"),
-}
-_OF_VLLM = {
-    "ttft_p50_s": ("p50_ttft_ms", 1e-3),
-    "ttft_p95_s": ("p95_ttft_ms", 1e-3),
-    "tpot_p50_s": ("p50_tpot_ms", 1e-3),
-    "e2e_p50_s": ("p50_e2el_ms", 1e-3),
-    "output_tps": ("output_throughput", 1.0),
-    "throughput_rps": ("request_throughput", 1.0),
-}
+# The option of the ready check: else it sends the first prompt once before, and so puts it into
+# the prefix cache.
+_VLLM = """
+{python} -c {script} --backend openai-chat --endpoint /v1/chat/completions --base-url {url}
+--model {model} --tokenizer {tokenizer} --dataset-name sharegpt --dataset-path {folder}/input.json
+--sharegpt-output-len {tokens} --num-prompts {prompts} --max-concurrency {concurrency}
+--extra-body {{"min_tokens":{tokens}}} --temperature 0 --percentile-metrics ttft,tpot,e2el
+--metric-percentiles 50,95 --ready-check-timeout-sec 0 --result-dir {folder}
+--result-filename result.json --ignore-eos --disable-shuffle --save-result --disable-tqdm
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A metric, and where reports have it: aiperf's by metric and statistic, vLLM's by key.
+
+    Here times are in seconds; vLLM reports them, and the table shows them, times `scale`.
+    """
+
+    key: str
+    title: str
+    unit: str
+    aiperf: tuple[str, str]
+    vllm: str
+
+    @property
+    def scale(self) -> float:
+        """1000 for a time, else 1."""
+        return 1000.0 if self.unit == "ms" else 1.0
+
+
+REPORTED = (
+    Reported("ttft_p50_s", "TTFT p50", "ms", ("time_to_first_token", "p50"), "p50_ttft_ms"),
+    Reported("ttft_p95_s", "TTFT p95", "ms", ("time_to_first_token", "p95"), "p95_ttft_ms"),
+    Reported("tpot_p50_s", "TPOT p50", "ms", ("inter_token_latency", "p50"), "p50_tpot_ms"),
+    Reported("e2e_p50_s", "E2E p50", "ms", ("request_latency", "p50"), "p50_e2el_ms"),
+    Reported(
+        "output_tps", "output", "tok/s", ("output_token_throughput", "avg"), "output_throughput"
+    ),
+    Reported(
+        "throughput_rps", "requests", "req/s", ("request_throughput", "avg"), "request_throughput"
+    ),
+)
 
 
 def tools_for(
@@ -57,99 +84,74 @@ def tools_for(
 ) -> dict[str, Measure]:
     """All tools, with what they need under `cache`; what they leave goes under `logs`."""
     folders = (logs / f"{number:03}" for number in count())
-    tokenizer_folder = environment.tokenizer_folder
-    aiperf = make_aiperf(Setup(cache, folders, tokenizer_folder, progress, environment.site()))
+    site, tokenizer_folder = environment.site(), environment.tokenizer_folder
+    aiperf = make_aiperf(Setup(cache, folders, tokenizer_folder, progress, site))
     python = ensure_engine(cache, progress).python
     return {
-        "builtin": by_driver("builtin", BuiltinDriver(environment.site())),
-        "openai": by_driver("openai", OpenAiDriver()),
-        "aiperf": by_aiperf(aiperf, folders),
-        "vllm bench": by_vllm_bench(python, tokenizer_folder, folders),
+        "builtin": lambda load: {"builtin": by_driver("builtin", BuiltinDriver(site), load)},
+        "openai": lambda load: {"openai": by_driver("openai", OpenAiDriver(), load)},
+        "aiperf": lambda load: by_aiperf(aiperf, next(folders), load),
+        "vllm bench": lambda load: {
+            "vllm bench": by_vllm_bench(python, tokenizer_folder, next(folders), load)
+        },
     }
 
 
-def measured(result: DriveResult) -> dict[str, float]:
+def by_driver(name: str, driver: Driver, load: Load) -> Values:
+    """A driver's samples by the definitions here. Raises UserError if a request failed."""
+    result = driver.run(load, drain_timeout_s=DRAIN_S).result
+    failed = [sample for sample in result.samples if not sample.ok]
+    if failed or len(result.samples) < len(load.prompts):
+        first = f"; first: {failed[0].error} ({failed[0].detail})" if failed else ""
+        raise UserError(f"{name}: {len(failed)} requests failed{first}; look at the engine")
+    return measured(result)
+
+
+def measured(result: DriveResult) -> Values:
     """The metrics of a drive by the definitions here, over the time that it took."""
-    found = {
-        name: metric(name).function(result.samples, result.elapsed_s, {}) for name in _OF_AIPERF
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    return _known(lambda one: metric(one.key).function(result.samples, result.elapsed_s, {}))
 
 
-def by_driver(name: str, driver: Driver) -> Measure:
-    """A driver's samples by the definitions here."""
-
-    def measure(load: Load) -> Mapping[str, Values]:
-        result = driver.run(load, drain_timeout_s=DRAIN_S).result
-        failed = [sample for sample in result.samples if not sample.ok]
-        if failed or len(result.samples) < len(load.prompts):
-            first = f"; first: {failed[0].error} ({failed[0].detail})" if failed else ""
-            raise UserError(f"{name}: {len(failed)} requests failed{first}; look at the engine")
-        return {name: measured(result)}
-
-    return measure
-
-
-def by_aiperf(driver: AiperfDriver, folders: Iterator[Path]) -> Measure:
+def by_aiperf(driver: AiperfDriver, folder: Path, load: Load) -> Mapping[str, Values]:
     """aiperf's records by the definitions here, and what aiperf itself reports of that run."""
+    ours = by_driver("aiperf", replace(driver, folders=iter((folder,))), load)
+    summary = read_summary(folder / AIPERF)
+    return {
+        "aiperf": ours,
+        "aiperf, own report": _known(lambda one: summary.statistic(*one.aiperf)),
+    }
 
-    def measure(load: Load) -> Mapping[str, Values]:
-        folder = next(folders)
-        ours = by_driver("aiperf", replace(driver, folders=iter((folder,))))(load)
-        summary = read_summary(folder / AIPERF)
-        reported = {name: summary.statistic(*place) for name, place in _OF_AIPERF.items()}
-        own = {name: value for name, value in reported.items() if value is not None}
-        return {**ours, "aiperf, own report": own}
 
-    return measure
+def _known(value_of: Callable[[Reported], float | None]) -> Values:
+    """The values that are not None."""
+    found = {one.key: value_of(one) for one in REPORTED}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def by_vllm_bench(
-    python: Path, tokenizer_folder: Callable[[str], Path], folders: Iterator[Path]
-) -> Measure:
+    python: Path, tokenizer_folder: Callable[[str], Path], folder: Path, load: Load
+) -> Values:
     """What `vllm bench serve` of the engine's `python` reports of equal requests."""
-
-    def measure(load: Load) -> Mapping[str, Values]:
-        folder = next(folders)
-        folder.mkdir(parents=True)
-        (folder / "input.json").write_bytes(_conversations(load))
-        log, result = folder / "log", folder / "result.json"
-        arguments = _vllm_arguments(load, folder, tokenizer_folder)
-        command = [str(python), "-c", VLLM_BENCH, *arguments]
-        run_bounded("vllm bench", command, log=log, limit_s=VLLM_LIMIT_S)
-        if not result.exists():
-            raise UserError(f"vllm bench measured nothing: {last_lines(log)[:200]}; see {log}")
-        tokens = sum(request.output_tokens for request in load.schedule.requests)
-        values = vllm_values(orjson.loads(result.read_bytes()), len(load.prompts), tokens, log)
-        return {"vllm bench": values}
-
-    return measure
-
-
-def _vllm_arguments(load: Load, folder: Path, tokenizer_folder: Callable[[str], Path]) -> list[str]:
-    request = load.schedule.requests[0]
-    options = {
-        "--backend": "openai-chat",
-        "--endpoint": "/v1/chat/completions",
-        "--base-url": load.urls[0],
-        "--model": request.model,
-        "--tokenizer": str(tokenizer_folder(request.model).resolve()),
-        "--dataset-name": "sharegpt",
-        "--dataset-path": str(folder / "input.json"),
-        "--sharegpt-output-len": str(request.output_tokens),
-        "--num-prompts": str(len(load.prompts)),
-        "--max-concurrency": str(load.schedule.concurrency),
-        "--extra-body": orjson.dumps({"min_tokens": request.output_tokens}).decode(),
-        "--temperature": "0",
-        "--percentile-metrics": "ttft,tpot,e2el",
-        "--metric-percentiles": "50,95",
-        # Else it sends the first prompt once before, and so puts it into the prefix cache.
-        "--ready-check-timeout-sec": "0",
-        "--result-dir": str(folder),
-        "--result-filename": "result.json",
-    }
-    flags = ["--ignore-eos", "--disable-shuffle", "--save-result"]
-    return [part for option in options.items() for part in option] + [*flags, "--disable-tqdm"]
+    folder.mkdir(parents=True)
+    (folder / "input.json").write_bytes(_conversations(load))
+    request, log, result = load.schedule.requests[0], folder / "log", folder / "result.json"
+    command = words(
+        _VLLM,
+        python=python,
+        script=VLLM_BENCH,
+        url=load.urls[0],
+        model=request.model,
+        tokenizer=tokenizer_folder(request.model).resolve(),
+        folder=folder,
+        tokens=request.output_tokens,
+        prompts=len(load.prompts),
+        concurrency=load.schedule.concurrency,
+    )
+    output_of(command, log, VLLM_LIMIT_S, name="vllm bench")
+    if not result.exists():
+        raise UserError(f"vllm bench measured nothing: {last_lines(log)[:200]}; see {log}")
+    tokens = sum(request.output_tokens for request in load.schedule.requests)
+    return vllm_values(orjson.loads(result.read_bytes()), len(load.prompts), tokens, log)
 
 
 def _conversations(load: Load) -> bytes:
@@ -161,13 +163,11 @@ def _conversations(load: Load) -> bytes:
     return orjson.dumps([{"conversations": each} for each in turns])
 
 
-def vllm_values(
-    result: dict[str, float], requests: int, tokens: int, log: Path
-) -> dict[str, float]:
+def vllm_values(result: Mapping[str, float], requests: int, tokens: int, log: Path) -> Values:
     """The metrics of its result file. Raises UserError when a request failed or ended early."""
     if result["completed"] != requests:
         raise UserError(f"vllm bench completed {result['completed']} of {requests}; see {log}")
     if result["total_output_tokens"] != tokens:
         got = result["total_output_tokens"]
         raise UserError(f"vllm bench got {got} of {tokens} tokens: answers ended early; see {log}")
-    return {name: result[key] * factor for name, (key, factor) in _OF_VLLM.items()}
+    return {one.key: result[one.vllm] / one.scale for one in REPORTED}

@@ -42,11 +42,15 @@ class Metric(Generic[M]):
 
 
 def cpu_metric(
-    key: str, title: str, cpu_s: Callable[[M], float], kernel_s: Callable[[M], float]
+    key: str, title: str, cpu_s: Callable[[M], tuple[float, float]], per: int = 1
 ) -> Metric[M]:
-    """A column of CPU time in microseconds, with the kernel's part of it."""
+    """A column of CPU time in microseconds, with the kernel's part of it.
+
+    `cpu_s` returns both in seconds, for `per` of what the column is about.
+    """
+    scale = 1e6 / per
     return Metric(
-        key, title, "µs", lambda one, _: cpu_s(one) * 1e6, lambda one, _: kernel_s(one) * 1e6
+        key, title, "µs", lambda one, _: cpu_s(one)[0] * scale, lambda one, _: cpu_s(one)[1] * scale
     )
 
 
@@ -159,10 +163,11 @@ class Comparison(Generic[M]):
             found = ((figures.get(metric.key), metric.scale) for metric in self.metrics)
             return ["-" if figure is None else text(figure, scale) for figure, scale in found]
 
-        yield Row(name, cells(_median), style="bold")
+        yield Row(name, cells(lambda one, scale: _digits(one.median * scale)), style="bold")
         yield Row("", cells(_range), style="dim")
         if any(figure.kernel is not None for figure in figures.values()):
-            yield Row("kernel", cells(_kernel), style="dim")
+            kernel = cells(lambda one, scale: _digits(one.kernel and one.kernel * scale))
+            yield Row("kernel", kernel, style="dim")
         if name != self.reference and any(figure.ratio for figure in figures.values()):
             yield Row(f"x {self.reference}", cells(_multiple), style="dim")
         yield Row("")
@@ -177,16 +182,8 @@ def _values(rounds: Sequence[Round[M]], name: str, of: Of[M] | None) -> dict[int
     return {number: value for number, value in found.items() if value is not None}
 
 
-def _median(figure: Figure, scale: float) -> str:
-    return _three_digits(figure.median * scale)
-
-
 def _range(figure: Figure, scale: float) -> str:
-    return f"{_three_digits(figure.low * scale)}–{_three_digits(figure.high * scale)}"
-
-
-def _kernel(figure: Figure, scale: float) -> str:
-    return "" if figure.kernel is None else _three_digits(figure.kernel * scale)
+    return f"{_digits(figure.low * scale)}–{_digits(figure.high * scale)}"
 
 
 def _multiple(figure: Figure, _scale: float) -> str:
@@ -195,8 +192,10 @@ def _multiple(figure: Figure, _scale: float) -> str:
     return f"{figure.ratio:.3f}" if figure.ratio < 2 else f"{figure.ratio:.2f}"
 
 
-def _three_digits(value: float) -> str:
-    """At least three significant digits, in at most five characters below a million."""
+def _digits(value: float | None) -> str:
+    """At least three significant digits, in at most five characters below a million; "" of None."""
+    if value is None:
+        return ""
     if abs(value) >= 9_999.5:
         return f"{value / 1000:.1f}k"
     if abs(value) >= 99.95:

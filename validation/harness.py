@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any, Generic, TypeVar
 
 import psutil
@@ -68,9 +69,15 @@ class Selection(Generic[W]):
         """A line for each program that is not installed."""
         return tuple(f"{one.name} is absent; install it with: {one.install}" for one in self.absent)
 
-    def versions(self, folder: Path) -> dict[str, str]:
-        """The first line that each program prints of its version, by name; logs go to `folder`."""
-        return {one.name: first_line(one.ask_version, folder) for one in self.present}
+    def facts(self, folder: Path) -> dict[str, dict[str, str]]:
+        """Versions of the present programs by name, and how to install the absent ones.
+
+        A version is the first line that the program prints of it; logs go to `folder`.
+        """
+        return {
+            "versions": {one.name: first_line(one.ask_version, folder) for one in self.present},
+            "absent": {one.name: one.install for one in self.absent},
+        }
 
 
 def choose(known: Sequence[Program[W]], only: str | None, kind: str) -> Selection[W]:
@@ -93,13 +100,30 @@ def choose(known: Sequence[Program[W]], only: str | None, kind: str) -> Selectio
     return selection
 
 
-def output_of(command: Sequence[str], log: Path, timeout_s: float) -> str:
+def words(template: str, **values: object) -> list[str]:
+    """The words of a command line. `{name}` in a word becomes that value, which may have spaces."""
+    return [word.format_map(values) for word in template.split()]
+
+
+def filled(file: str, **values: object) -> str:
+    """The text of a file in configurations/, with each `$name` replaced by that value."""
+    text = (Path(__file__).parent / "configurations" / file).read_text(encoding="utf-8")
+    return Template(text).substitute(values)
+
+
+def version_of(python: Path, package: str) -> tuple[str, ...]:
+    """The command that prints the version of a package of that Python."""
+    ask = f"from importlib.metadata import version; print(version({package!r}))"
+    return (str(python), "-c", ask)
+
+
+def output_of(command: Sequence[str], log: Path, timeout_s: float, name: str = "") -> str:
     """What `command` prints on either stream, whatever its exit code; `log` is replaced.
 
-    Raises UserError if it has not ended in time.
+    Raises UserError, with its `name`, if it has not ended in time.
     """
     log.unlink(missing_ok=True)
-    run_bounded(command[0], command, log=log, limit_s=timeout_s)
+    run_bounded(name or command[0], command, log=log, limit_s=timeout_s)
     return log.read_text(encoding="utf-8", errors="replace")
 
 
@@ -129,7 +153,7 @@ def run_rounds(
     measure: Callable[[T, int], M],
     progress: Progress,
 ) -> list[Round[M]]:
-    """Measure every target once a round; `measure` is given it and the round's number, from 1."""
+    """What `measure` returns of each target in each round; it gets the round's number, from 1."""
     found: list[Round[M]] = []
     for number, order in enumerate(alternate(list(targets), rounds), start=1):
         with progress.step(f"round {number} of {rounds}") as step:
@@ -155,9 +179,9 @@ def machine_facts(cores: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def busy_around() -> Iterator[dict[str, float]]:
-    """How busy all cores are in the second before and in the one after, in percent.
+    """Yields how busy all cores were in the second `before` the context, in percent.
 
-    Nothing of ours may run then. `after` is there when the context has ended.
+    When it has ended there is `after`, of the second after it. Nothing of ours may run then.
     """
     busy = {"before": psutil.cpu_percent(interval=_SAMPLE_S)}
     yield busy
@@ -165,7 +189,7 @@ def busy_around() -> Iterator[dict[str, float]]:
 
 
 def busy_remarks(before: float, after: float) -> Iterator[str]:
-    """What to say when the machine was not idle just before or just after, in percent."""
+    """A line if the machine was not idle just before or just after; both in percent."""
     if max(before, after) > _IDLE_PERCENT:
         yield (
             f"the machine was not idle ({before:.0f} % busy before, {after:.0f} % after): "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,19 @@ SOURCE = "source"
 _FIRST_PORTS = range(18100, 28100)
 _READY_TIMEOUT_S = 60.0
 _REQUEST_TIMEOUT_S = 2.0
+
+
+@contextmanager
+def beside_source(folder: Path, every_ms: int) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    """A source on the first core, and this process on the others, while the context lasts.
+
+    Yields the URL of the source, and the cores by who has them: `source`, `load`. Streams have a
+    chunk each `every_ms`; logs go to `folder`.
+    """
+    source, *others = sorted(os.sched_getaffinity(0))
+    cores = {"source": [source], "load": others or [source]}
+    with pinned(cores["load"]), closing(Servers(folder)) as servers:
+        yield servers.start_source(every_ms, {source}).url, cores
 
 
 class Servers:
@@ -63,23 +77,21 @@ class Servers:
 
 
 def _await_ready(name: str, port: int, process: Guarded) -> None:
-    """Wait until a request gets its answer from the source."""
+    """Wait until a request gets its answer from the source. Raises UserError if none does."""
     deadline_s = time.monotonic() + _READY_TIMEOUT_S
     while why := _why_not_ready(port):
         if process.poll() is not None:
-            output = last_lines(process.log) or "it printed nothing"
-            raise UserError(
-                f"{name} ended: {output}; see {process.log}, or leave it out with --only"
-            )
-        if time.monotonic() > deadline_s:
-            raise UserError(
-                f"{name} does not answer after {_READY_TIMEOUT_S:.0f} s: {why}; "
-                f"see {process.log}, or leave it out with --only"
-            )
-        time.sleep(0.1)
+            what = f"ended: {last_lines(process.log) or 'it printed nothing'}"
+        elif time.monotonic() > deadline_s:
+            what = f"does not answer after {_READY_TIMEOUT_S:.0f} s: {why}"
+        else:
+            time.sleep(0.1)
+            continue
+        raise UserError(f"{name} {what}; see {process.log}, or leave it out with --only")
 
 
 def _why_not_ready(port: int) -> str | None:
+    """Why a request got no answer; None if it got one."""
     try:
         answer = httpx.post(
             f"http://{LOOPBACK}:{port}{CHAT}",

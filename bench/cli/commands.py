@@ -14,7 +14,7 @@ from bench.cli.conversion import convert
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import review
 from bench.config.config import new_run_id
-from bench.config.options import HARDWARE, ROOT, Options
+from bench.config.options import ENVIRONMENTS, ROOT, Options
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
 from bench.environments.kubernetes import commands as cluster
@@ -114,7 +114,8 @@ def manifests(options: Options, _: str) -> int:
 def deploy(options: Options, name: str) -> int:
     """Bring an arm of the topology file up in a cluster."""
     topology = load_topology(options.topology)
-    models = topology.select_models(options.models, options.hardware or HARDWARE["k8s"])
+    hardware = options.hardware or ENVIRONMENTS["k8s"].hardware
+    models = topology.select_models(options.models, hardware)
     arm = DeployedArm(topology.arm(name), models)
     timeout_s, keep = options.ready_timeout, options.keep_env
     cluster.deploy_arm(_access(options), arm, make_progress(), timeout_s, keep=keep)

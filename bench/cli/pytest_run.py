@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,8 @@ from bench.analysis.gates import outcome_of
 from bench.analysis.judgement import Judgement
 from bench.cli.review import review
 from bench.config.config import Config
+from bench.config.options import ENVIRONMENTS
 from bench.environments.base import Environment
-from bench.environments.kubernetes.access import Access
-from bench.environments.kubernetes.environment import KubernetesEnvironment
-from bench.environments.local import LocalEnvironment
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.store import TrialStore, write_latest
@@ -44,18 +42,10 @@ def shown(config: pytest.Config) -> Iterator[None]:
 
 def make_environment(config: Config, progress: Progress) -> Environment:
     """The environment that the options name; nothing is started yet."""
-    options = config.options
-    if options.env == "k8s":
-        return KubernetesEnvironment(
-            Access.chosen(options.kubeconfig, options.context, os.environ),
-            tuple(config.arms.values()),
-            config.cache,
-            progress,
-            load_pods=options.load_processes or 1,
-            timeout_s=options.ready_timeout,
-            keep=options.keep_env,
-        )
-    return LocalEnvironment(config.cache, config.topology, progress, keep=options.keep_env)
+    package = ENVIRONMENTS[config.options.env].package
+    module = import_module(f"bench.environments.{package}.environment")
+    made: Environment = module.make_environment(config, progress)
+    return made
 
 
 def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:

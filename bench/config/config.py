@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.config.options import HARDWARE, PROFILES, Options, Profile
+from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
@@ -55,7 +55,7 @@ class Config:
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
     """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
-    hardware = options.hardware or HARDWARE[options.env]
+    hardware = options.hardware or ENVIRONMENTS[options.env].hardware
     if hardware == "gpu" and options.env == "local":
         raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")
     if options.env == "k8s" and options.driver != "builtin":

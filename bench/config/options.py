@@ -19,13 +19,27 @@ from bench.drivers import DRIVERS
 from bench.load.plan.traces import WHOLE, Cut, parse_cut
 
 ROOT = Path(__file__).parents[2]
-# What engines run on in each environment unless the user says so.
-HARDWARE: Mapping[str, Hardware] = {"local": "cpu", "k8s": "gpu"}
-
 PYTEST = "pytest"
 CLUSTER = ("deploy", "status", "teardown")
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentEntry:
+    """A value of `--env`: a package in bench/environments/, and what engines run on by default.
+
+    The package's module `environment` has `make_environment(config, progress)`.
+    """
+
+    package: str
+    hardware: Hardware
+
+
+ENVIRONMENTS: Mapping[str, EnvironmentEntry] = {
+    "local": EnvironmentEntry("local", "cpu"),
+    "k8s": EnvironmentEntry("kubernetes", "gpu"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ def seconds(text: str) -> float:
 class Options:
     """The values of all options."""
 
-    env: str = option("local", "where engines run", choices=tuple(HARDWARE))
+    env: str = option("local", "where engines run", choices=tuple(ENVIRONMENTS))
     models: tuple[str, ...] = option(
         (),
         "models of the topology file",

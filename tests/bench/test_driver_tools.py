@@ -173,7 +173,7 @@ def test_an_older_libc_is_named_with_what_to_do(seen: tuple[str, str]) -> None:
 
 
 def test_an_unknown_driver_is_one_line_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--driver takes builtin, openai, aiperf or genai-perf"):
+    with pytest.raises(UserError, match="--driver takes builtin, openai, aiperf"):
         read_options({"driver": "locust"}, PYTEST)
     with pytest.raises(UserError, match="known: builtin, openai, aiperf, genai-perf"):
         make_driver("locust", tmp_path, Path, make_progress(), LocalSite())

@@ -1,4 +1,4 @@
-"""Bursts: the mean load is moderate, but it arrives in short heavy phases.
+"""Bursts of twice the mean rate, at 50 % of capacity on average.
 
 A burst fills the replicas within one polling interval, so a balancer that relies on
 polled gauges alone decides blindly just when it matters.

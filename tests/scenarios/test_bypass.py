@@ -1,4 +1,4 @@
-"""A fifth of the traffic bypasses the balancer, all of it to one replica.
+"""Heavy tail, of which a fifth bypasses the balancer and goes to one replica.
 
 A batch job or an old client knows that replica's address. An even share of the rest is then
 uneven load. A balancer cannot know this from what it has sent itself, only from what the replicas

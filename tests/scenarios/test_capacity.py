@@ -1,4 +1,4 @@
-"""Capacity within the SLO: how much load each arm carries before requests miss it.
+"""The load is searched for: how much each arm carries within its SLO.
 
 The headline of a comparison. In each block the load of each arm goes up and down until it
 is known where the share of requests that meet their objectives falls to the target.

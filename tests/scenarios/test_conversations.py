@@ -1,4 +1,4 @@
-"""Conversations: every turn sends all that was said before it.
+"""45 % of capacity; every turn sends all that was said before it.
 
 A replica that served the turns before has them in its cache and only computes what is
 new. A policy that sends a conversation elsewhere pays for the whole history again.

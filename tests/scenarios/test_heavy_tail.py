@@ -1,4 +1,4 @@
-"""Heavy tail: all replicas are busy, and a few answers are ten times as long as the rest.
+"""Heavy tail: all replicas are busy, and 15 % of answers are ten times as long as the rest.
 
 There are as many users as the replicas run requests at once. Round robin gives a replica its
 turn however many long answers it still generates, so short requests queue behind them while

@@ -1,4 +1,4 @@
-"""Latency at moderate load, where most requests need not wait.
+"""Moderate load: 45 % of capacity, requests of similar sizes.
 
 Requests of similar size at 45 % of capacity leave a balancer little to improve; the
 scenario guards against one that makes the common case worse.

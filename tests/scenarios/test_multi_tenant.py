@@ -1,4 +1,4 @@
-"""Multi-tenant: all models are under load at once and share the machine.
+"""All models at once, at 50 % of the capacity that they share.
 
 Each model has its own replicas, but they compete for the same cores, as tenants of one
 node do. A long answer of one model slows its neighbours on that core.

@@ -1,4 +1,4 @@
-"""A noisy neighbour: one tenant sends long requests in bursts, another short ones evenly.
+"""60 % of capacity: short requests of a quiet tenant, long ones of a noisy tenant in bursts.
 
 What the quiet one gets is the question. A balancer that lets everything through at once
 makes it wait behind the other's burst in the engine; one that holds back what an engine

@@ -1,4 +1,4 @@
-"""Recorded traffic (`--traffic FILE`), replayed in its own shape.
+"""Recorded traffic (`--traffic FILE`) in its own shape, at 50 % of capacity on average.
 
 When requests come and how long they are is what somebody's users did, bursts included;
 only pace and length are scaled to the engine. Each trial replays another part.

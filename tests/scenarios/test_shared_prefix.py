@@ -1,4 +1,4 @@
-"""Prompts with long beginnings in common, as with a few system prompts.
+"""45 % of capacity; prompts begin with one of eight long prefixes.
 
 A replica that has such a beginning in its cache saves most of the prompt's work. A cache
 holds five of the eight: two replicas that share them out hold all, two that get every

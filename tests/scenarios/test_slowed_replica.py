@@ -1,4 +1,4 @@
-"""One replica gets half of its core's time, as a noisy neighbour or a quota makes it.
+"""Heavy tail, while one replica gets half of its core's time.
 
 With two replicas a quarter of the capacity is gone. An even share of the requests is more
 than the slowed replica can serve, and users pile up there.

@@ -1,4 +1,4 @@
-"""Throughput: every replica is kept saturated, so there is no queue to avoid.
+"""Saturation: four users for each request that replicas run at once. All are always busy.
 
 A balancer cannot create capacity. What it can do is waste it, by leaving one replica
 idle while another has a backlog; the scenario guards against that.

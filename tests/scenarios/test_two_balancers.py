@@ -1,4 +1,4 @@
-"""Two balancers of each arm over the same replicas, as one is run for availability.
+"""Heavy tail, with two balancers of each arm over the same replicas.
 
 Each sees half of the requests and knows nothing of the other's. What it counts itself is
 half of the truth, and what it polls is the same as what the other does: two that act on it

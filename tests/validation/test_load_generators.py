@@ -18,22 +18,10 @@ from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
 from validation.__main__ import main, parser
 from validation.harness import ROOT
-from validation.load_generators.clients import closed_load
-from validation.load_generators.comparison import (
-    COMPARISON,
-    Measurement,
-    compare,
-    cost_of,
-    remarks_of,
-)
-from validation.load_generators.open_streams import ramp_load, trial_of
-from validation.load_generators.programs import (
-    BARE,
-    OURS,
-    Job,
-    LoadGenerator,
-    known_load_generators,
-)
+from validation.load_clients import closed_load
+from validation.load_generators import COMPARISON, Measurement, compare, cost_of, remarks_of
+from validation.open_streams import ramp_load, trial_of
+from validation.programs import BARE, OURS, Job, LoadGenerator, known_load_generators
 from validation.servers import Servers
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from bench.errors import UserError
 from validation.__main__ import main
 from validation.harness import ROOT, Program, choose
-from validation.proxies.programs import Place, Proxy, known_proxies
+from validation.programs import Place, Proxy, known_proxies
 
 
 def program(name: str, program: Path | None = None) -> Proxy:
@@ -48,7 +48,7 @@ def test_with_no_proxy_at_all_the_lines_that_install_them_are_printed(
     (tmp_path / "wrk").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(
-        "validation.proxies.comparison.known_proxies",
+        "validation.proxies.known_proxies",
         lambda _: (program("nginx"), program("haproxy")),
     )
     assert main(["proxies"]) == 2

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.processes.resources import pinned
-from validation.proxies.comparison import lay_out
+from validation.proxies import lay_out
 
 
 @given(st.lists(st.integers(0, 255), min_size=3, unique=True).map(sorted))

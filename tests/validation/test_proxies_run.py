@@ -15,9 +15,9 @@ from bench.errors import UserError
 from bench.load.accuracy.running import LocalServer
 from validation.__main__ import parser
 from validation.harness import ROOT, Program
-from validation.proxies.comparison import COMPARISON, compare, lay_out, start_proxy, start_source
-from validation.proxies.load import while_streaming
-from validation.proxies.programs import Proxy, known_proxies
+from validation.programs import Proxy, known_proxies
+from validation.proxies import COMPARISON, compare, lay_out, start_proxy, start_source
+from validation.proxy_load import while_streaming
 from validation.servers import Servers
 
 LAYOUT = lay_out(sorted(os.sched_getaffinity(0)))

@@ -13,10 +13,9 @@ from bench.load.accuracy.answers import CHUNKS
 from bench.telemetry.cpu import Usage
 from validation.figures import Figures, Round
 from validation.harness import Program, Selection, alternate, busy_remarks
-from validation.proxies.comparison import COMPARISON, remarks_of
-from validation.proxies.load import Load
-from validation.proxies.measurement import OPEN_STREAMS, Measurement, Part
-from validation.proxies.programs import Proxy
+from validation.programs import Proxy
+from validation.proxies import COMPARISON, OPEN_STREAMS, Measurement, Part, remarks_of
+from validation.proxy_load import Load
 
 
 def part(cpu_s: float, kernel_s: float, *, p50_s: float = 100e-6, p99_s: float = 200e-6) -> Part:

@@ -1,4 +1,4 @@
-"""What wrk is told and what is read from it."""
+"""What wrk is given, and what is read from its output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.load.accuracy.answers import chat_body
-from validation.proxies.load import parse, script
+from validation.proxy_load import parse, script
 
 # As wrk 4.1.0 prints it, with the line of the script at the end.
 OUTPUT = """\

@@ -76,9 +76,18 @@ class DeployedArm:
         return (*engines, BALANCER) if self.balanced else engines
 
     def objects(self) -> list[Object]:
-        """What is applied for it: the arm's overlay, without engines of other models."""
-        objects = build(K8S / overlay_path(self.arm, self.models[0].hardware))
-        return of_models(objects, {model.name for model in self.models})
+        """What is applied for it: the arm's overlay, without engines of other models.
+
+        Raises UserError where k8s/ does not follow the topology.
+        """
+        folder = K8S / overlay_path(self.arm, self.models[0].hardware)
+        built = build(folder) if folder.is_dir() else []
+        objects = of_models(built, {model.name for model in self.models})
+        if absent := set(self.deployments) - {name_of(one) for one in objects}:
+            raise UserError(
+                f"{folder} has no {', '.join(sorted(absent))}; run python -m bench manifests"
+            )
+        return objects
 
     def routes(self, models: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """By model: the base URL through the arm, as pods reach it."""

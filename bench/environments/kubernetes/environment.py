@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -12,6 +13,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from bench.config.config import Config
 from bench.config.topology import Arm, Model
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes.access import Access, connect
@@ -41,6 +43,20 @@ ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
 # How many balancers an arm has in its manifests, even if a scenario asks for fewer.
 BALANCERS = 2
 _TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+
+
+def make_environment(config: Config, progress: Progress) -> KubernetesEnvironment:
+    """The environment as the options want it; nothing is started yet."""
+    options = config.options
+    return KubernetesEnvironment(
+        Access.chosen(options.kubeconfig, options.context, os.environ),
+        tuple(config.arms.values()),
+        config.cache,
+        progress,
+        load_pods=options.load_processes or 1,
+        timeout_s=options.ready_timeout,
+        keep=options.keep_env,
+    )
 
 
 class KubernetesEnvironment:

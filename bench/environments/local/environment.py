@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from bench.config.config import Config
 from bench.config.topology import Arm, EngineEntry, Model, Topology
 from bench.environments.base import model_facts
 from bench.environments.cpu_engine import MIB, engine_arguments
@@ -35,6 +36,12 @@ GIB = 1024**3
 # replica its server and engine without KV cache and weights.
 HOST_BYTES = 0.6 * GIB
 SERVER_BYTES = 0.4 * GIB
+
+
+def make_environment(config: Config, progress: Progress) -> LocalEnvironment:
+    """The environment as the options want it; nothing is started yet."""
+    keep = config.options.keep_env
+    return LocalEnvironment(config.cache, config.topology, progress, keep=keep)
 
 
 class LocalEnvironment:

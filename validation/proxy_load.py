@@ -13,27 +13,17 @@ import orjson
 
 from bench.errors import UserError
 from bench.load.accuracy.answers import CHAT, ENDLESS, endless_body
-from validation.harness import T, first_line, output_of
+from validation.harness import T, filled, output_of
 
-# wrk's own summary rounds to three digits and changes units; this one does not.
-_SCRIPT = """\
-wrk.method = "POST"
-wrk.headers["content-type"] = "application/json"
-wrk.body = [==[%s]==]
-
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format(
-    '\\nRESULT {"requests":%%d,"duration_us":%%d,"p50_us":%%d,"p99_us":%%d,' ..
-    '"connect":%%d,"read":%%d,"write":%%d,"status":%%d,"timeout":%%d}\\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    errors.connect, errors.read, errors.write, errors.status, errors.timeout))
-end
-"""
 _MARK = "RESULT "
 _ERRORS = ("connect", "read", "write", "status", "timeout")
 _OPENING_TIMEOUT_S = 20.0
 _READ_BYTES = 64 * 1024
+_BODY = endless_body()
+_HEAD = (
+    f"POST {ENDLESS} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+    f"content-type: application/json\r\ncontent-length: {len(_BODY)}\r\n\r\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +45,24 @@ class Load:
 class Wrk:
     """The program, and a folder for its scripts and its output."""
 
-    program: Path
+    program: str
     folder: Path
-
-    def version(self) -> str:
-        """What it says of its version."""
-        return first_line((str(self.program), "-v"), self.folder)
 
     def run(self, port: int, body: bytes, *, connections: int, seconds: int) -> Load:
         """POST `body` to `CHAT` over and over, on `connections` connections, one thread.
 
         Raises UserError when wrk does not measure.
         """
-        path = self.folder / "wrk.lua"
+        path, url = self.folder / "wrk.lua", f"http://127.0.0.1:{port}{CHAT}"
         path.write_text(script(body), encoding="utf-8")
         size = ["--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
-        url = f"http://127.0.0.1:{port}{CHAT}"
-        command = [str(self.program), *size, "--script", str(path), url]
+        command = [self.program, *size, "--script", str(path), url]
         return parse(output_of(command, self.folder / "wrk.log", seconds + 20.0))
 
 
 def script(body: bytes) -> str:
     """The Lua script that posts `body` (JSON) and prints the result as one line of JSON."""
-    return _SCRIPT % body.decode()
+    return filled("wrk.lua", body=body.decode())
 
 
 def parse(output: str) -> Load:
@@ -118,7 +103,7 @@ def _begins(stream: socket.socket, port: int) -> bool:
     beginning = b""
     try:
         stream.connect(("127.0.0.1", port))
-        stream.sendall(_REQUEST)
+        stream.sendall(_HEAD.encode() + _BODY)
         while b"data: " not in beginning:
             received = stream.recv(_READ_BYTES)
             if not received:
@@ -140,15 +125,3 @@ def _goes_on(stream: socket.socket) -> bool:
     except OSError:
         return False
     return False
-
-
-def _request() -> bytes:
-    body = endless_body()
-    head = (
-        f"POST {ENDLESS} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_REQUEST = _request()

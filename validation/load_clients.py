@@ -1,4 +1,4 @@
-"""Two clients as programs: `python -m validation.load_generators.clients NAME URL STREAMS ...`.
+"""Two clients as programs: `python -m validation.load_clients NAME URL STREAMS ...`.
 
 STREAMS requests at a time, REQUESTS in all, of CHUNKS chunks each. NAME is `bench`, the suite's
 own client, which starts, sends, reads what the answers say, and prints what it found; or `bare`,

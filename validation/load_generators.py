@@ -10,11 +10,9 @@ chunks cost.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,19 +23,13 @@ from bench.errors import UserError
 from bench.load.accuracy.answers import MODEL, StreamCounts
 from bench.load.accuracy.running import ask_report
 from bench.processes.guarded import Guarded, last_lines
-from bench.processes.resources import pinned
 from bench.progress import make_progress
 from bench.telemetry.cpu import Usage, children_of, usage
 from validation import harness
 from validation.figures import Comparison, Metric, Round, cpu_metric
 from validation.harness import ROOT
-from validation.load_generators.programs import (
-    OURS,
-    Job,
-    LoadGenerator,
-    known_load_generators,
-)
-from validation.servers import Servers
+from validation.programs import OURS, Job, LoadGenerator, known_load_generators
+from validation.servers import beside_source
 
 CHUNK_EVERY_MS = 20
 SHORT_CHUNKS = 16
@@ -69,20 +61,13 @@ class Measurement:
 
 
 METRICS: tuple[Metric[Measurement], ...] = (
-    cpu_metric(
-        "chunk_cpu_us", "CPU/chunk", lambda one: one.chunk_cpu_s, lambda one: one.chunk_kernel_s
-    ),
+    cpu_metric("chunk_cpu_us", "CPU/chunk", lambda one: (one.chunk_cpu_s, one.chunk_kernel_s)),
     Metric("start_cpu_s", "CPU to start", "s", lambda one, _: one.start_cpu_s),
     Metric("rss_mib", "RSS", "MiB", lambda one, _: one.rss_bytes / 2**20),
     Metric("requests", "requests", "complete", lambda one, _: float(one.requests)),
     Metric("lost", "errors", "requests", lambda one, _: float(one.lost)),
     Metric("turn_ms", "turn", "ms", lambda one, _: one.turn_s * 1e3),
 )
-
-
-def warm_up(generator: LoadGenerator, job: Job) -> None:
-    """Run `generator` once without measuring: its first start reads its files from the disk."""
-    _run(generator, replace(job, chunks=SHORT_CHUNKS))
 
 
 def measure(generator: LoadGenerator, job: Job) -> Measurement:
@@ -114,6 +99,7 @@ def _turn_s(counts: StreamCounts, streams: int) -> float:
 
 
 def _run(generator: LoadGenerator, job: Job) -> tuple[Usage, StreamCounts]:
+    """Run `generator` to its end: what it used, and what the source counted meanwhile."""
     ask_report(job.url)
     log = job.folder / f"{generator.name.replace(' ', '-')}-{job.chunks}.log"
     used = cost_of(generator.start(job), log)
@@ -182,29 +168,16 @@ def compare(
     Raises UserError for a program that is installed and does not work.
     """
     selected = harness.choose(known_load_generators(ROOT), options.only, "load generator")
-    folder = log_folder(ROOT, "load-generators")
-    source_core, *others = sorted(os.sched_getaffinity(0))
-    load_cores = others or [source_core]
+    folder, progress = log_folder(ROOT, "load-generators"), make_progress()
     work = {name: getattr(options, name) for name in ("streams", "requests", "chunks")}
-    facts = harness.machine_facts({"source": [source_core], "load": load_cores}) | {
-        **work,
-        "chunk_every_ms": CHUNK_EVERY_MS,
-        "versions": selected.versions(folder),
-        "absent": {one.name: one.install for one in selected.absent},
-    }
-    progress = make_progress()
-    with harness.busy_around() as busy, pinned(load_cores), closing(Servers(folder)) as servers:
-        job = Job(
-            url=servers.start_source(CHUNK_EVERY_MS, {source_core}).url,
-            model=MODEL,
-            tokenizer=model_folder(Model("tiny", "llama", None, None, 1), ROOT / ".cache"),
-            folder=folder,
-            **work,
-        )
-        with progress.step("starting each program once") as step:
+    facts = {**work, "chunk_every_ms": CHUNK_EVERY_MS, **selected.facts(folder)}
+    tokenizer = model_folder(Model("tiny", "llama", None, None, 1), ROOT / ".cache")
+    with harness.busy_around() as busy, beside_source(folder, CHUNK_EVERY_MS) as (url, cores):
+        job = Job(url, MODEL, tokenizer, folder, **work)
+        with progress.step("starting each program once, which reads its files from disk") as step:
             for generator in selected.present:
                 step.update(generator.name)
-                warm_up(generator, job)
+                _run(generator, replace(job, chunks=SHORT_CHUNKS))
         rounds = harness.run_rounds(
             {one.name: one for one in selected.present},
             options.rounds,
@@ -212,7 +185,8 @@ def compare(
             progress,
         )
     remarks = (*harness.busy_remarks(**busy), *selected.remarks, *remarks_of(rounds))
-    harness.finish(COMPARISON, rounds, facts | {"busy_percent": busy}, remarks, output)
+    facts |= {**harness.machine_facts(cores), "busy_percent": busy}
+    harness.finish(COMPARISON, rounds, facts, remarks, output)
 
 
 def remarks_of(

@@ -7,10 +7,8 @@ checks of validity then judge the client as they judge a trial.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from bench.analysis.checks import DEFAULT_BOUNDS, check_reasons, trial_reasons
@@ -24,13 +22,13 @@ from bench.load.run.drive import Load
 from bench.load.run.outcome import DriveResult
 from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
-from bench.processes.resources import allow_connections, pinned
+from bench.processes.resources import allow_connections
 from bench.records import Expectation, ScenarioFacts, Trial
 from validation import harness
 from validation.harness import ROOT
-from validation.load_generators.clients import PROMPT
-from validation.load_generators.comparison import COMPARISON
-from validation.servers import SOURCE, Servers
+from validation.load_clients import PROMPT
+from validation.load_generators import COMPARISON
+from validation.servers import SOURCE, beside_source
 
 CHUNK_EVERY_MS = 200
 DRAIN_S = 60.0
@@ -54,11 +52,7 @@ def hold_open(
     Raises UserError where the machine does not allow so many open files.
     """
     allow_connections(options.streams)
-    source_core, *others = sorted(os.sched_getaffinity(0))
-    cores = others or [source_core]
-    folder = log_folder(ROOT, "open-streams")
-    with pinned(cores), closing(Servers(folder)) as servers:
-        url = servers.start_source(CHUNK_EVERY_MS, {source_core}).url
+    with beside_source(log_folder(ROOT, "open-streams"), CHUNK_EVERY_MS) as (url, cores):
         load = ramp_load(url, options.streams, options.seconds, CHUNK_EVERY_MS)
         ask_report(url)
         (result,) = run_spread(
@@ -69,7 +63,7 @@ def hold_open(
     reasons = (*trial_reasons(trials), *check_reasons([trials], DEFAULT_BOUNDS))
     record = {
         "note": COMPARISON.note,
-        **harness.machine_facts({"source": [source_core], "load": cores}),
+        **harness.machine_facts(cores),
         "chunk_every_ms": CHUNK_EVERY_MS,
         "streamed": counts,
         "instrument": result.instrument,

@@ -1,0 +1,334 @@
+"""CONTRIBUTING.md's recipes are true: each is done in a copy of the repository, edit for edit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+RECIPES = "CONTRIBUTING.md"
+NOT_COPIED = ("docs/evidence/", "docs/report.png")
+# A busy machine may take long; nothing here waits for anything but Python.
+TIMEOUT_S = 900.0
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+SCENARIOS = "tests/scenarios"
+
+
+class Copy:
+    """A copy of the repository in which a recipe is followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.edited: set[str] = set()
+
+    def add(self, path: str, text: str) -> None:
+        """A new file."""
+        assert not (self.folder / path).exists(), f"{path} is there already"
+        (self.folder / path).parent.mkdir(exist_ok=True)
+        (self.folder / path).write_text(text, encoding="utf-8")
+        self.edited.add(path)
+
+    def insert(self, path: str, text: str, *, before: str = "", after: str = "") -> None:
+        """Lines beside the one place in a file that has `before` or `after`."""
+        written, beside = (self.folder / path).read_text(encoding="utf-8"), before or after
+        assert written.count(beside) == 1, (
+            f"{path} has {beside!r} {written.count(beside)} times, wanted once: follow the recipe "
+            f"in {RECIPES} by hand, and correct it or this test"
+        )
+        changed = written.replace(beside, text + beside if before else beside + text)
+        (self.folder / path).write_text(changed, encoding="utf-8")
+        self.edited.add(path)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """`python COMMAND` in the copy."""
+        ours = ("PYTEST_", "PYTHONPATH", "COV_")
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env={name: value for name, value in os.environ.items() if not name.startswith(ours)},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
+    def output(self, *command: str) -> str:
+        """What `python COMMAND` prints; it has to succeed."""
+        done = self.run(*command)
+        assert done.returncode == 0, (
+            f"after the recipe in {RECIPES}, python {' '.join(command)[:200]} fails with "
+            f"{done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        )
+        return done.stdout
+
+    def collected(self, *arguments: str) -> str:
+        """The ids of the tests that pytest would run, a line each."""
+        return self.output(*PYTEST, "--collect-only", *arguments)
+
+    def test(self, *arguments: str) -> None:
+        """Tests that are there already, among them those that name all there is; they pass."""
+        self.output(*PYTEST, *arguments)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    """The repository as it is: what git knows, and what is new."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs a checkout of git")
+    folder = tmp_path / "copy"
+    for path in filter(None, listed.stdout.split("\0")):
+        if not path.startswith(NOT_COPIED) and (ROOT / path).is_file():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, folder / path)
+    return Copy(folder)
+
+
+@pytest.fixture
+def recipe(copy: Copy, request: pytest.FixtureRequest) -> Iterator[Copy]:
+    """The copy; after the test, what was edited in it is what the recipe says."""
+    yield copy
+    thing = request.node.name.removeprefix("test_").replace("_", " ")
+    assert package_or_file(copy.edited) == edits_of(thing), (
+        f"the test of {thing} makes other edits than {RECIPES} names"
+    )
+
+
+def edits_of(thing: str) -> set[str]:
+    """The files and packages that a recipe names, of a thing with the name `mine`."""
+    text = (ROOT / RECIPES).read_text(encoding="utf-8")
+    found = re.search(rf"^\| {thing} \| (.+?) \|", text, re.MULTILINE)
+    assert found, f"{RECIPES} has no recipe for {thing}"
+    return {path.replace("NAME", "mine") for path in re.findall(r"`([\w/.]*/[\w/.]*)`", found[1])}
+
+
+def package_or_file(paths: set[str]) -> set[str]:
+    """The paths, with the package in place of the modules of a new one."""
+    folders = {path.removesuffix("/__init__.py") for path in paths if "/mine/__init__.py" in path}
+    return folders | {path for path in paths if str(Path(path).parent) not in folders}
+
+
+def test_a_model(recipe: Copy) -> None:
+    entry = "  mine:\n    architecture: llama\n    replicas: 1\n\n"
+    recipe.insert("bench/topology.yaml", entry, before="  # Models of Hugging Face's hub")
+    assert "is_not_worse_than_control[mine]" in recipe.collected(
+        "-m", "latency and managed", SCENARIOS
+    )
+    manifests_follow(recipe, "engines/cpu/mine.yaml")
+    recipe.test("tests/bench/test_topology.py", "tests/bench/test_config.py")
+
+
+def test_an_arm(recipe: Copy) -> None:
+    entry = "  mine:\n    policy: random\n    port: 8095\n"
+    recipe.insert("bench/topology.yaml", entry, before="\nengine:\n")
+    selected = recipe.collected("-m", "latency and managed", "--arms", "baseline,mine", SCENARIOS)
+    assert "test_latency.py" in selected
+    manifests_follow(recipe, "overlays/mine/kustomization.yaml")
+    assert (recipe.folder / "k8s/overlays/cpu/mine/kustomization.yaml").is_file()
+    recipe.test("tests/bench/test_topology.py", "tests/bench/test_config.py")
+
+
+def manifests_follow(copy: Copy, path: str) -> None:
+    """A check names the missing file and the command, which makes it."""
+    done = copy.run("-m", "bench", "manifests", "--check")
+    assert done.returncode == 1
+    assert done.stderr.endswith("; run python -m bench manifests\n")
+    copy.output("-m", "bench", "manifests")
+    assert (copy.folder / "k8s" / path).is_file()
+    copy.output("-m", "bench", "manifests", "--check")
+
+
+def like(path: str) -> str:
+    """The text of a module with another first line."""
+    first, rest = (ROOT / path).read_text(encoding="utf-8").split("\n", 1)
+    quotes = '"""'
+    return f"{quotes}Mine: an example.{quotes if first.endswith(quotes) else ''}\n{rest}"
+
+
+def test_a_policy(recipe: Copy) -> None:
+    registry = "lb/policies/__init__.py"
+    recipe.add("lb/policies/mine.py", like("lb/policies/random_choice.py"))
+    recipe.insert(registry, "    mine,\n", after="    least_outstanding,\n")
+    entry = '\n    "mine": PolicyEntry("an example", 8095, _random(mine.choose)),'
+    recipe.insert(registry, entry, after="POLICIES: Mapping[str, PolicyEntry] = {")
+    assert "an example (port 8095)" in recipe.output("-m", "lb", "--policy", "mine", "--help")
+    assert "[mine]" in recipe.collected("tests/lb/test_router.py")
+    recipe.test("tests/lb/test_router.py", "tests/bench/test_topology.py", "-k", "mine or policy")
+    assert "\n| mine | 8095 | an example |\n" in readme(recipe)
+
+
+def test_a_scenario(recipe: Copy) -> None:
+    recipe.add(f"{SCENARIOS}/test_mine.py", like(f"{SCENARIOS}/test_latency.py"))
+    selected = recipe.collected("-m", "mine and managed", "--models", "tiny-llama", SCENARIOS)
+    assert "tests/scenarios/test_mine.py::test_treatment_is" in selected
+    assert "test_latency.py" not in selected
+    assert "\n@pytest.mark.mine: Mine: an example." in recipe.output("-m", "pytest", "--markers")
+    row = "\n| mine | Mine: an example. | each | Scheduled TTFT p95 | not worse |\n"
+    assert row in readme(recipe)
+    recipe.test("tests/test_readme.py")
+
+
+def readme(copy: Copy) -> str:
+    """README.md with its tables made anew; before, a test says that they have to be."""
+    done = copy.run(*PYTEST, "tests/test_readme.py")
+    assert "run python -m tests.readme" in done.stdout
+    copy.output("-m", "tests.readme")
+    return (copy.folder / "README.md").read_text(encoding="utf-8")
+
+
+DRIVER = '''\
+"""Driver `mine`: an example."""
+
+from __future__ import annotations
+
+from bench.drivers.driver import Driven, Setup
+from bench.load.run.drive import Load, run_load
+from bench.records import DriverFacts
+
+
+def make(_setup: Setup) -> MyDriver:
+    """The driver."""
+    return MyDriver()
+
+
+class MyDriver:
+    """Sends everything from this process."""
+
+    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+        """Send `load`; see `Driver`."""
+        return Driven(run_load(load, drain_timeout_s=drain_timeout_s), DriverFacts("mine"))
+'''
+MAKE_DRIVER = """
+from pathlib import Path
+from bench.drivers import make_driver
+print(type(make_driver("mine", Path(), Path, None, None)).__name__)
+"""
+
+
+def test_a_driver(recipe: Copy) -> None:
+    recipe.add("bench/drivers/mine.py", DRIVER)
+    last = '    "genai-perf": "genai_perf",\n'
+    recipe.insert("bench/drivers/__init__.py", '    "mine": "mine",\n', after=last)
+    selected = recipe.collected("-m", "latency and managed", "--driver", "mine", SCENARIOS)
+    assert "test_latency.py" in selected
+    assert "|mine` | builtin |" in recipe.output("-m", "bench", "options").replace("\\", "")
+    assert recipe.output("-c", MAKE_DRIVER) == "MyDriver\n"
+    recipe.test("tests/bench/test_driver_tools.py", "-k", "unknown_driver")
+
+
+METRIC = """\
+    yield Metric(
+        name="mine_s",
+        unit="s",
+        direction="lower",
+        function=lambda samples, *_: min(map(timings.ttft_s, samples), default=None),
+    )
+"""
+JUDGE = """
+from dataclasses import replace
+from reports import wording
+from tests.reports.cases import better_case, judged
+trials = better_case().trials
+facts = replace(trials[0].scenario, primary="mine_s", metrics=("mine_s",))
+primary = judged([replace(one, scenario=facts) for one in trials]).judgement.primary
+print(wording.metric(primary.metric), primary.verdict)
+"""
+
+
+def test_a_metric(recipe: Copy) -> None:
+    recipe.insert("bench/analysis/metrics.py", METRIC, before='    yield Metric("throughput_rps"')
+    assert recipe.output("-c", JUDGE) == "Mine better\n"
+    recipe.test("tests/bench/test_analysis_metrics.py", "-k", "mine or more_is_better")
+
+
+CHART = '''\
+"""How many requests there were: an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.analysis.judgement import Case
+from reports.charts.style import Chart, Frame, empty, new_chart
+
+
+def charts(case: Case, caption: str) -> Iterator[Chart]:
+    """One chart."""
+    chart, (axes,) = new_chart("My chart", [], caption, Frame(plots=(1.0,)))
+    empty(axes, f"{sum(len(trial.samples) for trial in case.trials)} requests")
+    yield chart
+'''
+SHOW = """
+from pathlib import Path
+from bench.cli.pytest_run import stored_run
+from bench.store import TrialStore
+from reports.page import render_page
+from tests.reports.cases import better_case
+store = TrialStore(Path("results"))
+for trial in better_case().trials:
+    store.save(trial)
+print(render_page(stored_run(store, trial.run_id)))
+"""
+
+
+def test_a_chart(recipe: Copy) -> None:
+    recipe.add("reports/charts/mine.py", CHART)
+    page = recipe.output("-c", SHOW)
+    titles = re.findall(r'alt="([^"]+)"', page)
+    assert any(title.startswith("My chart") for title in titles), titles
+    recipe.test("tests/reports/test_charts.py", "-k", "gallery")
+
+
+ENVIRONMENT = '''\
+"""Environment `mine`: an example."""
+
+from __future__ import annotations
+
+from bench.config.config import Config
+from bench.environments.local.environment import LocalEnvironment
+from bench.progress import Progress
+
+
+class MyEnvironment(LocalEnvironment):
+    """The local one under another name."""
+
+    name = "mine"
+
+
+def make_environment(config: Config, progress: Progress) -> MyEnvironment:
+    """The environment; nothing is started yet."""
+    return MyEnvironment(config.cache, config.topology, progress)
+'''
+MAKE_ENVIRONMENT = """
+from pathlib import Path
+from bench.cli.pytest_run import make_environment
+from bench.config.config import resolve
+from bench.config.options import Options
+from bench.progress import make_progress
+config = resolve(Options(env="mine"), Path(), "run")
+print(make_environment(config, make_progress()).name, config.hardware)
+"""
+
+
+def test_an_environment(recipe: Copy) -> None:
+    recipe.add("bench/environments/mine/__init__.py", '"""Environment `mine`."""\n')
+    recipe.add("bench/environments/mine/environment.py", ENVIRONMENT)
+    entry = '    "mine": EnvironmentEntry("mine", "cpu"),\n'
+    local = '    "local": EnvironmentEntry("local", "cpu"),\n'
+    recipe.insert("bench/config/options.py", entry, after=local)
+    selected = recipe.collected("-m", "latency and managed", "--env", "mine", SCENARIOS)
+    assert "test_latency.py" in selected
+    assert "`--env local|mine|k8s`" in recipe.output("-m", "bench", "options").replace("\\", "")
+    assert recipe.output("-c", MAKE_ENVIRONMENT) == "mine cpu\n"
+    recipe.test("tests/bench/test_config.py")

@@ -1,1 +1,0 @@
-"""What load generators cost, side by side, and what this one does with thousands of streams."""

@@ -1,1 +1,0 @@
-"""What proxies cost, side by side, in front of the synthetic source."""
