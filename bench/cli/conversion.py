@@ -77,7 +77,7 @@ _RECORD_NOTES = {
     "genai-perf": (*_OF_RECORDS, NO_FAILURES, CLIENT_UNKNOWN),
 }
 _SUMMARY_NOTES = {
-    "aiperf": (*_OF_SUMMARY, f"{_TPOT} (unless told to use it)", _SURVIVORS, CONNECTING),
+    "aiperf": (*_OF_SUMMARY, f"{_TPOT} (unless asked to use it)", _SURVIVORS, CONNECTING),
     "genai-perf": (
         *(*_OF_SUMMARY, _TPOT, _SURVIVORS),
         "events that were read at once count as one chunk, with one time",

@@ -35,7 +35,7 @@ CONNECTING = (
     " a connection is new"
 )
 BROKEN_OFF = (
-    "answers that broke off are told from whole ones by their token usage only;"
+    "only token usage distinguishes whole answers from those that broke off;"
     " requests that hang are not recorded at all and count as not sent"
 )
 NOTES = (

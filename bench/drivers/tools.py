@@ -60,9 +60,9 @@ def base_urls(driver: str, load: Load) -> tuple[str, ...]:
     distinct = tuple(dict.fromkeys(urls))
     cannot = ""
     if any(request.tenant for request in load.schedule.requests):
-        cannot = "tell tenants apart"
+        cannot = "distinguish tenants"
     elif any(url != distinct[index % len(distinct)] for index, url in enumerate(urls)):
-        cannot = "send single requests past the balancer"
+        cannot = "bypass the balancer with single requests"
     if cannot:
         raise UserError(
             f"driver {driver} cannot {cannot};"

@@ -138,7 +138,7 @@ def test_several_balancers_are_named_in_turn(tmp_path: Path) -> None:
 def test_a_load_past_the_balancer_is_refused_in_one_line(tmp_path: Path) -> None:
     schedule = opened([0.0, 0.1, 0.2], 0.3)
     places = ("http://a:1", "http://a:1", "http://b:2")
-    with pytest.raises(UserError, match="driver aiperf cannot send single requests past"):
+    with pytest.raises(UserError, match="driver aiperf cannot bypass the balancer"):
         aiperf(tmp_path, TELLING).run(Load(schedule, ("x", "y", "z"), places), drain_timeout_s=5)
 
 
