@@ -143,7 +143,7 @@ def server_notes(summary: ServerSummary) -> Iterator[str]:
         if one.failed:
             yield (
                 f"{summary.role} {summary.arm}: {one.failed} of {one.scrapes} scrapes of"
-                f" {one.replica} failed ({one.error}); what they would have told is missing"
+                f" {one.replica} failed ({one.error}); its readings are missing"
             )
 
 

@@ -125,7 +125,7 @@ def test_what_one_replica_does_not_tell_is_unknown_of_the_arm_and_not_0() -> Non
     (note,) = server_notes(summary)
     assert note == (
         "control baseline: 1 of 1 scrapes of tiny-llama-1 failed (connection refused);"
-        " what they would have told is missing"
+        " its readings are missing"
     )
 
 

@@ -1,4 +1,4 @@
-"""Routes: balancers in turn, a stratified share past them, the same for both arms."""
+"""Routes: balancers in turn, a stratified share bypassed them, the same for both arms."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def test_a_schedule_always_has_the_same_requests_bypass(seed: int, share: float)
 @given(SEEDS, SHARES)
 def test_the_share_that_bypasses_is_that_of_each_model(seed: int, share: float) -> None:
     schedule = plan(seed)
-    past = bypassing(schedule, share)
+    bypassed = bypassing(schedule, share)
     for model, count in (("a", 80), ("b", 160)):
         of_model = {one.index for one in schedule.requests if one.model == model}
-        assert abs(len(of_model & past) - share * count) <= 1
+        assert abs(len(of_model & bypassed) - share * count) <= 1
 
 
 def test_the_share_is_kept_in_every_twenty_requests_of_a_model() -> None:
     schedule = plan()
-    past = bypassing(schedule, 0.2)
-    goes_past = [one.index in past for one in schedule.requests if one.model == "b"]
-    assert [sum(goes_past[start : start + 20]) for start in range(0, 160, 20)] == pytest.approx(
+    bypassed = bypassing(schedule, 0.2)
+    bypasses = [one.index in bypassed for one in schedule.requests if one.model == "b"]
+    assert [sum(bypasses[start : start + 20]) for start in range(0, 160, 20)] == pytest.approx(
         [4] * 8, abs=1
     )
 
@@ -64,11 +64,11 @@ def test_balancers_get_in_turn_what_does_not_bypass_them(
     seed: int, share: float, count: int
 ) -> None:
     schedule, balancers = plan(seed), [f"http://balancer-{index}" for index in range(count)]
-    past = bypassing(schedule, share)
-    urls = routes(schedule, dict.fromkeys(REPLICAS, balancers), past, REPLICAS)
-    for index in past:
+    bypassed = bypassing(schedule, share)
+    urls = routes(schedule, dict.fromkeys(REPLICAS, balancers), bypassed, REPLICAS)
+    for index in bypassed:
         assert urls[index] == REPLICAS[schedule.requests[index].model].url
-    served = [url for index, url in enumerate(urls) if index not in past]
+    served = [url for index, url in enumerate(urls) if index not in bypassed]
     assert served == [balancers[place % count] for place in range(len(served))]
 
 

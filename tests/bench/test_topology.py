@@ -34,7 +34,7 @@ def test_each_tiny_model_stands_for_one_of_the_hub() -> None:
 
 def test_a_policy_of_the_balancer_is_an_arm_on_the_policys_port() -> None:
     arms = [(arm.policy, arm.port) for arm in load_topology().arms.values()]
-    policies = {policy for policy, _ in arms} & POLICIES.keys()
+    policies = POLICIES.keys() & {policy for policy, _ in arms}
     assert {(name, POLICIES[name].default_port) for name in policies} <= set(arms)
     assert len(policies) >= 8
     assert len({port for _, port in arms}) == len(arms)
