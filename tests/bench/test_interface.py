@@ -174,6 +174,8 @@ def without_a_reader(*arguments: str) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
+            # Python writes a short text only at its end, unless this says otherwise.
+            env={name: one for name, one in os.environ.items() if name != "PYTHONUNBUFFERED"},
             stdout=write,
             stderr=subprocess.PIPE,
             text=True,
