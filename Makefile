@@ -51,7 +51,7 @@ evidence: $(VENV)/.stamp ## How often the rule is right, in six hours of compari
 ##@ Develop
 
 test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait
-	$(BIN)/pytest -q -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
+	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
 
 test: check ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
