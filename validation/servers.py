@@ -15,7 +15,7 @@ from bench.errors import UserError
 from bench.load.accuracy.answers import CHAT, chat_body
 from bench.load.accuracy.running import LocalServer, running_source
 from bench.processes.guarded import Guarded, last_lines
-from bench.processes.local import LOOPBACK, free_ports
+from bench.processes.ports import LOOPBACK, free_ports
 from bench.processes.resources import pinned
 from validation.harness import ROOT
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.processes.guarded import error_in, last_lines, run_bounded
-from bench.processes.local import exclusive
+from bench.processes.lock import exclusive
 from bench.processes.pip_errors import advice_of, causes, text_of
 from bench.progress import Progress, Step
 

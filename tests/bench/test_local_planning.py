@@ -24,7 +24,7 @@ from bench.environments.local.environment import (
     replica_bytes,
 )
 from bench.errors import UserError
-from bench.processes.local import free_ports, is_free, port_holder
+from bench.processes.ports import free_ports, is_free, port_holder
 
 GIB = 1024**3
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.processes.local import exclusive
+from bench.processes.lock import exclusive
 from bench.progress import PlainProgress
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from bench.processes.local import exclusive
+from bench.processes.lock import exclusive
 from bench.progress import make_progress
 with exclusive(Path(sys.argv[1]), "the engines", make_progress(), 0):
     print("held", flush=True)

@@ -16,7 +16,7 @@ import httpx
 from bench.config.topology import Arm
 from bench.errors import UserError
 from bench.processes.guarded import Guarded, error_in_log
-from bench.processes.local import LOOPBACK, free_ports, is_free, port_holder
+from bench.processes.ports import LOOPBACK, free_ports, is_free, port_holder
 from bench.progress import Progress, Step
 from bench.records import Replica
 

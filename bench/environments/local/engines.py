@@ -25,7 +25,7 @@ from bench.environments.local.host import (
 )
 from bench.errors import UserError
 from bench.processes.guarded import cause_of_death, error_in_log
-from bench.processes.local import LOOPBACK
+from bench.processes.ports import LOOPBACK
 from bench.progress import Progress, Step
 from bench.records import Replica
 

@@ -25,7 +25,8 @@ from bench.environments.local.host import host_fingerprint, run_lock
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
 from bench.processes import throttle
-from bench.processes.local import LocalSite, free_ports
+from bench.processes.local import LocalSite
+from bench.processes.ports import free_ports
 from bench.processes.resources import cpu_name
 from bench.processes.venv import Venv
 from bench.progress import Progress

@@ -26,7 +26,8 @@ from bench.environments import cpu_engine
 from bench.environments.local import enginehost
 from bench.environments.local.enginehost.main import KEEP, SOCKET
 from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
-from bench.processes.local import LOOPBACK, exclusive
+from bench.processes.lock import exclusive
+from bench.processes.ports import LOOPBACK
 from bench.progress import Progress
 
 STOP_TIMEOUT_S = 15.0

@@ -1,0 +1,41 @@
+"""TCP ports of this machine: which are free, and who holds the others."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterator
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_ports(first: int, reserved: Collection[int]) -> Iterator[int]:
+    """TCP ports from `first` upwards that nobody listens on and that are not reserved."""
+    return (port for port in range(first, 65536) if port not in reserved and is_free(port))
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on TCP port `port`."""
+    with socket.socket() as probe:
+        # As servers do: a port that only has closed connections left is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def port_holder(port: int) -> str:
+    """The process that listens on TCP port `port`, as far as this user may see it."""
+    for connection in psutil.net_connections("tcp"):
+        address = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and address and address.port == port:
+            if connection.pid is None:
+                return "a process of another user"
+            try:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+            except psutil.Error:
+                return f"process {connection.pid}"
+    return "a process that cannot be seen from here"
