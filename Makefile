@@ -45,7 +45,7 @@ bench-load: $(VENV)/.stamp ## Load generators alone, side by side: CPU per strea
 cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real engine, side by side
 	$(BIN)/python -m validation cross-check $(ARGS)
 
-evidence: $(VENV)/.stamp ## How often the rule is right, in six hours of comparisons with known answers
+evidence: $(VENV)/.stamp ## How often the rule is right, in seven hours of comparisons with known answers
 	$(BIN)/python -m validation evidence $(ARGS)
 
 ##@ Develop

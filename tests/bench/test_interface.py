@@ -77,7 +77,7 @@ def test_markers_and_models_combine() -> None:
         (["--profile", "fast"], "--profile takes auto, quick, standard or thorough, seen 'fast'"),
         (["--seed", "1.5"], "--seed takes a whole number, seen '1.5'"),
         (["--load-processes", "0"], "auto or a whole number from 1, seen '0'"),
-        (["--env", "mars"], "--env takes local.*, seen 'mars'"),
+        (["--env", "mars"], "--env takes local.*k8s.* 'mars'"),
         (["--slo", "none.yaml"], "cannot read none.yaml"),
         (["--topology", "none.yaml"], "cannot read none.yaml"),
         (["--traffic=none.csv"], "cannot read trace none.csv: No such file"),
