@@ -7,12 +7,8 @@ import math
 import select
 import selectors
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
 
 _AT_ONCE = 256
 _EPOLL_RESOLUTION_S = 1e-3
@@ -23,7 +19,7 @@ Read = Callable[[], bool]
 """Reads a socket that has bytes. Returns whether the loop now has work to do."""
 
 
-class DirectSelector(selectors.BaseSelector):
+class DirectSelector(selectors.EpollSelector):
     """The selector of an asyncio loop; it reads sockets that are `watch`ed by itself.
 
     An LLM streams one chunk per read, and a turn of any event loop costs more than the work on
@@ -34,12 +30,13 @@ class DirectSelector(selectors.BaseSelector):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.punctual_s = math.inf
-        self._loops = selectors.EpollSelector()
         self._epoll = select.epoll()
-        self._epoll.register(self._loops.fileno(), select.EPOLLIN)
+        # The loop's own sockets, which the standard selector keeps, are waited for as one.
+        self._epoll.register(self.fileno(), select.EPOLLIN)
         self._readers: dict[int, Read] = {}
-        self._asked: int = self._loops.fileno()
+        self._asked = self.fileno()
         self._precise = self._epoll.fileno() < _SELECT_LIMIT
 
     def watch(self, sock: socket.socket, read: Read) -> None:
@@ -71,7 +68,7 @@ class DirectSelector(selectors.BaseSelector):
                 elif readers[number]():
                     wanted = True
             if ready:
-                return self._loops.select(0)
+                return super().select(0)
             if wanted or monotonic() >= until_s:
                 return []
 
@@ -89,27 +86,9 @@ class DirectSelector(selectors.BaseSelector):
         select.select((self._epoll,), (), (), left_s)
         return self._epoll.poll(0, _AT_ONCE)
 
-    # The loop's own sockets are handled by the selector of the standard library.
-
-    def register(
-        self, fileobj: FileDescriptorLike, events: int, data: object = None
-    ) -> selectors.SelectorKey:
-        return self._loops.register(fileobj, events, data)
-
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        return self._loops.unregister(fileobj)
-
-    def modify(
-        self, fileobj: FileDescriptorLike, events: int, data: object = None
-    ) -> selectors.SelectorKey:
-        return self._loops.modify(fileobj, events, data)
-
-    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return self._loops.get_map()
-
     def close(self) -> None:
         self._epoll.close()
-        self._loops.close()
+        super().close()
 
 
 class DirectLoop(asyncio.SelectorEventLoop):
