@@ -192,8 +192,10 @@ DRIVER = '''\
 
 from __future__ import annotations
 
-from bench.drivers.driver import Driven, Setup
-from bench.load.run.drive import Load, run_load
+from dataclasses import replace
+
+from bench.drivers.driver import Setup
+from bench.load.run.drive import DriveResult, Load, run_load
 from bench.records import DriverFacts
 
 
@@ -205,9 +207,10 @@ def make(_setup: Setup) -> MyDriver:
 class MyDriver:
     """Sends everything from this process."""
 
-    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         """Send `load`; see `Driver`."""
-        return Driven(run_load(load, drain_timeout_s=drain_timeout_s), DriverFacts("mine"))
+        result = run_load(load, drain_timeout_s=drain_timeout_s)
+        return replace(result, driver=DriverFacts("mine"))
 '''
 MAKE_DRIVER = """
 from pathlib import Path

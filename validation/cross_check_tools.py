@@ -20,8 +20,7 @@ from bench.drivers.openai_sdk import OpenAiDriver
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult
+from bench.load.run.drive import DriveResult, Load
 from bench.processes.guarded import last_lines
 from bench.progress import Progress
 from validation.harness import VLLM_BENCH, output_of, words
@@ -99,7 +98,7 @@ def tools_for(
 
 def by_driver(name: str, driver: Driver, load: Load) -> Values:
     """A driver's samples by the definitions here. Raises UserError if a request failed."""
-    result = driver.run(load, drain_timeout_s=DRAIN_S).result
+    result = driver.run(load, drain_timeout_s=DRAIN_S)
     failed = [sample for sample in result.samples if not sample.ok]
     if failed or len(result.samples) < len(load.prompts):
         first = f"; first: {failed[0].error} ({failed[0].detail})" if failed else ""

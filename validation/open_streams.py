@@ -18,8 +18,7 @@ from bench.load.accuracy.running import ask_report
 from bench.load.plan.arrivals import Constant
 from bench.load.plan.schedule import plan_open_loop
 from bench.load.plan.workload import Fixed, Workload
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult
+from bench.load.run.drive import DriveResult, Load
 from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
 from bench.processes.resources import allow_connections

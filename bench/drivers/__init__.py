@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from bench.drivers.driver import Driven, Driver, Setup
+from bench.drivers.driver import Driver, Setup
 from bench.errors import UserError
 from bench.processes.program import Site
 from bench.progress import Progress
 
-__all__ = ["DRIVERS", "Driven", "Driver", "make_driver"]
+__all__ = ["DRIVERS", "Driver", "make_driver"]
 
 DRIVERS: Mapping[str, str] = {
     "builtin": "builtin",

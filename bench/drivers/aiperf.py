@@ -6,11 +6,12 @@ is due. So both arms get the same requests from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bench.drivers.artifacts.aiperf import RECORDS, read_records
-from bench.drivers.driver import Driven, Setup
+from bench.drivers.driver import Setup
 from bench.drivers.tools import (
     CLIENT_UNKNOWN,
     REPLICA_UNKNOWN,
@@ -19,8 +20,7 @@ from bench.drivers.tools import (
     drive_result,
 )
 from bench.errors import UserError
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.processes.guarded import last_lines, run_bounded
 from bench.processes.venv import ensure_venv
 from bench.records import DriverFacts, PlannedRequest
@@ -54,7 +54,7 @@ class AiperfDriver(ToolDriver):
 
     __slots__ = ()
 
-    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         """Send `load`; see `Driver`. Ctrl-C keeps what aiperf has written by then."""
         folder, tokenizer = self.prepare(load, partial(_line, load))
         log, records = folder / "log", folder / RECORDS
@@ -70,7 +70,7 @@ class AiperfDriver(ToolDriver):
             raise UserError(f"aiperf measured nothing: {_reason(log)}; see {log}")
         entries = read_records(records) if records.exists() else ()
         result = drive_result(load.schedule, entries, ending)
-        return Driven(result, DriverFacts("aiperf", self.version, NOTES))
+        return replace(result, driver=DriverFacts("aiperf", self.version, NOTES))
 
 
 def make(setup: Setup) -> AiperfDriver:

@@ -7,28 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult
+from bench.load.run.drive import DriveResult, Load
 from bench.processes.program import Site
 from bench.progress import Progress
-from bench.records import DriverFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Driven:
-    """What was measured, and the facts of the driver that measured it."""
-
-    result: DriveResult
-    facts: DriverFacts
 
 
 class Driver(Protocol):
     """Sends loads, one after the other."""
 
-    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         """Send `load`; what is unanswered `drain_timeout_s` after its window is a TIMEOUT.
 
-        Raises UserError with one line where the driver cannot send this load, or fails.
+        The result names this driver. Raises UserError with one line where it cannot send this
+        load, or fails.
         """
         ...
 

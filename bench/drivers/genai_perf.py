@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bench.drivers.artifacts.entry import Entry
 from bench.drivers.artifacts.genai_perf import RECORDS, read_records
-from bench.drivers.driver import Driven, Setup
+from bench.drivers.driver import Setup
 from bench.drivers.tools import (
     CLIENT_UNKNOWN,
     REPLICA_UNKNOWN,
@@ -23,8 +23,7 @@ from bench.drivers.tools import (
     drive_result,
 )
 from bench.errors import UserError
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.processes.guarded import last_lines, run_bounded
 from bench.processes.venv import ensure_venv
 from bench.records import DriverFacts, PlannedRequest
@@ -53,7 +52,7 @@ class GenaiPerfDriver(ToolDriver):
 
     __slots__ = ()
 
-    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         """Send `load`; see `Driver`. It ends nothing by itself, so all are waited for."""
         folder, tokenizer = self.prepare(load, _line)
         # It starts perf_analyzer by its name.
@@ -74,7 +73,7 @@ class GenaiPerfDriver(ToolDriver):
             )
         entries = named(read_records(found[0]), load.prompts)
         result = drive_result(load.schedule, entries, Ending.COMPLETE, timed=False)
-        return Driven(result, DriverFacts("genai-perf", self.version, NOTES))
+        return replace(result, driver=DriverFacts("genai-perf", self.version, NOTES))
 
 
 def make(setup: Setup) -> GenaiPerfDriver:

@@ -8,6 +8,7 @@ measured, too.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from time import monotonic
 from typing import Any
@@ -17,9 +18,9 @@ import openai
 import orjson
 from openai.types.chat import ChatCompletionChunk
 
-from bench.drivers.driver import Driven, Setup
+from bench.drivers.driver import Setup
 from bench.load.client.exchange import Exchange, Failure
-from bench.load.run.drive import Load, run_load
+from bench.load.run.drive import DriveResult, Load, run_load
 from bench.records import DriverFacts, ErrorKind, PlannedRequest
 
 NOTES = (
@@ -36,10 +37,10 @@ NOTES = (
 class OpenAiDriver:
     """`run_load` with a client of the SDK for each base URL."""
 
-    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         """Send `load`; see `Driver`."""
         result = run_load(load, drain_timeout_s=drain_timeout_s, connect=SdkSender)
-        return Driven(result, DriverFacts("openai", version("openai"), NOTES))
+        return replace(result, driver=DriverFacts("openai", version("openai"), NOTES))
 
 
 def make(_: Setup) -> OpenAiDriver:

@@ -10,8 +10,7 @@ import orjson
 
 from bench.drivers.artifacts.entry import NS_PER_S, Entry, elapsed_s, instrument
 from bench.errors import UserError
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.records import ErrorKind, PlannedRequest, Sample, Schedule, fail_incomplete
 
 # Notes of more than one tool.

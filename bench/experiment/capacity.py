@@ -13,8 +13,7 @@ from bench.errors import UserError
 from bench.load.plan.prompts import PromptMaker, make_prompts
 from bench.load.plan.schedule import plan_closed_loop
 from bench.load.plan.workload import RUN, Asks, Fixed, Workload
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import Ending, Load
 from bench.load.run.processes import run_spread
 from bench.processes.program import Site
 from bench.progress import Progress, Step

@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 
 from bench.config.options import Profile
 from bench.config.topology import Arm
-from bench.drivers import Driven, Driver
+from bench.drivers import Driver
 from bench.environments.base import Environment
 from bench.experiment.capacity import Capacity, EngineCalibration
 from bench.experiment.scenario import Question
 from bench.experiment.trial_order import PlannedTrial, RoleOrder, role_order
 from bench.load.plan.routes import bypassing, routes
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.processes.program import Site
 from bench.progress import Progress
 from bench.records import Accuracy, Replica, Role, Sample, ServerSeries, Trial
@@ -73,12 +72,12 @@ def run_trial(
     """Run one trial and store it; upon Ctrl-C store what there is and raise KeyboardInterrupt."""
     prepared = _prepare(context, question, planned, capacity)
     time.sleep(SETTLE_S)
-    driven, server = prepared.measure()
-    for line in driven.result.lost:
+    result, server = prepared.measure()
+    for line in result.lost:
         context.progress.note(line)
-    trial = prepared.record(driven, server)
+    trial = prepared.record(result, server)
     context.store.save(trial)
-    if driven.result.ending is Ending.INTERRUPTED:
+    if result.ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
     return trial
 
@@ -125,7 +124,7 @@ class _PreparedTrial:
     affected: Mapping[str, Replica]
     bypassing: frozenset[int]
 
-    def measure(self) -> tuple[Driven, tuple[ServerSeries, ...]]:
+    def measure(self) -> tuple[DriveResult, tuple[ServerSeries, ...]]:
         """Send the load under the conditions of the arm and of the scenario.
 
         Returns what the driver measured, with the CPU time that others took, and what the
@@ -142,10 +141,9 @@ class _PreparedTrial:
                 conditions.enter_context(environment.slowed(affected, scenario_share))
             scraper = conditions.enter_context(scraping(self.replicas, context.site))
             watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
-            driven = context.driver.run(self.load, drain_timeout_s=context.profile.drain_s)
+            result = context.driver.run(self.load, drain_timeout_s=context.profile.drain_s)
             # Other work on this machine matters only where it sends the load.
             cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
-        result = driven.result
         # Readings can be related to the load only where its start is known on their clock.
         server = () if result.started_s is None else scraper.since(result.started_s)
         instrument = replace(
@@ -154,11 +152,11 @@ class _PreparedTrial:
             stolen_cpu_share=cpu.stolen,
             accuracy=context.accuracy,
         )
-        return replace(driven, result=replace(result, instrument=instrument)), server
+        return replace(result, instrument=instrument), server
 
-    def record(self, driven: Driven, server: tuple[ServerSeries, ...]) -> Trial:
+    def record(self, result: DriveResult, server: tuple[ServerSeries, ...]) -> Trial:
         context, question, planned = self.context, self.question, self.planned
-        schedule, result = self.load.schedule, driven.result
+        schedule = self.load.schedule
         samples, bypassed = split_samples(
             result.samples, self.replicas, self.bypassing, self.affected
         )
@@ -189,7 +187,7 @@ class _PreparedTrial:
             due=context.role_order(question)(planned.block) if drawn else (),
             round=question.round,
             capacity_rps=self.capacity_rps,
-            driver=driven.facts,
+            driver=result.driver,
             connections=self.load.connections,
             provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
         )

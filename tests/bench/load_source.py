@@ -20,8 +20,7 @@ from time import monotonic
 from bench.load.client.client import Client
 from bench.load.client.eventloop import DirectLoop
 from bench.load.run.attempt import Attempt
-from bench.load.run.drive import Load, run_load
-from bench.load.run.outcome import DriveResult
+from bench.load.run.drive import DriveResult, Load, run_load
 from bench.records import PlannedRequest, Sample, Schedule
 
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

@@ -14,7 +14,7 @@ from bench.drivers.artifacts import aiperf, genai_perf
 from bench.drivers.genai_perf import named
 from bench.drivers.tools import drive_result
 from bench.errors import UserError
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import Ending
 from bench.records import ErrorKind
 from tests.bench.artifacts import (
     aiperf_line,

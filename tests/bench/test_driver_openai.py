@@ -11,8 +11,7 @@ import pytest
 
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.openai_sdk import OpenAiDriver
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult
+from bench.load.run.drive import DriveResult, Load
 from bench.processes.local import LocalSite
 from bench.records import ErrorKind, Sample, Schedule
 from tests.bench.load_source import (
@@ -42,10 +41,10 @@ async def answer(call: Call) -> None:
 def drive(schedule: Schedule, url: str, drain_timeout_s: float = 20.0) -> DriveResult:
     count = len(schedule.requests)
     load = Load(schedule, [f"prompt {index}" for index in range(count)], [url] * count)
-    driven = OpenAiDriver().run(load, drain_timeout_s=drain_timeout_s)
-    assert driven.facts.name == "openai"
-    assert driven.facts.notes
-    return driven.result
+    result = OpenAiDriver().run(load, drain_timeout_s=drain_timeout_s)
+    assert result.driver.name == "openai"
+    assert result.driver.notes
+    return result
 
 
 def fetch(script: Callable[[Call], Awaitable[None]], drain_timeout_s: float = 20.0) -> Sample:

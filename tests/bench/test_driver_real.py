@@ -17,8 +17,7 @@ from bench.experiment.capacity import EngineCalibration
 from bench.load.plan.arrivals import Poisson
 from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
 from bench.load.plan.workload import Fixed, Uniform, Workload
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import Ending, Load
 from bench.processes.venv import ensure_venv
 from bench.progress import make_progress
 from bench.records import Schedule
@@ -86,11 +85,11 @@ def test_every_driver_sends_an_open_loop_as_it_was_planned(served: Served, name:
         arrival=Poisson(load=1.0),
         duration_s=4.0,
     )
-    driven = served.drivers[name].run(served.load(schedule, f"open {name}"), drain_timeout_s=60)
-    assert driven.facts.name == name
-    assert driven.result.ending is Ending.COMPLETE
-    assert [sample.index for sample in driven.result.samples] == list(range(16))
-    for planned, sample in zip(schedule.requests, driven.result.samples, strict=True):
+    result = served.drivers[name].run(served.load(schedule, f"open {name}"), drain_timeout_s=60)
+    assert result.driver.name == name
+    assert result.ending is Ending.COMPLETE
+    assert [sample.index for sample in result.samples] == list(range(16))
+    for planned, sample in zip(schedule.requests, result.samples, strict=True):
         assert sample.ok, sample
         assert sample.scheduled_s == pytest.approx(planned.at_s)
         # by the server's count, the template included
@@ -113,8 +112,8 @@ def test_a_closed_loop_ends_with_its_window(served: Served, name: str) -> None:
         duration_s=2.0,
         count=2000,
     )
-    driven = served.drivers[name].run(served.load(schedule, f"closed {name}"), drain_timeout_s=60)
-    samples = driven.result.samples
+    result = served.drivers[name].run(served.load(schedule, f"closed {name}"), drain_timeout_s=60)
+    samples = result.samples
     assert 2 < len(samples) < 2000
     assert all(sample.ok for sample in samples)
     assert max(sample.scheduled_s for sample in samples) < 2.5

@@ -16,8 +16,7 @@ from bench.drivers import make_driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.genai_perf import GenaiPerfDriver, check_glibc
 from bench.errors import UserError
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import Ending, Load
 from bench.processes.guarded import run_bounded
 from bench.processes.local import LocalSite
 from bench.progress import make_progress
@@ -80,9 +79,9 @@ def test_ctrl_c_keeps_what_aiperf_has_written(tmp_path: Path) -> None:
         f"#!/bin/sh\nprintf '%s\\n%s' '{whole}' '{half}' >profile_export.jsonl\n"
         f"kill -INT {os.getpid()}\nsleep 600\n"
     )
-    driven = aiperf(tmp_path, script).run(load(opened([0.0, 0.1], 0.2)), drain_timeout_s=5)
-    assert driven.result.ending is Ending.INTERRUPTED
-    assert [sample.index for sample in driven.result.samples] == [0]
+    result = aiperf(tmp_path, script).run(load(opened([0.0, 0.1], 0.2)), drain_timeout_s=5)
+    assert result.ending is Ending.INTERRUPTED
+    assert [sample.index for sample in result.samples] == [0]
 
 
 def test_the_exit_code_of_a_tool_is_told(tmp_path: Path) -> None:

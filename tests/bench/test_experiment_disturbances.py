@@ -12,12 +12,10 @@ import pytest
 from bench.analysis.checks import DEFAULT_BOUNDS
 from bench.analysis.judge import judge
 from bench.drivers.builtin import BuiltinDriver
-from bench.drivers.driver import Driven
 from bench.errors import UserError
 from bench.experiment.capacity import Capacity
 from bench.experiment.experiment import MOST_WAITS, spare_blocks
-from bench.load.run.drive import Load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.records import Trial
 from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
@@ -40,16 +38,15 @@ class DisturbedDriver:
     ending: Ending = Ending.COMPLETE
     loads: list[Load] = field(default_factory=list)
 
-    def run(self, load: Load, *, drain_timeout_s: float) -> Driven:
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         self.loads.append(load)
-        driven = BuiltinDriver(SITE, 1).run(load, drain_timeout_s=drain_timeout_s)
+        result = BuiltinDriver(SITE, 1).run(load, drain_timeout_s=drain_timeout_s)
         read: dict[str, Any] = IN_TIME
         if len(self.loads) <= self.disturbed:
             read = IN_TIME | LATE
-        instrument = replace(driven.result.instrument, **read)
-        samples = tuple(replace(one, sent_s=one.scheduled_s) for one in driven.result.samples)
-        result = replace(driven.result, samples=samples, instrument=instrument, ending=self.ending)
-        return replace(driven, result=result)
+        instrument = replace(result.instrument, **read)
+        samples = tuple(replace(one, sent_s=one.scheduled_s) for one in result.samples)
+        return replace(result, samples=samples, instrument=instrument, ending=self.ending)
 
 
 class QuietWatch:

@@ -15,8 +15,7 @@ import pytest
 from bench.errors import UserError
 from bench.load.client.client import Client
 from bench.load.client.exchange import Exchange, Failure
-from bench.load.run.drive import Load, run_load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import Ending, Load, run_load
 from bench.records import Connections, ErrorKind, PlannedRequest
 from tests.bench.load_source import (
     ANSWER,

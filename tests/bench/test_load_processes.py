@@ -11,8 +11,7 @@ import psutil
 import pytest
 
 from bench.errors import UserError
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.load.run.processes import run_spread
 from bench.processes.local import LocalSite
 from bench.records import ErrorKind, Schedule

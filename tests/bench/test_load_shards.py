@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from bench.load.plan.arrivals import Poisson
 from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
 from bench.load.plan.workload import Fixed, Workload
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.load.run.shards import (
     PROCESS_CHUNKS_PER_S,
     load_bytes,

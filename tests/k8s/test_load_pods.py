@@ -19,8 +19,7 @@ from bench.environments.kubernetes.load_pods import PodSite
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.accuracy.measurement import Level
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.load.run.processes import ask_clock, run_spread
 from bench.processes.program import Program, block, read_block
 from bench.progress import PlainProgress

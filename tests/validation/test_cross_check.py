@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending
 from bench.records import Instrument
 from tests.bench.making import answered
 from validation.cross_check import COMPARISON, STEADY, WHY, Work, remarks_of

@@ -20,8 +20,7 @@ from bench.load.accuracy.running import SourceTimes, ask_report
 from bench.load.plan.arrivals import Constant
 from bench.load.plan.schedule import plan_open_loop
 from bench.load.plan.workload import Fixed, Workload
-from bench.load.run.drive import Load, run_load
-from bench.load.run.outcome import Ending
+from bench.load.run.drive import Ending, Load, run_load
 from bench.records import Accuracy, Instrument, Sample, Spread
 from bench.telemetry.cpu import CpuWatch
 

@@ -7,7 +7,8 @@ import gc
 import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
@@ -17,9 +18,17 @@ from bench.load.client.eventloop import DirectLoop
 from bench.load.client.exchange import Exchange, Failure
 from bench.load.run.attempt import Attempt
 from bench.load.run.meter import Meter
-from bench.load.run.outcome import DriveResult, Ending
 from bench.processes.resources import allow_connections, allow_connections_up_to
-from bench.records import Connections, ErrorKind, PlannedRequest, Schedule, fail_incomplete
+from bench.records import (
+    Connections,
+    DriverFacts,
+    ErrorKind,
+    Instrument,
+    PlannedRequest,
+    Sample,
+    Schedule,
+    fail_incomplete,
+)
 
 
 class Sender(Protocol):
@@ -53,6 +62,44 @@ class Load:
     prompts: Sequence[str]
     urls: Sequence[str]
     connections: Connections = "kept"
+
+
+class Ending(StrEnum):
+    """How a drive came to its end."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"  # Ctrl-C
+    LOST = "lost"  # a load process ended without its result
+    RAN_DRY = "ran-dry"  # a closed loop used up its requests before its time
+
+
+@dataclass(frozen=True, slots=True)
+class DriveResult:
+    """What was measured. `elapsed_s` is from the start to the last answer or abort.
+
+    `started_s` is the start on the clock of time.monotonic(), from which all other times
+    count; None if another program has measured by its own clock.
+
+    `samples` are in the order of the schedule: one for every request of an open loop, or for
+    every request that a closed loop came to. Requests that an interrupt kept from being sent
+    have none. If several processes shared the load, `lost` has a line for each one whose
+    samples are missing. `driver` says what measured it.
+
+    After an interrupt nothing is raised: the caller of a drive that ended INTERRUPTED keeps
+    the samples, then raises KeyboardInterrupt.
+    """
+
+    samples: tuple[Sample, ...]
+    instrument: Instrument
+    started_s: float | None
+    elapsed_s: float
+    ending: Ending
+    lost: tuple[str, ...] = ()
+    driver: DriverFacts = field(default_factory=DriverFacts)
+
+    @property
+    def cut_short(self) -> bool:
+        return self.ending is not Ending.COMPLETE
 
 
 def run_load(

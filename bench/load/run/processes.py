@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from bench.errors import UserError
-from bench.load.run.drive import Load, run_together
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending, Load, run_together
 from bench.load.run.shards import load_bytes, merge, results_of
 from bench.processes.program import ASK_CLOCK, END, Program, Site, block, read_block
 

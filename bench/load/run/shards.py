@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import TypeAdapter
 
-from bench.load.run.drive import Load
-from bench.load.run.outcome import DriveResult, Ending
+from bench.load.run.drive import DriveResult, Ending, Load
 from bench.records import Instrument, Schedule
 
 # When the parts ended differently, the whole ended in the first of these that any has.
