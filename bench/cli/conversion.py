@@ -110,7 +110,7 @@ def trial_of(run: ToolRun, arm: str, run_id: str) -> Trial:
     zero_ns = min(entry.issued_ns for entry in entries)
     samples = fail_incomplete(tuple(_samples(run, zero_ns)))
     duration_s = elapsed_s(samples)
-    answered = sum(entry.failure is None for entry in entries)
+    answered = sum(entry.answer.failure is None for entry in entries)
     expected = round(run.statistic("request_count", "avg") or 0)
     notes = list(_RECORD_NOTES[run.tool])
     if all(entry.issued_ns == entry.sent_ns for entry in entries):
@@ -184,8 +184,8 @@ def _samples(run: ToolRun, zero_ns: int) -> Iterator[Sample]:
             index=index,
             at_s=(entry.issued_ns - zero_ns) / NS_PER_S,
             model=run.models[0],
-            prompt_tokens=entry.prompt_tokens or 0,
-            output_tokens=run.output_tokens or entry.output_tokens or 0,
+            prompt_tokens=entry.answer.prompt_tokens or 0,
+            output_tokens=run.output_tokens or entry.answer.output_tokens or 0,
             prompt_seed=0,
         )
         yield entry.sample(planned, zero_ns, planned.at_s)

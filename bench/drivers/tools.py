@@ -10,6 +10,8 @@ import orjson
 
 from bench.drivers.artifacts.entry import NS_PER_S, Entry, elapsed_s, instrument
 from bench.errors import UserError
+from bench.load.client.answer import Answer
+from bench.load.client.exchange import Failure
 from bench.load.run.drive import DriveResult, Ending, Load
 from bench.records import ErrorKind, PlannedRequest, Sample, Schedule, fail_incomplete
 
@@ -19,6 +21,11 @@ CLIENT_UNKNOWN = (
     " so no check of validity rests on them"
 )
 REPLICA_UNKNOWN = "which replica answered is not recorded"
+_NO_RECORD = Answer(
+    failure=Failure(
+        ErrorKind.TIMEOUT, "the tool has no record of it: not sent, or not answered in time"
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +120,4 @@ def _samples(
             since_zero_s = (entry.issued_ns - zero_ns) / NS_PER_S
             yield entry.sample(one, zero_ns, one.at_s if on_time else since_zero_s)
         else:
-            yield _lost(one)
-
-
-def _lost(planned: PlannedRequest) -> Sample:
-    return Sample(
-        index=planned.index,
-        model=planned.model,
-        scheduled_s=planned.at_s,
-        wanted_prompt_tokens=planned.prompt_tokens,
-        wanted_output_tokens=planned.output_tokens,
-        error=ErrorKind.TIMEOUT,
-        detail="the tool has no record of it: not sent, or not answered in time",
-        tenant=planned.tenant,
-    )
+            yield _NO_RECORD.sample(one, scheduled_s=one.at_s)

@@ -19,8 +19,7 @@ from time import monotonic
 
 from bench.load.client.client import Client
 from bench.load.client.eventloop import DirectLoop
-from bench.load.run.attempt import Attempt
-from bench.load.run.drive import DriveResult, Load, run_load
+from bench.load.run.drive import Attempt, DriveResult, Load, run_load
 from bench.records import PlannedRequest, Sample, Schedule
 
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -200,13 +199,10 @@ def fetch_many(url: str, streams: int, rounds: int) -> list[Sample]:
     async def main() -> list[Attempt]:
         client = Client(url)
         attempts = [
-            Attempt(PlannedRequest(index, 0, "m", 7, 2, 0), 0.0)
+            Attempt(planned=PlannedRequest(index, 0, "m", 7, 2, 0), scheduled_s=0.0)
             for index in range(streams * rounds)
         ]
-        sends = (
-            client.fetch(client.encode(f.planned, str(f.planned.index)), f.exchange)
-            for f in attempts
-        )
+        sends = (client.fetch(client.encode(f.planned, str(f.planned.index)), f) for f in attempts)
         for _ in range(rounds):
             await asyncio.gather(*islice(sends, streams))
         await client.close()

@@ -39,12 +39,12 @@ def export(folder: Path, *requests: dict[str, Any]) -> Path:
 
 def test_chunks_follow_the_first_by_the_recorded_gaps(tmp_path: Path) -> None:
     (entry,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", gaps_ms=(20.0, 0.0, 30.0))))
-    assert entry.chunk_s == pytest.approx((0.1, 0.12, 0.12, 0.15))
+    assert entry.answer.chunk_s == pytest.approx((0.1, 0.12, 0.12, 0.15))
 
 
 def test_tokens_are_the_servers_and_not_those_counted_again(tmp_path: Path) -> None:
     (entry,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", tokens=(16, 3))))
-    assert (entry.prompt_tokens, entry.output_tokens) == (16, 3)
+    assert (entry.answer.prompt_tokens, entry.answer.output_tokens) == (16, 3)
 
 
 def test_a_warm_up_is_not_measured(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_errors_of_aiperf_have_their_kind(
     tmp_path: Path, error: dict[str, Any], kind: ErrorKind, status: int | None
 ) -> None:
     (entry,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", error=error)))
-    assert entry.failure is not None
-    assert (entry.failure.kind, entry.status) == (kind, status)
+    assert entry.answer.failure is not None
+    assert (entry.answer.failure.kind, entry.answer.status) == (kind, status)
 
 
 def test_blank_lines_and_a_missing_last_newline_lose_nothing(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_line_that_was_being_written_is_left_out(tmp_path: Path) -> None:
 def test_a_failed_request_may_be_without_metrics(tmp_path: Path) -> None:
     line = aiperf_line("0", error={"code": 499, "type": "RequestCancellationError"})
     (entry,) = aiperf.read_records(lines(tmp_path, line | {"metrics": None}))
-    assert entry.failure is not None
-    assert entry.failure.kind is ErrorKind.TIMEOUT
+    assert entry.answer.failure is not None
+    assert entry.answer.failure.kind is ErrorKind.TIMEOUT
 
 
 def test_a_latency_that_is_no_number_is_damage(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_without_gaps_the_end_is_still_known(tmp_path: Path) -> None:
     del line["metrics"]["inter_chunk_latency"]
     line["metrics"]["request_latency"] = {"value": 140.0, "unit": "ms"}
     (entry,) = aiperf.read_records(lines(tmp_path, line))
-    assert entry.chunk_s == pytest.approx((0.1, 0.14))
+    assert entry.answer.chunk_s == pytest.approx((0.1, 0.14))
 
 
 def test_a_server_that_never_tells_usage_is_no_failure(tmp_path: Path) -> None:
     (entry,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", tokens=None)))
-    assert entry.failure is None
-    assert entry.output_tokens is None
+    assert entry.answer.failure is None
+    assert entry.answer.output_tokens is None
 
 
 def answers(*parts: bytes) -> list[tuple[float, bytes]]:
@@ -119,9 +119,9 @@ def test_genai_perf_is_read_by_the_rules_of_the_built_in_client(tmp_path: Path) 
     together = delta(content="two") + STOP + usage(7, 2) + DONE
     request = genai_perf_request("p", answers=answers(ROLE, delta(content="one "), together))
     (entry,) = genai_perf.read_records(export(tmp_path, request))
-    assert entry.chunk_s == pytest.approx((0.02, 0.03))
-    assert (entry.name, entry.prompt_tokens, entry.output_tokens) == ("p", 7, 2)
-    assert entry.failure is None
+    assert entry.answer.chunk_s == pytest.approx((0.02, 0.03))
+    assert (entry.name, entry.answer.prompt_tokens, entry.answer.output_tokens) == ("p", 7, 2)
+    assert entry.answer.failure is None
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_failures_that_genai_perf_does_not_see_are_seen(
     (entry,) = genai_perf.read_records(
         export(tmp_path, genai_perf_request("p", answers=answers(answer)))
     )
-    assert entry.failure is not None
-    assert entry.failure.kind is kind
+    assert entry.answer.failure is not None
+    assert entry.answer.failure.kind is kind
 
 
 NO_MESSAGES = genai_perf_request("p", answers=[]) | {
@@ -182,8 +182,9 @@ def test_an_answer_without_a_first_token_is_empty_and_the_rest_is_read(tmp_path:
     del line["metrics"]["time_to_first_token"]
     path = lines(tmp_path, line, aiperf_line("1", issued_ms=1))
     empty, whole = aiperf.read_records(path)
-    assert empty.failure is not None
-    assert (empty.failure.kind, empty.status, whole.failure) == (ErrorKind.EMPTY, 200, None)
+    assert empty.answer.failure is not None
+    assert (empty.answer.failure.kind, empty.answer.status) == (ErrorKind.EMPTY, 200)
+    assert whole.answer.failure is None
 
 
 def test_records_that_were_not_streamed_are_refused(tmp_path: Path) -> None:
@@ -268,5 +269,5 @@ def test_a_whole_answer_is_read_alike_from_both_tools(tmp_path: Path) -> None:
     request = genai_perf_request("0", answers=[(100.0, ANSWER)])
     (seen,) = genai_perf.read_records(export(tmp_path, request))
     (other,) = aiperf.read_records(lines(tmp_path, aiperf_line("0", gaps_ms=(0.0,), tokens=(7, 2))))
-    assert seen.chunk_s == pytest.approx(other.chunk_s)
-    assert seen.output_tokens == other.output_tokens
+    assert seen.answer.chunk_s == pytest.approx(other.answer.chunk_s)
+    assert seen.answer.output_tokens == other.answer.output_tokens

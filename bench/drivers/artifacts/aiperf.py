@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from bench.drivers.artifacts.entry import Entry, damaged, read_text
-from bench.load.client.answer import kind_of_status
+from bench.load.client.answer import Answer, kind_of_status
 from bench.load.client.exchange import Failure
 from bench.records import ErrorKind
 
@@ -85,8 +85,8 @@ def read_records(path: Path) -> tuple[Entry, ...]:
     UserError for a file of another kind.
     """
     entries = tuple(sorted(_entries(path), key=lambda entry: entry.sent_ns))
-    untimed = any(entry.failure is _UNTIMED for entry in entries)
-    if untimed and not any(entry.chunk_s for entry in entries):
+    untimed = any(entry.answer.failure is _UNTIMED for entry in entries)
+    if untimed and not any(entry.answer.chunk_s for entry in entries):
         raise damaged(path, "no line has time_to_first_token; record with --streaming")
     return entries
 
@@ -117,15 +117,17 @@ def _entry(line: _Line) -> Entry:
         name=line.metadata.conversation_id,
         issued_ns=sent_ns if issued_ns is None else issued_ns,
         sent_ns=sent_ns,
-        chunk_s=_chunk_s(metrics),
-        prompt_tokens=_count(metrics.usage_prompt_tokens),
-        output_tokens=_count(metrics.usage_completion_tokens),
-        status=_status(line, failure),
-        failure=failure,
+        answer=Answer(
+            status=_status(line, failure),
+            chunk_s=_chunk_s(metrics),
+            prompt_tokens=_count(metrics.usage_prompt_tokens),
+            output_tokens=_count(metrics.usage_completion_tokens),
+            failure=failure,
+        ),
     )
 
 
-def _chunk_s(metrics: _Metrics) -> tuple[float, ...]:
+def _chunk_s(metrics: _Metrics) -> list[float]:
     """The arrival of each chunk with content, after sending."""
     first, gaps, whole = (
         metrics.time_to_first_token,
@@ -133,11 +135,11 @@ def _chunk_s(metrics: _Metrics) -> tuple[float, ...]:
         metrics.request_latency,
     )
     if first is None:
-        return ()
+        return []
     if gaps is None and whole is not None and (_count(metrics.usage_completion_tokens) or 0) > 1:
         # Older versions keep only the end.
-        return (*first.seconds, *whole.seconds)
-    return tuple(itertools.accumulate((*first.seconds, *(gaps.seconds if gaps else ()))))
+        return [*first.seconds, *whole.seconds]
+    return list(itertools.accumulate((*first.seconds, *(gaps.seconds if gaps else ()))))
 
 
 def _count(metric: _Count | None) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import UserError
-from bench.load.client.exchange import Failure
+from bench.load.client.answer import Answer
 from bench.records import Instrument, PlannedRequest, Sample
 
 NS_PER_S = 1_000_000_000
@@ -20,40 +20,20 @@ NS_PER_S = 1_000_000_000
 class Entry:
     """One request. `issued_ns` and `sent_ns` are of the tool's clock.
 
-    `issued_ns` is when it was due by the tool's own account, `chunk_s` the seconds from
-    `sent_ns` to each piece with content. Token counts are the server's, None if not reported.
+    `issued_ns` is when it was due by the tool's own account. The times of the answer's chunks
+    are seconds from `sent_ns`. Its token counts are the server's, None if not reported.
     """
 
     name: str
     issued_ns: int
     sent_ns: int
-    chunk_s: tuple[float, ...]
-    prompt_tokens: int | None
-    output_tokens: int | None
-    status: int | None = None
-    failure: Failure | None = None
+    answer: Answer
 
     def sample(self, planned: PlannedRequest, zero_ns: int, scheduled_s: float) -> Sample:
         """The sample of `planned`; its times count from `zero_ns`."""
         sent_s = (self.sent_ns - zero_ns) / NS_PER_S
-        chunk_s = tuple(sent_s + after_s for after_s in self.chunk_s)
-        return Sample(
-            index=planned.index,
-            model=planned.model,
-            scheduled_s=scheduled_s,
-            wanted_prompt_tokens=planned.prompt_tokens,
-            wanted_output_tokens=planned.output_tokens,
-            sent_s=sent_s,
-            first_token_s=chunk_s[0] if chunk_s else None,
-            last_token_s=chunk_s[-1] if chunk_s else None,
-            chunk_s=chunk_s,
-            prompt_tokens=self.prompt_tokens,
-            output_tokens=self.output_tokens,
-            status=self.status,
-            error=self.failure.kind if self.failure else None,
-            detail=self.failure.detail if self.failure else None,
-            tenant=planned.tenant,
-        )
+        chunk_s = tuple(sent_s + after_s for after_s in self.answer.chunk_s)
+        return self.answer.sample(planned, scheduled_s=scheduled_s, sent_s=sent_s, chunk_s=chunk_s)
 
 
 def elapsed_s(samples: Sequence[Sample]) -> float:

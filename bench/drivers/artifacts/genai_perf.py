@@ -65,14 +65,5 @@ def _entry(request: _Request) -> Entry:
     exchange = Exchange(status=200, headers=head, complete=True)
     for at_ns, output in zip(request.response_timestamps, request.response_outputs, strict=False):
         exchange.add((at_ns - request.timestamp) / NS_PER_S, output.response.encode())
-    answer = read_answer(exchange)
-    return Entry(
-        name=request.request_inputs.payload.messages[-1].content,
-        issued_ns=request.timestamp,
-        sent_ns=request.timestamp,
-        chunk_s=tuple(answer.chunk_s),
-        prompt_tokens=answer.prompt_tokens,
-        output_tokens=answer.output_tokens,
-        status=200,
-        failure=answer.failure,
-    )
+    prompt = request.request_inputs.payload.messages[-1].content
+    return Entry(prompt, request.timestamp, request.timestamp, read_answer(exchange))

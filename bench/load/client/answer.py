@@ -12,7 +12,7 @@ import orjson
 
 from bench.load.client.exchange import Exchange, Failure
 from bench.load.client.sse import UNNAMED, Event, EventReader
-from bench.records import ErrorKind
+from bench.records import ErrorKind, PlannedRequest, Sample
 
 _DETAIL_CHARACTERS = 200
 # Engines stream the reasoning of a model beside its answer; both are output.
@@ -36,6 +36,7 @@ _PROBE = "another text"
 class Answer:
     """A streamed chat completion. Times are those of the pieces that were read."""
 
+    status: int | None = None
     chunk_s: list[float] = field(default_factory=list)
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -43,26 +44,53 @@ class Answer:
     finish_reason: str | None = None
     done: bool = False
 
+    def sample(
+        self,
+        planned: PlannedRequest,
+        *,
+        scheduled_s: float,
+        sent_s: float | None = None,
+        chunk_s: tuple[float, ...] = (),
+        replica: str | None = None,
+    ) -> Sample:
+        """The sample of `planned`. All times given count from the trial's start, also `chunk_s`."""
+        return Sample(
+            index=planned.index,
+            model=planned.model,
+            scheduled_s=scheduled_s,
+            wanted_prompt_tokens=planned.prompt_tokens,
+            wanted_output_tokens=planned.output_tokens,
+            sent_s=sent_s,
+            first_token_s=chunk_s[0] if chunk_s else None,
+            last_token_s=chunk_s[-1] if chunk_s else None,
+            chunk_s=chunk_s,
+            prompt_tokens=self.prompt_tokens,
+            output_tokens=self.output_tokens,
+            replica=replica,
+            status=self.status,
+            error=self.failure.kind if self.failure else None,
+            detail=self.failure.detail if self.failure else None,
+            tenant=planned.tenant,
+        )
+
 
 def read_answer(exchange: Exchange) -> Answer:
     """Read the body of an exchange that has ended. The first cause of failure counts."""
+    answer = Answer(exchange.status)
     if exchange.status is None:
-        return Answer(failure=exchange.failure)
-    if exchange.status != _HTTP_OK:
-        return Answer(failure=_status_failure(exchange))
-    if coding := _coding(exchange):
-        return Answer(failure=Failure(ErrorKind.PROTOCOL, coding))
-    content_type = exchange.headers.get("content-type", "none")
-    if not content_type.lower().startswith("text/event-stream"):
-        seen = f"not server-sent events but content type {content_type}: {_text(exchange)}"
-        return Answer(failure=Failure(ErrorKind.PROTOCOL, _shorten(seen)))
-    answer = _read_events(exchange)
-    answer.failure = answer.failure or exchange.failure or _incompleteness(answer)
+        answer.failure = exchange.failure
+    elif exchange.status != _HTTP_OK:
+        answer.failure = _status_failure(exchange)
+    elif other := _coding(exchange) or _other_content(exchange):
+        answer.failure = Failure(ErrorKind.PROTOCOL, other)
+    else:
+        _read_events(exchange, answer)
+        answer.failure = answer.failure or exchange.failure or _incompleteness(answer)
     return answer
 
 
-def _read_events(exchange: Exchange) -> Answer:
-    answer, reader = Answer(), EventReader()
+def _read_events(exchange: Exchange, answer: Answer) -> None:
+    reader = EventReader()
     fits: Callable[[bytes], object] | None = None
     whole = True  # whether the next piece begins with a new event
     for at_s, piece in zip(exchange.body_s, exchange.body, strict=True):
@@ -72,11 +100,10 @@ def _read_events(exchange: Exchange) -> Answer:
         for event in reader.feed(piece):
             _read_event(event, at_s, answer)
             if answer.done or answer.failure:
-                return answer
+                return
         if whole:
             fits = pattern_of(piece) or fits
         whole = reader.between_events
-    return answer
 
 
 def _read_event(event: Event, at_s: float, answer: Answer) -> None:
@@ -182,6 +209,14 @@ def _coding(exchange: Exchange) -> str | None:
                 " switch compression off at the server or what is before it"
             )
     return None
+
+
+def _other_content(exchange: Exchange) -> str | None:
+    """What came instead of server-sent events; None if these came."""
+    content_type = exchange.headers.get("content-type", "none")
+    if content_type.lower().startswith("text/event-stream"):
+        return None
+    return _shorten(f"not server-sent events but content type {content_type}: {_text(exchange)}")
 
 
 def _text(exchange: Exchange) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,10 +13,10 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
+from bench.load.client.answer import read_answer
 from bench.load.client.client import Client
 from bench.load.client.eventloop import DirectLoop
 from bench.load.client.exchange import Exchange, Failure
-from bench.load.run.attempt import Attempt
 from bench.load.run.meter import Meter
 from bench.processes.resources import allow_connections, allow_connections_up_to
 from bench.records import (
@@ -29,6 +29,8 @@ from bench.records import (
     Schedule,
     fail_incomplete,
 )
+
+REPLICA_HEADER = "x-lb-replica"
 
 
 class Sender(Protocol):
@@ -102,27 +104,38 @@ class DriveResult:
         return self.ending is not Ending.COMPLETE
 
 
-def run_load(
-    load: Load,
-    *,
-    drain_timeout_s: float,
-    start: Callable[[], float] = monotonic,
-    connect: Connect | None = None,
-) -> DriveResult:
+@dataclass(slots=True, kw_only=True)
+class Attempt(Exchange):
+    """A request that was due at `scheduled_s` of time.monotonic(), whether sent or not."""
+
+    planned: PlannedRequest
+    scheduled_s: float
+
+    def sample(self, start_s: float) -> Sample:
+        """The sample of an attempt that has ended; its times count from `start_s`."""
+        answer = read_answer(self)
+        return answer.sample(
+            self.planned,
+            scheduled_s=self.scheduled_s - start_s,
+            sent_s=None if self.sent_s is None else self.sent_s - start_s,
+            chunk_s=tuple([at_s - start_s for at_s in answer.chunk_s]),
+            replica=self.headers.get(REPLICA_HEADER),
+        )
+
+
+def run_load(load: Load, *, drain_timeout_s: float, connect: Connect | None = None) -> DriveResult:
     """Send every request of `load`; return when all have ended.
 
     An open loop sends at the scheduled times, independent of the answers. A closed loop
     keeps the schedule's `concurrency` of requests in flight until `duration_s`, then
     starts no more. Requests without an answer `drain_timeout_s` after `duration_s` are
     aborted and count as TIMEOUT. Each call opens its own connections, so that no trial
-    uses another's. `start` is called when everything is prepared; it returns the time of
-    time.monotonic() from which times count. `connect` makes the sender for a base URL; None
-    means `Client`.
+    uses another's. `connect` makes the sender for a base URL; None means `Client`.
 
     Raises UserError for a malformed URL, or for a closed loop whose concurrency is more than
     the connections that this machine lets one process have. A server's failures are samples.
     """
-    return run_together([load], drain_timeout_s=drain_timeout_s, start=start, connect=connect)[0]
+    return run_together([load], drain_timeout_s=drain_timeout_s, connect=connect)[0]
 
 
 def run_together(
@@ -134,27 +147,25 @@ def run_together(
 ) -> tuple[DriveResult, ...]:
     """`run_load` for several loads at once; results in their order.
 
-    The instrument's readings are those of the process, and so the same in all results.
+    `start` is called when everything is prepared; it returns the time of time.monotonic() from
+    which times count. The instrument's readings are those of the process, and so the same in
+    all results.
     """
     _make_room(loads)
     drives = [
         _Drive(load, connect or partial(Client, connections=load.connections)) for load in loads
     ]
-    _run(lambda: _all(drives, start(), drain_timeout_s))
+    with _no_garbage_collection(), asyncio.Runner(loop_factory=DirectLoop) as runner:
+        runner.run(_all(drives, start(), drain_timeout_s))
     return tuple(drive.result for drive in drives)
 
 
-def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` in a loop of its own.
-
-    It returns nothing: the standard library writes a result out as text, twice, and throws
-    it away (asyncio.Runner, as it looks at the handler of SIGINT).
-    """
-    with _no_garbage_collection(), asyncio.Runner(loop_factory=DirectLoop) as runner:
-        runner.run(main())
-
-
 async def _all(drives: Sequence[_Drive], start_s: float, drain_timeout_s: float) -> None:
+    """Run all; the drives keep their results.
+
+    A result that is returned is written out as text, twice, and thrown away (asyncio.Runner, as
+    it looks at the handler of SIGINT).
+    """
     tasks = [asyncio.create_task(drive.run(start_s, drain_timeout_s)) for drive in drives]
     try:
         await asyncio.wait(tasks)
@@ -178,7 +189,9 @@ def _make_room(loads: Sequence[Load]) -> None:
 
 
 class _Drive:
-    """One run of one load; `run` is called once."""
+    """One run of one load; `run` is called once, and `result` is what it has measured."""
+
+    result: DriveResult
 
     def __init__(self, load: Load, connect: Connect) -> None:
         self._schedule = load.schedule
@@ -193,13 +206,6 @@ class _Drive:
         self._attempts: list[Attempt] = []
         self._start_s = 0.0
         self._ending = Ending.COMPLETE
-        self._result: DriveResult | None = None
-
-    @property
-    def result(self) -> DriveResult:
-        """What `run` has measured."""
-        assert self._result is not None, "it has not run"
-        return self._result
 
     async def run(self, start_s: float, drain_timeout_s: float) -> None:
         limit_s = self._schedule.duration_s + drain_timeout_s
@@ -218,7 +224,7 @@ class _Drive:
             self._abandon("the trial was interrupted")
         elapsed_s = monotonic() - self._start_s
         instrument = meter.stop(
-            [lag for attempt in self._attempts if (lag := attempt.lag_s) is not None]
+            [one.sent_s - one.scheduled_s for one in self._attempts if one.sent_s is not None]
         )
         for client in self._clients.values():
             await client.close()
@@ -228,7 +234,7 @@ class _Drive:
             await asyncio.sleep(0)  # raises for a Ctrl-C that came meanwhile
         except asyncio.CancelledError:
             self._ending = Ending.INTERRUPTED
-        self._result = DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)
+        self.result = DriveResult(samples, instrument, self._start_s, elapsed_s, self._ending)
 
     async def _offer(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -255,13 +261,13 @@ class _Drive:
             await self._fetch(self._attempt(planned, free_s))
 
     def _attempt(self, planned: PlannedRequest, scheduled_s: float) -> Attempt:
-        attempt = Attempt(planned, scheduled_s)
+        attempt = Attempt(planned=planned, scheduled_s=scheduled_s)
         self._attempts.append(attempt)
         return attempt
 
     async def _fetch(self, attempt: Attempt) -> None:
         client, request = self._requests[attempt.planned.index]
-        await client.fetch(request, attempt.exchange)
+        await client.fetch(request, attempt)
 
     def _add_unsent(self) -> None:
         """Count as attempts also the requests of an open loop that the deadline kept back."""
@@ -271,8 +277,8 @@ class _Drive:
 
     def _abandon(self, why: str) -> None:
         for attempt in self._attempts:
-            if not attempt.exchange.ended:
-                attempt.exchange.failure = Failure(ErrorKind.TIMEOUT, why)
+            if not attempt.ended:
+                attempt.failure = Failure(ErrorKind.TIMEOUT, why)
 
 
 async def _sleep_until(due_s: float) -> None:
