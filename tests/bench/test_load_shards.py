@@ -14,13 +14,11 @@ from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
 from bench.load.plan.workload import Fixed, Workload
 from bench.load.run.drive import DriveResult, Ending, Load
 from bench.load.run.shards import (
+    LOADS_JSON,
     PROCESS_CHUNKS_PER_S,
-    load_bytes,
-    loads_of,
+    RESULTS_JSON,
     merge,
     processes_for,
-    result_bytes,
-    results_of,
     shard,
 )
 from bench.records import ErrorKind, Instrument, Schedule
@@ -191,7 +189,7 @@ def test_a_lost_part_is_told_and_the_others_are_kept() -> None:
 
 @given(load=LOADS)
 def test_a_load_comes_back_from_its_bytes(load: Load) -> None:
-    (again,) = loads_of(load_bytes([load]))
+    (again,) = LOADS_JSON.validate_json(LOADS_JSON.dump_json((load,)))
     assert again.schedule == load.schedule
     assert (tuple(again.prompts), tuple(again.urls)) == (load.prompts, load.urls)
 
@@ -205,7 +203,7 @@ def test_a_result_comes_back_from_its_bytes_to_the_last_bit(
         failed(4, ErrorKind.DISCONNECT, detail=detail),
     )
     kept = result(samples=samples, ending=Ending.RAN_DRY, lost=("one",))
-    assert results_of(result_bytes([kept])) == (kept,)
+    assert RESULTS_JSON.validate_json(RESULTS_JSON.dump_json((kept,))) == (kept,)
 
 
 def test_a_load_that_one_process_can_carry_gets_one() -> None:

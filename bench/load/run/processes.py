@@ -13,7 +13,7 @@ from time import monotonic
 
 from bench.errors import UserError
 from bench.load.run.drive import DriveResult, Ending, Load, run_together
-from bench.load.run.shards import load_bytes, merge, results_of
+from bench.load.run.shards import LOADS_JSON, RESULTS_JSON, merge
 from bench.processes.program import ASK_CLOCK, END, Program, Site, block, read_block
 
 # Enough for every process to receive the start and to wake up.
@@ -46,7 +46,7 @@ def run_spread(
     limit_s = max(load.schedule.duration_s for load in loads) + drain_timeout_s + _GRACE_S
     # The shards are closed before the threads, which may be reading from them, are waited for.
     with ThreadPoolExecutor(processes) as threads, _shards(site, processes) as shards:
-        _prepare(shards, threads, block(load_bytes(loads)), drain_timeout_s)
+        _prepare(shards, threads, block(LOADS_JSON.dump_json(tuple(loads))), drain_timeout_s)
         with _counting_ctrl_c() as pressed:
             spread_s = _start(site, shards, threads)
             measured = [threads.submit(_results, shard, limit_s) for shard in shards]
@@ -135,7 +135,7 @@ def _counting_ctrl_c() -> Iterator[threading.Event]:
 def _results(shard: _Shard, limit_s: float) -> tuple[DriveResult, ...] | str:
     """What a shard measured, or one line that says why there is nothing."""
     try:
-        return results_of(read_block(shard.program, limit_s))
+        return RESULTS_JSON.validate_json(read_block(shard.program, limit_s))
     except (UserError, ValueError) as error:
         return f"{shard.name} left no samples: {error}"
 

@@ -22,7 +22,7 @@ from time import monotonic
 
 from bench.errors import UserError
 from bench.load.run.drive import run_together
-from bench.load.run.shards import loads_of, result_bytes, shard
+from bench.load.run.shards import LOADS_JSON, RESULTS_JSON, shard
 from bench.processes.program import (
     ASK_CLOCK,
     block,
@@ -38,14 +38,14 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         order = json.loads(standard_input().readline())
-        loads = loads_of(take_block(standard_input()))
+        loads = LOADS_JSON.validate_json(take_block(standard_input()))
         parts = [shard(load, order["index"], order["count"]) for load in loads]
         results = run_together(parts, drain_timeout_s=order["drain_s"], start=_await_start)
     except (UserError, EOFError, ValueError) as error:
         print(str(error) or "the input ended before the start", file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdout.buffer.write(block(result_bytes(results)))
+    sys.stdout.buffer.write(block(RESULTS_JSON.dump_json(results)))
     sys.stdout.buffer.flush()
     return 0
 

@@ -14,8 +14,9 @@ from bench.records import Instrument, Schedule
 
 # When the parts ended differently, the whole ended in the first of these that any has.
 _GRAVEST = (Ending.INTERRUPTED, Ending.LOST, Ending.RAN_DRY, Ending.COMPLETE)
-_LOADS = TypeAdapter(tuple[Load, ...])
-_RESULTS = TypeAdapter(tuple[DriveResult, ...])
+# What processes send each other: JSON keeps times to the last bit, and takes no surrogates.
+LOADS_JSON = TypeAdapter(tuple[Load, ...])
+RESULTS_JSON = TypeAdapter(tuple[DriveResult, ...])
 # What one process reads at a quarter of a core (`make bench-load`), so that bursts fit in.
 PROCESS_CHUNKS_PER_S = 20_000
 
@@ -94,23 +95,3 @@ def _merge_instruments(parts: Sequence[Instrument]) -> Instrument:
         processes=len(parts),
         total_cpu_share=sum(part.cpu_share or 0.0 for part in parts),
     )
-
-
-def load_bytes(loads: Sequence[Load]) -> bytes:
-    """Loads as bytes; `loads_of` gives equal ones back. Raises ValueError for surrogates."""
-    return _LOADS.dump_json(tuple(loads))
-
-
-def loads_of(data: bytes) -> tuple[Load, ...]:
-    """The loads in some bytes. Raises ValueError for anything else."""
-    return _LOADS.validate_json(data)
-
-
-def result_bytes(results: Sequence[DriveResult]) -> bytes:
-    """Results as bytes; `results_of` gives equal ones back, to the last bit of their times."""
-    return _RESULTS.dump_json(tuple(results))
-
-
-def results_of(data: bytes) -> tuple[DriveResult, ...]:
-    """The results in some bytes. Raises ValueError for anything else."""
-    return _RESULTS.validate_json(data)
