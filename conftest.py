@@ -25,7 +25,7 @@ from bench.config.config import suite_facts
 from bench.config.options import PYTEST, ROOT
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Measure, Session
-from bench.load.plan.traces import Fit
+from bench.load.plan.traces.replay import Fit
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import cast
 
 from bench.experiment.scenario import Scenario
-from bench.load.plan.traces import Fit
+from bench.load.plan.traces.replay import Fit
 from lb.policies import POLICIES
 from reports import wording
 

@@ -15,7 +15,8 @@ from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
-from bench.load.plan.traces import Fit, fit_trace, read_trace
+from bench.load.plan.traces.files import read_trace
+from bench.load.plan.traces.replay import Fit, fit_trace
 from bench.records import Role
 
 _PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")

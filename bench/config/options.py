@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 from bench.config.slo import DEFAULT_SLO
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
 from bench.drivers import DRIVERS
-from bench.load.plan.traces import WHOLE, Cut, parse_cut
+from bench.load.plan.traces.files import WHOLE, Cut, parse_cut
 
 ROOT = Path(__file__).parents[2]
 PYTEST = "pytest"

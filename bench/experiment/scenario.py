@@ -10,7 +10,7 @@ from bench.experiment.trial_order import Grid, PlannedTrial
 from bench.load.plan.arrivals import ClosedLoop, OpenLoop
 from bench.load.plan.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.plan.tenants import Mixture
-from bench.load.plan.traces import Replay
+from bench.load.plan.traces.replay import Replay
 from bench.load.plan.workload import Asks
 from bench.records import Expectation, ScenarioFacts, Schedule, Slo
 

@@ -14,18 +14,15 @@ from hypothesis import strategies as st
 
 from bench.errors import UserError
 from bench.load.plan.schedule import plan_traffic
-from bench.load.plan.traces import (
-    Cut,
+from bench.load.plan.traces.files import Cut, Trace, parse_cut, read_trace
+from bench.load.plan.traces.formats import TraceRequest
+from bench.load.plan.traces.replay import (
+    LEAST_PROMPT_TOKENS,
     Fit,
     Replay,
     ReplayedLengths,
-    Trace,
-    TraceRequest,
     fit_trace,
-    parse_cut,
-    read_trace,
 )
-from bench.load.plan.traces.replay import LEAST_PROMPT_TOKENS
 
 AZURE = """\
 TIMESTAMP,ContextTokens,GeneratedTokens

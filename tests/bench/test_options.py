@@ -10,7 +10,7 @@ from bench.cli.commands import COMMANDS, main
 from bench.cli.options import OPTIONS, add_options, options_page, read_options
 from bench.config.options import PYTEST, Options
 from bench.errors import UserError
-from bench.load.plan.traces import Cut
+from bench.load.plan.traces.files import Cut
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
 EVERY_OPTION = (

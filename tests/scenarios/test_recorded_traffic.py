@@ -11,7 +11,7 @@ import pytest
 from bench.analysis.gates import require_gates, require_slo
 from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
-from bench.load.plan.traces import Fit, Replay, ReplayedLengths
+from bench.load.plan.traces.replay import Fit, Replay, ReplayedLengths
 from bench.records import Expectation
 
 LOAD = 0.5

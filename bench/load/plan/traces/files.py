@@ -10,8 +10,39 @@ from pathlib import Path
 from typing import TextIO
 
 from bench.errors import UserError
-from bench.load.plan.traces.formats import format_of
-from bench.load.plan.traces.trace import Trace, TraceRequest
+from bench.load.plan.traces.formats import TraceRequest, format_of
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests in the order in which they came, the first one at 0.
+
+    Each block of a request has `block_tokens`; the last one has the rest of the prompt.
+    Left out of the file's `rows` are `empty` ones, without prompt or answer, and those
+    `outside` the cut. `unordered` rows stood below a later one.
+    """
+
+    name: str
+    requests: tuple[TraceRequest, ...]
+    block_tokens: int = 0
+    empty: int = 0
+    outside: int = 0
+    unordered: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return len(self.requests) + self.empty + self.outside
+
+    @property
+    def span_s(self) -> float:
+        """From the first request to the last one."""
+        return self.requests[-1].at_s
+
+    @property
+    def rate_rps(self) -> float:
+        """Requests per second on average."""
+        return len(self.requests) / self.span_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,43 +13,25 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from bench.load.plan.traces.trace import TraceRequest
-
-
-class TraceFormat(Protocol):
-    """Reads one line of a file as a request."""
-
-    @property
-    def block_tokens(self) -> int:
-        """Tokens of each of a request's blocks; 0 where the format has none."""
-        ...
-
-    def row(self, line: str) -> TraceRequest:
-        """The request of a line, at the time that the file has.
-
-        Raises ValueError or TypeError, with what is wrong, for a line of another form.
-        """
-        ...
-
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    """A CSV format: the columns for time, prompt and answer, and how a time is written."""
+class TraceRequest:
+    """One request: seconds since the first one, tokens of prompt and answer.
 
-    at: str
-    prompt: str
-    output: str
-    seconds: Callable[[str], float]
+    `blocks` are ids of the pieces of the prompt's text, where the trace has them: requests
+    whose first blocks are equal begin with the same text.
+    """
 
-    @property
-    def needed(self) -> tuple[str, str, str]:
-        return self.at, self.prompt, self.output
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+    blocks: tuple[int, ...] = ()
 
 
 def _seconds_of_date(text: str) -> float:
@@ -60,28 +42,29 @@ def _seconds_of_date(text: str) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-_CSV_FORMATS = (
-    _Columns("TIMESTAMP", "ContextTokens", "GeneratedTokens", _seconds_of_date),
-    _Columns("Timestamp", "Request tokens", "Response tokens", float),
-)
-
-
 @dataclass(frozen=True, slots=True)
-class _Csv:
-    header: Sequence[str]
-    columns: _Columns
+class Csv:
+    """A CSV format: its columns of time, prompt and answer, and how a time is written.
+
+    `header` has all columns of a file.
+    """
+
+    needed: tuple[str, str, str]
+    seconds: Callable[[str], float]
+    header: Sequence[str] = ()
     block_tokens: int = 0
 
     def row(self, line: str) -> TraceRequest:
+        """See `format_of`."""
         cells = _cells(line)
         if len(cells) != len(self.header):
             raise ValueError(f"it has {len(cells)} columns, the header {len(self.header)}")
-        at, prompt, output = (cells[self.header.index(name)] for name in self.columns.needed)
-        return TraceRequest(_finite(self.columns.seconds(at)), _tokens(prompt), _tokens(output))
+        at, prompt, output = (cells[self.header.index(name)] for name in self.needed)
+        return TraceRequest(_finite(self.seconds(at)), _tokens(prompt), _tokens(output))
 
 
 @dataclass(frozen=True, slots=True)
-class _Blocks:
+class Blocks:
     """A JSON format that describes a prompt by ids of its blocks of `block_tokens`."""
 
     name: str
@@ -90,6 +73,7 @@ class _Blocks:
     needed: Sequence[str]
 
     def row(self, line: str) -> TraceRequest:
+        """See `format_of`."""
         fields = _fields(line)
         if missing := [name for name in self.needed if fields.get(name) is None]:
             raise ValueError(f"it lacks {', '.join(missing)}, which {self.name} has in each line")
@@ -112,13 +96,21 @@ def _seconds_of_whole_ms(at: float) -> float:
     return at / 1e3
 
 
+_CSV_FORMATS = (
+    Csv(("TIMESTAMP", "ContextTokens", "GeneratedTokens"), _seconds_of_date),
+    Csv(("Timestamp", "Request tokens", "Response tokens"), float),
+)
 _BLOCK_FIELDS = ("timestamp", "input_length", "output_length", "hash_ids")
-_MOONCAKE = _Blocks("Mooncake", 512, _seconds_of_whole_ms, _BLOCK_FIELDS)
-_BAILIAN = _Blocks("Qwen-Bailian", 16, float, (*_BLOCK_FIELDS, "chat_id"))
+_MOONCAKE = Blocks("Mooncake", 512, _seconds_of_whole_ms, _BLOCK_FIELDS)
+_BAILIAN = Blocks("Qwen-Bailian", 16, float, (*_BLOCK_FIELDS, "chat_id"))
 
 
-def format_of(first: str) -> tuple[TraceFormat, bool]:
+def format_of(first: str) -> tuple[Csv | Blocks, bool]:
     """The format of a file by its first line, and whether that is a header.
+
+    The `row` of a format is the request of a line, at the time that the file has; it raises
+    ValueError or TypeError, with what is wrong, for a line of another form. `block_tokens` are the
+    tokens of each of a request's blocks, 0 where the format has none.
 
     Raises ValueError, with the formats that are known, for another one.
     """
@@ -128,10 +120,10 @@ def format_of(first: str) -> tuple[TraceFormat, bool]:
         header = [name.strip() for name in _cells(first)]
     except ValueError:
         header = []
-    for columns in _CSV_FORMATS:
-        if all(header.count(name) == 1 for name in columns.needed):
-            return _Csv(header, columns), True
-    known = "; ".join(", ".join(columns.needed) for columns in _CSV_FORMATS)
+    for one in _CSV_FORMATS:
+        if all(header.count(name) == 1 for name in one.needed):
+            return replace(one, header=header), True
+    known = "; ".join(", ".join(one.needed) for one in _CSV_FORMATS)
     raise ValueError(
         f"no known format: its first line is {first.strip()[:60]!r}; known are CSV with columns"
         f" {known}, and JSON lines with {', '.join(_BLOCK_FIELDS)} (Mooncake, Qwen-Bailian)"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.errors import UserError
-from bench.load.plan.traces.trace import Trace, TraceRequest
+from bench.load.plan.traces.files import Trace
+from bench.load.plan.traces.formats import TraceRequest
 from bench.load.plan.workload import Ask
 from bench.records import Prefix
 
