@@ -64,7 +64,9 @@ def test_capacity_is_measured_with_tenants_in_their_shares(count: int, seed: int
     drawn = list(MIXTURE.draw(count, np.random.default_rng(seed)))
     assert len(drawn) == count
     assert sum(ask.tenant == "noisy" for ask in drawn) == pytest.approx(0.75 * count, abs=2)
-    assert MIXTURE.mean_output() == pytest.approx(0.75 * 32 + 0.25 * 8)
+    mean_output = 0.75 * 32 + 0.25 * 8
+    asked = sum(ask.output_tokens for ask in drawn)
+    assert asked == pytest.approx(mean_output * count, abs=2 * (32 - 8))
 
 
 @pytest.mark.parametrize("names", [[], [""], ["a", "a"]])

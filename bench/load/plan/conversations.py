@@ -68,9 +68,6 @@ class Conversations:
                 # The same seed: the message is the beginning of what is sent again.
                 under_way.append((left - 1, (*said, Prefix(user + answer, seed))))
 
-    def mean_output(self) -> float:
-        return self.answer.mean()
-
     @staticmethod
     def _tokens(said: tuple[Prefix, ...]) -> int:
         return sum(part.tokens for part in said)

@@ -65,7 +65,3 @@ class Mixture:
             )
         ]
         return (replace(next(drawn[index]), tenant=self.names[index]) for index in whose.tolist())
-
-    def mean_output(self) -> float:
-        means = [tenant.arrival.load * tenant.workload.mean_output() for tenant in self.tenants]
-        return sum(means) / self.load

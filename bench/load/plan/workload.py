@@ -62,20 +62,12 @@ class Asks(Protocol):
         """What `count` requests ask for, in their order."""
         ...
 
-    def mean_output(self) -> float:
-        """The expected length of an answer in tokens."""
-        ...
-
 
 class Distribution(Protocol):
     """Lengths in tokens, at least 1."""
 
     def sample(self, count: int, rng: np.random.Generator, /) -> Lengths:
         """`count` lengths, stratified."""
-        ...
-
-    def mean(self) -> float:
-        """The expected length."""
         ...
 
 
@@ -91,9 +83,6 @@ class Fixed:
     def sample(self, count: int, _rng: np.random.Generator) -> Lengths:
         return np.full(count, self.tokens, dtype=np.int64)
 
-    def mean(self) -> float:
-        return float(self.tokens)
-
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
@@ -108,9 +97,6 @@ class Uniform:
     def sample(self, count: int, rng: np.random.Generator) -> Lengths:
         drawn = self.low + stratified(count, rng) * (self.high - self.low + 1)
         return np.floor(drawn).astype(np.int64)
-
-    def mean(self) -> float:
-        return (self.low + self.high) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +114,6 @@ class Bimodal:
 
     def sample(self, count: int, rng: np.random.Generator) -> Lengths:
         return np.where(stratified(count, rng) < self.long_share, self.long, self.short)
-
-    def mean(self) -> float:
-        return self.long * self.long_share + self.short * (1.0 - self.long_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +142,6 @@ class LogNormal:
         shares = np.clip(stratified(count, rng), 1e-9, 1 - 1e-9)
         drawn = np.exp([normal.inv_cdf(share) for share in shares.tolist()])
         return np.clip(np.rint(drawn), self.low, self.high).astype(np.int64)
-
-    def mean(self) -> float:
-        # E[X] = low + sum over k of P(X > k); rounding makes that P(value > k + 1/2).
-        return self.low + sum(self._exceeds(k + 0.5) for k in range(self.low, self.high))
-
-    def _exceeds(self, tokens: float) -> float:
-        """P(value > tokens) before rounding."""
-        z = math.log(tokens / self.median) / self.sigma
-        return 0.5 * math.erfc(z / math.sqrt(2.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +191,6 @@ class Workload:
                 yield Ask(own_tokens, output_tokens, seed)
             else:
                 yield Ask(own_tokens + prefix.tokens, output_tokens, seed, (prefix,))
-
-    def mean_output(self) -> float:
-        return self.output.mean()
 
 
 def _require_ascending(*tokens: int) -> None:

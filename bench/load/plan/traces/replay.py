@@ -157,7 +157,3 @@ class ReplayedLengths:
         asks = self.fit.asks
         first = int(rng.integers(len(asks)))
         return (asks[(first + index) % len(asks)] for index in range(count))
-
-    def mean_output(self) -> float:
-        """The mean length of an answer in tokens."""
-        return float(np.mean([ask.output_tokens for ask in self.fit.asks]))
