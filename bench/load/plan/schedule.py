@@ -34,7 +34,9 @@ def plan_open_loop(
     UserError when a rate or the duration is not positive or nothing would be sent.
     """
 
-    def stream(rate_rps: float, rng: np.random.Generator) -> Iterator[tuple[float, Ask]]:
+    def stream(
+        rate_rps: float, duration_s: float, rng: np.random.Generator
+    ) -> Iterator[tuple[float, Ask]]:
         times_s = arrival.times(rate_rps, duration_s, rng).tolist()
         return zip(times_s, workload.draw(len(times_s), rng), strict=True)
 
@@ -64,11 +66,7 @@ def plan_traffic(
 
     `offered_rps` is the rate of this draw. Raises UserError as `plan_open_loop` does.
     """
-
-    def stream(rate_rps: float, rng: np.random.Generator) -> Iterable[tuple[float, Ask]]:
-        return traffic.stream(rate_rps, duration_s, rng)
-
-    planned = _streams(seed, rates_rps, stream, duration_s)
+    planned = _streams(seed, rates_rps, traffic.stream, duration_s)
     return _schedule(planned, duration_s, len(planned) / duration_s, None)
 
 
@@ -114,7 +112,7 @@ def _generator(seed: int, model: str) -> np.random.Generator:
 def _streams(
     seed: int,
     rates_rps: Mapping[str, float],
-    stream: Callable[[float, np.random.Generator], Iterable[tuple[float, Ask]]],
+    stream: Callable[[float, float, np.random.Generator], Iterable[tuple[float, Ask]]],
     duration_s: float,
 ) -> list[PlannedRequest]:
     """The models' independent streams as one, in the order of time."""
@@ -125,7 +123,7 @@ def _streams(
     planned = [
         request
         for model, rate_rps in rates_rps.items()
-        for request in _requests(model, stream(rate_rps, _generator(seed, model)))
+        for request in _requests(model, stream(rate_rps, duration_s, _generator(seed, model)))
     ]
     if not planned:
         raise UserError(
