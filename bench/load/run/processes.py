@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -45,7 +45,8 @@ def run_spread(
         return run_together(loads, drain_timeout_s=drain_timeout_s)
     limit_s = max(load.schedule.duration_s for load in loads) + drain_timeout_s + _GRACE_S
     # The shards are closed before the threads, which may be reading from them, are waited for.
-    with ThreadPoolExecutor(processes) as threads, _shards(site, processes) as shards:
+    with ThreadPoolExecutor(processes) as threads, ExitStack() as running:
+        shards = [_Shard(site, index, processes, running) for index in range(processes)]
         _prepare(shards, threads, block(LOADS_JSON.dump_json(tuple(loads))), drain_timeout_s)
         with _counting_ctrl_c() as pressed:
             spread_s = _start(site, shards, threads)
@@ -56,25 +57,22 @@ def run_spread(
 
 
 class _Shard:
-    """One process; `name` is for messages."""
+    """One process, which ends with `running`."""
 
-    def __init__(self, site: Site, index: int, count: int) -> None:
+    def __init__(self, site: Site, index: int, count: int, running: ExitStack) -> None:
         self.index = index
         self.count = count
         self.name = f"load process {index + 1} of {count}"
-        self.program: Program = site.start("bench.load.run.shard_process", [], index)
+        program = site.start("bench.load.run.shard_process", [], index)
+        self.program = running.enter_context(closing(program))
 
-
-@contextmanager
-def _shards(site: Site, count: int) -> Iterator[Sequence[_Shard]]:
-    """`count` shards, which end with the context."""
-    shards: list[_Shard] = []
-    try:
-        shards.extend(_Shard(site, index, count) for index in range(count))
-        yield shards
-    finally:
-        for shard in shards:
-            shard.program.close()
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Within the context a UserError says that this process did not start."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.name} did not start: {error}") from None
 
 
 def _prepare(
@@ -85,12 +83,9 @@ def _prepare(
     def give(shard: _Shard) -> None:
         order = {"index": shard.index, "count": shard.count, "drain_s": drain_s}
         shard.program.send(json.dumps(order).encode() + b"\n" + loads)
-        try:
-            said = shard.program.line(_READY_S)
-        except UserError as error:
-            raise UserError(f"{shard.name} did not start: {error}") from None
-        if said != b"ready":
-            raise UserError(f"{shard.name} did not start: it said {said[:80]!r}")
+        with shard.starting():
+            if (said := shard.program.line(_READY_S)) != b"ready":
+                raise UserError(f"it said {said[:80]!r}")
 
     for one in [threads.submit(give, shard) for shard in shards]:
         one.result()
@@ -110,10 +105,8 @@ def _start(site: Site, shards: Sequence[_Shard], threads: ThreadPoolExecutor) ->
 
 
 def _clock_of(shard: _Shard) -> Clock:
-    try:
+    with shard.starting():
         return ask_clock(shard.program, _READY_S)
-    except UserError as error:
-        raise UserError(f"{shard.name} did not start: {error}") from None
 
 
 @contextmanager
