@@ -9,9 +9,8 @@ from bench.analysis.judge import judge
 from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import METRICS
 from bench.drivers.aiperf import BROKEN_OFF, CONNECTING
-from bench.drivers.artifacts import read_artifacts
 from bench.drivers.artifacts.entry import NS_PER_S, elapsed_s, instrument
-from bench.drivers.artifacts.summary import ToolRun
+from bench.drivers.artifacts.summary import ToolRun, read_artifacts
 from bench.drivers.genai_perf import NO_FAILURES
 from bench.drivers.tools import CLIENT_UNKNOWN
 from bench.records import (

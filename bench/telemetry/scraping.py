@@ -187,16 +187,14 @@ class ReplicaScraper(threading.Thread):
     def _request(self, path: str) -> tuple[int, float, bytes]:
         secure = self._url.scheme == "https"
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = connect(self._url.netloc.rpartition("@")[2], timeout=self._timeout_s)
-        try:
+        host = self._url.netloc.rpartition("@")[2]
+        with contextlib.closing(connect(host, timeout=self._timeout_s)) as connection:
             connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
             coding = answer.getheader("Content-Encoding", "identity")
             if coding.lower() != "identity":
                 raise http.client.HTTPException(f"content encoding {coding}, unasked")
             return answer.status, monotonic(), answer.read()
-        finally:
-            connection.close()
 
 
 def next_due_s(due_s: float, period_s: float, now_s: float) -> float:

@@ -9,7 +9,7 @@ the way back. The error of ITL is the difference of two ways back, positive or n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.estimates import percentile
@@ -103,29 +103,20 @@ def measure(
     times = ask_report(url).times
     start_s, end_s = level.window_s
     samples = [one for one in result.samples if start_s <= one.scheduled_s < end_s]
+    pairs = [(one, require_whole(one, times.get(one.index))) for one in samples]
     return Reading(
         level=level,
-        accuracy=accuracy_of(level.streams, samples, times),
-        open_streams=_open_streams(level, result.samples),
-        source_late=spread(
-            [late for one in samples for late in lateness_s(level, times[one.index])]
+        accuracy=Accuracy(
+            streams=level.streams,
+            ttft=spread([abs(ttft_error_s(*pair)) for pair in pairs]),
+            itl=spread([abs(error) for pair in pairs for error in itl_errors_s(*pair)]),
+            e2e=spread([abs(e2e_error_s(*pair)) for pair in pairs]),
         ),
+        open_streams=_open_streams(level, result.samples),
+        source_late=spread([late for _, seen in pairs for late in lateness_s(level, seen)]),
         instrument=replace(
             result.instrument, foreign_cpu_share=shares.foreign, stolen_cpu_share=shares.stolen
         ),
-    )
-
-
-def accuracy_of(
-    streams: int, samples: Sequence[Sample], times: Mapping[int, SourceTimes]
-) -> Accuracy:
-    """Sizes of the errors over some requests. Raises UserError when one failed."""
-    pairs = [(one, require_whole(one, times.get(one.index))) for one in samples]
-    return Accuracy(
-        streams=streams,
-        ttft=spread([abs(ttft_error_s(*pair)) for pair in pairs]),
-        itl=spread([abs(error) for pair in pairs for error in itl_errors_s(*pair)]),
-        e2e=spread([abs(e2e_error_s(*pair)) for pair in pairs]),
     )
 
 
