@@ -16,12 +16,11 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from bench.console import mute
 
 
-class Step(Protocol):
-    """One piece of work under way."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One piece of work under way; `update` shows what is done or waited for now."""
 
-    def update(self, text: str) -> None:
-        """Show what is done or waited for now."""
-        ...
+    update: Callable[[str], None]
 
 
 class Progress(Protocol):
@@ -43,11 +42,6 @@ def make_progress(stream: TextIO | None = None) -> Progress:
     return TerminalProgress(out) if out.isatty() else PlainProgress(out)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    update: Callable[[str], None]
-
-
 class PlainProgress:
     """Lines for logs. There are at least `every_s` between two updates of a step."""
 
@@ -67,7 +61,7 @@ class PlainProgress:
                 last_s = now_s
                 self.note(f"{text}: {state} ({now_s - started_s:.0f} s)")
 
-        yield _Step(update)
+        yield Step(update)
         self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:
@@ -89,7 +83,7 @@ class TerminalProgress:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with RichProgress(*columns, console=self._console, transient=True) as live:
             task = live.add_task(text, total=None)
-            yield _Step(lambda state: live.update(task, description=f"{text}: {state}"))
+            yield Step(lambda state: live.update(task, description=f"{text}: {state}"))
         self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:

@@ -70,129 +70,88 @@ class RunContext:
 def run_trial(
     context: RunContext, question: Question, planned: PlannedTrial, capacity: Capacity
 ) -> Trial:
-    """Run one trial and store it; upon Ctrl-C store what there is and raise KeyboardInterrupt."""
-    prepared = _prepare(context, question, planned, capacity)
-    time.sleep(SETTLE_S)
-    driven, server = prepared.measure()
-    for line in driven.result.lost:
-        context.progress.note(line)
-    trial = prepared.record(driven, server)
-    context.store.save(trial)
-    if driven.result.ending is Ending.INTERRUPTED:
-        raise KeyboardInterrupt
-    return trial
+    """Run one trial and store it; upon Ctrl-C store what there is and raise KeyboardInterrupt.
 
-
-def _prepare(
-    context: RunContext, question: Question, planned: PlannedTrial, capacity: Capacity
-) -> _PreparedTrial:
-    """Make the requests of a trial and have the arm ready for them."""
-    arm, scenario = context.arms[planned.role], question.scenario
+    Its load is a share of `capacity`.
+    """
+    environment, scenario, arm = context.environment, question.scenario, context.arms[planned.role]
     seed = planned.seed(context.seed, str(question))
     schedule = question.schedule(planned, seed, capacity, context.profile.trial_s)
     salt = f"{question} {planned.block} {planned.position}"
     prompts = context.calibration.prompts(schedule, salt)
     # An arm that was not up has other replicas when it comes up: first routes, then replicas.
-    arm_routes = context.environment.arm_routes(arm, scenario.balancers, question.models)
-    replicas = tuple(
-        replica for replica in context.environment.replicas(arm) if replica.model in question.models
-    )
+    arm_routes = environment.arm_routes(arm, scenario.balancers, question.models)
+    replicas = tuple(one for one in environment.replicas(arm) if one.model in question.models)
     affected = affected_replicas(replicas, planned.turn)
-    bypassed = bypassing(schedule, scenario.bypass)
-    urls = routes(schedule, arm_routes, bypassed, affected)
+    past_arm = bypassing(schedule, scenario.bypass)
+    urls = routes(schedule, arm_routes, past_arm, affected)
     load = Load(schedule, prompts, urls, arm.connections)
-    return _PreparedTrial(
-        context, question, planned, seed, capacity.rps, load, replicas, affected, bypassed
-    )
+    slowed = () if scenario.slowed is None else tuple(affected.values())
 
+    time.sleep(SETTLE_S)
+    with ExitStack() as conditions:
+        if arm.slowed is not None:
+            conditions.enter_context(environment.slowed(replicas, arm.slowed))
+        if scenario.slowed is not None:
+            conditions.enter_context(environment.slowed(slowed, scenario.slowed))
+        driven, server, cpu = _measure(context, load, replicas)
 
-@dataclass(frozen=True, slots=True)
-class _PreparedTrial:
-    """A trial with everything that it sends, and where to.
-
-    `capacity_rps` is the capacity that its load is a share of. `replicas` are all that serve it.
-    `affected` has, by model, the replica that the scenario slows, and to which requests go that
-    bypass the arm; `bypassing` are the indexes of these requests.
-    """
-
-    context: RunContext
-    question: Question
-    planned: PlannedTrial
-    seed: int
-    capacity_rps: float
-    load: Load
-    replicas: tuple[Replica, ...]
-    affected: Mapping[str, Replica]
-    bypassing: frozenset[int]
-
-    def measure(self) -> tuple[Driven, tuple[ServerSeries, ...]]:
-        """Send the load under the conditions of the arm and of the scenario.
-
-        Returns what the driver measured, with the CPU time that others took, and what the
-        replicas reported.
-        """
-        context, environment = self.context, self.context.environment
-        arm_share = context.arms[self.planned.role].slowed
-        scenario_share = self.question.scenario.slowed
-        with ExitStack() as conditions:
-            if arm_share is not None:
-                conditions.enter_context(environment.slowed(self.replicas, arm_share))
-            if scenario_share is not None:
-                affected = tuple(self.affected.values())
-                conditions.enter_context(environment.slowed(affected, scenario_share))
-            scraper = conditions.enter_context(scraping(self.replicas, context.site))
-            watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
-            driven = context.driver.run(self.load, drain_timeout_s=context.profile.drain_s)
-            # Other work on this machine matters only where it sends the load.
-            cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
-        result = driven.result
-        # Readings can be related to the load only where its start is known on their clock.
-        server = () if result.started_s is None else scraper.since(result.started_s)
-        instrument = replace(
+    result = driven.result
+    for line in result.lost:
+        context.progress.note(line)
+    samples, bypassed = split_samples(result.samples, replicas, past_arm, affected)
+    trial = Trial(
+        run_id=context.run_id,
+        arm=arm.name,
+        role=planned.role,
+        environment=environment.name,
+        scenario=question.facts,
+        models=question.models,
+        block=planned.block,
+        position=planned.position,
+        seed=seed,
+        schedule_sha256=schedule.sha256,
+        offered_rps=schedule.offered_rps,
+        concurrency=schedule.concurrency,
+        duration_s=schedule.duration_s,
+        elapsed_s=result.elapsed_s,
+        replicas=replicas,
+        samples=samples,
+        bypassed=bypassed,
+        server=server,
+        instrument=replace(
             result.instrument,
             foreign_cpu_share=cpu.foreign,
             stolen_cpu_share=cpu.stolen,
             accuracy=context.accuracy,
-        )
-        return replace(driven, result=replace(result, instrument=instrument)), server
+        ),
+        dead_replicas=environment.dead_replicas(),
+        cut_short=result.cut_short,
+        due=context.role_order(question)(planned.block) if environment.alternates else (),
+        round=question.round,
+        capacity_rps=capacity.rps,
+        driver=driven.facts,
+        connections=load.connections,
+        provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
+    )
+    context.store.save(trial)
+    if result.ending is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    return trial
 
-    def record(self, driven: Driven, server: tuple[ServerSeries, ...]) -> Trial:
-        context, question, planned = self.context, self.question, self.planned
-        schedule, result = self.load.schedule, driven.result
-        samples, bypassed = split_samples(
-            result.samples, self.replicas, self.bypassing, self.affected
-        )
-        slowed = self.affected.values() if question.scenario.slowed else ()
-        drawn = context.environment.alternates
-        return Trial(
-            run_id=context.run_id,
-            arm=context.arms[planned.role].name,
-            role=planned.role,
-            environment=context.environment.name,
-            scenario=question.facts,
-            models=question.models,
-            block=planned.block,
-            position=planned.position,
-            seed=self.seed,
-            schedule_sha256=schedule.sha256,
-            offered_rps=schedule.offered_rps,
-            concurrency=schedule.concurrency,
-            duration_s=schedule.duration_s,
-            elapsed_s=result.elapsed_s,
-            replicas=self.replicas,
-            samples=samples,
-            bypassed=bypassed,
-            server=server,
-            instrument=result.instrument,
-            dead_replicas=context.environment.dead_replicas(),
-            cut_short=result.cut_short,
-            due=context.role_order(question)(planned.block) if drawn else (),
-            round=question.round,
-            capacity_rps=self.capacity_rps,
-            driver=driven.facts,
-            connections=self.load.connections,
-            provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
-        )
+
+def _measure(
+    context: RunContext, load: Load, replicas: Sequence[Replica]
+) -> tuple[Driven, tuple[ServerSeries, ...], CpuShares]:
+    """Send the load: what the driver measured, what replicas reported, the CPU that others took."""
+    with scraping(replicas, context.site) as scraper:
+        watch = CpuWatch(context.environment.processes(), os.sched_getaffinity(0))
+        driven = context.driver.run(load, drain_timeout_s=context.profile.drain_s)
+        # Other work on this machine matters only where it sends the load.
+        cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
+    started_s = driven.result.started_s
+    # Readings can be related to the load only where its start is known on their clock.
+    return driven, () if started_s is None else scraper.since(started_s), cpu
 
 
 def affected_replicas(replicas: Sequence[Replica], turn: int) -> dict[str, Replica]:
