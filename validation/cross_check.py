@@ -22,8 +22,8 @@ from bench.load.run.drive import Load
 from bench.progress import Progress, make_progress
 from bench.records import Schedule
 from validation import harness
-from validation.cross_check_tools import REPORTED, Reported, Values, tools_for
-from validation.figures import Comparison, Metric, Round
+from validation.cross_check_tools import METRICS, Values, tools_for
+from validation.figures import Comparison, Round
 from validation.harness import ROOT
 
 # A closed loop of a number of requests is over when they are; its window only bounds it.
@@ -48,15 +48,9 @@ WHY = {
 }
 
 
-def _column(one: Reported) -> Metric[Values]:
-    return Metric(
-        one.key, one.title, one.unit, lambda values, _: values.get(one.key), scale=one.scale
-    )
-
-
 COMPARISON = Comparison(
     note="Ratios are medians of the rounds' ratios to builtin.",
-    metrics=tuple(map(_column, REPORTED)),
+    metrics=METRICS,
     reference="builtin",
     within_rounds=True,
 )

