@@ -70,7 +70,9 @@ def _make(
             run(command, work)
         except NodeError as error:
             raise UserError(f"{results}: Allure made no report of it: {error}") from None
-        _tidy(work / "report" / "index.html")
+        page = work / "report" / "index.html"
+        html = _ANALYTICS.sub("", page.read_text("utf-8"))
+        page.write_text(html.replace("</head>", f"{_TALL_FRAMES}</head>", 1), "utf-8")
         shutil.rmtree(output, ignore_errors=True)
         shutil.move(work / "report", output)
         shutil.move(runs, history)
@@ -86,11 +88,6 @@ def _config(history: Path, output: Path) -> dict[str, Any]:
         "historyPath": str(history),
         "categories": {"rules": category_rules()},
     }
-
-
-def _tidy(page: Path) -> None:
-    html = _ANALYTICS.sub("", page.read_text("utf-8"))
-    page.write_text(html.replace("</head>", f"{_TALL_FRAMES}</head>", 1), "utf-8")
 
 
 # A test's full name and the millisecond at which it started.

@@ -108,7 +108,8 @@ def run_node(arguments: Sequence[str], folder: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        said = gist(_text(error.output))
+        # It is bytes: what a program that was ended has said is not decoded.
+        said = gist((error.output or b"").decode("utf-8", "replace"))
         raise NodeError(f"no end after {_LIMIT_S:.0f} s" + (f": {said}" if said else "")) from None
     except OSError as error:
         raise NodeError(str(error)) from error
@@ -162,11 +163,6 @@ def _install(folder: Path, run: RunNode) -> None:
             f"{help_ + '; ' if help_ else ''}results are kept, "
             "`python -m reports generate` tries again"
         ) from None
-
-
-def _text(output: str | bytes | None) -> str:
-    """The output of a program that was ended: subprocess has not decoded it."""
-    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
 @contextmanager

@@ -155,13 +155,10 @@ def judgement_of(run: ToolRun, arm: str) -> Judgement:
         control=arm,
         treatment=None,
         ratios={0: None},
-        comparisons=(),
-        slos=(),
         summaries=tuple(
             Summary("control", arm, name, METRICS[name].unit, value, count)
             for name, value in values.items()
         ),
-        servers=(),
         invalid_reasons=("it was cancelled",) if run.cancelled else (),
         notes=tuple(f"driver {run.tool}: {note}" for note in notes),
     )
