@@ -26,7 +26,7 @@ from bench.load.run.outcome import DriveResult
 from bench.processes.guarded import last_lines
 from bench.progress import Progress
 from validation.figures import Metric
-from validation.harness import VLLM_BENCH, VLLM_COMMAND, output_of, words
+from validation.harness import command_line, output_of
 
 Values = Mapping[str, float]
 """Values by the name of the metric; one that a tool does not report is left out."""
@@ -36,12 +36,6 @@ Measure = Callable[[Load], Mapping[str, Values]]
 
 DRAIN_S = 60.0
 VLLM_LIMIT_S = 420.0
-_VLLM = """
---dataset-name sharegpt --dataset-path {folder}/input.json --sharegpt-output-len {tokens}
---extra-body {{"min_tokens":{tokens}}} --temperature 0 --percentile-metrics ttft,tpot,e2el
---metric-percentiles 50,95 --result-dir {folder} --result-filename result.json
---disable-shuffle --save-result
-"""
 
 
 def _metric(key: str, title: str, unit: str) -> Metric[Values]:
@@ -122,10 +116,9 @@ def by_vllm_bench(
     folder.mkdir(parents=True)
     (folder / "input.json").write_bytes(_conversations(load))
     request, log, result = load.schedule.requests[0], folder / "log", folder / "result.json"
-    command = words(
-        VLLM_COMMAND + _VLLM,
+    command = command_line(
+        *("vllm_bench", "vllm_bench_of_prompts"),
         python=python,
-        script=VLLM_BENCH,
         url=load.urls[0],
         model=request.model,
         tokenizer=tokenizer_folder(request.model).resolve(),

