@@ -6,10 +6,12 @@ All do the same work, one after another; the table shows how far their figures d
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import yaml
 
 from bench.config.config import new_run_id
 from bench.config.topology import load_topology
@@ -30,23 +32,8 @@ from validation.harness import ROOT
 WINDOW_S = 300.0
 STEADY = 1.1
 """How many times its lowest value the reference's E2E p50 may reach on an idle machine."""
-
-WHY = {
-    "builtin": "the reference: sent when written, TTFT and E2E by the first and last chunk with"
-    " content, TPOT by the server's count of tokens, on bytes that are read after the run.",
-    "openai": "the same definitions on what the SDK hands out, counted from the call. It parses"
-    " every chunk before it takes the next, with CPU that an engine on the same cores lacks.",
-    "aiperf": "the same definitions on the times in aiperf's records. Its TTFT and E2E begin before"
-    " a connection is made. Its pace between requests and its CPU beside the engine decide the"
-    " throughput.",
-    "aiperf, own report": "the same run as aiperf reports it, with the server's token counts;"
-    " by default it encodes the answers again, and then TPOT and tok/s differ. Throughput counts"
-    " from its first request to its last answer.",
-    "vllm bench": "TTFT ends with the first chunk of any kind, also one with a role and no text;"
-    " so its TPOT begins earlier as well. E2E ends with the chunk of the finish reason."
-    " Percentiles are interpolated alike.",
-}
-
+WHY: Mapping[str, str] = yaml.safe_load(harness.configuration("differences.yml"))
+"""Why the lines of the table differ, by their names."""
 
 COMPARISON = Comparison(
     note="Ratios are medians of the rounds' ratios to builtin.",
