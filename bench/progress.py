@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress as RichProgress
@@ -23,25 +23,6 @@ class Step:
     update: Callable[[str], None]
 
 
-class Progress(Protocol):
-    """Shows the progress of long work."""
-
-    @contextmanager
-    def step(self, text: str) -> Iterator[Step]:
-        """Show the start of a piece of work, and its end with the time that it took."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show a line that stays visible."""
-        ...
-
-
-def make_progress(stream: TextIO | None = None) -> Progress:
-    """The progress that suits `stream` (default: stderr)."""
-    out = stream or sys.stderr
-    return TerminalProgress(out) if out.isatty() else PlainProgress(out)
-
-
 class PlainProgress:
     """Lines for logs. There are at least `every_s` between two updates of a step."""
 
@@ -51,6 +32,7 @@ class PlainProgress:
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
+        """Show the start of a piece of work, and its end with the time that it took."""
         self.note(f"{text} ...")
         started_s = last_s = time.monotonic()
 
@@ -65,6 +47,7 @@ class PlainProgress:
         self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:
+        """Show a line that stays visible."""
         try:
             print(text, file=self._stream, flush=True)
         except BrokenPipeError:
@@ -88,3 +71,12 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
+
+
+Progress = PlainProgress | TerminalProgress
+
+
+def make_progress(stream: TextIO | None = None) -> Progress:
+    """The progress that suits `stream` (default: stderr)."""
+    out = stream or sys.stderr
+    return TerminalProgress(out) if out.isatty() else PlainProgress(out)

