@@ -99,7 +99,7 @@ def configuration(file: str) -> str:
 
 
 def filled(file: str, **values: object) -> str:
-    """The same, with each `$name` replaced by that value."""
+    """The text of a file in configurations/, with each `$name` replaced by that value."""
     return Template(configuration(file)).substitute(values)
 
 
