@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress as RichProgress
@@ -16,35 +16,10 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from bench.console import mute
 
 
-class Step(Protocol):
-    """One piece of work under way."""
-
-    def update(self, text: str) -> None:
-        """Show what is done or waited for now."""
-        ...
-
-
-class Progress(Protocol):
-    """Shows the progress of long work."""
-
-    @contextmanager
-    def step(self, text: str) -> Iterator[Step]:
-        """Show the start of a piece of work, and its end with the time that it took."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show a line that stays visible."""
-        ...
-
-
-def make_progress(stream: TextIO | None = None) -> Progress:
-    """The progress that suits `stream` (default: stderr)."""
-    out = stream or sys.stderr
-    return TerminalProgress(out) if out.isatty() else PlainProgress(out)
-
-
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
+    """One piece of work under way; `update` shows what is done or waited for now."""
+
     update: Callable[[str], None]
 
 
@@ -57,6 +32,7 @@ class PlainProgress:
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
+        """Show the start of a piece of work, and its end with the time that it took."""
         self.note(f"{text} ...")
         started_s = last_s = time.monotonic()
 
@@ -67,10 +43,11 @@ class PlainProgress:
                 last_s = now_s
                 self.note(f"{text}: {state} ({now_s - started_s:.0f} s)")
 
-        yield _Step(update)
+        yield Step(update)
         self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:
+        """Show a line that stays visible."""
         try:
             print(text, file=self._stream, flush=True)
         except BrokenPipeError:
@@ -89,8 +66,17 @@ class TerminalProgress:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with RichProgress(*columns, console=self._console, transient=True) as live:
             task = live.add_task(text, total=None)
-            yield _Step(lambda state: live.update(task, description=f"{text}: {state}"))
+            yield Step(lambda state: live.update(task, description=f"{text}: {state}"))
         self.note(f"{text}: done in {time.monotonic() - started_s:.1f} s")
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
+
+
+Progress = PlainProgress | TerminalProgress
+
+
+def make_progress(stream: TextIO | None = None) -> Progress:
+    """The progress that suits `stream` (default: stderr)."""
+    out = stream or sys.stderr
+    return TerminalProgress(out) if out.isatty() else PlainProgress(out)

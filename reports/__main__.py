@@ -14,17 +14,6 @@ from reports.generate import generate
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the report; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        page = generate(options.results, options.output, options.history, make_progress())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"report: {page} (open it in a browser; README.md tells how to read a verdict)")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reports")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     make = commands.add_parser("generate", help="make the Allure report from Allure results")
@@ -36,7 +25,14 @@ def _parser() -> argparse.ArgumentParser:
     for option, kind, default, what in places:
         text = f"{what} (default: %(default)s)"
         make.add_argument(option, type=Path, metavar=kind, default=Path(default), help=text)
-    return parser
+    options = parser.parse_args(arguments)
+    try:
+        page = generate(options.results, options.output, options.history, make_progress())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"report: {page} (open it in a browser; README.md tells how to read a verdict)")
+    return 0
 
 
 if __name__ == "__main__":

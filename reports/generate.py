@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -64,33 +63,23 @@ def _make(
         runs = work / "history.jsonl"
         runs.write_text(earlier, "utf-8")
         config = work / "allurerc.json"
-        config.write_text(json.dumps(_config(runs, work / "report")), "utf-8")
+        # Allure 3 reads categories from here only; the categories.json among the results is for
+        # older versions.
+        own = {"output": str(work / "report"), "historyPath": str(runs)}
+        rules = {"categories": {"rules": category_rules()}}
+        written = yaml.safe_load(_CONFIG.read_text("utf-8"))
+        config.write_text(json.dumps(written | own | rules), "utf-8")
         command = [str(program), "generate", "--config", str(config), str(results.resolve())]
         try:
             run(command, work)
         except NodeError as error:
             raise UserError(f"{results}: Allure made no report of it: {error}") from None
-        _tidy(work / "report" / "index.html")
+        page = work / "report" / "index.html"
+        html = _ANALYTICS.sub("", page.read_text("utf-8"))
+        page.write_text(html.replace("</head>", f"{_TALL_FRAMES}</head>", 1), "utf-8")
         shutil.rmtree(output, ignore_errors=True)
         shutil.move(work / "report", output)
         shutil.move(runs, history)
-
-
-def _config(history: Path, output: Path) -> dict[str, Any]:
-    written: dict[str, Any] = yaml.safe_load(_CONFIG.read_text("utf-8"))
-    # Allure 3 reads categories from here only; the categories.json among the results
-    # is for older versions.
-    return {
-        **written,
-        "output": str(output),
-        "historyPath": str(history),
-        "categories": {"rules": category_rules()},
-    }
-
-
-def _tidy(page: Path) -> None:
-    html = _ANALYTICS.sub("", page.read_text("utf-8"))
-    page.write_text(html.replace("</head>", f"{_TALL_FRAMES}</head>", 1), "utf-8")
 
 
 # A test's full name and the millisecond at which it started.

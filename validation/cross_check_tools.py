@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import orjson
 
 from bench.analysis.metrics import metric
+from bench.cli.conversion import reported
 from bench.drivers import Driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.aiperf import make as make_aiperf
@@ -23,7 +24,8 @@ from bench.errors import UserError
 from bench.load.run.drive import DriveResult, Load
 from bench.processes.guarded import last_lines
 from bench.progress import Progress
-from validation.harness import VLLM_BENCH, output_of, words
+from validation.figures import Metric
+from validation.harness import command_line, output_of
 
 Values = Mapping[str, float]
 """Values by the name of the metric; one that a tool does not report is left out."""
@@ -33,49 +35,31 @@ Measure = Callable[[Load], Mapping[str, Values]]
 
 DRAIN_S = 60.0
 VLLM_LIMIT_S = 420.0
-# The option of the ready check: else it sends the first prompt once before, and so puts it into
-# the prefix cache.
-_VLLM = """
-{python} -c {script} --backend openai-chat --endpoint /v1/chat/completions --base-url {url}
---model {model} --tokenizer {tokenizer} --dataset-name sharegpt --dataset-path {folder}/input.json
---sharegpt-output-len {tokens} --num-prompts {prompts} --max-concurrency {concurrency}
---extra-body {{"min_tokens":{tokens}}} --temperature 0 --percentile-metrics ttft,tpot,e2el
---metric-percentiles 50,95 --ready-check-timeout-sec 0 --result-dir {folder}
---result-filename result.json --ignore-eos --disable-shuffle --save-result --disable-tqdm
-"""
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A metric, and where reports have it: aiperf's by metric and statistic, vLLM's by key.
-
-    Here times are in seconds; vLLM reports them, and the table shows them, times `scale`.
-    """
-
-    key: str
-    title: str
-    unit: str
-    aiperf: tuple[str, str]
-    vllm: str
-
-    @property
-    def scale(self) -> float:
-        """1000 for a time, else 1."""
-        return 1000.0 if self.unit == "ms" else 1.0
+def _metric(key: str, title: str, unit: str) -> Metric[Values]:
+    """A column: times are in seconds here, and shown in milliseconds."""
+    scale = 1000.0 if unit == "ms" else 1.0
+    return Metric(key, title, unit, lambda values, _: values.get(key), scale=scale)
 
 
-REPORTED = (
-    Reported("ttft_p50_s", "TTFT p50", "ms", ("time_to_first_token", "p50"), "p50_ttft_ms"),
-    Reported("ttft_p95_s", "TTFT p95", "ms", ("time_to_first_token", "p95"), "p95_ttft_ms"),
-    Reported("tpot_p50_s", "TPOT p50", "ms", ("inter_token_latency", "p50"), "p50_tpot_ms"),
-    Reported("e2e_p50_s", "E2E p50", "ms", ("request_latency", "p50"), "p50_e2el_ms"),
-    Reported(
-        "output_tps", "output", "tok/s", ("output_token_throughput", "avg"), "output_throughput"
-    ),
-    Reported(
-        "throughput_rps", "requests", "req/s", ("request_throughput", "avg"), "request_throughput"
-    ),
+METRICS = (
+    _metric("ttft_p50_s", "TTFT p50", "ms"),
+    _metric("ttft_p95_s", "TTFT p95", "ms"),
+    _metric("tpot_p50_s", "TPOT p50", "ms"),
+    _metric("e2e_p50_s", "E2E p50", "ms"),
+    _metric("output_tps", "output", "tok/s"),
+    _metric("throughput_rps", "requests", "req/s"),
 )
+# The keys in vLLM's result file, which has values as they are shown here.
+_VLLM_KEYS = {
+    "ttft_p50_s": "p50_ttft_ms",
+    "ttft_p95_s": "p95_ttft_ms",
+    "tpot_p50_s": "p50_tpot_ms",
+    "e2e_p50_s": "p50_e2el_ms",
+    "output_tps": "output_throughput",
+    "throughput_rps": "request_throughput",
+}
 
 
 def tools_for(
@@ -108,22 +92,19 @@ def by_driver(name: str, driver: Driver, load: Load) -> Values:
 
 def measured(result: DriveResult) -> Values:
     """The metrics of a drive by the definitions here, over the time that it took."""
-    return _known(lambda one: metric(one.key).function(result.samples, result.elapsed_s, {}))
+    return _known(lambda key: metric(key).function(result.samples, result.elapsed_s, {}))
 
 
 def by_aiperf(driver: AiperfDriver, folder: Path, load: Load) -> Mapping[str, Values]:
     """aiperf's records by the definitions here, and what aiperf itself reports of that run."""
     ours = by_driver("aiperf", replace(driver, folders=iter((folder,))), load)
-    summary = read_summary(folder / AIPERF)
-    return {
-        "aiperf": ours,
-        "aiperf, own report": _known(lambda one: summary.statistic(*one.aiperf)),
-    }
+    own = dict(reported(read_summary(folder / AIPERF)))
+    return {"aiperf": ours, "aiperf, own report": _known(own.get)}
 
 
-def _known(value_of: Callable[[Reported], float | None]) -> Values:
-    """The values that are not None."""
-    found = {one.key: value_of(one) for one in REPORTED}
+def _known(value_of: Callable[[str], float | None]) -> Values:
+    """The values of the table's metrics, by their keys, that are not None."""
+    found = {one.key: value_of(one.key) for one in METRICS}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -134,17 +115,16 @@ def by_vllm_bench(
     folder.mkdir(parents=True)
     (folder / "input.json").write_bytes(_conversations(load))
     request, log, result = load.schedule.requests[0], folder / "log", folder / "result.json"
-    command = words(
-        _VLLM,
+    command = command_line(
+        *("vllm_bench", "vllm_bench_of_prompts"),
         python=python,
-        script=VLLM_BENCH,
         url=load.urls[0],
         model=request.model,
         tokenizer=tokenizer_folder(request.model).resolve(),
         folder=folder,
         tokens=request.output_tokens,
-        prompts=len(load.prompts),
-        concurrency=load.schedule.concurrency,
+        requests=len(load.prompts),
+        streams=load.schedule.concurrency,
     )
     output_of(command, log, VLLM_LIMIT_S, name="vllm bench")
     if not result.exists():
@@ -169,4 +149,4 @@ def vllm_values(result: Mapping[str, float], requests: int, tokens: int, log: Pa
     if result["total_output_tokens"] != tokens:
         got = result["total_output_tokens"]
         raise UserError(f"vllm bench got {got} of {tokens} tokens: answers ended early; see {log}")
-    return {one.key: result[one.vllm] / one.scale for one in REPORTED}
+    return {one.key: result[_VLLM_KEYS[one.key]] / one.scale for one in METRICS}

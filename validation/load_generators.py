@@ -189,18 +189,17 @@ def compare(
     harness.finish(COMPARISON, rounds, facts, remarks, output)
 
 
-def remarks_of(
-    rounds: Sequence[Round[Measurement]], every_ms: int = CHUNK_EVERY_MS
-) -> Iterator[str]:
+def remarks_of(rounds: Sequence[Round[Measurement]]) -> Iterator[str]:
     """What `rounds` show, then how to read the table."""
     for name in rounds[0]:
         if lost := sum(measured[name].lost for measured in rounds):
             yield f"{name}: {lost:,} requests were not completed; its figures do not count"
         turn_ms = max(measured[name].turn_s for measured in rounds) * 1e3
         # Whoever is late reads several chunks at once, which makes each of them cheaper.
-        if turn_ms > every_ms:
+        if turn_ms > CHUNK_EVERY_MS:
             yield (
                 f"{name} may not have kept up: {turn_ms:.0f} ms from a stream's end to the next "
-                f"request, with chunks every {every_ms} ms; its cost per chunk may look too small"
+                f"request, with chunks every {CHUNK_EVERY_MS} ms; its cost per chunk may look "
+                "too small"
             )
     yield READING

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -205,7 +204,7 @@ def compare(options: argparse.Namespace, output: Path = ROOT / "results" / "benc
     facts["versions"]["wrk"] = harness.first_line((program, "-v"), folder)
     facts |= {"connections": CONNECTIONS, "open_streams": OPEN_STREAMS, "window_s": options.window}
     progress = make_progress()
-    with harness.busy_around() as busy, pinned(layout.load), closing(Servers(folder)) as servers:
+    with harness.busy_around() as busy, pinned(layout.load), Servers(folder) as servers:
         with progress.step("starting the source and the proxies") as step:
             source = start_source(servers, layout)
             started = {SOURCE: source}

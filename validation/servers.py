@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -35,20 +35,20 @@ def beside_source(folder: Path, every_ms: int) -> Iterator[tuple[str, dict[str, 
     """
     source, *others = sorted(os.sched_getaffinity(0))
     cores = {"source": [source], "load": others or [source]}
-    with pinned(cores["load"]), closing(Servers(folder)) as servers:
+    with pinned(cores["load"]), Servers(folder) as servers:
         yield servers.start_source(every_ms, {source}).url, cores
 
 
-class Servers:
+class Servers(ExitStack):
     """Servers that answer like the source, on cores of their own, until `close`.
 
-    Logs go to `folder`.
+    Logs go to `folder`. The last one that was started is ended first.
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
         self.ports = free_ports(random.choice(_FIRST_PORTS), reserved=())
-        self._running = ExitStack()
 
     def start_source(
         self, every_ms: int, cores: Collection[int], hosts: Sequence[str] = (LOOPBACK,)
@@ -56,7 +56,7 @@ class Servers:
         """Start the source; its streams have a chunk each `every_ms`. Raises UserError."""
         log = self._folder / f"{SOURCE}.log"
         with pinned(cores):
-            return self._running.enter_context(
+            return self.enter_context(
                 running_source(log, loop="uvloop", every_ms=every_ms, hosts=hosts)
             )
 
@@ -67,13 +67,9 @@ class Servers:
         log = self._folder / f"{name}.log"
         with pinned(cores):
             process = Guarded(command, log=log, folder=ROOT)
-        self._running.callback(process.terminate)
+        self.callback(process.terminate)
         _await_ready(name, port, process)
         return LocalServer(port, process)
-
-    def close(self) -> None:
-        """End them all, the last first. Safe to repeat."""
-        self._running.close()
 
 
 def _await_ready(name: str, port: int, process: Guarded) -> None:

@@ -11,9 +11,9 @@ from bench.analysis.estimates import median, t_interval
 from bench.analysis.judgement import Comparison, SloOutcome, SloResult, Verdict
 from bench.analysis.metrics import Metric
 from bench.analysis.timings import has_objective
-from bench.analysis.validity import failed_share, too_few, unlike_failures
+from bench.analysis.validity import arms, failed_share, too_few, unlike_failures
 from bench.analysis.verdict import decide
-from bench.records import Role, ScenarioFacts, Trial, slo_key
+from bench.records import Role, ScenarioFacts, slo_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Evidence:
             verdict = Verdict.INCONCLUSIVE
         if self.invalid:
             verdict = Verdict.INVALID
+        failed = {trials[0].role: failed_share(trials) for trials in arms(blocks)}
         # `invalid` has the primary metric's `unsure`, too.
         found = (*self.invalid, *unsure, *decision.reasons, *_without_ratio(effects))
         return Comparison(
@@ -65,13 +66,9 @@ class Evidence:
             alpha=facts.alpha,
             verdict=verdict,
             reasons=(*dict.fromkeys(found), *(unlike_failures(blocks) if primary else ())),
-            control_failed=failed_share(_of_role(blocks, "control")),
-            treatment_failed=failed_share(_of_role(blocks, "treatment")),
+            control_failed=failed.get("control"),
+            treatment_failed=failed.get("treatment"),
         )
-
-
-def _of_role(blocks: Sequence[Block], role: Role) -> list[Trial]:
-    return [trial for block in blocks for trial in block.of(role)]
 
 
 def _without_ratio(effects: Sequence[BlockEffect]) -> tuple[str, ...]:

@@ -115,12 +115,12 @@ class Judgement:
     control: str | None
     treatment: str | None
     ratios: Mapping[int, float | None]
-    comparisons: tuple[Comparison, ...]
-    slos: tuple[SloResult, ...]
-    summaries: tuple[Summary, ...]
-    servers: tuple[ServerSummary, ...]
-    invalid_reasons: tuple[str, ...]
-    notes: tuple[str, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    slos: tuple[SloResult, ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    servers: tuple[ServerSummary, ...] = ()
+    invalid_reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     round: int = 1
 
     @property

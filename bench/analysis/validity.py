@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bench.analysis.blocks import ROLES, Block
-from bench.analysis.checks import ValidityBounds, check_reasons, place, trial_reasons
+from bench.analysis.checks import Trials, ValidityBounds, check_reasons, place, trial_reasons
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Sample, Trial
-
-Trials = Sequence[Trial]
 
 
 def invalid_reasons(

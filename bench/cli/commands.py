@@ -20,13 +20,7 @@ from bench.console import Parser, exit_code, terminal
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
-from bench.environments.kubernetes.manifests.files import (
-    K8S,
-    first_difference,
-    manifest_files,
-    suite_version,
-    write_files,
-)
+from bench.environments.kubernetes.manifests import files
 from bench.environments.local import kept_engines, stop_kept
 from bench.progress import make_progress
 from bench.store import TrialStore
@@ -100,14 +94,14 @@ def take_over(options: Options, folder: str) -> int:
 
 def manifests(options: Options, _: str) -> int:
     """Make k8s/ follow the topology file."""
-    folder = options.folder or K8S
-    files = manifest_files(load_topology(options.topology), suite_version())
+    folder = options.folder or files.K8S
+    made = files.manifest_files(load_topology(options.topology), files.suite_version())
     if options.check:
-        if difference := first_difference(folder, files):
+        if difference := files.first_difference(folder, made):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)
         return 1 if difference else 0
-    write_files(folder, files)
-    print(f"{len(files)} files written to {folder}")
+    files.write_files(folder, made)
+    print(f"{len(made)} files written to {folder}")
     return 0
 
 

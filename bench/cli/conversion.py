@@ -143,7 +143,7 @@ def trial_of(run: ToolRun, arm: str, run_id: str) -> Trial:
 
 def judgement_of(run: ToolRun, arm: str) -> Judgement:
     """A judgement with the tool's own statistics, under the names of the metrics here."""
-    values = dict(_values(run))
+    values = dict(reported(run))
     count = round(run.statistic("request_count", "avg") or 0)
     missing = ", ".join(name for name in REPORTED if name not in values)
     notes = [*_SUMMARY_NOTES[run.tool], *([f"not reported: {missing}"] if missing else [])]
@@ -154,13 +154,10 @@ def judgement_of(run: ToolRun, arm: str) -> Judgement:
         control=arm,
         treatment=None,
         ratios={0: None},
-        comparisons=(),
-        slos=(),
         summaries=tuple(
             Summary("control", arm, name, METRICS[name].unit, value, count)
             for name, value in values.items()
         ),
-        servers=(),
         invalid_reasons=("it was cancelled",) if run.cancelled else (),
         notes=tuple(f"driver {run.tool}: {note}" for note in notes),
     )
@@ -190,7 +187,7 @@ def _samples(run: ToolRun, zero_ns: int) -> Iterator[Sample]:
         yield entry.sample(planned, zero_ns, planned.at_s)
 
 
-def _values(run: ToolRun) -> Iterator[tuple[str, float]]:
+def reported(run: ToolRun) -> Iterator[tuple[str, float]]:
     """The names and values of the metrics that the tool reports, in the units used here."""
     for name in REPORTED:
         quantity, _, rest = name.partition("_")

@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.config.yamlfile import load_yaml
+from bench.config.yamlfile import Share, load_yaml, strict
 from bench.errors import UserError
 from bench.records import Slo
 
 DEFAULT_SLO = Path(__file__).parents[1] / "slo.yaml"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 
-_strict = with_config(ConfigDict(extra="forbid"))
 # Keys of a scenario's entry that are not objectives.
 _PARTS = {"models", "tenants"}
 
 
-@_strict
+@strict
 class Objectives(TypedDict, total=False):
     """Objectives as written: one that is absent is inherited, `null` sets none."""
 
@@ -34,13 +32,13 @@ class Objectives(TypedDict, total=False):
     attainment: Share
 
 
-@_strict
+@strict
 class ScenarioObjectives(Objectives, total=False):
     models: dict[str, Objectives]
     tenants: dict[str, Objectives]
 
 
-@_strict
+@strict
 class SloFile(TypedDict, total=False):
     default: Objectives
     scenarios: dict[str, ScenarioObjectives]

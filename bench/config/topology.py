@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, with_config
+from pydantic import BeforeValidator, Field
 
-from bench.config.yamlfile import load_yaml
+from bench.config.yamlfile import Share, load_yaml, strict
 from bench.errors import UserError
 from bench.records import Connections
 
@@ -21,13 +21,10 @@ Hardware = Literal["cpu", "gpu"]
 Kubernetes = Literal["balancer", "kube-proxy"]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
-Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Entry = TypeVar("Entry")
 
-_strict = with_config(ConfigDict(extra="forbid"))
 
-
-@_strict
+@strict
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
@@ -55,7 +52,7 @@ class Model:
         return "cpu" if self.hub is None else "gpu"
 
 
-@_strict
+@strict
 @dataclass(frozen=True, slots=True)
 class Arm:
     """A configuration to measure: a `policy` of this project's balancer, or a `command`.
@@ -78,7 +75,7 @@ class Arm:
     slowed: Share | None = None
 
 
-@_strict
+@strict
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
     """Flags of every engine on CPUs, and its first port in environment `local`; sizes in MiB.
@@ -94,7 +91,7 @@ class EngineEntry:
     trace_mean_tokens: Count | None = None
 
 
-@_strict
+@strict
 @dataclass(frozen=True, slots=True)
 class GpuEngineEntry:
     """Flags of every engine on GPUs."""
@@ -117,7 +114,7 @@ def _with_names(entries: object) -> object:
     }
 
 
-@_strict
+@strict
 @dataclass(frozen=True, slots=True)
 class Topology:
     """All models and arms by name, and the engines' flags."""

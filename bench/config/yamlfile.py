@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from bench.errors import UserError
 
 T = TypeVar("T")
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+# For a dataclass or TypedDict of a file: a key that it does not have is a mistake.
+strict = with_config(ConfigDict(extra="forbid"))
 
 
 def load_yaml(path: Path, shape: type[T]) -> T:

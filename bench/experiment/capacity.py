@@ -16,7 +16,7 @@ from bench.load.plan.workload import RUN, Asks, Fixed, Workload
 from bench.load.run.drive import Ending, Load
 from bench.load.run.processes import run_spread
 from bench.processes.program import Site
-from bench.progress import Progress, Step
+from bench.progress import Progress
 from bench.records import Replica, Sample, Schedule
 
 # Requests in flight on each replica while it is warmed or its capacity is measured, per sequence
@@ -75,14 +75,22 @@ class EngineCalibration:
     _capacities: dict[tuple[Asks, tuple[str, ...]], Capacity] = field(default_factory=dict)
 
     def capacity(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
-        """Capacity for `workload`, measured at first use. Raises UserError if a replica fails."""
+        """Capacity for `workload`, measured at first use. Raises UserError if a replica fails.
+
+        It is the mean of the last two runs: they are repeated until two agree, or MOST_RUNS times.
+        """
         key = (workload, models)
         if key not in self._capacities:
             with self.progress.step(f"capacity of {'+'.join(models)}") as step:
                 step.update("warming every replica with this workload")
                 warm = self._warm(workload, models)
                 step.update("saturating every replica in a closed loop")
-                self._capacities[key] = self._measure(workload, models, warm, step)
+                runs = [self._run(workload, models, warm, self.window_s)]
+                while not settled([one.rps for one in runs]) and len(runs) < MOST_RUNS:
+                    step.update(f"saturating every replica until that repeats, run {len(runs) + 1}")
+                    runs.append(self._run(workload, models, warm, self.window_s))
+            rps = statistics.fmean(one.rps for one in runs[-2:])
+            self._capacities[key] = replace(warm, rps=rps)
             self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
         return self._capacities[key]
 
@@ -120,16 +128,6 @@ class EngineCalibration:
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
         rps = sum(count / end_s for end_s in ends_s)
         return Capacity(rps, self.max_num_seqs * len(answers))
-
-    def _measure(
-        self, workload: Asks, models: tuple[str, ...], warm: Capacity, step: Step
-    ) -> Capacity:
-        """The mean of the last two runs: runs are repeated until two agree, or MOST_RUNS times."""
-        runs = [self._run(workload, models, warm, self.window_s)]
-        while not settled([one.rps for one in runs]) and len(runs) < MOST_RUNS:
-            step.update(f"saturating every replica until that repeats, run {len(runs) + 1}")
-            runs.append(self._run(workload, models, warm, self.window_s))
-        return replace(warm, rps=statistics.fmean(one.rps for one in runs[-2:]))
 
     def _run(
         self, workload: Asks, models: tuple[str, ...], earlier: Capacity, window_s: float

@@ -21,7 +21,6 @@ from bench.experiment.scenario import Question, Scenario
 from bench.experiment.trial import RunContext
 from bench.experiment.trial_order import BOTH, CONTROL
 from bench.load.accuracy.check import check_client
-from bench.processes.program import Site
 from bench.progress import Progress
 from bench.records import slo_key
 from bench.store import NoiseStore, TrialStore
@@ -160,7 +159,19 @@ class Session:
         context = RunContext(
             environment=environment,
             site=site,
-            calibration=self._calibration(environment, site),
+            calibration=EngineCalibration(
+                site=site,
+                replicas=lambda: environment.replicas(config.arms["control"]),
+                tokenizers={
+                    name: environment.tokenizer_folder(name) for name in config.model_names
+                },
+                max_num_seqs=config.max_num_seqs,
+                window_s=config.profile.capacity_s,
+                drain_s=config.profile.drain_s,
+                run_id=config.run_id,
+                seed=config.options.seed,
+                progress=self.progress,
+            ),
             driver=driver,
             store=TrialStore(config.results),
             progress=self.progress,
@@ -177,17 +188,3 @@ class Session:
             accuracy=accuracy,
         )
         return Experiment(context)
-
-    def _calibration(self, environment: Environment, site: Site) -> EngineCalibration:
-        config = self.config
-        return EngineCalibration(
-            site=site,
-            replicas=lambda: environment.replicas(config.arms["control"]),
-            tokenizers={name: environment.tokenizer_folder(name) for name in config.model_names},
-            max_num_seqs=config.max_num_seqs,
-            window_s=config.profile.capacity_s,
-            drain_s=config.profile.drain_s,
-            run_id=config.run_id,
-            seed=config.options.seed,
-            progress=self.progress,
-        )

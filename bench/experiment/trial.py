@@ -58,12 +58,8 @@ class RunContext:
 
     def role_order(self, question: Question) -> RoleOrder:
         """The order of roles in each block."""
-        return role_order(
-            self.arms,
-            alternates=self.environment.alternates,
-            run_seed=self.seed,
-            question=str(question),
-        )
+        alternates = self.environment.alternates
+        return role_order(self.arms, self.seed, str(question), alternates=alternates)
 
 
 def run_trial(

@@ -64,7 +64,7 @@ def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
 
 
 def role_order(
-    roles: Collection[Role], *, alternates: bool, run_seed: int, question: str
+    roles: Collection[Role], run_seed: int, question: str, *, alternates: bool
 ) -> RoleOrder:
     """The order of roles, drawn where arms alternate; a control alone has one trial in a block."""
     if "treatment" not in roles:

@@ -15,7 +15,17 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `path` at once: all of `data`, or nothing. Raises UserError if that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; free some space or mend the folder"
@@ -28,17 +38,3 @@ def strict_json(path: Path, value: Any) -> bytes:
         return json.dumps(value, allow_nan=False, indent=1).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"cannot write {path}: {error}; give JSON values only") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -24,17 +24,13 @@ _BIN = 1.1
 
 
 def charts(case: Case, caption: str) -> Iterator[Chart]:
-    """The curves, where the load was searched for."""
-    if case.judgement.scenario.search_step is not None:
-        yield load_curves(case, caption)
+    """Both arms, where the load was searched for.
 
-
-def load_curves(case: Case, caption: str) -> Chart:
-    """Both arms: a dot for each trial, a line through medians of neighbouring loads.
-
-    What an arm carries within its SLO is where attainment falls to the target: a band
-    shows that load's interval.
+    A dot for each trial, a line through medians of neighbouring loads. What an arm carries within
+    its SLO is where attainment falls to the target: a band shows that load's interval.
     """
+    if case.judgement.scenario.search_step is None:
+        return
     arms = series_of(case)
     carried = {one.role: one for one in case.judgement.summaries if one.metric == "carried_rps"}
     lines = [Line(_legend(arm, carried[arm.first.role]), arm.colour) for arm in arms]
@@ -53,7 +49,7 @@ def load_curves(case: Case, caption: str) -> Chart:
     above.tick_params(labelbottom=False)
     seconds_axis(below, "y")
     below.set(xlabel="offered load in requests per second")
-    return chart
+    yield chart
 
 
 def _legend(arm: Series, summary: Summary) -> str:

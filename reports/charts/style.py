@@ -159,19 +159,14 @@ def new_chart(
             )
             axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
             bottom_in -= frame.gap
-        _set_words(figure, title, lines, caption)
+        x, y_in = _MARGIN_IN / WIDTH_IN, height_in - _MARGIN_IN
+        figure.text(x, y_in / height_in, title, size=11.5, weight="bold", va="top")
+        y_in -= _TITLE_IN
+        for line in lines:
+            figure.text(x, y_in / height_in, line.text, color=line.colour, size=9, va="top")
+            y_in -= _LINE_IN
+        figure.text(x, 0.1 / height_in, caption, color=MUTED, size=8, va="bottom")
     return Chart(title, figure), axes
-
-
-def _set_words(figure: Figure, title: str, lines: Sequence[Line], caption: str) -> None:
-    height_in = figure.get_size_inches()[1]
-    x, y_in = _MARGIN_IN / WIDTH_IN, height_in - _MARGIN_IN
-    figure.text(x, y_in / height_in, title, size=11.5, weight="bold", va="top")
-    y_in -= _TITLE_IN
-    for line in lines:
-        figure.text(x, y_in / height_in, line.text, color=line.colour, size=9, va="top")
-        y_in -= _LINE_IN
-    figure.text(x, 0.1 / height_in, caption, color=MUTED, size=8, va="bottom")
 
 
 def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:

@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.experiment.capacity import Capacity
 from bench.experiment.experiment import MOST_WAITS, spare_blocks
 from bench.load.run.drive import DriveResult, Ending, Load
+from bench.progress import Step
 from bench.records import Trial
 from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
@@ -144,28 +145,22 @@ def test_engines_whose_speed_cannot_be_told_cost_no_trial(
     assert only.capacity_after_rps is None
 
 
-class Shown:
-    """A step whose texts are kept."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def update(self, text: str) -> None:
-        self.texts.append(text)
+NOWHERE = Step(lambda _: None)
 
 
 def test_a_busy_machine_is_waited_for_until_it_is_quiet() -> None:
     seen = iter([CpuShares(0.31, 0.0), CpuShares(0.0, 0.3), CpuShares(0.1, 0.05)])
-    shown = Shown()
-    assert await_quiet((), (0,), DEFAULT_BOUNDS, shown, measure=lambda *_: next(seen))
-    assert ["take 31% of the machine" in text for text in shown.texts] == [True, False]
+    texts: list[str] = []
+    step = Step(texts.append)
+    assert await_quiet((), (0,), DEFAULT_BOUNDS, step, measure=lambda *_: next(seen))
+    assert ["take 31% of the machine" in text for text in texts] == [True, False]
 
 
 def test_a_machine_that_stays_busy_is_not_waited_for_without_end() -> None:
     busy = CpuShares(0.5, 0.0)
-    assert not await_quiet((), (0,), DEFAULT_BOUNDS, Shown(), limit_s=0.0, measure=lambda *_: busy)
+    assert not await_quiet((), (0,), DEFAULT_BOUNDS, NOWHERE, limit_s=0.0, measure=lambda *_: busy)
 
 
 def test_where_nobody_knows_whose_time_it_was_nothing_is_waited_for() -> None:
     unknown = CpuShares(None, None)
-    assert await_quiet(None, (0,), DEFAULT_BOUNDS, Shown(), measure=lambda *_: unknown)
+    assert await_quiet(None, (0,), DEFAULT_BOUNDS, NOWHERE, measure=lambda *_: unknown)

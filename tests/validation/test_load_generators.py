@@ -84,7 +84,7 @@ def test_cost_per_chunk_is_compared_with_ours() -> None:
 
 def test_lost_requests_and_lateness_are_said() -> None:
     rounds = [{OURS: PLAIN, "a": replace(PLAIN, lost=3), "b": replace(PLAIN, turn_s=0.5)}]
-    remarks = list(remarks_of(rounds, every_ms=20))
+    remarks = list(remarks_of(rounds))
     assert "a: 3 requests were not completed; its figures do not count" in remarks
     assert any(line.startswith("b may not have kept up: 500 ms") for line in remarks)
     assert not any(line.startswith(OURS) for line in remarks)
