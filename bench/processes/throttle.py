@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.processes.guard import signal_group
 from bench.processes.local import LocalSite
 
 PERIOD_S = 0.1
@@ -74,7 +75,7 @@ class Group:
         left_s = self._limit_s - self._used_s()
         if (left_s <= 0) is not self._stopped:
             self._stopped = left_s <= 0
-            _signal_group(self._number, signal.SIGSTOP if self._stopped else signal.SIGCONT)
+            signal_group(self._number, signal.SIGSTOP if self._stopped else signal.SIGCONT)
         return left_s
 
     def _used_s(self) -> float:
@@ -126,12 +127,7 @@ def main(share: float, numbers: Sequence[int]) -> None:
 
 def _release(groups: Sequence[int]) -> None:
     for group in groups:
-        _signal_group(group, signal.SIGCONT)
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+        signal_group(group, signal.SIGCONT)
 
 
 def _cpu_clock(pid: int) -> int:
