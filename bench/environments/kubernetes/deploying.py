@@ -16,6 +16,8 @@ from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.objects import (
     APPLIED,
     BALANCER,
+    DEFAULT,
+    DERIVED,
     KINDS,
     OURS,
     PORT,
@@ -36,20 +38,6 @@ from bench.progress import Progress
 
 BALANCER_PORT = 8080
 _KUSTOMIZE_TIMEOUT_S = 120.0
-# Objects that every namespace has, by API group, plural of the kind, and name.
-_DEFAULT = {
-    ("", "serviceaccounts", "default"),
-    ("", "configmaps", "kube-root-ca.crt"),
-    ("", "configmaps", "openshift-service-ca.crt"),
-}
-# Kinds whose objects the cluster derives from others, by API group and plural.
-_DERIVED = {
-    ("", "events"),
-    ("events.k8s.io", "events"),
-    ("", "endpoints"),
-    ("discovery.k8s.io", "endpointslices"),
-    ("metrics.k8s.io", "pods"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +225,7 @@ def _other_objects(api: Api, namespace: str) -> list[str]:
 def _is_deleted_by_cluster(kind: Kind, one: Object) -> bool:
     """Whether the cluster deletes the object with its owner or with the namespace."""
     return (
-        (kind.group, kind.plural) in _DERIVED
-        or (kind.group, kind.plural, name_of(one)) in _DEFAULT
+        (kind.group, kind.plural) in DERIVED
+        or (kind.group, kind.plural, name_of(one)) in DEFAULT
         or bool(one["metadata"].get("ownerReferences"))
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from bench.config.topology import Arm
 from bench.errors import UserError
@@ -87,30 +90,15 @@ class Kind:
         return "/".join(self.prefix.split("/")[2:-1])
 
 
-# The kinds that are applied come first, those that others refer to before these.
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("Namespace", "/api/v1", "namespaces", namespaced=False),
-        Kind("PriorityClass", "/apis/scheduling.k8s.io/v1", "priorityclasses", namespaced=False),
-        Kind("ServiceAccount", "/api/v1", "serviceaccounts"),
-        Kind("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
-        Kind("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
-        Kind("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
-        Kind("PersistentVolumeClaim", "/api/v1", "persistentvolumeclaims"),
-        Kind("Service", "/api/v1", "services"),
-        Kind("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
-        Kind("Deployment", "/apis/apps/v1", "deployments"),
-        Kind("Job", "/apis/batch/v1", "jobs"),
-        # Never applied.
-        Kind("Pod", "/api/v1", "pods"),
-        Kind("Event", "/api/v1", "events"),
-        Kind("Node", "/api/v1", "nodes", namespaced=False),
-        Kind("Secret", "/api/v1", "secrets"),
-        Kind("ConfigMap", "/api/v1", "configmaps"),
-    )
+_TABLES = yaml.safe_load(Path(__file__).with_name("kinds.yaml").read_text(encoding="utf-8"))
+APPLIED: Sequence[str] = [one["name"] for one in _TABLES["applied"]]
+KINDS: Mapping[str, Kind] = {
+    one["name"]: Kind(**one) for one in (*_TABLES["applied"], *_TABLES["never_applied"])
 }
-APPLIED = tuple(KINDS)[: tuple(KINDS).index("Pod")]
+# By API group and plural of the kind: kinds whose objects the cluster derives from others.
+DERIVED = set(map(tuple, _TABLES["derived"]))
+# By API group, plural of the kind, and name: objects that every namespace has.
+DEFAULT = set(map(tuple, _TABLES["default"]))
 
 
 def name_of(one: Object) -> str:
