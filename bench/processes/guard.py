@@ -60,12 +60,10 @@ def _end_without_input(child: subprocess.Popen[bytes], grace_s: float) -> None:
 def _copy_input(child: subprocess.Popen[bytes]) -> None:
     """Pass all input on, even before the child reads it, so that the sender can close its end."""
     assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError), child.stdin:
         while data := os.read(0, _AT_ONCE):
             child.stdin.write(data)
             child.stdin.flush()
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.close()
 
 
 def signal_group(group: int, number: signal.Signals) -> None:

@@ -87,13 +87,12 @@ class Group:
 
 
 def members(group: int) -> list[int]:
-    """The processes of a group: proc(5), the third field after the name."""
+    """The processes of a group."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                found.append(int(stat.parent.name))
+            if os.getpgid(int(process.name)) == group:
+                found.append(int(process.name))
     return found
 
 

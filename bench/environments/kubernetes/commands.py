@@ -43,16 +43,11 @@ def deploy_arm(
         deploy(api, arm, progress, timeout_s)
     except (UserError, KeyboardInterrupt):
         if not keep:
-            _try_teardown(api, arm.namespace, progress, timeout_s)
+            try:
+                teardown(api, arm.namespace, progress, timeout_s)
+            except UserError as error:  # the failure before it matters more
+                progress.note(f"namespace {arm.namespace} is not taken down: {error}")
         raise
-
-
-def _try_teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> None:
-    """Take a namespace down after a failure, whose reason matters more than one of this."""
-    try:
-        teardown(api, namespace, progress, timeout_s)
-    except UserError as error:
-        progress.note(f"namespace {namespace} is not taken down: {error}")
 
 
 def take_down(access: Access, arm: Arm, progress: Progress, timeout_s: float) -> bool:

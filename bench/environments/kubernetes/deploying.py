@@ -16,17 +16,17 @@ from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.objects import (
     APPLIED,
     BALANCER,
+    CREATED_BY,
     DEFAULT,
     DERIVED,
     KINDS,
     OURS,
+    PART_OF,
     PORT,
     Kind,
     Object,
     deployment_name,
     is_created_by_us,
-    is_ours,
-    mark_created,
     model_of,
     name_of,
     namespace_of,
@@ -114,11 +114,13 @@ def in_apply_order(objects: Sequence[Object]) -> list[Object]:
 
 
 def apply_one(api: Api, one: Object) -> None:
-    """Apply an object. A namespace that exists is left as it is."""
+    """Apply an object. A namespace that exists is left as it is, a new one gets `CREATED_BY`."""
     if one["kind"] != "Namespace":
         api.apply(one)
     elif api.get("Namespace", None, name_of(one)) is None:
-        api.apply(mark_created(one))
+        meta = one["metadata"]
+        annotations = {**(meta.get("annotations") or {}), CREATED_BY: PART_OF}
+        api.apply({**one, "metadata": {**meta, "annotations": annotations}})
 
 
 def build(folder: Path) -> list[Object]:
@@ -214,18 +216,15 @@ def _other_objects(api: Api, namespace: str) -> list[str]:
         except UserError as error:
             found.append(f"{kind.plural}, perhaps ({error})")
             continue
-        found += [
-            f"{kind.name} {name_of(one)}"
-            for one in objects
-            if not is_ours(one) and not _is_deleted_by_cluster(kind, one)
-        ]
+        found += [f"{kind.name} {name_of(one)}" for one in objects if not _may_go(kind, one)]
     return found
 
 
-def _is_deleted_by_cluster(kind: Kind, one: Object) -> bool:
-    """Whether the cluster deletes the object with its owner or with the namespace."""
+def _may_go(kind: Kind, one: Object) -> bool:
+    """Whether it is the suite's, or the cluster deletes it with its owner or the namespace."""
     return (
-        (kind.group, kind.plural) in DERIVED
+        OURS.items() <= (one["metadata"].get("labels") or {}).items()
+        or (kind.group, kind.plural) in DERIVED
         or (kind.group, kind.plural, name_of(one)) in DEFAULT
         or bool(one["metadata"].get("ownerReferences"))
     )

@@ -29,7 +29,12 @@ SOON = 30.0
 LATER = 90.0
 NEVER = math.inf
 
-_NO_IMAGE = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
+_NO_IMAGE = {
+    "ImagePullBackOff": AT_ONCE,
+    "ErrImageNeverPull": AT_ONCE,
+    "InvalidImageName": AT_ONCE,
+    "ErrImagePull": SOON,
+}
 _NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _LACKS = re.compile(r"Insufficient ([\w./-]*\w)")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*": ')
@@ -115,9 +120,7 @@ def _waiting(container: Object, events: Sequence[Object], log: str) -> Reason | 
     image = container.get("image")
     if why in _NO_IMAGE:
         message = _BACK_OFF.sub("", message)
-        return Reason(f"image {image} cannot be pulled ({why}): {message}")
-    if why == "ErrImagePull":
-        return Reason(f"image {image} cannot be pulled ({why}): {message}", SOON)
+        return Reason(f"image {image} cannot be pulled ({why}): {message}", _NO_IMAGE[why])
     if why in _NO_CONTAINER:
         hint = ""
         if found := re.search(r'secret "([^"]+)" not found', message):

@@ -112,20 +112,8 @@ def model_of(one: Object) -> str | None:
     return labels.get(MODEL_LABEL)
 
 
-def is_ours(one: Object) -> bool:
-    """Whether the suite has applied the object."""
-    return OURS.items() <= (one["metadata"].get("labels") or {}).items()
-
-
-def mark_created(namespace: Object) -> Object:
-    """A copy of the namespace with the annotation that the suite has created it."""
-    meta = namespace["metadata"]
-    annotations = {**(meta.get("annotations") or {}), CREATED_BY: PART_OF}
-    return {**namespace, "metadata": {**meta, "annotations": annotations}}
-
-
 def is_created_by_us(namespace: Object) -> bool:
-    """Whether the namespace has that annotation."""
+    """Whether the namespace has the annotation that the suite has created it."""
     annotations = namespace["metadata"].get("annotations") or {}
     return bool(annotations.get(CREATED_BY) == PART_OF)
 
