@@ -10,7 +10,7 @@ from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 from urllib3.exceptions import HTTPError
 from websocket import WebSocketBadStatusException, WebSocketException
 
-from bench.environments.kubernetes.objects import KINDS, Kind, Object, one_line
+from bench.environments.kubernetes.objects import KINDS, Kind, Object, Resource, one_line
 from bench.environments.kubernetes.streams import PROTOCOL, Streams
 from bench.errors import UserError
 
@@ -34,23 +34,24 @@ class Api:
         self.context = context
         self.server = server
 
-    def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+    def get(self, kind: str, namespace: str | None, name: str) -> Resource | None:
         """An object; None if it does not exist."""
         what, path = _locate(kind, namespace, name)
         text = self._request(f"get {what}", "GET", path, accepted=(404,))
-        return None if text is None else _parsed(text)
+        return None if text is None else Resource(_parsed(text))
 
     def find(
         self,
         kind: str | Kind,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
-    ) -> list[Object]:
+    ) -> list[Resource]:
         """All objects of a kind that have these labels, in one namespace or in all."""
         what, path = _locate(kind, namespace)
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         query = [("labelSelector", selector)] if selector else []
-        return _items(self._request(f"list {what}", "GET", path, query=query))
+        text = self._request(f"list {what}", "GET", path, query=query)
+        return [Resource(one) for one in _items(text)]
 
     def apply(self, wanted: Object) -> None:
         """Server-side apply: sets the fields in `wanted`, and leaves those that others have set."""

@@ -14,13 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.environments.kubernetes.objects import (
-    Object,
-    conditions,
-    container_statuses,
-    one_line,
-    true_conditions,
-)
+from bench.environments.kubernetes.objects import Object, Resource, one_line
 
 # For how many seconds what the cluster retries by itself may still succeed.
 AT_ONCE = 0.0
@@ -66,14 +60,14 @@ class Reason:
     patience_s: float = AT_ONCE
 
 
-def diagnose(pod: Object, events: Sequence[Object], log: str) -> Reason | None:
+def diagnose(pod: Resource, events: Sequence[Object], log: str) -> Reason | None:
     """Why a pod is not ready; None if nothing is wrong, or nothing is known yet.
 
     `events` are those of the pod, the oldest first. `log` is the end of its container's log; after
     a restart, that of the container before.
     """
-    status = pod.get("status") or {}
-    for container in (*(status.get("initContainerStatuses") or ()), *container_statuses(pod)):
+    status = pod.status
+    for container in (*(status.get("initContainerStatuses") or ()), *pod.container_statuses):
         if reason := _waiting(container, events, log) or _terminated(container, events, log):
             return reason
     if reason := _unschedulable(pod):
@@ -84,13 +78,13 @@ def diagnose(pod: Object, events: Sequence[Object], log: str) -> Reason | None:
     return _lost(pod) or _mount(events) or _probe(events)
 
 
-def diagnose_workload(workload: Object, events: Sequence[Object]) -> Reason | None:
+def diagnose_workload(workload: Resource, events: Sequence[Object]) -> Reason | None:
     """Why a Deployment or Job gets no pods, or has failed; None if neither is known.
 
     `events` are those of objects of its name, the oldest first.
     """
-    name, uid = str(workload["metadata"]["name"]), workload["metadata"].get("uid")
-    messages = true_conditions(workload)
+    name, uid = workload.name, workload["metadata"].get("uid")
+    messages = workload.true_conditions
     if "ReplicaFailure" in messages:
         return _refused(name, messages["ReplicaFailure"])
     if "Failed" in messages:
@@ -165,8 +159,8 @@ def _ended(last: Object, container: Object, events: Sequence[Object], log: str) 
     )
 
 
-def _unschedulable(pod: Object) -> Reason | None:
-    scheduled = conditions(pod).get("PodScheduled", {})
+def _unschedulable(pod: Resource) -> Reason | None:
+    scheduled = pod.conditions.get("PodScheduled", {})
     if scheduled.get("status") != "False":
         return None
     message = str(scheduled.get("message") or "")
@@ -179,10 +173,10 @@ def _unschedulable(pod: Object) -> Reason | None:
     return Reason(f"unschedulable, {cause}: {one_line(message)}", LATER)
 
 
-def _lost(pod: Object) -> Reason | None:
-    if conditions(pod).get("Ready", {}).get("reason") == "NodeNotReady":
+def _lost(pod: Resource) -> Reason | None:
+    if pod.conditions.get("Ready", {}).get("reason") == "NodeNotReady":
         return Reason("its node does not answer (NodeNotReady)", LATER)
-    if (message := true_conditions(pod).get("DisruptionTarget")) is not None:
+    if (message := pod.true_conditions.get("DisruptionTarget")) is not None:
         return Reason(f"it is evicted: {one_line(message)}", SOON)
     return None
 
