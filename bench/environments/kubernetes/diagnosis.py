@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import yaml
@@ -34,7 +33,9 @@ _LACKS = re.compile(r"Insufficient ([\w./-]*\w)")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*": ')
 _SIGKILL = 137
 
-_ENGINE_ERRORS = Path(__file__).with_name("engine_errors.yaml")
+_ENGINE_ERRORS = yaml.safe_load(
+    Path(__file__).with_name("engine_errors.yaml").read_text(encoding="utf-8")
+)
 _REPOSITORY = re.compile(r"https://huggingface\.co/(?:api/models/)?([\w.-]+/[\w.-]+)")
 # `ValueError: ...`, also after vLLM's prefix: `(EngineCore pid=42) ERROR ... [core.py:9]`.
 _EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Exit): .*)")
@@ -204,17 +205,12 @@ def _probe(events: Sequence[Object]) -> Reason | None:
 
 def log_reason(log: str) -> str | None:
     """What is wrong and what to do, for texts of engines that are known; else None."""
-    for pattern, meaning in _engine_errors():
-        if re.search(pattern, log, re.IGNORECASE):
+    for known in _ENGINE_ERRORS:
+        if re.search(known["log"], log, re.IGNORECASE):
             found = _REPOSITORY.search(log)
-            return meaning.format(repository=found[1].rstrip(".") if found else "the model")
+            repository = found[1].rstrip(".") if found else "the model"
+            return str(known["meaning"]).format(repository=repository)
     return None
-
-
-@cache
-def _engine_errors() -> tuple[tuple[str, str], ...]:
-    known = yaml.safe_load(_ENGINE_ERRORS.read_text(encoding="utf-8"))
-    return tuple((one["log"], one["meaning"]) for one in known)
 
 
 def error_line(log: str) -> str:
