@@ -41,7 +41,7 @@ def main(grace_s: float, command: list[str], *, forward_input: bool) -> int:
     if child.stdin is not None:
         threading.Thread(target=_copy_input, args=(child,), daemon=True).start()
     code = child.wait()
-    _signal_group(child.pid, signal.SIGKILL)  # what it left behind
+    signal_group(child.pid, signal.SIGKILL)  # what it left behind
     return code if code >= 0 else 128 - code
 
 
@@ -51,24 +51,23 @@ def _end_without_input(child: subprocess.Popen[bytes], grace_s: float) -> None:
     closed.register(0, 0)
     closed.poll()
     if child.stdin is None:
-        _signal_group(child.pid, signal.SIGTERM)
+        signal_group(child.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(grace_s)
-    _signal_group(child.pid, signal.SIGKILL)
+    signal_group(child.pid, signal.SIGKILL)
 
 
 def _copy_input(child: subprocess.Popen[bytes]) -> None:
     """Pass all input on, even before the child reads it, so that the sender can close its end."""
     assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError), child.stdin:
         while data := os.read(0, _AT_ONCE):
             child.stdin.write(data)
             child.stdin.flush()
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.close()
 
 
-def _signal_group(group: int, number: signal.Signals) -> None:
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Signal all processes of a group, if it has any left."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
 

@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.processes.guard import signal_group
 from bench.processes.local import LocalSite
 
 PERIOD_S = 0.1
@@ -74,7 +75,7 @@ class Group:
         left_s = self._limit_s - self._used_s()
         if (left_s <= 0) is not self._stopped:
             self._stopped = left_s <= 0
-            _signal_group(self._number, signal.SIGSTOP if self._stopped else signal.SIGCONT)
+            signal_group(self._number, signal.SIGSTOP if self._stopped else signal.SIGCONT)
         return left_s
 
     def _used_s(self) -> float:
@@ -86,13 +87,12 @@ class Group:
 
 
 def members(group: int) -> list[int]:
-    """The processes of a group: proc(5), the third field after the name."""
+    """The processes of a group."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                found.append(int(stat.parent.name))
+            if os.getpgid(int(process.name)) == group:
+                found.append(int(process.name))
     return found
 
 
@@ -126,12 +126,7 @@ def main(share: float, numbers: Sequence[int]) -> None:
 
 def _release(groups: Sequence[int]) -> None:
     for group in groups:
-        _signal_group(group, signal.SIGCONT)
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+        signal_group(group, signal.SIGCONT)
 
 
 def _cpu_clock(pid: int) -> int:

@@ -79,9 +79,22 @@ class Installation:
     log: Path
     step: Step
 
-    def run(self, arguments: Sequence[str]) -> str | None:
-        """Run the environment's Python; see `Run`."""
-        return _run([str(self.venv.python), *arguments], self.log, self.step)
+    def run(self, arguments: Sequence[str], python: Path | None = None) -> str | None:
+        """Run the environment's Python, or `python`; see `Run`."""
+        begin = self.log.stat().st_size if self.log.exists() else 0
+
+        def show_news() -> None:
+            lines = last_lines(self.log, 20).splitlines()
+            news = (line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS))
+            self.step.update(next(news, ""))
+
+        command = [str(python or self.venv.python), *arguments]
+        # Relative paths in pip's configuration count from the current folder.
+        folder = Path.cwd()
+        if not run_bounded("pip", command, log=self.log, folder=folder, each_second=show_news):
+            return None
+        # The log has what earlier commands printed as well.
+        return self.log.read_bytes()[begin:].decode("utf-8", errors="replace")
 
 
 def install_requirements(installation: Installation) -> None:
@@ -119,10 +132,11 @@ def ensure_venv(
         with progress.step(f"installing {name}, once") as step:
             log.unlink(missing_ok=True)
             shutil.rmtree(venv.folder, ignore_errors=True)
-            said = _run([sys.executable, "-m", "venv", str(venv.folder)], log, step)
+            installation = Installation(name, venv, log, step)
+            said = installation.run(["-m", "venv", str(venv.folder)], Path(sys.executable))
             if said is not None:
                 raise UserError(f"cannot make a virtual environment: {error_in(said)}; see {log}")
-            install(Installation(name, venv, log, step))
+            install(installation)
             venv.mark_complete()
     return venv
 
@@ -141,18 +155,3 @@ def pip_failure(name: str, said: str, log: Path) -> str:
     found = causes(said)
     advice = "; ".join(advice_of(found)) or "check pip's index (`pip config list`)"
     return f"cannot install {name}: pip: {text_of(found)}; {advice}; see {log}"
-
-
-def _run(command: Sequence[str], log: Path, step: Step) -> str | None:
-    begin = log.stat().st_size if log.exists() else 0
-
-    def show_news() -> None:
-        lines = last_lines(log, 20).splitlines()
-        news = (line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS))
-        step.update(next(news, ""))
-
-    # Relative paths in pip's configuration count from the current folder.
-    if run_bounded("pip", command, log=log, folder=Path.cwd(), each_second=show_news) == 0:
-        return None
-    # The log has what earlier commands printed as well.
-    return log.read_bytes()[begin:].decode("utf-8", errors="replace")

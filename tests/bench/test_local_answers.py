@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import socket
@@ -55,7 +56,7 @@ def ready(
     *replicas: Replica, timeout_s: float = 30.0, check_alive: Callable[[], None] = nothing
 ) -> None:
     with PlainProgress(io.StringIO()).step("engines") as step:
-        await_answers(replicas, step, timeout_s, check_alive)
+        asyncio.run(await_answers(replicas, step, timeout_s, check_alive))
 
 
 @pytest.fixture

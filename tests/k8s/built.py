@@ -35,7 +35,7 @@ def need_kubectl() -> None:
 def build(folder: Path) -> list[Object]:
     """The objects of a kustomization."""
     need_kubectl()
-    return deploying.build(folder)
+    return [dict(one) for one in deploying.build(folder)]
 
 
 @cache

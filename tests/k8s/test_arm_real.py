@@ -20,7 +20,6 @@ from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
-from bench.environments.kubernetes.objects import is_terminating, name_of
 from bench.environments.kubernetes.waiting import Wait
 from bench.load.plan.arrivals import Constant
 from bench.load.plan.schedule import plan_open_loop
@@ -58,13 +57,13 @@ class Cluster:
 
     def pods(self, labels: dict[str, str]) -> list[str]:
         found = self.api.find("Pod", NAMESPACE, labels)
-        return [name_of(one) for one in found if not is_terminating(one)]
+        return [one.name for one in found if not one.is_terminating]
 
     def settled(self, deployment: str) -> None:
         """Return when a Deployment has all its pods, and none that leaves."""
         self.wait.until_ready((deployment,))
         deadline_s = time.monotonic() + TIMEOUT_S
-        while any(map(is_terminating, self.api.find("Pod", NAMESPACE))):
+        while any(pod.is_terminating for pod in self.api.find("Pod", NAMESPACE)):
             assert time.monotonic() < deadline_s
             time.sleep(1.0)
 

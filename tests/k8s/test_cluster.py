@@ -8,7 +8,7 @@ import pytest
 
 from bench.environments.kubernetes.access import Access, connect, production_word
 from bench.environments.kubernetes.deploying import apply_one, build, in_apply_order, of_models
-from bench.environments.kubernetes.objects import CREATED_BY
+from bench.environments.kubernetes.objects import CREATED_BY, Resource
 from bench.errors import UserError
 from tests.k8s.scripted_api import kubeconfig, scripted_api
 
@@ -83,7 +83,7 @@ def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_namespace_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
-    space = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "baseline"}}
+    space = Resource(kind="Namespace", apiVersion="v1", metadata={"name": "baseline"})
     path = "/api/v1/namespaces/baseline"
     with scripted_api({("GET", path): (200, space)}) as script:
         api = connect(Access(str(kubeconfig(tmp_path, {"lab": script.server}, "lab"))))
@@ -97,7 +97,7 @@ def test_a_namespace_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_what_others_refer_to_is_applied_first() -> None:
     kinds = ["Deployment", "RoleBinding", "Namespace", "ServiceAccount", "Role", "Unheard"]
-    assert [one["kind"] for one in in_apply_order([{"kind": kind} for kind in kinds])] == [
+    assert [one["kind"] for one in in_apply_order([Resource(kind=kind) for kind in kinds])] == [
         "Namespace",
         "ServiceAccount",
         "Role",
@@ -108,10 +108,10 @@ def test_what_others_refer_to_is_applied_first() -> None:
 
 
 def test_only_the_models_that_are_asked_for_are_applied() -> None:
-    def labelled(model: str) -> dict[str, object]:
-        return {"metadata": {"labels": {"llm-bench/model": model}}}
+    def labelled(model: str) -> Resource:
+        return Resource(metadata={"labels": {"llm-bench/model": model}})
 
-    shared: dict[str, object] = {"metadata": {}}
+    shared = Resource(metadata={})
     assert of_models([labelled("a"), shared, labelled("b")], {"b"}) == [shared, labelled("b")]
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import secrets
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import apply_one, teardown
-from bench.environments.kubernetes.objects import OURS
+from bench.environments.kubernetes.objects import OURS, Resource
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
 from bench.progress import PlainProgress
@@ -37,27 +36,27 @@ def progress() -> PlainProgress:
 @pytest.fixture
 def namespace(api: Api, progress: PlainProgress) -> Iterator[str]:
     name = f"llm-bench-test-{secrets.token_hex(3)}"
-    apply_one(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    apply_one(api, Resource(apiVersion="v1", kind="Namespace", metadata={"name": name}))
     try:
         yield name
     finally:
         api.delete("Namespace", None, name)
 
 
-def deployment(namespace: str) -> dict[str, Any]:
+def deployment(namespace: str) -> Resource:
     """A Deployment of ours whose image no registry has."""
     labels = {**OURS, "llm-bench/test": "engine"}
     container = {"name": "vllm", "image": "registry.invalid/none:1"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "engine", "namespace": namespace, "labels": labels},
-        "spec": {
+    return Resource(
+        apiVersion="apps/v1",
+        kind="Deployment",
+        metadata={"name": "engine", "namespace": namespace, "labels": labels},
+        spec={
             "replicas": 1,
             "selector": {"matchLabels": {"llm-bench/test": "engine"}},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
-    }
+    )
 
 
 def test_what_does_not_come_up_is_diagnosed_and_taken_down_with_its_namespace(

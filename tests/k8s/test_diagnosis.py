@@ -20,6 +20,7 @@ from bench.environments.kubernetes.diagnosis import (
     error_line,
     log_reason,
 )
+from bench.environments.kubernetes.objects import Resource
 
 DATA = Path(__file__).with_name("data")
 
@@ -59,7 +60,7 @@ def test_the_reason_why_a_pod_is_not_ready_is_one_line(
     name: str, begins: str, patience_s: float
 ) -> None:
     seen = captured(name)
-    reason = diagnose(seen["pod"], seen["events"], seen["log"])
+    reason = diagnose(Resource(seen["pod"]), seen["events"], seen["log"])
     assert reason is not None
     assert reason.text.startswith(begins)
     assert "\n" not in reason.text
@@ -70,7 +71,7 @@ def test_the_reason_why_a_pod_is_not_ready_is_one_line(
 def test_refused_pods_are_found_in_the_conditions_of_their_deployment(
     name: str, begins: str, patience_s: float
 ) -> None:
-    reason = diagnose_workload(captured(name)["deployment"], ())
+    reason = diagnose_workload(Resource(captured(name)["deployment"]), ())
     assert reason is not None
     assert reason.text.startswith(begins)
     assert reason.patience_s == patience_s
@@ -78,7 +79,7 @@ def test_refused_pods_are_found_in_the_conditions_of_their_deployment(
 
 def test_refused_pods_of_a_job_are_found_in_its_own_events() -> None:
     message = 'Error creating: pods "load-0-" is forbidden: exceeded quota: small'
-    job = {"metadata": {"name": "load", "uid": "new"}}
+    job = Resource(metadata={"name": "load", "uid": "new"})
     event = {"reason": "FailedCreate", "message": message, "involvedObject": {"uid": "new"}}
     reason = diagnose_workload(job, [event])
     assert reason is not None
@@ -88,17 +89,21 @@ def test_refused_pods_of_a_job_are_found_in_its_own_events() -> None:
 
 def test_a_job_that_has_failed_says_why() -> None:
     failed = {"type": "Failed", "status": "True", "message": "Job was active too long"}
-    job = {"metadata": {"name": "load"}, "status": {"conditions": [failed]}}
+    job = Resource(metadata={"name": "load"}, status={"conditions": [failed]})
     reason = diagnose_workload(job, [])
     assert reason is not None
     assert reason.text == "load: the Job has failed: Job was active too long"
 
 
-def container(**state: Any) -> dict[str, Any]:
-    return {"status": {"containerStatuses": [{"image": "vllm:1", "restartCount": 1, **state}]}}
+def pod(**status: Any) -> Resource:
+    return Resource(metadata={}, status=status)
 
 
-def ended(**terminated: Any) -> dict[str, Any]:
+def container(**state: Any) -> Resource:
+    return pod(containerStatuses=[{"image": "vllm:1", "restartCount": 1, **state}])
+
+
+def ended(**terminated: Any) -> Resource:
     return container(
         state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
         lastState={"terminated": terminated},
@@ -108,8 +113,8 @@ def ended(**terminated: Any) -> dict[str, Any]:
 def test_a_container_over_its_memory_limit_is_named_also_while_it_runs_again() -> None:
     killed = {"reason": "OOMKilled", "exitCode": 137}
     runs_again = container(state={"running": {}}, lastState={"terminated": killed})
-    for pod in (ended(**killed), container(state={"terminated": killed}), runs_again):
-        reason = diagnose(pod, [], "")
+    for one in (ended(**killed), container(state={"terminated": killed}), runs_again):
+        reason = diagnose(one, [], "")
         assert reason is not None
         assert "killed for want of memory (OOMKilled)" in reason.text
 
@@ -124,11 +129,11 @@ def test_a_kill_after_a_failed_liveness_probe_is_not_taken_for_want_of_memory() 
 def test_taints_and_lost_nodes_are_named() -> None:
     message = "0/2 nodes are available: 2 node(s) had untolerated taint {gpu: yes}."
     condition = {"type": "PodScheduled", "status": "False", "message": message}
-    reason = diagnose({"status": {"conditions": [condition]}}, [], "")
+    reason = diagnose(pod(conditions=[condition]), [], "")
     assert reason is not None
     assert reason.text.startswith("unschedulable, no node takes it for the nodes' taints: 0/2")
     lost = {"type": "Ready", "status": "False", "reason": "NodeNotReady"}
-    reason = diagnose({"status": {"conditions": [lost]}}, [], "")
+    reason = diagnose(pod(conditions=[lost]), [], "")
     assert reason is not None
     assert reason.text == "its node does not answer (NodeNotReady)"
 
@@ -220,7 +225,7 @@ EVENTS = st.lists(st.fixed_dictionaries({"reason": st.text(), "message": st.text
 
 @given(PODS, EVENTS, st.text())
 def test_whatever_a_cluster_answers_the_reason_is_one_line_or_none(
-    pod: dict[str, Any], events: list[dict[str, Any]], log: str
+    found: dict[str, Any], events: list[dict[str, Any]], log: str
 ) -> None:
-    reason = diagnose(pod, events, log)
+    reason = diagnose(Resource(found), events, log)
     assert reason is None or (reason.text and len(reason.text.splitlines()) == 1)

@@ -24,31 +24,10 @@ from bench.errors import UserError
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 FAMILIES = Path(__file__).with_name("families.yaml")
-# As small as vLLM's kernels take them (heads of 32): a trial of seconds is to hold hundreds of
-# requests, and the ratio of arms does not depend on how long a step takes.
-SIZES: Mapping[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 352,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-}
 VOCABULARY = 2048
 # Every token is text of its own. With all 256 bytes in the vocabulary, random weights
 # would keep producing halves of characters, which a server holds back as empty chunks.
 ALPHABET = [*(chr(code) for code in range(0x21, 0x7F)), "Ġ", "Ċ"]  # byte-level: space, newline
-_TOKENIZER_CONFIG: Mapping[str, Any] = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    # Tokens named here would count as special again; an engine learns where answers
-    # end from generation_config.json.
-    "bos_token": None,
-    "eos_token": None,
-    "pad_token": None,
-    "unk_token": None,
-    "model_max_length": SIZES["max_position_embeddings"],
-    "clean_up_tokenization_spaces": False,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +83,26 @@ def _checked(name: str, folder: Path) -> Path:
 
 
 def _files(architecture: Architecture) -> Mapping[str, str]:
-    family = Family(**yaml.safe_load(FAMILIES.read_text(encoding="utf-8"))[architecture])
+    known = yaml.safe_load(FAMILIES.read_text(encoding="utf-8"))
+    common, family = known["common"], Family(**known[architecture])
     tokenizer = _train_tokenizer(family.special_tokens)
+    token_ids = {
+        "bos_token_id": tokenizer.token_to_id(family.bos),
+        "eos_token_id": tokenizer.token_to_id(family.eos),
+    }
+    config = {
+        "architectures": [family.class_name],
+        "model_type": family.model_type,
+        "vocab_size": tokenizer.get_vocab_size(),
+        **common["config"],
+        **token_ids,
+        **family.config,
+    }
     return {
-        "config.json": _json(_config(family, tokenizer)),
-        "generation_config.json": _json(_token_ids(family, tokenizer)),
+        "config.json": _json(config),
+        "generation_config.json": _json(token_ids),
         "tokenizer.json": tokenizer.to_str(pretty=True),
-        "tokenizer_config.json": _json(_TOKENIZER_CONFIG),
+        "tokenizer_config.json": _json(common["tokenizer_config"]),
         "chat_template.jinja": family.chat_template,
     }
 
@@ -131,30 +123,6 @@ def _train_tokenizer(special_tokens: Sequence[str]) -> Tokenizer:
         [AddedToken(token, special=False, normalized=False) for token in special_tokens]
     )
     return tokenizer
-
-
-def _config(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
-    return {
-        "architectures": [family.class_name],
-        "model_type": family.model_type,
-        "vocab_size": tokenizer.get_vocab_size(),
-        **SIZES,
-        "hidden_act": "silu",
-        "initializer_range": 0.02,
-        "attention_dropout": 0.0,
-        "tie_word_embeddings": False,
-        "use_cache": True,
-        "dtype": "bfloat16",
-        **_token_ids(family, tokenizer),
-        **family.config,
-    }
-
-
-def _token_ids(family: Family, tokenizer: Tokenizer) -> Mapping[str, Any]:
-    return {
-        "bos_token_id": tokenizer.token_to_id(family.bos),
-        "eos_token_id": tokenizer.token_to_id(family.eos),
-    }
 
 
 def _json(value: Mapping[str, Any]) -> str:

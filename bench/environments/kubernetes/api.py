@@ -10,7 +10,7 @@ from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 from urllib3.exceptions import HTTPError
 from websocket import WebSocketBadStatusException, WebSocketException
 
-from bench.environments.kubernetes.objects import KINDS, Kind, Object, one_line
+from bench.environments.kubernetes.objects import KINDS, Kind, Object, Resource, one_line
 from bench.environments.kubernetes.streams import PROTOCOL, Streams
 from bench.errors import UserError
 
@@ -34,23 +34,24 @@ class Api:
         self.context = context
         self.server = server
 
-    def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+    def get(self, kind: str, namespace: str | None, name: str) -> Resource | None:
         """An object; None if it does not exist."""
         what, path = _locate(kind, namespace, name)
         text = self._request(f"get {what}", "GET", path, accepted=(404,))
-        return None if text is None else _parsed(text)
+        return Resource(json.loads(text)) if text else None
 
     def find(
         self,
         kind: str | Kind,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
-    ) -> list[Object]:
+    ) -> list[Resource]:
         """All objects of a kind that have these labels, in one namespace or in all."""
         what, path = _locate(kind, namespace)
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         query = [("labelSelector", selector)] if selector else []
-        return _items(self._request(f"list {what}", "GET", path, query=query))
+        text = self._request(f"list {what}", "GET", path, query=query)
+        return [Resource(one) for one in json.loads(text)["items"]]
 
     def apply(self, wanted: Object) -> None:
         """Server-side apply: sets the fields in `wanted`, and leaves those that others have set."""
@@ -77,7 +78,7 @@ class Api:
         Empty if there is no log.
         """
         what, path = _locate("Pod", namespace, pod)
-        text = self._request(
+        return self._request(
             f"read the log of {what}",
             "GET",
             f"{path}/log",
@@ -85,7 +86,6 @@ class Api:
             accept="*/*",
             accepted=(400, 404),  # there is no such container yet, or none before it
         )
-        return text or ""
 
     def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Streams:
         """Start a command in a container; the streams are its input, output and errors."""
@@ -121,7 +121,7 @@ class Api:
     def version(self) -> str:
         """The cluster's version, such as `v1.32.13`."""
         text = self._request("ask for the version", "GET", "/version")
-        return str(_parsed(text)["gitVersion"])
+        return str(json.loads(text)["gitVersion"])
 
     def namespaced_kinds(self) -> list[Kind]:
         """Every kind of objects that the cluster has in namespaces and that can be deleted."""
@@ -129,7 +129,7 @@ class Api:
         found = []
         for root in ("/api", "/apis"):
             text = self._request("list the kinds of objects", "GET", root, accept=accept)
-            for group in _items(text):
+            for group in json.loads(text)["items"]:
                 first, name = group["versions"][0], group["metadata"].get("name")
                 prefix = "/".join(filter(None, (root, name, first["version"])))
                 found += [
@@ -150,8 +150,8 @@ class Api:
         content: str = "application/json",
         accept: str = "application/json",
         accepted: Sequence[int] = (),
-    ) -> str | None:
-        """The body of the answer; None for an error status in `accepted`."""
+    ) -> str:
+        """The body of the answer; empty for an error status in `accepted`."""
         try:
             request = self._client.param_serialize(
                 method,
@@ -168,7 +168,7 @@ class Api:
             # The client raises its own exception for TLS errors only.
             raise _unreachable(action, self.server, error) from None
         if answer.status in accepted:
-            return None
+            return ""
         if answer.status >= 300:
             raise _refusal(action, answer.status, answer.reason or "", text)
         return text
@@ -187,16 +187,6 @@ def _locate(kind: str | Kind, namespace: str | None, name: str = "") -> tuple[st
     what = f"{known.name} {name}" if name else known.plural
     path = "/".join(filter(None, (f"{known.prefix}{inside}", known.plural, name)))
     return f"{what} in namespace {namespace}" if inside else what, path
-
-
-def _parsed(text: str | None) -> Object:
-    made: Object = json.loads(text or "{}")
-    return made
-
-
-def _items(text: str | None) -> list[Object]:
-    items: list[Object] = _parsed(text)["items"]
-    return items
 
 
 def _refusal(action: str, status: int, reason: str, body: str) -> UserError:

@@ -11,15 +11,7 @@ from bench.console import as_text
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
-from bench.environments.kubernetes.objects import (
-    LOAD_NAMESPACE,
-    OURS,
-    is_ready,
-    name_of,
-    namespace_of,
-    restart_count,
-    state_of,
-)
+from bench.environments.kubernetes.objects import LOAD_NAMESPACE, OURS, namespace_of
 from bench.environments.kubernetes.waiting import find_problems, late_pods
 from bench.errors import UserError
 from bench.progress import Progress
@@ -43,16 +35,11 @@ def deploy_arm(
         deploy(api, arm, progress, timeout_s)
     except (UserError, KeyboardInterrupt):
         if not keep:
-            _try_teardown(api, arm.namespace, progress, timeout_s)
+            try:
+                teardown(api, arm.namespace, progress, timeout_s)
+            except UserError as error:  # the failure before it matters more
+                progress.note(f"namespace {arm.namespace} is not taken down: {error}")
         raise
-
-
-def _try_teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> None:
-    """Take a namespace down after a failure, whose reason matters more than one of this."""
-    try:
-        teardown(api, namespace, progress, timeout_s)
-    except UserError as error:
-        progress.note(f"namespace {namespace} is not taken down: {error}")
 
 
 def take_down(access: Access, arm: Arm, progress: Progress, timeout_s: float) -> bool:
@@ -77,13 +64,13 @@ def status_of(access: Access, arm: Arm, *, width: int, colour: bool) -> str:
 
 
 def _status_rows(api: Api, namespace: str) -> Iterator[tuple[str, ...]]:
-    deployments = {name_of(one): one for one in api.find("Deployment", namespace, OURS)}
+    deployments = {one.name: one for one in api.find("Deployment", namespace, OURS)}
     problems = find_problems(api, namespace, deployments, late_pods(api, namespace))
     reasons = {one.name: one.reason.text for one in problems}
     for pod in api.find("Pod", namespace, OURS):
-        name, node = name_of(pod), str(pod["spec"].get("nodeName") or "none")
-        ready = "yes" if is_ready(pod) else "no"
-        yield name, node, ready, str(restart_count(pod)), reasons.get(name) or state_of(pod)
+        name, node = pod.name, str(pod["spec"].get("nodeName") or "none")
+        ready = "yes" if pod.is_ready else "no"
+        yield name, node, ready, str(pod.restart_count), reasons.get(name) or pod.state
     for name in deployments:
         if name in reasons:
             yield name, "none", "no", "0", reasons[name]

@@ -16,17 +16,16 @@ from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.objects import (
     APPLIED,
     BALANCER,
+    CREATED_BY,
+    DEFAULT,
+    DERIVED,
     KINDS,
     OURS,
+    PART_OF,
     PORT,
     Kind,
-    Object,
+    Resource,
     deployment_name,
-    is_created_by_us,
-    is_ours,
-    mark_created,
-    model_of,
-    name_of,
     namespace_of,
     object_name,
 )
@@ -36,20 +35,6 @@ from bench.progress import Progress
 
 BALANCER_PORT = 8080
 _KUSTOMIZE_TIMEOUT_S = 120.0
-# Objects that every namespace has, by API group, plural of the kind, and name.
-_DEFAULT = {
-    ("", "serviceaccounts", "default"),
-    ("", "configmaps", "kube-root-ca.crt"),
-    ("", "configmaps", "openshift-service-ca.crt"),
-}
-# Kinds whose objects the cluster derives from others, by API group and plural.
-_DERIVED = {
-    ("", "events"),
-    ("events.k8s.io", "events"),
-    ("", "endpoints"),
-    ("discovery.k8s.io", "endpointslices"),
-    ("metrics.k8s.io", "pods"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +60,7 @@ class DeployedArm:
         engines = tuple(deployment_name(model.name) for model in self.models)
         return (*engines, BALANCER) if self.balanced else engines
 
-    def objects(self) -> list[Object]:
+    def objects(self) -> list[Resource]:
         """What is applied for it: the arm's overlay, without engines of other models.
 
         Raises UserError where k8s/ does not follow the topology.
@@ -83,7 +68,7 @@ class DeployedArm:
         folder = K8S / overlay_path(self.arm, self.models[0].hardware)
         built = build(folder) if folder.is_dir() else []
         objects = of_models(built, {model.name for model in self.models})
-        if absent := set(self.deployments) - {name_of(one) for one in objects}:
+        if absent := set(self.deployments) - {one.name for one in objects}:
             raise UserError(
                 f"{folder} has no {', '.join(sorted(absent))}; run python -m bench manifests"
             )
@@ -111,29 +96,31 @@ def deploy(api: Api, arm: DeployedArm, progress: Progress, timeout_s: float) -> 
     Wait(api, arm.namespace, progress, timeout_s).until_ready(arm.deployments)
 
 
-def apply_all(api: Api, objects: Sequence[Object], progress: Progress, text: str) -> None:
+def apply_all(api: Api, objects: Sequence[Resource], progress: Progress, text: str) -> None:
     """Apply all objects; `text` says for the progress what is done."""
     with progress.step(text) as step:
         for one in in_apply_order(objects):
-            step.update(f"{one['kind']} {name_of(one)}")
+            step.update(f"{one['kind']} {one.name}")
             apply_one(api, one)
 
 
-def in_apply_order(objects: Sequence[Object]) -> list[Object]:
+def in_apply_order(objects: Sequence[Resource]) -> list[Resource]:
     """`objects`, each after those that it refers to; unknown kinds last, for the API to refuse."""
     order = {kind: position for position, kind in enumerate(APPLIED)}
     return sorted(objects, key=lambda one: order.get(one["kind"], len(order)))
 
 
-def apply_one(api: Api, one: Object) -> None:
-    """Apply an object. A namespace that exists is left as it is."""
+def apply_one(api: Api, one: Resource) -> None:
+    """Apply an object. A namespace that exists is left as it is, a new one gets `CREATED_BY`."""
     if one["kind"] != "Namespace":
         api.apply(one)
-    elif api.get("Namespace", None, name_of(one)) is None:
-        api.apply(mark_created(one))
+    elif api.get("Namespace", None, one.name) is None:
+        meta = one["metadata"]
+        annotations = {**(meta.get("annotations") or {}), CREATED_BY: PART_OF}
+        api.apply({**one, "metadata": {**meta, "annotations": annotations}})
 
 
-def build(folder: Path) -> list[Object]:
+def build(folder: Path) -> list[Resource]:
     """Every object of a kustomization. Raises UserError if kubectl is missing or fails."""
     command = ["kubectl", "kustomize", str(folder)]
     try:
@@ -151,21 +138,21 @@ def build(folder: Path) -> list[Object]:
         ) from None
     if done.returncode:
         raise UserError(f"{' '.join(command)} failed: {' '.join(done.stderr.split())}")
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [Resource(one) for one in yaml.safe_load_all(done.stdout) if one]
 
 
-def of_models(objects: Collection[Object], models: Collection[str]) -> list[Object]:
+def of_models(objects: Collection[Resource], models: Collection[str]) -> list[Resource]:
     """The objects without those that belong to a model that is not in `models`."""
-    return [one for one in objects if model_of(one) is None or model_of(one) in models]
+    return [one for one in objects if one.model is None or one.model in models]
 
 
-def _delete_other_models(api: Api, arm: DeployedArm, applied: Collection[Object]) -> None:
+def _delete_other_models(api: Api, arm: DeployedArm, applied: Collection[Resource]) -> None:
     """Delete what an earlier deployment has left of models that the arm does not serve now."""
     models = {model.name for model in arm.models}
-    for kind in dict.fromkeys(one["kind"] for one in applied if model_of(one)):
+    for kind in dict.fromkeys(one["kind"] for one in applied if one.model):
         for one in api.find(kind, arm.namespace, OURS):
-            if (model := model_of(one)) and model not in models:
-                api.delete(kind, arm.namespace, name_of(one))
+            if one.model and one.model not in models:
+                api.delete(kind, arm.namespace, one.name)
 
 
 def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> bool:
@@ -176,7 +163,7 @@ def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> 
     """
     space = api.get("Namespace", None, namespace)
     found = _applied(api, namespace, exists=space is not None)
-    if not found and not (space and is_created_by_us(space)):
+    if not found and not (space and space.is_created_by_us):
         return False
     with progress.step(f"taking down namespace {namespace}") as step:
         for kind, name in found:
@@ -186,7 +173,7 @@ def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> 
         return True
     wait = Wait(api, namespace, progress, timeout_s)
     wait.until_pods_gone()
-    if not is_created_by_us(space):
+    if not space.is_created_by_us:
         progress.note(f"namespace {namespace} stays: the suite has not created it")
     elif others := _other_objects(api, namespace):
         progress.note(f"namespace {namespace} stays: it holds other objects: {others[0]}")
@@ -202,16 +189,14 @@ def _applied(api: Api, namespace: str, *, exists: bool) -> list[tuple[str, str]]
     The last is the PriorityClass of the namespace's arm, which is in no namespace itself.
     """
     inside = [
-        (kind, name_of(one))
+        (kind, one.name)
         for kind in reversed(APPLIED)
         if exists and KINDS[kind].namespaced
         for one in api.find(kind, namespace, OURS)
     ]
-    classes = map(name_of, api.find("PriorityClass", None, OURS))
-    return [
-        *inside,
-        *(("PriorityClass", one) for one in classes if one == f"llm-bench-{namespace}"),
-    ]
+    classes = {one.name for one in api.find("PriorityClass", None, OURS)}
+    own = f"llm-bench-{namespace}"
+    return [*inside, ("PriorityClass", own)] if own in classes else inside
 
 
 def _other_objects(api: Api, namespace: str) -> list[str]:
@@ -226,18 +211,15 @@ def _other_objects(api: Api, namespace: str) -> list[str]:
         except UserError as error:
             found.append(f"{kind.plural}, perhaps ({error})")
             continue
-        found += [
-            f"{kind.name} {name_of(one)}"
-            for one in objects
-            if not is_ours(one) and not _is_deleted_by_cluster(kind, one)
-        ]
+        found += [f"{kind.name} {one.name}" for one in objects if not _may_go(kind, one)]
     return found
 
 
-def _is_deleted_by_cluster(kind: Kind, one: Object) -> bool:
-    """Whether the cluster deletes the object with its owner or with the namespace."""
+def _may_go(kind: Kind, one: Resource) -> bool:
+    """Whether it is the suite's, or the cluster deletes it with its owner or the namespace."""
     return (
-        (kind.group, kind.plural) in _DERIVED
-        or (kind.group, kind.plural, name_of(one)) in _DEFAULT
+        OURS.items() <= one.labels.items()
+        or (kind.group, kind.plural) in DERIVED
+        or (kind.group, kind.plural, one.name) in DEFAULT
         or bool(one["metadata"].get("ownerReferences"))
     )

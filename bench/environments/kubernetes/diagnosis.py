@@ -9,18 +9,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import yaml
 
-from bench.environments.kubernetes.objects import (
-    Object,
-    conditions,
-    container_statuses,
-    one_line,
-    true_conditions,
-)
+from bench.environments.kubernetes.objects import Object, Resource, one_line
 
 # For how many seconds what the cluster retries by itself may still succeed.
 AT_ONCE = 0.0
@@ -29,13 +22,20 @@ SOON = 30.0
 LATER = 90.0
 NEVER = math.inf
 
-_NO_IMAGE = {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
+_NO_IMAGE = {
+    "ImagePullBackOff": AT_ONCE,
+    "ErrImageNeverPull": AT_ONCE,
+    "InvalidImageName": AT_ONCE,
+    "ErrImagePull": SOON,
+}
 _NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _LACKS = re.compile(r"Insufficient ([\w./-]*\w)")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*": ')
 _SIGKILL = 137
 
-_ENGINE_ERRORS = Path(__file__).with_name("engine_errors.yaml")
+_ENGINE_ERRORS = yaml.safe_load(
+    Path(__file__).with_name("engine_errors.yaml").read_text(encoding="utf-8")
+)
 _REPOSITORY = re.compile(r"https://huggingface\.co/(?:api/models/)?([\w.-]+/[\w.-]+)")
 # `ValueError: ...`, also after vLLM's prefix: `(EngineCore pid=42) ERROR ... [core.py:9]`.
 _EXCEPTION = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Exit): .*)")
@@ -61,14 +61,14 @@ class Reason:
     patience_s: float = AT_ONCE
 
 
-def diagnose(pod: Object, events: Sequence[Object], log: str) -> Reason | None:
+def diagnose(pod: Resource, events: Sequence[Object], log: str) -> Reason | None:
     """Why a pod is not ready; None if nothing is wrong, or nothing is known yet.
 
     `events` are those of the pod, the oldest first. `log` is the end of its container's log; after
     a restart, that of the container before.
     """
-    status = pod.get("status") or {}
-    for container in (*(status.get("initContainerStatuses") or ()), *container_statuses(pod)):
+    status = pod.status
+    for container in (*(status.get("initContainerStatuses") or ()), *pod.container_statuses):
         if reason := _waiting(container, events, log) or _terminated(container, events, log):
             return reason
     if reason := _unschedulable(pod):
@@ -79,13 +79,13 @@ def diagnose(pod: Object, events: Sequence[Object], log: str) -> Reason | None:
     return _lost(pod) or _mount(events) or _probe(events)
 
 
-def diagnose_workload(workload: Object, events: Sequence[Object]) -> Reason | None:
+def diagnose_workload(workload: Resource, events: Sequence[Object]) -> Reason | None:
     """Why a Deployment or Job gets no pods, or has failed; None if neither is known.
 
     `events` are those of objects of its name, the oldest first.
     """
-    name, uid = str(workload["metadata"]["name"]), workload["metadata"].get("uid")
-    messages = true_conditions(workload)
+    name, uid = workload.name, workload["metadata"].get("uid")
+    messages = workload.true_conditions
     if "ReplicaFailure" in messages:
         return _refused(name, messages["ReplicaFailure"])
     if "Failed" in messages:
@@ -115,9 +115,7 @@ def _waiting(container: Object, events: Sequence[Object], log: str) -> Reason | 
     image = container.get("image")
     if why in _NO_IMAGE:
         message = _BACK_OFF.sub("", message)
-        return Reason(f"image {image} cannot be pulled ({why}): {message}")
-    if why == "ErrImagePull":
-        return Reason(f"image {image} cannot be pulled ({why}): {message}", SOON)
+        return Reason(f"image {image} cannot be pulled ({why}): {message}", _NO_IMAGE[why])
     if why in _NO_CONTAINER:
         hint = ""
         if found := re.search(r'secret "([^"]+)" not found', message):
@@ -162,8 +160,8 @@ def _ended(last: Object, container: Object, events: Sequence[Object], log: str) 
     )
 
 
-def _unschedulable(pod: Object) -> Reason | None:
-    scheduled = conditions(pod).get("PodScheduled", {})
+def _unschedulable(pod: Resource) -> Reason | None:
+    scheduled = pod.conditions.get("PodScheduled", {})
     if scheduled.get("status") != "False":
         return None
     message = str(scheduled.get("message") or "")
@@ -176,10 +174,10 @@ def _unschedulable(pod: Object) -> Reason | None:
     return Reason(f"unschedulable, {cause}: {one_line(message)}", LATER)
 
 
-def _lost(pod: Object) -> Reason | None:
-    if conditions(pod).get("Ready", {}).get("reason") == "NodeNotReady":
+def _lost(pod: Resource) -> Reason | None:
+    if pod.conditions.get("Ready", {}).get("reason") == "NodeNotReady":
         return Reason("its node does not answer (NodeNotReady)", LATER)
-    if (message := true_conditions(pod).get("DisruptionTarget")) is not None:
+    if (message := pod.true_conditions.get("DisruptionTarget")) is not None:
         return Reason(f"it is evicted: {one_line(message)}", SOON)
     return None
 
@@ -207,17 +205,12 @@ def _probe(events: Sequence[Object]) -> Reason | None:
 
 def log_reason(log: str) -> str | None:
     """What is wrong and what to do, for texts of engines that are known; else None."""
-    for pattern, meaning in _engine_errors():
-        if re.search(pattern, log, re.IGNORECASE):
+    for known in _ENGINE_ERRORS:
+        if re.search(known["log"], log, re.IGNORECASE):
             found = _REPOSITORY.search(log)
-            return meaning.format(repository=found[1].rstrip(".") if found else "the model")
+            repository = found[1].rstrip(".") if found else "the model"
+            return str(known["meaning"]).format(repository=repository)
     return None
-
-
-@cache
-def _engine_errors() -> tuple[tuple[str, str], ...]:
-    known = yaml.safe_load(_ENGINE_ERRORS.read_text(encoding="utf-8"))
-    return tuple((one["log"], one["meaning"]) for one in known)
 
 
 def error_line(log: str) -> str:

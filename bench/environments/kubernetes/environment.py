@@ -26,13 +26,8 @@ from bench.environments.kubernetes.objects import (
     ENGINE,
     LOAD_NAMESPACE,
     OURS,
-    Object,
-    as_replica,
-    is_ready,
-    is_terminating,
-    name_of,
+    Resource,
     one_line,
-    restart_count,
 )
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
@@ -138,8 +133,9 @@ class KubernetesEnvironment:
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         """The engines' pods that are ready in the arm's namespace."""
-        ready = filter(is_ready, self._engines(self._arms[arm.name].namespace))
-        found = sorted(map(as_replica, ready), key=lambda one: (one.model, one.name))
+        pods = self._engines(self._arms[arm.name].namespace)
+        ready = [pod.as_replica() for pod in pods if pod.is_ready]
+        found = sorted(ready, key=lambda one: (one.model, one.name))
         return tuple(one for one in found if one.model in self._models)
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
@@ -231,18 +227,18 @@ class KubernetesEnvironment:
     def _scale_to_zero(self, namespace: str) -> None:
         """Return when none of the namespace's pods is left."""
         for one in self._api.find("Deployment", namespace, OURS):
-            self._api.scale(namespace, name_of(one), 0)
+            self._api.scale(namespace, one.name, 0)
         self._wait(namespace).until_pods_gone()
         self._up.pop(namespace, None)
         self._restarts.pop(namespace, None)
 
-    def _engines(self, namespace: str) -> list[Object]:
+    def _engines(self, namespace: str) -> list[Resource]:
         return self._api.find("Pod", namespace, ENGINES)
 
     def _restart_counts(self, namespace: str) -> dict[str, int]:
         """How often each engine's pod has been restarted, by the pod's name."""
         pods = self._engines(namespace)
-        return {name_of(pod): restart_count(pod) for pod in pods if not is_terminating(pod)}
+        return {pod.name: pod.restart_count for pod in pods if not pod.is_terminating}
 
     def _wait(self, namespace: str) -> Wait:
         return Wait(self._api, namespace, self._progress, self._timeout_s)

@@ -13,13 +13,7 @@ from bench.environments.kubernetes.deploying import apply_all, build
 from bench.environments.kubernetes.diagnosis import diagnose
 from bench.environments.kubernetes.manifests.files import K8S
 from bench.environments.kubernetes.nodes import fits, free_resources, pod_requests
-from bench.environments.kubernetes.objects import (
-    LOAD,
-    LOAD_NAMESPACE,
-    Object,
-    is_terminating,
-    name_of,
-)
+from bench.environments.kubernetes.objects import LOAD, LOAD_NAMESPACE, Resource
 from bench.environments.kubernetes.streams import STATUS, STDERR, STDOUT, Streams, exit_code
 from bench.environments.kubernetes.waiting import Wait
 from bench.errors import UserError
@@ -44,7 +38,7 @@ class PodSite:
     name = "pods"
     one_clock = False
 
-    def __init__(self, api: Api, pods: Sequence[Object]) -> None:
+    def __init__(self, api: Api, pods: Sequence[Resource]) -> None:
         """`pods` are ready, in the order of their index."""
         self._api = api
         self._pods = tuple(pods)
@@ -56,13 +50,13 @@ class PodSite:
             raise UserError(
                 f"there is no load pod {shard}: there are {len(self._pods)}; see --load-processes"
             )
-        name = name_of(self._pods[shard])
+        name = self._pods[shard].name
         streams = self._api.execute(LOAD_NAMESPACE, name, LOAD, [*_GUARD, module, *arguments])
         return PodProgram(streams, partial(_pod_failure, self._api, name))
 
     def facts(self) -> Mapping[str, Any]:
         """The pods, and the nodes that they run on."""
-        places = [{"pod": name_of(pod), "node": pod["spec"].get("nodeName")} for pod in self._pods]
+        places = [{"pod": pod.name, "node": pod["spec"].get("nodeName")} for pod in self._pods]
         return {"name": self.name, "places": places}
 
 
@@ -84,7 +78,7 @@ def start_load_pods(api: Api, count: int, progress: Progress, timeout_s: float) 
     return PodSite(api, wait.until_job_ready(LOAD))
 
 
-def load_objects(count: int) -> list[Object]:
+def load_objects(count: int) -> list[Resource]:
     """The objects that are applied for load from `count` pods."""
     objects = build(K8S / LOAD)
     for one in objects:
@@ -93,7 +87,7 @@ def load_objects(count: int) -> list[Object]:
     return objects
 
 
-def _check_room(api: Api, objects: Sequence[Object]) -> None:
+def _check_room(api: Api, objects: Sequence[Resource]) -> None:
     """Raise UserError unless the nodes have room for all pods of the load."""
     pods, nodes = pod_requests(objects), free_resources(api.find("Node"), api.find("Pod"), ())
     if fits(nodes, pods):
@@ -113,7 +107,7 @@ def _pod_failure(api: Api, name: str) -> str | None:
         return str(error)
     if pod is None:
         return f"pod {name} is gone"
-    if is_terminating(pod):
+    if pod.is_terminating:
         return f"pod {name} is being deleted"
     reason = diagnose(pod, (), "")
     return None if reason is None else f"pod {name}: {reason.text}"

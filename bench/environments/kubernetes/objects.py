@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from bench.config.topology import Arm
 from bench.errors import UserError
@@ -87,122 +90,110 @@ class Kind:
         return "/".join(self.prefix.split("/")[2:-1])
 
 
-# The kinds that are applied come first, those that others refer to before these.
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("Namespace", "/api/v1", "namespaces", namespaced=False),
-        Kind("PriorityClass", "/apis/scheduling.k8s.io/v1", "priorityclasses", namespaced=False),
-        Kind("ServiceAccount", "/api/v1", "serviceaccounts"),
-        Kind("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
-        Kind("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
-        Kind("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
-        Kind("PersistentVolumeClaim", "/api/v1", "persistentvolumeclaims"),
-        Kind("Service", "/api/v1", "services"),
-        Kind("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
-        Kind("Deployment", "/apis/apps/v1", "deployments"),
-        Kind("Job", "/apis/batch/v1", "jobs"),
-        # Never applied.
-        Kind("Pod", "/api/v1", "pods"),
-        Kind("Event", "/api/v1", "events"),
-        Kind("Node", "/api/v1", "nodes", namespaced=False),
-        Kind("Secret", "/api/v1", "secrets"),
-        Kind("ConfigMap", "/api/v1", "configmaps"),
-    )
+_TABLES = yaml.safe_load(Path(__file__).with_name("kinds.yaml").read_text(encoding="utf-8"))
+APPLIED: Sequence[str] = [one["name"] for one in _TABLES["applied"]]
+KINDS: Mapping[str, Kind] = {
+    one["name"]: Kind(**one) for one in (*_TABLES["applied"], *_TABLES["never_applied"])
 }
-APPLIED = tuple(KINDS)[: tuple(KINDS).index("Pod")]
+# By API group and plural of the kind: kinds whose objects the cluster derives from others.
+DERIVED = set(map(tuple, _TABLES["derived"]))
+# By API group, plural of the kind, and name: objects that every namespace has.
+DEFAULT = set(map(tuple, _TABLES["default"]))
 
 
-def name_of(one: Object) -> str:
-    """The object's name."""
-    return str(one["metadata"]["name"])
+class Resource(Object):
+    """An object of the API as a whole: what it is, and what it says of itself."""
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self["metadata"]["name"])
 
-def model_of(one: Object) -> str | None:
-    """The model that an object belongs to; None for one that serves all models."""
-    labels: dict[str, str] = one["metadata"].get("labels") or {}
-    return labels.get(MODEL_LABEL)
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        found: Mapping[str, str] = self["metadata"].get("labels") or {}
+        return found
 
+    @property
+    def model(self) -> str | None:
+        """The model that it belongs to; None if it serves all models."""
+        return self.labels.get(MODEL_LABEL)
 
-def is_ours(one: Object) -> bool:
-    """Whether the suite has applied the object."""
-    return OURS.items() <= (one["metadata"].get("labels") or {}).items()
+    @property
+    def is_created_by_us(self) -> bool:
+        """Whether it is a namespace with the annotation that the suite has created it."""
+        annotations = self["metadata"].get("annotations") or {}
+        return bool(annotations.get(CREATED_BY) == PART_OF)
 
+    @property
+    def status(self) -> Object:
+        """What the cluster says of it; empty if that is nothing."""
+        found: Object = self.get("status") or {}
+        return found
 
-def mark_created(namespace: Object) -> Object:
-    """A copy of the namespace with the annotation that the suite has created it."""
-    meta = namespace["metadata"]
-    annotations = {**(meta.get("annotations") or {}), CREATED_BY: PART_OF}
-    return {**namespace, "metadata": {**meta, "annotations": annotations}}
+    @property
+    def conditions(self) -> Mapping[str, Object]:
+        """The conditions in its status, by their type."""
+        return {str(one.get("type")): one for one in self.status.get("conditions") or ()}
 
+    @property
+    def true_conditions(self) -> Mapping[str, str]:
+        """The message of each condition that is true, by its type; the reason if it has none."""
+        return {
+            kind: str(condition.get("message") or condition.get("reason") or "")
+            for kind, condition in self.conditions.items()
+            if condition.get("status") == "True"
+        }
 
-def is_created_by_us(namespace: Object) -> bool:
-    """Whether the namespace has that annotation."""
-    annotations = namespace["metadata"].get("annotations") or {}
-    return bool(annotations.get(CREATED_BY) == PART_OF)
+    # What follows is of pods.
 
+    @property
+    def container_statuses(self) -> Sequence[Object]:
+        """The status of each of its containers, without init containers."""
+        found: Sequence[Object] = self.status.get("containerStatuses") or ()
+        return found
 
-def conditions(one: Object) -> Mapping[str, Object]:
-    """The conditions in the object's status, by their type."""
-    found = (one.get("status") or {}).get("conditions") or ()
-    return {str(condition.get("type")): condition for condition in found}
+    @property
+    def is_terminating(self) -> bool:
+        """Whether it is being deleted."""
+        return "deletionTimestamp" in self["metadata"]
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return not self.is_terminating and "Ready" in self.true_conditions
 
-def true_conditions(one: Object) -> Mapping[str, str]:
-    """The message of each condition that is true, by its type; the reason if it has no message."""
-    return {
-        kind: str(condition.get("message") or condition.get("reason") or "")
-        for kind, condition in conditions(one).items()
-        if condition.get("status") == "True"
-    }
+    @property
+    def restart_count(self) -> int:
+        """How often its containers have been restarted."""
+        return sum(int(one.get("restartCount") or 0) for one in self.container_statuses)
 
+    @property
+    def state(self) -> str:
+        """What it is waiting for or doing, in one word; empty if it is ready."""
+        if self.is_terminating:
+            return "ending"
+        if self.is_ready:
+            return ""
+        for container in self.container_statuses:
+            state = container.get("state") or {}
+            if waiting := state.get("waiting"):
+                return str(waiting.get("reason") or "waiting")
+            if "running" in state:
+                return "starting"
+        return str(self.status.get("phase") or "unknown").lower()
 
-def container_statuses(pod: Object) -> Sequence[Object]:
-    """The status of each of the pod's containers, without init containers."""
-    found: Sequence[Object] = (pod.get("status") or {}).get("containerStatuses") or ()
-    return found
+    @property
+    def completion_index(self) -> int:
+        """Its index within its Indexed Job, from 0."""
+        return int(self.labels["batch.kubernetes.io/job-completion-index"])
 
-
-def is_terminating(pod: Object) -> bool:
-    """Whether the pod is being deleted."""
-    return "deletionTimestamp" in pod["metadata"]
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether the pod takes requests."""
-    return not is_terminating(pod) and "Ready" in true_conditions(pod)
-
-
-def restart_count(pod: Object) -> int:
-    """How often the pod's containers have been restarted."""
-    return sum(int(one.get("restartCount") or 0) for one in container_statuses(pod))
-
-
-def state_of(pod: Object) -> str:
-    """What a pod is waiting for or doing, in one word; empty if it is ready."""
-    if is_terminating(pod):
-        return "ending"
-    if is_ready(pod):
-        return ""
-    for container in container_statuses(pod):
-        state = container.get("state") or {}
-        if waiting := state.get("waiting"):
-            return str(waiting.get("reason") or "waiting")
-        if "running" in state:
-            return "starting"
-    return str((pod.get("status") or {}).get("phase") or "unknown").lower()
-
-
-def completion_index(pod: Object) -> int:
-    """The index of a pod within its Indexed Job, from 0."""
-    return int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"])
-
-
-def as_replica(pod: Object) -> Replica:
-    """An engine's pod as a replica of its model."""
-    address = pod["status"]["podIP"]
-    host = f"[{address}]" if ":" in address else address
-    return Replica(pod["metadata"]["labels"][MODEL_LABEL], name_of(pod), f"http://{host}:{PORT}")
+    def as_replica(self) -> Replica:
+        """An engine's pod as a replica of its model."""
+        address = self.status["podIP"]
+        host = f"[{address}]" if ":" in address else address
+        return Replica(self.labels[MODEL_LABEL], self.name, f"http://{host}:{PORT}")
 
 
 def one_line(text: object, limit: int = 300) -> str:

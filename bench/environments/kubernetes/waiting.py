@@ -8,19 +8,7 @@ from dataclasses import dataclass
 
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.diagnosis import Reason, diagnose, diagnose_workload
-from bench.environments.kubernetes.objects import (
-    OURS,
-    Object,
-    completion_index,
-    container_statuses,
-    is_ready,
-    is_terminating,
-    name_of,
-    one_line,
-    restart_count,
-    state_of,
-    true_conditions,
-)
+from bench.environments.kubernetes.objects import OURS, Object, Resource, one_line
 from bench.errors import UserError
 from bench.progress import Progress
 
@@ -56,7 +44,7 @@ class Readiness:
     ready: int
     wanted: int
     done: bool
-    workloads: Mapping[str, Object]
+    workloads: Mapping[str, Resource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +65,24 @@ class Wait:
         def look() -> Readiness:
             found = self._workloads("Deployment", deployments)
             done = len(found) == len(deployments) and all(map(_is_rolled_out, found.values()))
-            ready = sum(
-                int((one.get("status") or {}).get("readyReplicas") or 0) for one in found.values()
-            )
+            ready = sum(int(one.status.get("readyReplicas") or 0) for one in found.values())
             return Readiness(ready, sum(map(_replicas, found.values())), done, found)
 
         self._until_ready("the replicas", look)
 
-    def until_job_ready(self, job: str) -> tuple[Object, ...]:
+    def until_job_ready(self, job: str) -> tuple[Resource, ...]:
         """Return the pods of an Indexed Job, by their index, when all of them are ready.
 
         Raises UserError like `until_ready`.
         """
-        ready: list[Object] = []
+        ready: list[Resource] = []
 
         def look() -> Readiness:
             found = self._workloads("Job", [job])
             count = found[job]["spec"]["completions"] if found else 1
             pods = self.api.find("Pod", self.namespace, OURS)
-            ready[:] = sorted(filter(is_ready, pods), key=completion_index)
+            ready[:] = [pod for pod in pods if pod.is_ready]
+            ready.sort(key=lambda pod: pod.completion_index)
             return Readiness(len(ready), count, len(ready) == count, found)
 
         self._until_ready("the pods", look)
@@ -106,7 +93,7 @@ class Wait:
 
         def look() -> str | None:
             left = self.api.find("Pod", self.namespace, OURS)
-            return f"{len(left)} left: {', '.join(map(name_of, left))}" if left else None
+            return f"{len(left)} left: {', '.join(one.name for one in left)}" if left else None
 
         self._until_gone(f"pods in namespace {self.namespace}", look)
 
@@ -117,7 +104,7 @@ class Wait:
             found = self.api.get("Namespace", None, self.namespace)
             if found is None:
                 return None
-            messages = true_conditions(found).values()
+            messages = found.true_conditions.values()
             return next(map(one_line, messages), "its objects are being deleted")
 
         self._until_gone(f"namespace {self.namespace}", look)
@@ -130,7 +117,7 @@ class Wait:
                 late = late_pods(self.api, self.namespace)
                 problems = find_problems(self.api, self.namespace, seen.workloads, late)
                 states = [f"{one.name}: {one.reason.text}" for one in problems] or [
-                    f"{name_of(one)}: {state_of(one)}" for one in late
+                    f"{one.name}: {one.state}" for one in late
                 ]
                 step.update("; ".join([f"{seen.ready} of {seen.wanted} ready", *states[:1]]))
                 now_s = time.monotonic()
@@ -158,20 +145,20 @@ class Wait:
                     raise UserError(f"{what} did not end within {self.timeout_s:.0f} s: {left}")
                 time.sleep(INTERVAL_S)
 
-    def _workloads(self, kind: str, names: Sequence[str]) -> dict[str, Object]:
+    def _workloads(self, kind: str, names: Sequence[str]) -> dict[str, Resource]:
         """The objects called `names`, as far as they exist."""
-        by_name = {name_of(one): one for one in self.api.find(kind, self.namespace, OURS)}
+        by_name = {one.name: one for one in self.api.find(kind, self.namespace, OURS)}
         return {name: by_name[name] for name in names if name in by_name}
 
 
-def late_pods(api: Api, namespace: str) -> list[Object]:
+def late_pods(api: Api, namespace: str) -> list[Resource]:
     """The pods of the suite that should be ready and are not."""
     pods = api.find("Pod", namespace, OURS)
-    return [pod for pod in pods if not is_ready(pod) and not is_terminating(pod)]
+    return [pod for pod in pods if not pod.is_ready and not pod.is_terminating]
 
 
 def find_problems(
-    api: Api, namespace: str, workloads: Mapping[str, Object], late: Sequence[Object]
+    api: Api, namespace: str, workloads: Mapping[str, Resource], late: Sequence[Resource]
 ) -> list[Problem]:
     """What is known of workloads that get no pods, and of pods that are late."""
     events: dict[str, list[Object]] = {}
@@ -183,35 +170,35 @@ def find_problems(
         if (reason := diagnose_workload(one, events.get(name, ())))
     ]
     for pod in late:
-        name = name_of(pod)
+        name = pod.name
         log = _log_of_ended(api, namespace, pod)
         if reason := diagnose(pod, events.get(name, ()), log):
             problems.append(Problem(name, reason, events.get(name, ()), log))
     return problems
 
 
-def _log_of_ended(api: Api, namespace: str, pod: Object) -> str:
+def _log_of_ended(api: Api, namespace: str, pod: Resource) -> str:
     """The end of the log of a pod whose container has ended; empty if none has.
 
     After a restart, the reason is in the log of the container before.
     """
     if not any(
         "terminated" in (one.get(state) or {})
-        for one in container_statuses(pod)
+        for one in pod.container_statuses
         for state in ("state", "lastState")
     ):
         return ""
-    previous = restart_count(pod) and api.log(namespace, name_of(pod), LOG_LINES, previous=True)
-    return previous or api.log(namespace, name_of(pod), LOG_LINES)
+    previous = pod.restart_count and api.log(namespace, pod.name, LOG_LINES, previous=True)
+    return previous or api.log(namespace, pod.name, LOG_LINES)
 
 
-def _replicas(deployment: Object) -> int:
+def _replicas(deployment: Resource) -> int:
     return int(deployment["spec"].get("replicas", 1))
 
 
-def _is_rolled_out(deployment: Object) -> bool:
+def _is_rolled_out(deployment: Resource) -> bool:
     """Whether all pods of a Deployment are ready, and of its latest version."""
-    status = deployment.get("status") or {}
+    status = deployment.status
     observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
     counts = {int(status.get(key) or 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
     return bool(observed) and counts == {_replicas(deployment)}

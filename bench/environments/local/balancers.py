@@ -121,16 +121,13 @@ def await_ready(balancer: Balancer, arm: Arm, replicas: Sequence[Replica], step:
 
 def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]:
     """The command that runs a balancer of the arm in front of `endpoints` (base URLs)."""
-    values = {"{port}": str(port), "{endpoints}": ",".join(endpoints)}
+    listed = ",".join(endpoints)
     if arm.command is not None:
-        command = list(arm.command)
-        for name, value in values.items():
-            command = [part.replace(name, value) for part in command]
-        return command
+        known = [part.replace("{port}", str(port)) for part in arm.command]
+        return [part.replace("{endpoints}", listed) for part in known]
     assert arm.policy is not None
     lb = [sys.executable, "-m", "lb", "--policy", arm.policy]
-    where = ["--endpoints", values["{endpoints}"], "--port", values["{port}"]]
-    return [*lb, *where, *arm.options]
+    return [*lb, "--endpoints", listed, "--port", str(port), *arm.options]
 
 
 def why_not_ready(arm: Arm, answer: Any, replicas: Sequence[Replica]) -> str | None:

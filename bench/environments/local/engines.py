@@ -80,7 +80,7 @@ class EngineSet:
             self._lease = self._await(lambda: _connect(folder), step, "starting Python")
             self._running = self._await(self._forked, step, "importing vLLM")
             replicas = self._replicas(wanted)
-            await_answers(replicas, step, START_TIMEOUT_S, self._require_alive)
+            asyncio.run(await_answers(replicas, step, START_TIMEOUT_S, self._require_alive))
         return replicas
 
     def dead(self) -> tuple[str, ...]:
@@ -122,8 +122,9 @@ class EngineSet:
         self._running = tuple(one for one in engines.replicas if one.spec.name in names)
         try:
             self._lease = Lease(engines.folder)
+            replicas = self._replicas(wanted)
             with self._progress.step("asking the engines that were kept") as step:
-                await_answers(self._replicas(wanted), step, REUSE_TIMEOUT_S, self._require_alive)
+                asyncio.run(await_answers(replicas, step, REUSE_TIMEOUT_S, self._require_alive))
         except OSError as error:
             return f"their host does not answer ({error.strerror})"
         except UserError as error:
@@ -169,23 +170,14 @@ def _connect(folder: Path) -> Lease | None:
         return None
 
 
-def await_answers(
-    replicas: Sequence[Replica],
-    step: Step,
-    timeout_s: float,
-    check_alive: Callable[[], None],
+async def await_answers(
+    replicas: Sequence[Replica], step: Step, timeout_s: float, check_alive: Callable[[], None]
 ) -> None:
     """Return when every replica has answered; all are asked at once.
 
     Calls `check_alive`, which may raise, while it waits. Raises UserError for a replica that
     answers anything but a completion, or not within `timeout_s` seconds.
     """
-    asyncio.run(_await_answers(replicas, step, timeout_s, check_alive))
-
-
-async def _await_answers(
-    replicas: Sequence[Replica], step: Step, timeout_s: float, check_alive: Callable[[], None]
-) -> None:
     deadline_s = time.monotonic() + timeout_s
     # The addresses are loopback: a proxy named in the environment must not be used.
     async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:

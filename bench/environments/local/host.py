@@ -26,6 +26,7 @@ from bench.environments import cpu_engine
 from bench.environments.local import enginehost
 from bench.environments.local.enginehost.main import KEEP, SOCKET
 from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
+from bench.processes.guard import signal_group
 from bench.processes.lock import exclusive
 from bench.processes.ports import LOOPBACK
 from bench.progress import Progress
@@ -192,8 +193,7 @@ def end_engines(engines: Engines, state: Path) -> None:
         await_end(engines.host, STOP_TIMEOUT_S)
     for replica in engines.replicas:
         if replica.alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(replica.process.pid, signal.SIGKILL)
+            signal_group(replica.process.pid, signal.SIGKILL)
             await_end(replica.process, STOP_TIMEOUT_S)
     shutil.rmtree(engines.folder, ignore_errors=True)
     state.unlink(missing_ok=True)

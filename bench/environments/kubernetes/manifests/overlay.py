@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -14,15 +14,10 @@ from bench.environments.kubernetes.manifests.engine import (
     environment,
     gpu_memory_share,
 )
-from bench.environments.kubernetes.objects import (
-    BALANCER,
-    ENGINE,
-    Object,
-    namespace_of,
-    object_name,
-)
+from bench.environments.kubernetes.objects import BALANCER, Object, namespace_of, object_name
 from bench.errors import UserError
 
+KVCACHED = Path(__file__).with_name("kvcached.yaml")
 KVCACHED_PATH = PurePosixPath("components/kvcached")
 
 
@@ -79,32 +74,13 @@ def kvcached_component(engine: GpuEngineEntry) -> Object:
 
     They get as much memory as vLLM has without KVCached, and a prefix cache with no other bound.
     """
-    variables: dict[str, str | Object] = {
-        "ENABLE_KVCACHED": "true",
-        "KVCACHED_AUTOPATCH": "1",
-        # The image has one name for all, which engines that see each other must not share.
-        "KVCACHED_IPC_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
-        "KVCACHED_GPU_UTILIZATION": gpu_memory_share(engine),
-        # No bound; by default at most 16,000 tokens of prefixes stay cached.
-        "KVCACHED_MAX_CACHED_TOKENS": "-1",
-    }
+    made: Object = yaml.safe_load(KVCACHED.read_text(encoding="utf-8"))
+    (image,), (patch,), variables = made["images"], made["patches"], made.pop("variables")
+    image.update(name=GPU_IMAGE, newTag=image["newTag"] + VLLM_VERSION)
+    variables["KVCACHED_GPU_UTILIZATION"] = gpu_memory_share(engine)
     path = "/spec/template/spec/containers/0/env/-"
-    image = {
-        "name": GPU_IMAGE,
-        "newName": "ghcr.io/ovg-project/kvcached-vllm",
-        "newTag": f"kvcached-v0.1.6-vllm-v{VLLM_VERSION}",
-    }
-    target = {
-        "kind": "Deployment",
-        "labelSelector": f"app.kubernetes.io/component={ENGINE}",
-    }
-    added = ((path, variable) for variable in environment(variables))
-    return {
-        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
-        "kind": "Component",
-        "images": [image],
-        "patches": [{"target": target, "patch": _json_patch("add", added)}],
-    }
+    patch["patch"] = _json_patch("add", ((path, one) for one in environment(variables)))
+    return made
 
 
 def _priority_class(arm: Arm) -> Object:

@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import json
 import os
-import selectors
+import select
 import shutil
 import signal
 import socket
@@ -52,14 +52,11 @@ class Leases:
         self._listener.listen()
         self._held: set[socket.socket] = set()
         self._kept = False
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
 
     def await_first(self, timeout_s: float) -> bool:
         """Whether somebody holds a lease, after waiting for one at most `timeout_s`."""
-        if self._selector.select(timeout_s):
-            self._accept()
-        self._handle_events(timeout_s=0.0)
+        self._handle_events(timeout_s)  # somebody connects
+        self._handle_events(timeout_s=0.0)  # and may have gone already
         return bool(self._held)
 
     def run_until_over(self) -> None:
@@ -69,23 +66,19 @@ class Leases:
 
     def close(self) -> None:
         """Close the listener and all connections, which a forked child must not hold."""
-        for connection in self._held:
-            connection.close()
-        self._selector.close()
-        self._listener.close()
+        for one in (self._listener, *self._held):
+            one.close()
 
     def _handle_events(self, timeout_s: float | None) -> None:
-        for key, _ in self._selector.select(timeout_s):
-            if key.fileobj is self._listener:
-                self._accept()
-            elif isinstance(key.fileobj, socket.socket):
-                self._receive(key.fileobj)
-
-    def _accept(self) -> None:
-        connection, _ = self._listener.accept()
-        self._selector.register(connection, selectors.EVENT_READ)
-        self._held.add(connection)
-        self._kept = False
+        # The listener last: who connects now takes over from whoever has just sent KEEP.
+        ready, _, _ = select.select([*self._held, self._listener], [], [], timeout_s)
+        for one in ready:
+            if one is self._listener:
+                connection, _ = one.accept()
+                self._held.add(connection)
+                self._kept = False
+            else:
+                self._receive(one)
 
     def _receive(self, connection: socket.socket) -> None:
         try:
@@ -95,7 +88,6 @@ class Leases:
         if data == KEEP:
             self._kept = True
         elif not data:
-            self._selector.unregister(connection)
             self._held.discard(connection)
             connection.close()
 
