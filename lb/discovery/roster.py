@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from lb.discovery.poller import Poller
-from lb.discovery.sources import Discovery, Source
+from lb.discovery.sources import Source, discovering
 from lb.http.endpoint import Endpoint, Target
 from lb.periodic import every
 from lb.replicas.board import Board
@@ -41,7 +41,7 @@ async def following(
         for replica in roster.remove_drained(time.monotonic()):
             forget(replica.endpoint)
 
-    async with poller, Discovery(source, found), every(_SWEEP_S, sweep):
+    async with poller, discovering(source, found), every(_SWEEP_S, sweep):
         await poller.first_round()
         yield
 

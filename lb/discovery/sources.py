@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -101,57 +101,47 @@ class Resolved:
         )
 
 
-class Discovery:
+@asynccontextmanager
+async def discovering(
+    source: Source, on_change: Callable[[tuple[Target, ...]], None]
+) -> AsyncIterator[None]:
     """A context in which `on_change` is called with the targets, at first and when they change.
 
-    While they cannot be read the last ones stay: a broken file or a name server that is down
-    must not remove replicas that work.
+    It is entered when the source has been read once, or could not be. While targets cannot be
+    read the last ones stay: a broken file or a name server that is down must not remove replicas
+    that work.
     """
+    first_result = asyncio.Event()
 
-    def __init__(self, source: Source, on_change: Callable[[tuple[Target, ...]], None]) -> None:
-        self._source = source
-        self._on_change = on_change
-        self._known: tuple[Target, ...] | None = None
-        self._error = ""
-        self._first_result = asyncio.Event()
-        self._task: asyncio.Task[None]
-
-    async def __aenter__(self) -> Discovery:
-        """Returns when the source has been read once, or could not be."""
-        self._task = asyncio.create_task(self._follow())
-        self._task.add_done_callback(self._ended)
-        await self._first_result.wait()
-        if self._task.done():
-            await self._task
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def _follow(self) -> None:
-        async with aclosing(self._source.follow()) as results:
+    async def follow() -> None:
+        known: tuple[Target, ...] | None = None
+        error = ""
+        async with aclosing(source.follow()) as results:
             async for found in results:
+                last_error, error = error, ""
                 if isinstance(found, UserError):
-                    self._failed(str(found))
-                else:
-                    self._succeeded(found)
-                self._first_result.set()
+                    error = str(found)
+                    if error != last_error:
+                        logger.warning("replicas stay as they are: %s", error)
+                elif found != known:
+                    known = found
+                    names = ", ".join(target.endpoint.name for target in found)
+                    logger.info("replicas: %s", names or "none")
+                    on_change(found)
+                first_result.set()
 
-    def _succeeded(self, targets: tuple[Target, ...]) -> None:
-        self._error = ""
-        if targets != self._known:
-            self._known = targets
-            names = ", ".join(target.endpoint.name for target in targets)
-            logger.info("replicas: %s", names or "none")
-            self._on_change(targets)
-
-    def _failed(self, error: str) -> None:
-        if error != self._error:
-            self._error = error
-            logger.warning("replicas stay as they are: %s", error)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._first_result.set()
+    def ended(task: asyncio.Task[None]) -> None:
+        first_result.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("replicas are no longer discovered", exc_info=error)
+
+    task = asyncio.create_task(follow())
+    task.add_done_callback(ended)
+    try:
+        await first_result.wait()
+        if task.done():
+            await task
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

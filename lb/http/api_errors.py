@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import KW_ONLY, dataclass
 
 import orjson
 
@@ -16,24 +17,19 @@ _ANTHROPIC_PATH = b"/v1/messages"
 _RETRY_AFTER: Headers = ((b"retry-after", b"1"),)
 
 
+@dataclass(eq=False)
 class ApiError(Exception):
     """An error that the balancer answers itself: `{"error": {message, type, code, param}}`."""
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str,
-        param: str | None = None,
-        headers: Headers = (),
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.param = param
-        self.headers = headers
+    status: int
+    message: str
+    _: KW_ONLY
+    code: str
+    param: str | None = None
+    headers: Headers = ()
+
+    def __str__(self) -> str:
+        return self.message
 
     def body(self) -> bytes:
         kind = "invalid_request_error" if self.status < 500 else "server_error"

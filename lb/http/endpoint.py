@@ -81,11 +81,13 @@ def parse_endpoint(url: str, source: str) -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port
+        reason = _objection(parts, port)
     except ValueError:
-        raise _malformed(source, url, "the host or the port is malformed") from None
-    reason = _objection(parts, port)
+        reason = "the host or the port is malformed"
     if reason is not None:
-        raise _malformed(source, url, reason)
+        raise UserError(
+            f"{source}: {url!r} is not an endpoint like http://127.0.0.1:8100: {reason}"
+        )
     host = parts.hostname or ""
     tls = host if parts.scheme == "https" else None
     if port is None:
@@ -116,26 +118,17 @@ def _parse_target(item: str, source: str) -> Target:
 
 
 def _objection(parts: SplitResult, port: int | None) -> str | None:
-    if parts.scheme not in {"http", "https"}:
-        return "it does not start with http:// or https://"
-    if not parts.hostname or not parts.netloc.isascii() or not parts.netloc.isprintable():
-        return "the host is missing or malformed"
-    if parts.username is not None or " " in parts.netloc:
-        return "the host is missing or malformed"
-    if port == 0:
-        return "port 0 cannot be connected to"
-    if parts.query or parts.fragment:
-        return "there can be no query and no fragment in it"
-    return _path_objection(parts.path.rstrip("/"))
-
-
-def _path_objection(path: str) -> str | None:
-    if not _PREFIX.fullmatch(path):
-        return "the path is malformed"
-    if path.endswith("/v1"):
-        return "leave out /v1, which is a part of each request's path"
-    return None
-
-
-def _malformed(source: str, url: str, reason: str) -> UserError:
-    return UserError(f"{source}: {url!r} is not an endpoint like http://127.0.0.1:8100: {reason}")
+    """Why a replica cannot have the URL; None if it can."""
+    path = parts.path.rstrip("/")
+    plain_host = parts.hostname and parts.netloc.isascii() and parts.netloc.isprintable()
+    objections = {
+        "it does not start with http:// or https://": parts.scheme not in {"http", "https"},
+        "the host is missing or malformed": (
+            not plain_host or parts.username is not None or " " in parts.netloc
+        ),
+        "port 0 cannot be connected to": port == 0,
+        "there can be no query and no fragment in it": parts.query or parts.fragment,
+        "the path is malformed": not _PREFIX.fullmatch(path),
+        "leave out /v1, which is a part of each request's path": path.endswith("/v1"),
+    }
+    return next((reason for reason, holds in objections.items() if holds), None)

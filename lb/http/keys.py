@@ -41,7 +41,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = _stamp(path)
-        self._names = _read(path)
+        self._names = parse_keys(_text(path), str(path))
 
     def name(self, key: bytes) -> bytes | None:
         """The name of a key; None if it is unknown."""
@@ -54,7 +54,7 @@ class KeyFile:
             return
         self._seen = seen
         try:
-            self._names = _read(self._path)
+            self._names = parse_keys(_text(self._path), str(self._path))
         except UserError as error:
             logger.warning("the API keys stay as they were: %s", error)
         else:
@@ -162,10 +162,6 @@ def _digest(key: str, where: str) -> bytes:
     if not _KEY.fullmatch(key):
         raise UserError(f"{where}: a key is printable ASCII without spaces")
     return sha256(key.encode("ascii")).digest()
-
-
-def _read(path: Path) -> Mapping[bytes, bytes]:
-    return parse_keys(_text(path), str(path))
 
 
 def _text(path: Path) -> str:

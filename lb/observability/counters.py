@@ -74,22 +74,16 @@ class Queue:
 
 
 class Counters:
-    """All counts of this process since its start.
+    """All counts of this process since its start: `series` by replica and model, `queues` by model.
 
     Replicas and models have to be known ones: clients must not be able to make new series.
     """
 
     def __init__(self) -> None:
-        self._series: defaultdict[tuple[str, str], Series] = defaultdict(Series)
-        self._queues: defaultdict[str, Queue] = defaultdict(Queue)
+        self.series: defaultdict[tuple[str, str], Series] = defaultdict(Series)
+        self.queues: defaultdict[str, Queue] = defaultdict(Queue)
         self._unsent: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._refusals: defaultdict[tuple[int, str], int] = defaultdict(int)
-
-    def series(self, replica: str, model: str) -> Series:
-        return self._series[replica, model]
-
-    def queue(self, model: str) -> Queue:
-        return self._queues[model]
 
     def unsent(self, model: str, status: int) -> None:
         """A request has ended that no replica got; `model` is "" unless it is known."""
@@ -101,16 +95,16 @@ class Counters:
 
     def forget(self, replica: str) -> None:
         """Drop the series of a replica that was removed."""
-        for key in [key for key in self._series if key[0] == replica]:
-            del self._series[key]
+        for key in [key for key in self.series if key[0] == replica]:
+            del self.series[key]
 
     def snapshot(self) -> Values:
         """All counts by metric, in the form of `lb.observability.exposition`."""
         values: Values = {}
-        for (replica, model), series in self._series.items():
+        for (replica, model), series in self.series.items():
             for metric, leaf in series.leaves():
                 put(values, (metric.name, replica, model), leaf)
-        for model, queue in self._queues.items():
+        for model, queue in self.queues.items():
             put(values, (QUEUED.name, model), queue.length)
             put(values, (WAIT.name, model), queue.wait.leaf())
         for (model, status), count in self._unsent.items():

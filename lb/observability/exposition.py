@@ -48,12 +48,8 @@ def put(values: Values, path: Sequence[str], leaf: Tree) -> None:
     values[last] = leaf
 
 
-def render(metrics: Iterable[Metric], values: Values) -> str:
-    """The text of `metrics`; HELP and TYPE only for one without values."""
-    return "".join(line for metric in metrics for line in _lines(metric, values))
-
-
-def _lines(metric: Metric, values: Values) -> Iterator[str]:
+def render(metric: Metric, values: Values) -> Iterator[str]:
+    """Yields the lines of `metric`, with their line feeds; HELP and TYPE only without values."""
     yield f"# HELP {metric.name} {metric.help}\n"
     yield f"# TYPE {metric.name} {metric.kind}\n"
     edges = [f"{bound:g}" for bound in metric.bounds] + ["+Inf"]

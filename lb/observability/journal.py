@@ -53,11 +53,11 @@ class Record:
     def wait_begins(self, model: str) -> None:
         """The request is queued until `wait_ends`."""
         self._waits_since_s = time.monotonic()
-        self.counters.queue(model).length += 1
+        self.counters.queues[model].length += 1
 
     def wait_ends(self, model: str) -> None:
         self.queued_s = time.monotonic() - self._waits_since_s
-        queue = self.counters.queue(model)
+        queue = self.counters.queues[model]
         queue.length -= 1
         queue.wait.observe(self.queued_s)
 
@@ -66,7 +66,7 @@ class Record:
         self.replica = replica
         self.reason = reason
         self.attempts += 1
-        self._series = series = self.counters.series(replica, model)
+        self._series = series = self.counters.series[replica, model]
         series.choices[reason] += 1
         series.in_flight += 1
 
@@ -89,7 +89,7 @@ class Record:
 
     def ejected(self, replica: str, model: str) -> None:
         """`replica` refuses what others accept."""
-        self.counters.series(replica, model).ejections += 1
+        self.counters.series[replica, model].ejections += 1
 
     def refused(self, error: ApiError) -> None:
         """The balancer answers with an error of its own."""

@@ -150,19 +150,18 @@ class RepeatFilter(logging.Filter):
         super().__init__()
         self._interval_s = interval_s
         self._clock = clock
-        self._logged_s: dict[str, float] = {}
-        self._dropped: dict[str, int] = {}
+        # By message: when it was logged, and how often it was dropped since.
+        self._logged: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         message, now_s = record.getMessage(), self._clock()
-        logged_s = self._logged_s.get(message)
-        if logged_s is not None and now_s < logged_s + self._interval_s:
-            self._dropped[message] = self._dropped.get(message, 0) + 1
+        logged_s, dropped = self._logged.get(message, (-math.inf, 0))
+        if now_s < logged_s + self._interval_s:
+            self._logged[message] = (logged_s, dropped + 1)
             return False
-        if len(self._logged_s) >= _MAX_MESSAGES:
-            self._logged_s.clear()
-            self._dropped.clear()
-        self._logged_s[message] = now_s
-        if dropped := self._dropped.pop(message, 0):
+        if len(self._logged) >= _MAX_MESSAGES:
+            self._logged.clear()
+        self._logged[message] = (now_s, 0)
+        if dropped:
             record.msg, record.args = f"{message} (and {dropped} times before)", ()
         return True

@@ -100,11 +100,11 @@ class ControlPlane:
         counted = merge(await self._counts())
         values = counted | _replica_values(self._fleet.replicas, now_s)
         put(values, (BUILD_INFO.name, lb.__version__, self._policy, platform.python_version()), 1)
-        parts = []
+        lines: list[str] = []
         for metric in METRICS:
-            parts.append(render([metric], values))
+            lines += render(metric, values)
             await asyncio.sleep(0)  # this may take long: requests come first
-        return Response("".join(parts), media_type=CONTENT_TYPE)
+        return Response("".join(lines), media_type=CONTENT_TYPE)
 
     async def _models(self) -> Response:
         listed = {"object": "list", "data": list(self._fleet.served_models().values())}

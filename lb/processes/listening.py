@@ -65,7 +65,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
     Several `shared` ones can listen on one port: the system spreads connections over them.
     """
-    family, kind, protocol, address = _resolve(host, port)
+    family, kind, protocol, _, address = _resolve(host, port)
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
@@ -99,15 +99,13 @@ def offered(listeners: Sequence[socket.socket]) -> Iterator[None]:
             loop.remove_reader(offer)
 
 
-def _resolve(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
-    """Family, kind, protocol and address to listen with."""
+def _resolve(host: str, port: int) -> tuple[int, int, int, str, tuple[Any, ...]]:
+    """Family, kind, protocol, "" and address to listen with."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise UserError(f"--host {host!r} cannot be resolved: {error.strerror}") from None
-    return family, kind, protocol, address
+    return found[0]
 
 
 def _give(offer: socket.socket, listeners: Sequence[socket.socket]) -> None:

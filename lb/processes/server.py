@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from random import Random
 
 import uvloop
@@ -38,15 +37,13 @@ _STOP_MARGIN_S = 5.0
 class Stopping:
     """`requested` is set at the first request to stop, `forced` at the second.
 
-    Between the two, requests that are under way may end.
+    Between the two, requests that are under way may end. Each of `signals` is such a request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *signals: signal.Signals) -> None:
         self.requested = asyncio.Event()
         self.forced = asyncio.Event()
-
-    def on_signals(self, *numbers: signal.Signals) -> None:
-        for number in numbers:
+        for number in signals:
             asyncio.get_running_loop().add_signal_handler(number, self.request)
 
     def on_end_of(self, pipe: int) -> None:
@@ -72,14 +69,13 @@ def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> N
         uvloop.run(_serve_alone(settings, listeners[0]))
         return
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
-        cluster = _Cluster(settings, Path(folder), Board(rows=len(listeners)), listeners)
+        cluster = _Cluster(settings, folder, Board(rows=len(listeners)), listeners)
         timeout_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
         Supervisor(cluster.jobs(), cluster.close_listeners, timeout_s).run()
 
 
 async def _serve_alone(settings: Settings, listeners: Sequence[socket.socket]) -> None:
-    stopping = Stopping()
-    stopping.on_signals(signal.SIGTERM, signal.SIGINT)
+    stopping = Stopping(signal.SIGTERM, signal.SIGINT)
     async with serving(settings, listeners, stopping):
         await stopping.requested.wait()
 
@@ -98,7 +94,7 @@ async def serving(
 
     control = ControlPlane(settings.policy, fleet, counts)
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
-        path = str(Path(folder) / "control")
+        path = f"{folder}/control"
         async with (
             following(
                 settings.source, Roster(fleet), _poller(settings, fleet, upstream), data.forget
@@ -118,7 +114,7 @@ class _Cluster:
     """What the processes of a balancer share: made before they are forked."""
 
     settings: Settings
-    folder: Path
+    folder: str
     board: Board
     listeners: Sequence[Sequence[socket.socket]]
 
@@ -169,8 +165,8 @@ class _Cluster:
 
         async with (
             following(settings.source, roster, poller, forget),
-            link.listening(self._path("link")),
-            control.serving(self._path("control")),
+            link.listening(f"{self.folder}/link"),
+            control.serving(f"{self.folder}/control"),
         ):
             await stopping.requested.wait()
             control.draining = True
@@ -184,16 +180,13 @@ class _Cluster:
         fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
         upstream = Upstream(settings.replica_key, settings.trusted)
         data = DataPlane(settings, fleet, upstream)
-        control = _control_endpoint(self._path("control"))
+        control = _control_endpoint(f"{self.folder}/control")
         async with (
-            LinkClient(fleet, self._path("link"), data.counts, data.forget),
+            LinkClient(fleet, f"{self.folder}/link", data.counts, data.forget),
             data.serving(self.listeners[index], control, stopping.forced),
         ):
             await stopping.requested.wait()
         upstream.close()
-
-    def _path(self, name: str) -> str:
-        return str(self.folder / name)
 
 
 def _poller(settings: Settings, fleet: Fleet, upstream: Upstream) -> Poller:
@@ -205,7 +198,6 @@ def _control_endpoint(path: str) -> Endpoint:
 
 
 def _stopping(lifeline: int) -> Stopping:
-    stopping = Stopping()
-    stopping.on_signals(signal.SIGTERM)
+    stopping = Stopping(signal.SIGTERM)
     stopping.on_end_of(lifeline)
     return stopping

@@ -24,14 +24,14 @@ def _refuse(counters: Counters, replica: str, model: str, seconds: float) -> Non
 
 
 def _attempt(counters: Counters, replica: str, model: str, seconds: float) -> None:
-    series = counters.series(replica, model)
+    series = counters.series[replica, model]
     series.choices["least"] += 1
     series.in_flight += 1
     series.added.observe(seconds)
 
 
 def _end(counters: Counters, replica: str, model: str, seconds: float) -> None:
-    series = counters.series(replica, model)
+    series = counters.series[replica, model]
     series.in_flight -= 1
     series.first_byte.observe(seconds)
     series.duration.observe(seconds)
@@ -39,14 +39,14 @@ def _end(counters: Counters, replica: str, model: str, seconds: float) -> None:
 
 
 def _fail(counters: Counters, replica: str, model: str, seconds: float) -> None:
-    series = counters.series(replica, model)
+    series = counters.series[replica, model]
     series.errors["lost"] += 1
     series.retries += 1
 
 
 def _wait(counters: Counters, replica: str, model: str, seconds: float) -> None:
-    counters.queue(model).length += 1
-    counters.queue(model).wait.observe(seconds)
+    counters.queues[model].length += 1
+    counters.queues[model].wait.observe(seconds)
 
 
 ACTIONS: Sequence[Action] = [_refuse, _attempt, _end, _fail, _wait]
@@ -131,9 +131,9 @@ def test_a_bucket_has_what_is_not_above_its_bound(observed: list[float]) -> None
 
 def test_a_replica_and_model_have_one_series() -> None:
     counters = Counters()
-    assert isinstance(counters.series("a", "m"), Series)
-    assert counters.series("a", "m") is counters.series("a", "m")
-    assert counters.series("a", "m") is not counters.series("a", "n")
+    assert isinstance(counters.series["a", "m"], Series)
+    assert counters.series["a", "m"] is counters.series["a", "m"]
+    assert counters.series["a", "m"] is not counters.series["a", "n"]
 
 
 def _depth(tree: Tree) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.discovery.roster import Roster
-from lb.discovery.sources import Discovery, Resolved, WatchedFile
+from lb.discovery.sources import Resolved, WatchedFile, discovering
 from lb.errors import UserError
 from lb.http.endpoint import Endpoint, Target, parse_targets
 from lb.replicas.fleet import Fleet
@@ -74,7 +74,7 @@ async def test_a_broken_file_leaves_everything_as_it_was(
     path = tmp_path / "endpoints"
     path.write_text(f"\ufeff{ONE}")
     found: list[tuple[Target, ...]] = []
-    async with Discovery(WatchedFile(path, interval_s=0.01), found.append), asyncio.timeout(20):
+    async with discovering(WatchedFile(path, interval_s=0.01), found.append), asyncio.timeout(20):
         for broken in ("", "what", f"{TWO} weight=-1"):
             path.write_text(broken)
             while not any(record.levelname == "WARNING" for record in caplog.records):

@@ -18,8 +18,8 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def test_a_family_has_its_help_and_type_even_without_values() -> None:
-    text = render([GAUGE, COUNTER], {})
-    assert text == (
+    lines = [*render(GAUGE, {}), *render(COUNTER, {})]
+    assert "".join(lines) == (
         "# HELP lb_gauge A gauge.\n# TYPE lb_gauge gauge\n"
         "# HELP lb_events_total A counter.\n# TYPE lb_events_total counter\n"
     )
@@ -30,7 +30,7 @@ def test_labels_and_values_come_out_as_they_went_in(
     values: dict[str, dict[str, float]],
 ) -> None:
     tree: Tree = {replica: dict(models) for replica, models in values.items()}
-    (family,) = families(render([GAUGE], {"lb_gauge": tree})).values()
+    (family,) = families("".join(render(GAUGE, {"lb_gauge": tree}))).values()
     found: dict[str, dict[str, float]] = {}
     for sample in family.samples:
         found.setdefault(sample.labels["replica"], {})[sample.labels["model"]] = sample.value
@@ -43,8 +43,8 @@ def test_labels_and_values_come_out_as_they_went_in(
 
 
 def test_a_histogram_is_cumulative_and_ends_with_all() -> None:
-    text = render([HISTOGRAM], {"lb_seconds": {"r": [3, 0, 2, 1, 21.5]}})
-    (family,) = families(text).values()
+    lines = render(HISTOGRAM, {"lb_seconds": {"r": [3, 0, 2, 1, 21.5]}})
+    (family,) = families("".join(lines)).values()
     assert (family.type, family.documentation) == ("histogram", "A histogram.")
     assert [(s.name, s.labels.get("le"), s.value) for s in family.samples] == [
         ("lb_seconds_bucket", "0.001", 3),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lb.discovery.kubernetes import WatchedService
 from lb.discovery.kubernetes.watch import lines
-from lb.discovery.sources import Discovery
+from lb.discovery.sources import discovering
 from lb.http.endpoint import Target
 from tests.lb.apiserver import QUICK, ApiServer, endpoint_slice, pod
 
@@ -41,7 +41,7 @@ class Followed:
 @contextlib.asynccontextmanager
 async def following(source: WatchedService) -> AsyncIterator[Followed]:
     followed = Followed()
-    async with Discovery(source, followed.found):
+    async with discovering(source, followed.found):
         yield followed
 
 

@@ -41,13 +41,11 @@ def parse_service(text: str, own_namespace: Callable[[], str]) -> Service:
             f"--endpoints-kubernetes: {text!r} does not read [NAMESPACE/]SERVICE[:PORT]"
         )
     namespace, name, port = match.groups()
-    if port is not None and port.isdecimal() and not 1 <= int(port) <= 65535:
-        raise UserError(f"--endpoints-kubernetes: {port} is no port, give one up to 65535")
-    return Service(
-        namespace or own_namespace(),
-        name,
-        int(port) if port is not None and port.isdecimal() else port,
-    )
+    if port is not None and port.isdecimal():
+        if not 1 <= int(port) <= 65535:
+            raise UserError(f"--endpoints-kubernetes: {port} is no port, give one up to 65535")
+        port = int(port)
+    return Service(namespace or own_namespace(), name, port)
 
 
 @dataclass(frozen=True, slots=True)

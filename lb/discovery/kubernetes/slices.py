@@ -68,13 +68,8 @@ class EndpointSliceList(_Shape):
     items: tuple[EndpointSlice, ...] | None
 
 
-class Changed(_Shape):
-    type: Literal["ADDED", "MODIFIED"]
-    object: EndpointSlice
-
-
-class Deleted(_Shape):
-    type: Literal["DELETED"]
+class Change(_Shape):
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
     object: EndpointSlice
 
 
@@ -100,9 +95,9 @@ class Failure(_Shape):
     object: Status
 
 
-Event = Changed | Deleted | Bookmark
+Event = Change | Bookmark
 EVENTS: TypeAdapter[Event | Failure] = TypeAdapter(
-    Annotated[Changed | Deleted | Bookmark | Failure, Field(discriminator="type")]
+    Annotated[Change | Bookmark | Failure, Field(discriminator="type")]
 )
 
 
@@ -112,19 +107,7 @@ class _Entry:
 
     endpoint: Endpoint
     family: str
-    ready: bool
-    terminating: bool
-
-    @classmethod
-    def of(cls, each: SliceEndpoint, family: str, host: str, port: int) -> _Entry:
-        conditions = each.conditions or Conditions()
-        return cls(
-            Endpoint(host, port, authority(host, port), alias=_pod(each)),
-            family,
-            # Unknown is ready, by the API's definition.
-            ready=conditions.ready is not False,
-            terminating=conditions.terminating is True,
-        )
+    conditions: Conditions
 
 
 class Slices:
@@ -140,13 +123,12 @@ class Slices:
         self.version = listed.metadata.resource_version
 
     def apply(self, event: Event) -> None:
-        match event:
-            case Changed(object=changed):
-                self._slices[changed.metadata.name] = changed
-            case Deleted(object=deleted):
-                self._slices.pop(deleted.metadata.name, None)
-            case Bookmark():
-                pass
+        if isinstance(event, Change):
+            name = event.object.metadata.name
+            if event.type == "DELETED":
+                self._slices.pop(name, None)
+            else:
+                self._slices[name] = event.object
         self.version = event.object.metadata.resource_version
 
     def targets(self) -> tuple[Target, ...]:
@@ -157,14 +139,15 @@ class Slices:
         at its IPv4 address. Raises UserError if there are endpoints, but none has the port.
         """
         entries = self._entries()
-        terminating = {entry.endpoint.name for entry in entries if entry.terminating}
+        terminating = {entry.endpoint.name for entry in entries if entry.conditions.terminating}
         families: dict[str, str] = {}
         found: dict[str, Target] = {}
         for entry in entries:
             endpoint, pod = entry.endpoint, entry.endpoint.alias
             if pod is not None and families.setdefault(pod, entry.family) != entry.family:
                 continue
-            if entry.ready and endpoint.name not in terminating:
+            # Unknown is ready, by the API's definition.
+            if entry.conditions.ready is not False and endpoint.name not in terminating:
                 found.setdefault(endpoint.authority, Target(endpoint))
         return tuple(sorted(found.values(), key=lambda target: target.endpoint.name))
 
@@ -177,7 +160,11 @@ class Slices:
         if slices and not any(ports):
             raise self._no_such_port(slices)
         return [
-            _Entry.of(each, one.address_type, host, port)
+            _Entry(
+                Endpoint(host, port, authority(host, port), alias=_pod(each)),
+                one.address_type,
+                each.conditions or Conditions(),
+            )
             for one, port in zip(slices, ports, strict=True)
             if port is not None
             for each in one.endpoints or ()
