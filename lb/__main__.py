@@ -11,10 +11,11 @@ from lb.errors import UserError
 from lb.http.descriptors import raise_limit
 from lb.http.endpoint import authority
 from lb.observability.logs import RepeatFilter
+from lb.options import make_parser
 from lb.policies import POLICIES
 from lb.processes.listening import listen_for
 from lb.processes.server import serve
-from lb.settings import make_parser, settings_from
+from lb.settings import settings_from
 
 logger = logging.getLogger("lb")
 

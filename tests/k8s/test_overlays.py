@@ -13,7 +13,7 @@ from bench.environments.kubernetes.manifests.files import suite_version
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.nodes import pod_requests
 from bench.environments.kubernetes.objects import Object, deployment_name, namespace_of, object_name
-from lb.settings import make_parser
+from lb.options import make_parser
 from tests.k8s.built import (
     APPLIED,
     OVERLAYS,
