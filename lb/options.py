@@ -160,18 +160,10 @@ def _add_bounds(group: argparse._ArgumentGroup) -> None:
 def _add_times(group: argparse._ArgumentGroup) -> None:
     admission, timeouts = Admission(), Timeouts()
     for option, default_s, text in (
-        (
-            "--queue-timeout",
-            admission.queue_s,
-            "time in the queue, after which a request gets 429",
-        ),
+        ("--queue-timeout", admission.queue_s, "time in the queue, after which there is a 429"),
         ("--first-byte-timeout", timeouts.first_byte_s, "until an answer has to begin"),
         ("--stall-timeout", timeouts.stall_s, "between two parts of an answer"),
-        (
-            "--slow-start",
-            SLOW_START_S,
-            "until a new replica gets its full share of the load",
-        ),
+        ("--slow-start", SLOW_START_S, "until a new replica gets its full share of the load"),
         ("--drain-delay", 0.0, "to accept clients after SIGTERM, with 503 at /ready"),
         ("--grace", GRACE_S, "after that for requests to end"),
     ):

@@ -55,6 +55,10 @@ class Part:
     load: Load
     used: Usage
 
+    def per_s(self, amount: float) -> float:
+        """`amount` per second of the load."""
+        return amount / self.load.duration_s
+
     @property
     def answer_cpu_s(self) -> tuple[float, float]:
         """CPU seconds per answer: in all, and those of system calls."""
@@ -90,26 +94,27 @@ def _added(latency_s: Callable[[Load], float]) -> Of[Measurement]:
     )
 
 
-def _answers_per_s(one: Measurement, _: Round[Measurement]) -> float:
-    return one.whole.load.requests / one.whole.load.duration_s
-
-
-def _core_percent(one: Measurement, _: Round[Measurement]) -> float:
-    """Below 100 %, something else was the bottleneck."""
-    return 100 * one.whole.used.cpu_s / one.whole.load.duration_s
-
-
 def _rss_mib(one: Measurement, _: Round[Measurement]) -> float | None:
     return None if one.rss_bytes is None else one.rss_bytes / 2**20
 
 
 METRICS: tuple[Metric[Measurement], ...] = (
-    Metric("requests_per_s", f"at {CONNECTIONS}", "req/s", _answers_per_s),
+    Metric(
+        "requests_per_s",
+        f"at {CONNECTIONS}",
+        "req/s",
+        lambda one, _: one.whole.per_s(one.whole.load.requests),
+    ),
     Metric("p50_ms", f"p50 at {CONNECTIONS}", "ms", lambda one, _: one.whole.load.p50_s * 1e3),
     Metric("p99_ms", f"p99 at {CONNECTIONS}", "ms", lambda one, _: one.whole.load.p99_s * 1e3),
     Metric("added_p50_us", "added p50", "µs", _added(lambda load: load.p50_s)),
     Metric("added_p99_us", "added p99", "µs", _added(lambda load: load.p99_s)),
-    Metric("core_percent", "its core", "% busy", _core_percent),
+    Metric(
+        "core_percent",
+        "its core",
+        "% busy",
+        lambda one, _: one.whole.per_s(100 * one.whole.used.cpu_s),
+    ),
     cpu_metric("request_cpu_us", "CPU/JSON", lambda one: one.whole.answer_cpu_s),
     cpu_metric("burst_cpu_us", "CPU/SSE", lambda one: one.bursts.answer_cpu_s),
     cpu_metric("chunk_cpu_us", "CPU/chunk", lambda one: one.streams.answer_cpu_s, per=CHUNKS),

@@ -16,6 +16,7 @@ from typing import Literal
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Tree = float | list[float] | dict[str, "Tree"]
+Kind = Literal["counter", "gauge", "histogram"]
 # By the metric's name.
 Values = dict[str, Tree]
 
@@ -27,7 +28,7 @@ class Metric:
     """A metric to export; `bounds` are the upper bounds of a histogram's buckets, without +Inf."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Kind
     labels: tuple[str, ...]
     help: str
     bounds: tuple[float, ...] = ()

@@ -56,16 +56,8 @@ class EngineGauges:
 
 # What the control plane sends to its workers.
 _FACTS = (
-    "column",
-    "weight",
-    "draining",
-    "healthy",
-    "healthy_since_s",
-    "models",
-    "waiting",
-    "foreign",
-    "polled_s",
-    "progressed_s",
+    *("column", "weight", "draining", "healthy", "healthy_since_s"),
+    *("models", "waiting", "foreign", "polled_s", "progressed_s"),
 )
 
 

@@ -255,7 +255,7 @@ class Exchange(Relay):
         replica.acceptance.suspend(service, now_s)
         if self._retry(suspect=replica):
             return True
-        if self._components.router.other_works(self._request, replica, now_s):
+        if self._components.router.others_working(self._request, replica, now_s):
             replica.acceptance.postponed(service, now_s)
         else:
             replica.acceptance.undecided(service, now_s)

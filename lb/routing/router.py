@@ -64,15 +64,12 @@ class Router:
 
     def choose_to_compare(self, request: Request, refusing: Replica, now_s: float) -> Choice | None:
         """A working replica to compare `refusing` with, rather one that has not refused lately."""
-        able = self._others_working(request, refusing, now_s)
+        able = self.others_working(request, refusing, now_s)
         accepting = [one for one in able if not one.acceptance.refuses(request.service)]
         return self._retry(accepting or able, request, now_s)
 
-    def other_works(self, request: Request, refusing: Replica, now_s: float) -> bool:
-        """Whether another replica works, full or not."""
-        return bool(self._others_working(request, refusing, now_s))
-
-    def _others_working(self, request: Request, but: Replica, now_s: float) -> list[Replica]:
+    def others_working(self, request: Request, but: Replica, now_s: float) -> list[Replica]:
+        """The other replicas that work, full or not."""
         able = self._fleet.candidates(request.model)
         return [one for one in able if one is not but and _works(one, request, now_s)]
 

@@ -33,14 +33,12 @@ class Limits:
     linger_s: float = 2.0
 
 
+@dataclass(slots=True)
 class BodyMemory:
     """The bytes of bodies that a process holds."""
 
-    __slots__ = ("held_bytes", "limit_bytes")
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.held_bytes = 0
+    limit_bytes: int
+    held_bytes: int = 0
 
 
 # Not frozen, although little changes it: that would take six times as long to make.

@@ -62,7 +62,10 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
             made = overlay(arm, hardware, node_folders=mounts, version=version)
             objects[overlay_path(arm, hardware) / KUSTOMIZATION] = [made]
     objects[KVCACHED_PATH / KUSTOMIZATION] = [kvcached_component(topology.gpu_engine)]
-    return {path: HEADER + _yaml(listed) for path, listed in objects.items()}
+    return {
+        path: HEADER + yaml.dump_all(listed, Dumper=_Dumper, sort_keys=False, width=WIDTH)
+        for path, listed in objects.items()
+    }
 
 
 def suite_version() -> str:
@@ -121,8 +124,3 @@ def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent)
-
-
-def _yaml(objects: Iterable[Object]) -> str:
-    """The objects as documents of YAML: the same text for the same objects."""
-    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=WIDTH)
