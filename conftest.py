@@ -81,6 +81,8 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
     """Measures a scenario for some models, at most once per run, and reports it."""
 
     def measure_once(scenario: Scenario, *models: str) -> Judgement:
+        if reason := bench_session.why_not(scenario):
+            pytest.skip(f"{scenario.name} {reason}")
         facts = bench_session.provenance
         label(
             scenario.name,

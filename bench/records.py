@@ -18,12 +18,14 @@ Role = Literal["control", "treatment"]
 class Replica:
     """One engine instance of a model, as an environment brought it up.
 
-    `name` is unique in the environment (`tiny-llama-0`), `url` has no path.
+    `name` is unique in the environment (`tiny-llama-0`). `url` is where its API begins, without
+    `/v1`. Its metrics are at `metrics_url`, or else at `url`/metrics.
     """
 
     model: str
     name: str
     url: str
+    metrics_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +122,12 @@ class Sample:
         return self.error is None
 
 
-def fail_incomplete(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+def fail_incomplete(samples: Sequence[Sample], *, exact: bool = True) -> tuple[Sample, ...]:
     """The samples of one trial, with every incomplete answer as a failed request.
 
-    Every request asks for an exact number of tokens, so that an answer with fewer is not
-    complete, whatever its finish reason. The server's token count comes last in a stream: where
-    some answers have one, an answer without one broke off before its end.
+    Where requests ask for an `exact` number of tokens, an answer with fewer is not complete,
+    whatever its finish reason. The server's token count comes last in a stream: where some answers
+    have one, an answer without one broke off before its end.
     """
     counted = any(sample.output_tokens is not None for sample in samples)
 
@@ -134,7 +136,7 @@ def fail_incomplete(samples: Sequence[Sample]) -> tuple[Sample, ...]:
         if sample.ok and tokens is None and counted:
             why = "the stream ended without token usage"
             return replace(sample, error=ErrorKind.TRUNCATED, detail=why)
-        if sample.ok and tokens is not None and tokens < wanted:
+        if exact and sample.ok and tokens is not None and tokens < wanted:
             return replace(sample, error=ErrorKind.SHORT, detail=f"{tokens} of {wanted} tokens")
         return sample
 
@@ -302,7 +304,9 @@ class Trial:
     free-form JSON: versions, weights, CPU, options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
-    to a replica, as a condition of the scenario; they are in none of the arm's metrics.
+    to a replica, as a condition of the scenario; they are in none of the arm's metrics. With
+    `exact_prompts` prompts were made of an exact number of tokens; with `exact_answers` answers
+    had to have the number that was asked for.
     """
 
     run_id: str
@@ -332,4 +336,6 @@ class Trial:
     capacity_after_rps: float | None = None
     driver: DriverFacts = DriverFacts()
     connections: Connections = "kept"
+    exact_prompts: bool = True
+    exact_answers: bool = True
     provenance: dict[str, Any] = field(default_factory=dict)

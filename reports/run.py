@@ -98,6 +98,8 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
         "Run": first.run_id,
         "Commit": str(suite.get("commit") or "unknown")[:12],
     }
+    if "endpoints" in environment:
+        facts |= _endpoint_facts(environment)
     if environment.get("alternates"):
         facts["Arms"] = (
             "up by turns, since the cluster cannot hold both; the order was drawn for each block"
@@ -112,8 +114,21 @@ def setup_of(trial: Trial) -> str:
     return f"{_engine(environment)}, {weights}, {_machine(environment)}"
 
 
+def _endpoint_facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Where endpoints are, how far away, and what is not known of them."""
+    urls = [f"{name} {url}" for name, url in environment["endpoints"].items()]
+    facts = {
+        "Endpoints": ", ".join(urls),
+        "Round trip": "; ".join(environment.get("round_trips", ())),
+        "Notes": "; ".join(environment.get("notes", ())),
+    }
+    return {label: text for label, text in facts.items() if text}
+
+
 def _engine(environment: Mapping[str, Any]) -> str:
     """`vLLM 0.30.0 (CPU build)`."""
+    if "engine" in environment:
+        return str(environment["engine"])
     versions = environment.get("engine_versions", {})
     if "vllm" in versions:
         return f"vLLM {versions['vllm']}"
@@ -129,4 +144,6 @@ def _weights(environment: Mapping[str, Any], models: Iterable[str]) -> str:
 
 def _machine(environment: Mapping[str, Any]) -> str:
     """`AMD EPYC, 2 cores`."""
+    if "machine" in environment:
+        return str(environment["machine"])
     return f"{environment.get('cpu', 'unknown CPU')}, {environment.get('usable_cores', '?')} cores"

@@ -16,6 +16,7 @@ import yaml
 from bench.config.config import new_run_id
 from bench.config.topology import load_topology
 from bench.console import log_folder
+from bench.environments.base import targets_of
 from bench.environments.local import LocalEnvironment
 from bench.experiment.capacity import EngineCalibration
 from bench.load.plan.schedule import plan_closed_loop
@@ -121,7 +122,7 @@ def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, E
             environment,
             EngineCalibration(
                 site=environment.site(),
-                replicas=lambda: replicas,
+                targets=lambda: targets_of(replicas),
                 tokenizers={work.model: environment.tokenizer_folder(work.model)},
                 max_num_seqs=topology.engine.max_num_seqs,
                 window_s=1.0,
@@ -141,7 +142,7 @@ def run_rounds(
     """By round: the values of every line of the table. Every tool runs once before, to warm up."""
     progress = calibration.progress
     tools = tools_for(environment, ROOT / ".cache", log_folder(ROOT, "cross-check"), progress)
-    (replica,) = calibration.replicas()
+    (replica,) = calibration.targets()
 
     def measure(name: str, number: int) -> dict[str, Values]:
         salt = f"{name} {number}"

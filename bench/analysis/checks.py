@@ -38,7 +38,8 @@ class ValidityBounds:
     average over the block.
     `sent_share`: of a trial's planned requests. `error_rate`: of an arm's requests; beyond it
     the arms no longer did the same work. `token_match`: share of an arm's answers with exactly
-    the prompt and output tokens that were asked for.
+    the prompt and output tokens that were asked for. `answer_length`: how much longer an arm's
+    answers may be on average, where their lengths are not exact.
     """
 
     lag_floor_s: float = 0.05
@@ -52,6 +53,7 @@ class ValidityBounds:
     sent_share: float = 0.95
     error_rate: float = 0.02
     token_match: float = 0.99
+    answer_length: float = 0.10
 
 
 DEFAULT_BOUNDS = ValidityBounds()

@@ -101,7 +101,9 @@ def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> Evidence:
 
 def _with_incomplete_failed(trial: Trial) -> Trial:
     """Needed for trials that were stored before incomplete answers counted as failed."""
-    samples, bypassed = fail_incomplete(trial.samples), fail_incomplete(trial.bypassed)
+    samples, bypassed = (
+        fail_incomplete(sent, exact=trial.exact_answers) for sent in (trial.samples, trial.bypassed)
+    )
     return replace(trial, samples=samples, bypassed=bypassed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -19,6 +20,7 @@ def invalid_reasons(
         *trial_reasons([trial for block in blocks for trial in block.trials]),
         *check_reasons([block.trials for block in blocks], bounds),
         *_unlike_schedules(blocks),
+        *_unlike_answers(blocks, bounds),
         *(reason for arm in arms(blocks) for reason in _arm_reasons(arm, bounds)),
         *too_few(primary, blocks),
     )
@@ -93,6 +95,25 @@ def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
             yield f"the arms of block {block.index} replayed different schedules: {hashes}"
 
 
+def _unlike_answers(blocks: Sequence[Block], bounds: ValidityBounds) -> Iterator[str]:
+    """A line if answers may have any length, and those of one arm are longer."""
+    means = [(trials, _mean_tokens(trials)) for trials in arms(blocks)]
+    known = [mean for _, mean in means if mean is not None]
+    if len(known) == len(ROLES) and max(known) > (1 + bounds.answer_length) * min(known):
+        each = ", ".join(f"{_arm_name(trials)} {mean:.1f}" for trials, mean in means)
+        yield (
+            f"the arms' answers have other lengths: {each} tokens on average, bound"
+            f" {100 * bounds.answer_length:.0f} %; latencies of unlike work are not compared"
+        )
+
+
+def _mean_tokens(trials: Trials) -> float | None:
+    """Mean tokens of an arm's answers; None where they are as asked, or not counted."""
+    samples = [one for trial in trials if not trial.exact_answers for one in trial.samples]
+    tokens = [one.output_tokens for one in samples if one.ok and one.output_tokens is not None]
+    return statistics.fmean(tokens) if tokens else None
+
+
 def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
     """A line if an arm has too many failures, and if it has too many other token counts."""
     samples = _samples(trials)
@@ -104,7 +125,7 @@ def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
             f" {100 * bounds.error_rate:.1f} %; mostly {kind}{_detail(failed, kind)}"
         )
     answered = [sample for sample in samples if sample.ok]
-    unlike = [sample for sample in answered if not _as_asked(sample)]
+    unlike = [sample for sample in answered if not _as_asked(sample, trials[0])]
     if len(unlike) > (1 - bounds.token_match) * len(answered):
         first = unlike[0]
         yield (
@@ -159,9 +180,12 @@ def _samples(trials: Trials) -> list[Sample]:
     return [sample for trial in trials for sample in trial.samples + trial.bypassed]
 
 
-def _as_asked(sample: Sample) -> bool:
-    wanted = (sample.wanted_prompt_tokens, sample.wanted_output_tokens)
-    return (sample.prompt_tokens, sample.output_tokens) == wanted
+def _as_asked(sample: Sample, trial: Trial) -> bool:
+    """Whether the request has the tokens that were asked for, where these are exact."""
+    prompt = sample.prompt_tokens == sample.wanted_prompt_tokens or not trial.exact_prompts
+    return prompt and (
+        sample.output_tokens == sample.wanted_output_tokens or not trial.exact_answers
+    )
 
 
 def _detail(failed: Sequence[Sample], kind: ErrorKind | None) -> str:

@@ -17,7 +17,8 @@ class Option:
 
     With neither `metavar` nor `choices` it is a switch. `parse` makes the value from the text
     (default: the type of `default`); it raises UserError, or ValueError for a text that is not
-    what the option `takes`. `shown` is the default in words, where its own text does not do.
+    what the option `takes`. `shown` is the default in words, where its own text does not do. With
+    `many` it may be given several times. `also` is another spelling of its flag.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Option:
     takes: str = ""
     commands: tuple[str, ...] = (PYTEST,)
     shown: str = ""
+    many: bool = False
+    also: str = ""
 
     @property
     def flag(self) -> str:
@@ -83,7 +86,10 @@ def add_options(add: Callable[..., object], command: str) -> None:
     for one in options_of(command):
         default = f" (default: {one.default_text})" if one.default_text else ""
         kind = {"metavar": one.value_name} if one.value_name else {"action": "store_true"}
-        add(one.flag, dest=one.name, help=one.meaning + default, **kind)
+        if one.many:
+            kind["action"] = "append"
+        flags = filter(None, (one.flag, one.also))
+        add(*flags, dest=one.name, help=one.meaning + default, **kind)
 
 
 def read_options(typed: Mapping[str, Any], command: str) -> Options:
@@ -94,12 +100,14 @@ def read_options(typed: Mapping[str, Any], command: str) -> Options:
     """
     given = {one: typed.get(one.name) for one in options_of(command)}
     return Options(
-        **{
-            one.name: one.value(text) if one.value_name else text
-            for one, text in given.items()
-            if text is not None
-        }
+        **{one.name: _value(one, text) for one, text in given.items() if text is not None}
     )
+
+
+def _value(option: Option, typed: Any) -> Any:
+    if option.many:
+        return tuple(option.value(text) for text in typed)
+    return option.value(typed) if option.value_name else typed
 
 
 def options_page() -> str:

@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         checked = resolve(read_options(vars(config.option), PYTEST), ROOT, run_id)
         names = set(map(scenario_name, scenario_modules()))
-        checked.slos.check_names(names, set(checked.topology.models))
+        checked.slos.check_names(names, {*checked.topology.models, *checked.model_names})
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[CONFIG] = checked

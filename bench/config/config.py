@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.config.endpoints import (
+    EndpointEntry,
+    Endpoints,
+    endpoints_from_file,
+    endpoints_from_options,
+)
 from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
@@ -27,8 +34,9 @@ class Config:
     """The options with the things that they name, checked against each other.
 
     `arms` has the control and the treatment, which are the same arm in an A/A run. `hardware`
-    is what engines run on. `traffic` is recorded traffic, fitted to the engine. `cache` is the
-    folder of engines, models and logs, `results` that of trials and results.
+    is what engines run on. `endpoints` are those of environment external. `traffic` is recorded
+    traffic, fitted to the engine. `cache` is the folder of engines, models and logs, `results`
+    that of trials and results.
     """
 
     run_id: str
@@ -39,15 +47,23 @@ class Config:
     profile: Profile
     slos: Slos
     hardware: Hardware
+    endpoints: Endpoints | None
     traffic: Fit | None
     cache: Path
     results: Path
 
     @property
     def max_num_seqs(self) -> int:
-        """Sequences that a replica runs at once."""
+        """Sequences that a replica runs at once; of endpoints it may not be known, and is 1."""
+        if self.endpoints is not None:
+            return self.endpoints.max_num_seqs or 1
         engine = self.topology.engine if self.hardware == "cpu" else self.topology.gpu_engine
         return engine.max_num_seqs
+
+    @property
+    def measures_capacity(self) -> bool:
+        """Whether capacity can be measured: replicas, and what they run at once, are known."""
+        return self.endpoints is None or self.endpoints.max_num_seqs is not None
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -65,15 +81,22 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
             "use --driver builtin"
         )
     topology = load_topology(options.topology)
+    endpoints = _endpoints(options, os.environ)
+    if endpoints is None:
+        models, arms = topology.select_models(options.models, hardware), _arms(options, topology)
+    else:
+        models = _served(endpoints, options.models)
+        arms = _arms(options, topology) if endpoints.balanced else _endpoint_arms(endpoints)
     return Config(
         run_id=run_id,
         options=options,
         topology=topology,
-        models=topology.select_models(options.models, hardware),
-        arms=_arms(options, topology),
+        models=models,
+        arms=arms,
         profile=PROFILES[options.profile],
         slos=load_slos(options.slo),
         hardware=hardware,
+        endpoints=endpoints,
         traffic=_traffic(options, topology, hardware),
         cache=root / ".cache",
         results=root / "results",
@@ -130,6 +153,53 @@ def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:
                 f" {options.driver} does not offer; use --driver builtin"
             )
     return {"control": control, "treatment": treatment}
+
+
+def _endpoints(options: Options, environ: Mapping[str, str]) -> Endpoints | None:
+    """What the options say of endpoints. Raises UserError where they are not for this environment.
+
+    The text of `--endpoints` is a list of URLs if it has one, else the path of a file.
+    """
+    given = {"--url": options.url, "--endpoints": options.endpoints}
+    if options.env != "external":
+        if wrong := [flag for flag, value in given.items() if value]:
+            raise UserError(f"{wrong[0]} belongs to --env external, seen --env {options.env}")
+        return None
+    if options.driver != "builtin":
+        raise UserError(f"--env external takes --driver builtin, seen {options.driver}")
+    companions = {
+        "--api-key-env": options.api_key_env,
+        "--ca": options.ca,
+        "--insecure": options.insecure,
+    }
+    text = options.endpoints or ""
+    if text and "://" not in text:
+        if wrong := [flag for flag, value in {"--url": options.url, **companions}.items() if value]:
+            raise UserError(f"{wrong[0]} is given beside --endpoints {text}; write it in that file")
+        return endpoints_from_file(Path(text), environ)
+    entry = EndpointEntry(api_key_env=options.api_key_env, ca=options.ca, insecure=options.insecure)
+    replicas = [url.strip() for url in text.split(",") if url.strip()]
+    return endpoints_from_options(options.url, replicas, options.models, entry, environ)
+
+
+def _served(endpoints: Endpoints, names: Sequence[str]) -> tuple[Model, ...]:
+    """The named models of endpoints; all if none is named. Raises UserError for an unknown one."""
+    for name in names:
+        if name not in endpoints.models:
+            known = ", ".join(endpoints.models)
+            raise UserError(f"unknown model {name!r}; the file of --endpoints has {known}")
+    return tuple(Model(name, hub=name) for name in names or endpoints.models)
+
+
+def _endpoint_arms(endpoints: Endpoints) -> dict[Role, Arm]:
+    """An arm for each endpoint; one for both roles if they are the same."""
+    arms: dict[Role, Arm] = {}
+    for role, endpoint in endpoints.arms.items():
+        same = [arm for arm in arms.values() if arm.name == endpoint.name]
+        if same and endpoint != endpoints.arms["control"]:
+            raise UserError(f"both endpoints are named {endpoint.name}; give each its own name")
+        arms[role] = same[0] if same else Arm(endpoint.name, port=1)
+    return arms
 
 
 def _traffic(options: Options, topology: Topology, hardware: Hardware) -> Fit | None:

@@ -39,6 +39,7 @@ class EnvironmentEntry:
 ENVIRONMENTS: Mapping[str, EnvironmentEntry] = {
     "local": EnvironmentEntry("local", "cpu"),
     "k8s": EnvironmentEntry("kubernetes", "gpu"),
+    "external": EnvironmentEntry("external", "gpu"),
 }
 
 
@@ -96,6 +97,13 @@ def process_count(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise ValueError
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Seconds, more than 0."""
     if not 0 < float(text) < math.inf:
@@ -108,13 +116,65 @@ class Options:
     """The values of all options."""
 
     env: str = option("local", "where engines run", choices=tuple(ENVIRONMENTS))
+    url: tuple[str, ...] = option(
+        (),
+        "with --env external: the endpoint of a role, control or treatment; give both",
+        "ROLE=URL",
+        many=True,
+    )
+    endpoints: str | None = option(
+        None,
+        "with --env external: replicas of one model, in front of which the arms' balancers are "
+        "started; or a file with all of it (docs/how-to/endpoints.md)",
+        "URL,URL|FILE",
+    )
+    api_key_env: str | None = option(
+        None, "with --env external: the environment variable that has the endpoints' key", "NAME"
+    )
+    ca: Path | None = option(
+        None,
+        "with --env external: CAs, in PEM, that sign the endpoints' certificates",
+        "FILE",
+        parse=Path,
+    )
+    insecure: bool = option(False, "with --url: take any certificate of the endpoints")
+    rate: float | None = option(
+        None,
+        "requests/s of scenarios with an open loop, in place of a share of capacity",
+        "R",
+        parse=seconds,
+        takes="a number above 0",
+    )
+    concurrency: int | None = option(
+        None,
+        "requests in flight in scenarios with a closed loop, in place of a number for each replica",
+        "N",
+        parse=count,
+        takes="a whole number from 1",
+    )
+    max_requests: int | None = option(
+        None,
+        "stop before more requests are sent",
+        "N",
+        parse=count,
+        takes="a whole number from 1",
+    )
+    max_tokens: int | None = option(
+        None,
+        "stop before more tokens are sent and asked for",
+        "N",
+        parse=count,
+        takes="a whole number from 1",
+    )
+    yes: bool = option(False, "with --env external: send a large load without asking")
     models: tuple[str, ...] = option(
         (),
-        "models of the topology file",
+        "models of the topology file; with --env external the names by which they are served",
         "A,B",
         parse=names,
         commands=(PYTEST, "deploy"),
         shown="all for the hardware",
+        also="--model",
     )
     arms: tuple[str, str] = option(
         ("baseline", "managed"),

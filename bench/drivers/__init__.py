@@ -30,7 +30,7 @@ DRIVERS: Mapping[str, str] = {
 def make_driver(
     name: str,
     cache: Path,
-    tokenizer_folder: Callable[[str], Path],
+    tokenizer_folder: Callable[[str], Path | None],
     progress: Progress,
     site: Site,
     processes: int | None = None,

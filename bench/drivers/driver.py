@@ -35,7 +35,7 @@ class Setup:
 
     cache: Path
     folders: Iterator[Path]
-    tokenizer_folder: Callable[[str], Path]
+    tokenizer_folder: Callable[[str], Path | None]
     progress: Progress
     site: Site
     processes: int | None = None

@@ -39,7 +39,7 @@ class ToolDriver:
     program: Path
     version: str
     folders: Iterator[Path]
-    tokenizer_folder: Callable[[str], Path]
+    tokenizer_folder: Callable[[str], Path | None]
     start_and_end_s: float = 120.0
 
     def prepare(
@@ -54,7 +54,11 @@ class ToolDriver:
         pairs = zip(load.schedule.requests, load.prompts, strict=True)
         lines = (orjson.dumps(request(*pair)) + b"\n" for pair in pairs)
         (folder / "input.jsonl").write_bytes(b"".join(lines))
-        return folder, self.tokenizer_folder(load.schedule.requests[0].model).resolve()
+        model = load.schedule.requests[0].model
+        tokenizer = self.tokenizer_folder(model)
+        if tokenizer is None:
+            raise UserError(f"no tokenizer of {model} is known, which this driver needs")
+        return folder, tokenizer.resolve()
 
 
 def base_urls(driver: str, load: Load) -> tuple[str, ...]:

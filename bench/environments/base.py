@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.config.topology import Arm, Model
+from bench.load.client.api import Api
 from bench.processes.program import Site
-from bench.records import Replica
+from bench.records import Replica, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A base URL that serves a model, and how requests to it are written."""
+
+    model: str
+    name: str
+    url: str
+    api: Api = field(default_factory=Api)
 
 
 class Environment(Protocol):
@@ -23,9 +35,7 @@ class Environment(Protocol):
     """
 
     name: str
-
-    @property
-    def alternates(self) -> bool: ...
+    alternates: bool
 
     def site(self) -> Site:
         """Where load is sent from and replicas are scraped from. Needs no engines.
@@ -52,8 +62,20 @@ class Environment(Protocol):
         ...
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
-        """The replicas that serve the arm. Call `arm_routes` for it first."""
+        """The replicas that serve the arm, as far as they are known.
+
+        Call `arm_routes` for it first.
+        """
         ...
+
+    def api(self, arm: Arm) -> Api:
+        """How the requests of an arm are written."""
+        del arm
+        return Api()
+
+    def targets(self, arms: Mapping[Role, Arm]) -> tuple[Target, ...]:
+        """Where requests go that warm the engines and measure capacity."""
+        return targets_of(self.replicas(arms["control"]), self.api(arms["control"]))
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of a core's time.
@@ -63,8 +85,8 @@ class Environment(Protocol):
         """
         ...
 
-    def tokenizer_folder(self, model: str) -> Path:
-        """Folder with the model's tokenizer.json and chat template."""
+    def tokenizer_folder(self, model: str) -> Path | None:
+        """Folder with the model's tokenizer.json and chat template; None where it is not known."""
         ...
 
     def dead_replicas(self) -> tuple[str, ...]:
@@ -85,6 +107,11 @@ class Environment(Protocol):
     def stop(self) -> None:
         """Stop the balancers, and the engines unless they are to be kept."""
         ...
+
+
+def targets_of(replicas: Sequence[Replica], api: Api | None = None) -> tuple[Target, ...]:
+    """The replicas as targets, with requests as `api` writes them."""
+    return tuple(Target(one.model, one.name, one.url, api or Api()) for one in replicas)
 
 
 def model_facts(models: Sequence[Model]) -> Mapping[str, Any]:

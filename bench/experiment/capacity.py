@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.environments.base import Target
 from bench.errors import UserError
-from bench.load.plan.prompts import PromptMaker, make_prompts
+from bench.experiment.budget import Budget
+from bench.load.plan.prompts import PromptMaker, Prompts, WordPrompts, make_prompts
 from bench.load.plan.schedule import plan_closed_loop
 from bench.load.plan.workload import RUN, Asks, Fixed, Workload
 from bench.load.run.drive import Ending, Load
 from bench.load.run.processes import run_spread
 from bench.processes.program import Site
 from bench.progress import Progress
-from bench.records import Replica, Sample, Schedule
+from bench.records import Sample, Schedule
 
 # Requests in flight on each replica while it is warmed or its capacity is measured, per sequence
 # that it runs at once: as many wait as run, so that it always runs all it can.
@@ -36,7 +38,12 @@ PROBE_SHARE = 0.5
 # become faster.
 SPARE = 3.0
 
-_PROBE = Workload(prompt=Fixed(64), output=Fixed(2))
+# The prompt that shows how many tokens the chat template adds.
+_PROBE_TOKENS = 64
+# Words of the prompts that show how many tokens a word has, where no tokenizer is known.
+_PROBE_WORDS = (16, 116)
+# Requests in flight while endpoints are warmed for a load that is given as a rate.
+_WARM_STREAMS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +62,23 @@ class Capacity:
 class EngineCalibration:
     """Measures what both arms share, once for each workload and set of models.
 
-    Requests go from all places of `site` straight to the replicas, which `replicas` returns.
-    `tokenizers` are folders, by model. `max_num_seqs` is the number of sequences that a replica
-    runs at once, `window_s` the duration of one run of the measurement of capacity.
+    Requests go from all places of `site` to what `targets` returns, the replicas as a rule.
+    `tokenizers` are folders, by model, None where there is none. `max_num_seqs` is the number of
+    sequences that a replica runs at once, `window_s` the duration of one run of the measurement of
+    capacity. Every request that is sent is counted in `budget`.
     """
 
     site: Site
-    replicas: Callable[[], tuple[Replica, ...]]
-    tokenizers: Mapping[str, Path]
+    targets: Callable[[], tuple[Target, ...]]
+    tokenizers: Mapping[str, Path | None]
     max_num_seqs: int
     window_s: float
     drain_s: float
     run_id: str
     seed: int
     progress: Progress
-    _makers: dict[str, PromptMaker] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    _makers: dict[str, Prompts] = field(default_factory=dict)
     # No two runs may send the same prompts: the later one would find them in the prefix cache.
     _runs: Iterator[int] = field(default_factory=itertools.count)
     _capacities: dict[tuple[Asks, tuple[str, ...]], Capacity] = field(default_factory=dict)
@@ -83,7 +92,7 @@ class EngineCalibration:
         if key not in self._capacities:
             with self.progress.step(f"capacity of {'+'.join(models)}") as step:
                 step.update("warming every replica with this workload")
-                warm = self._warm(workload, models)
+                warm = self._warm(workload, models, self._concurrency)
                 step.update("saturating every replica in a closed loop")
                 runs = [self._run(workload, models, warm, self.window_s)]
                 while not settled([one.rps for one in runs]) and len(runs) < MOST_RUNS:
@@ -93,6 +102,15 @@ class EngineCalibration:
             self._capacities[key] = replace(warm, rps=rps)
             self.progress.note(f"capacity: {self._capacities[key].rps:.1f} requests/s")
         return self._capacities[key]
+
+    def warm(self, workload: Asks, models: tuple[str, ...], in_flight: int | None) -> Capacity:
+        """An estimate of capacity, from requests that warm every target. Raises UserError.
+
+        `in_flight` requests are under way at all targets together; None stands for a few.
+        """
+        with self.progress.step(f"warming {'+'.join(models)}"):
+            each = (in_flight or _WARM_STREAMS) // len(self._serving(models))
+            return self._warm(workload, models, max(1, each))
 
     def probe(self, workload: Asks, models: tuple[str, ...], earlier: Capacity) -> Capacity:
         """Capacity at this moment, from one short run. Raises UserError if a replica fails."""
@@ -109,22 +127,42 @@ class EngineCalibration:
                 self._makers[request.model] = self._maker(request.model)
         return make_prompts(schedule, self._makers, f"{self.run_id} {salt}")
 
-    def _maker(self, model: str) -> PromptMaker:
-        """The model's prompt maker. One request shows how many tokens the template adds."""
-        plain = PromptMaker(self.tokenizers[model])
-        schedule = self._closed_loop(model, _PROBE, 1, self.drain_s)
-        request = schedule.requests[0]
-        prompt = plain.make(request.prompt_tokens, request.prompt_seed, self.run_id)
-        replica = self._serving((model,))[0]
-        ((sample,),) = self._send([Load(schedule, (prompt,), (replica.url,))])
-        if sample.prompt_tokens is None:
-            raise UserError(f"{replica.name} reports no token usage, which every metric rests on")
-        return plain.with_overhead(sample.prompt_tokens - request.prompt_tokens)
+    def makes_exact(self, models: Sequence[str]) -> bool:
+        """Whether prompts have exactly the number of tokens that is asked for."""
+        return all(self.tokenizers[model] is not None for model in models)
 
-    def _warm(self, workload: Asks, models: tuple[str, ...]) -> Capacity:
+    def _maker(self, model: str) -> Prompts:
+        """The model's prompt maker. One request shows how many tokens the template adds.
+
+        Without a tokenizer, two requests show how many tokens a word has.
+        """
+        folder = self.tokenizers[model]
+        if folder is None:
+            return self._words(model)
+        plain = PromptMaker(folder)
+        counted = self._counted(model, plain, _PROBE_TOKENS)
+        return plain if counted is None else plain.with_overhead(counted - _PROBE_TOKENS)
+
+    def _words(self, model: str) -> Prompts:
+        short, long = (
+            (words, self._counted(model, WordPrompts(), words)) for words in _PROBE_WORDS
+        )
+        return WordPrompts.fit(short, long)
+
+    def _counted(self, model: str, maker: Prompts, prompt_tokens: int) -> int | None:
+        """How many tokens the first target counts in a prompt; None if it does not say."""
+        workload = Workload(Fixed(prompt_tokens), Fixed(2))
+        schedule = self._closed_loop(model, workload, 1, 1, self.drain_s)
+        (request,) = schedule.requests
+        prompt = maker.make(request.prompt_tokens, request.prompt_seed, self.run_id)
+        target = self._serving((model,))[0]
+        ((sample,),) = self._send([Load(schedule, (prompt,), (target.url,), api=target.api)])
+        return sample.prompt_tokens
+
+    def _warm(self, workload: Asks, models: tuple[str, ...], in_flight: int) -> Capacity:
         """Send some full batches to every replica at once; returns a first estimate of capacity."""
-        count = WARM_ROUNDS * self._concurrency
-        answers = self._saturate(workload, models, count, self.drain_s, "warm")
+        count = WARM_ROUNDS * in_flight
+        answers = self._saturate(workload, models, count, in_flight, self.drain_s, "warm")
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
         rps = sum(count / end_s for end_s in ends_s)
         return Capacity(rps, self.max_num_seqs * len(answers))
@@ -141,27 +179,37 @@ class EngineCalibration:
                 window_s * RAMP_SHARE,
                 window_s,
             )
-            for samples in self._saturate(workload, models, count, window_s, salt)
+            for samples in self._saturate(
+                workload, models, count, self._concurrency, window_s, salt
+            )
         ]
         return replace(earlier, rps=sum(paces))
 
     def _saturate(
-        self, workload: Asks, models: tuple[str, ...], count: int, duration_s: float, salt: str
+        self,
+        workload: Asks,
+        models: tuple[str, ...],
+        count: int,
+        in_flight: int,
+        duration_s: float,
+        salt: str,
     ) -> tuple[tuple[Sample, ...], ...]:
-        """Keep every replica full, with at most `count` requests; returns the samples of each."""
+        """Keep every target full, with at most `count` requests; returns the samples of each."""
         loads = []
-        for replica in self._serving(models):
-            schedule = self._closed_loop(replica.model, workload, count, duration_s)
-            prompts = self.prompts(schedule, f"{salt} {replica.name}")
-            loads.append(Load(schedule, prompts, [replica.url] * len(prompts)))
+        for target in self._serving(models):
+            schedule = self._closed_loop(target.model, workload, count, in_flight, duration_s)
+            prompts = self.prompts(schedule, f"{salt} {target.name}")
+            loads.append(Load(schedule, prompts, [target.url] * len(prompts), api=target.api))
         return self._send(loads)
 
-    def _closed_loop(self, model: str, workload: Asks, count: int, duration_s: float) -> Schedule:
+    def _closed_loop(
+        self, model: str, workload: Asks, count: int, in_flight: int, duration_s: float
+    ) -> Schedule:
         return plan_closed_loop(
             seed=self.seed,
             models=(model,),
             workload=workload,
-            concurrency=min(count, self._concurrency),
+            concurrency=min(count, in_flight),
             duration_s=duration_s,
             count=count,
         )
@@ -171,8 +219,8 @@ class EngineCalibration:
         """Requests in flight on one replica that keep it full."""
         return self.max_num_seqs * IN_FLIGHT_PER_SEQUENCE
 
-    def _serving(self, models: Sequence[str]) -> tuple[Replica, ...]:
-        return tuple(replica for replica in self.replicas() if replica.model in models)
+    def _serving(self, models: Sequence[str]) -> tuple[Target, ...]:
+        return tuple(target for target in self.targets() if target.model in models)
 
     def _send(self, loads: Sequence[Load]) -> tuple[tuple[Sample, ...], ...]:
         """The samples of each load. Raises UserError unless every request succeeds."""
@@ -183,6 +231,7 @@ class EngineCalibration:
         if any(result.ending is Ending.INTERRUPTED for result in results):
             raise KeyboardInterrupt
         for load, result in zip(loads, results, strict=True):
+            self.budget.count(result.samples)
             failed = [sample for sample in result.samples if not sample.ok]
             if failed:
                 raise UserError(

@@ -18,10 +18,11 @@ from bench.analysis.rates import is_carried
 from bench.config.topology import Arm
 from bench.environments.base import Environment
 from bench.errors import UserError
+from bench.experiment.budget import Amount, amount_of
 from bench.experiment.capacity import Capacity
 from bench.experiment.scenario import Question
 from bench.experiment.trial import RunContext, run_trial
-from bench.experiment.trial_order import SearchOrder, TrialOrder
+from bench.experiment.trial_order import PlannedTrial, SearchOrder, TrialOrder
 from bench.load.plan.arrivals import ClosedLoop
 from bench.progress import Step
 from bench.records import Role, Trial
@@ -31,6 +32,8 @@ from bench.telemetry.cpu import await_quiet
 TRIAL_PER_OBJECTIVE = 10.0
 # After so many waits in vain for a quiet machine the comparison ends.
 MOST_WAITS = 2
+# Trials of an arm in a block where the load is searched for, about.
+SEARCHED = 6
 
 
 def spare_blocks(looks: Sequence[int]) -> int:
@@ -69,8 +72,9 @@ class Experiment:
             raise UserError(f"dead replica: {dead[0]}")
         self._require_long_trials(question)
         start_arms(context.environment, context.arms, question.scenario.balancers, question.models)
-        capacity = context.calibration.capacity(question.scenario.workload, question.models)
+        capacity = self._first_capacity(question)
         question = question.with_pace(capacity)
+        self._require_budget(question, capacity)
         with context.progress.step(str(question)) as step:
             trials = self._run_blocks(question, capacity, step)
             step.update("checking whether the engines are as fast as before")
@@ -82,14 +86,19 @@ class Experiment:
 
     def _run_blocks(self, question: Question, capacity: Capacity, step: Step) -> list[Trial]:
         """Measure block after block until a look decides, or there are enough."""
-        profile = self.context.profile
-        looks = profile.looks if self.context.compares else profile.looks[:1]
+        looks = self.context.looks
         order = self._trial_order(question)
         trials: list[Trial] = []
         good, busy, began_s = 0, 0, time.monotonic()
         for index in range(looks[-1] + spare_blocks(looks)):
             left = time_left(time.monotonic() - began_s, index, index + looks[-1] - good)
             update = _updates(step, f"block {good + 1}/{looks[-1]}, ", left)
+            if not self.context.budget.allows(self._block_amount(question, capacity)):
+                self.context.progress.note(
+                    f"{question}: ends here, for the next block might be beyond the limit; "
+                    f"sent so far: {self.context.budget.sent}"
+                )
+                break
             if not isinstance(question.scenario.arrival, ClosedLoop):
                 # Its load is a share of what the engines can do now.
                 update("how fast the engines are")
@@ -130,6 +139,30 @@ class Experiment:
             order.record(planned, carried=is_carried(block[-1]))
         return block
 
+    def _first_capacity(self, question: Question) -> Capacity:
+        """Capacity; where the load does not relate to it, an estimate of it from warming."""
+        calibration, workload = self.context.calibration, question.scenario.workload
+        if question.fixed_load:
+            return calibration.warm(workload, question.models, question.concurrency)
+        return calibration.capacity(workload, question.models)
+
+    def _require_budget(self, question: Question, capacity: Capacity) -> None:
+        """Say what the question may send. Raises UserError where that is not allowed."""
+        looks = self.context.looks
+        block = self._block_amount(question, capacity)
+        most = block * (looks[-1] + spare_blocks(looks))
+        if self.context.budget.is_limited:
+            self.context.progress.note(f"{question}: up to {most}")
+        self.context.budget.require(str(question), block * looks[0], most)
+
+    def _block_amount(self, question: Question, capacity: Capacity) -> Amount:
+        """What a block sends, at most; about, in a search."""
+        roles = self.context.role_order(question)(0)
+        trial = PlannedTrial(0, 0, roles[0])
+        schedule = question.schedule(trial, 0, capacity, self.context.profile.trial_s)
+        trials = len(set(roles)) * SEARCHED if question.scenario.search else len(roles)
+        return amount_of(schedule) * trials
+
     def _trial_order(self, question: Question) -> TrialOrder:
         roles, scenario = self.context.role_order(question), question.scenario
         if scenario.search is None or isinstance(scenario.arrival, ClosedLoop):
@@ -140,7 +173,11 @@ class Experiment:
         """The present capacity, or `earlier` where that cannot be measured."""
         context = self.context
         # Where only one arm is up at a time, the replicas that were calibrated may be down now.
-        if context.environment.alternates or context.environment.dead_replicas():
+        if (
+            question.fixed_load
+            or context.environment.alternates
+            or context.environment.dead_replicas()
+        ):
             return earlier
         try:
             return context.calibration.probe(question.scenario.workload, question.models, earlier)

@@ -90,23 +90,39 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A scenario to measure for some models. In `round` 2 it gets other schedules."""
+    """A scenario to measure for some models. In `round` 2 it gets other schedules.
+
+    `rate_rps` and `concurrency` are a load that does not relate to capacity: the rate of all
+    models together in an open loop, the requests in flight in a closed one.
+    """
 
     scenario: Scenario
     facts: ScenarioFacts
     models: tuple[str, ...]
     round: int = 1
+    rate_rps: float | None = None
+    concurrency: int | None = None
 
     def __str__(self) -> str:
         again = " again" if self.round > 1 else ""
         return f"{self.scenario.name} {'+'.join(self.models)}{again}"
+
+    @property
+    def fixed_load(self) -> bool:
+        """Whether the load is given, and no share of capacity."""
+        closed = isinstance(self.scenario.arrival, ClosedLoop)
+        return (self.concurrency if closed else self.rate_rps) is not None
+
+    def offered_rps(self, load: float, capacity: Capacity) -> float:
+        """Requests per second of all models, where a share `load` of capacity is offered."""
+        return load * capacity.rps if self.rate_rps is None else self.rate_rps
 
     def with_pace(self, capacity: Capacity) -> Question:
         """The question; if it replays a trace, with the pace in its description."""
         arrival = self.scenario.arrival
         if not isinstance(arrival, Replay):
             return self
-        rate_rps = arrival.load * capacity.rps / len(self.models)
+        rate_rps = self.offered_rps(arrival.load, capacity) / len(self.models)
         pace = f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast."
         facts = replace(self.facts, description=f"{self.facts.description} {pace}")
         return replace(self, facts=facts)
@@ -114,10 +130,10 @@ class Question:
     def schedule(
         self, trial: PlannedTrial, seed: int, capacity: Capacity, duration_s: float
     ) -> Schedule:
-        """The requests of a trial, at its share of `capacity`."""
+        """The requests of a trial, at its share of `capacity` unless its load is given."""
         arrival, workload = self.scenario.arrival, self.scenario.workload
         if isinstance(arrival, ClosedLoop):
-            concurrency = arrival.concurrency(capacity.max_num_seqs)
+            concurrency = self.concurrency or arrival.concurrency(capacity.max_num_seqs)
             return plan_closed_loop(
                 seed=seed,
                 models=self.models,
@@ -126,7 +142,7 @@ class Question:
                 duration_s=duration_s,
                 count=capacity.requests_for(duration_s, concurrency),
             )
-        rps = self.scenario.load_of(trial) * capacity.rps
+        rps = self.offered_rps(self.scenario.load_of(trial), capacity)
         rates_rps = dict.fromkeys(self.models, rps / len(self.models))
         if isinstance(arrival, Replay | Mixture):
             return plan_traffic(

@@ -15,9 +15,11 @@ from bench.config.config import Config
 from bench.drivers import make_driver
 from bench.environments.base import Environment
 from bench.errors import UserError
+from bench.experiment.budget import Budget
 from bench.experiment.capacity import EngineCalibration
 from bench.experiment.experiment import Experiment, start_arms
 from bench.experiment.scenario import Question, Scenario
+from bench.experiment.suitability import why_not
 from bench.experiment.trial import RunContext
 from bench.experiment.trial_order import BOTH, CONTROL
 from bench.load.accuracy.check import check_client
@@ -73,6 +75,10 @@ class Session:
         """Measure and judge a scenario once, whatever the verdict."""
         return self._measure(self._question(scenario, models))
 
+    def why_not(self, scenario: Scenario) -> str | None:
+        """Why the scenario cannot be measured with the options that were given; None if it can."""
+        return why_not(scenario, self.config)
+
     def close(self) -> None:
         """Stop what was started, also when starting failed half way."""
         if self._environment is not None:
@@ -85,7 +91,11 @@ class Session:
             for model in models
             for tenant in ("", *scenario.tenants)
         }
-        return Question(scenario, replace(scenario.facts(slos), alpha=ALPHA), models)
+        options = self.config.options
+        facts = replace(scenario.facts(slos), alpha=ALPHA)
+        return Question(
+            scenario, facts, models, rate_rps=options.rate, concurrency=options.concurrency
+        )
 
     def _measure(self, question: Question) -> Case:
         experiment = self._started()
@@ -161,7 +171,12 @@ class Session:
             site=site,
             calibration=EngineCalibration(
                 site=site,
-                replicas=lambda: environment.replicas(config.arms["control"]),
+                targets=lambda: environment.targets(config.arms),
+                budget=Budget(
+                    config.options.max_requests,
+                    config.options.max_tokens,
+                    asks=config.endpoints is not None and not config.options.yes,
+                ),
                 tokenizers={
                     name: environment.tokenizer_folder(name) for name in config.model_names
                 },

@@ -14,6 +14,7 @@ from bench.config.options import Profile
 from bench.config.topology import Arm
 from bench.drivers import Driver
 from bench.environments.base import Environment
+from bench.experiment.budget import Budget
 from bench.experiment.capacity import Capacity, EngineCalibration
 from bench.experiment.scenario import Question
 from bench.experiment.trial_order import PlannedTrial, RoleOrder, role_order
@@ -56,6 +57,16 @@ class RunContext:
         """Whether both arms run."""
         return "treatment" in self.arms
 
+    @property
+    def budget(self) -> Budget:
+        """What the run may send."""
+        return self.calibration.budget
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of blocks after which a verdict is sought; a control alone has one."""
+        return self.profile.looks if self.compares else self.profile.looks[:1]
+
     def role_order(self, question: Question) -> RoleOrder:
         """The order of roles in each block."""
         alternates = self.environment.alternates
@@ -73,6 +84,7 @@ def run_trial(
         context.progress.note(line)
     trial = prepared.record(result, server)
     context.store.save(trial)
+    context.budget.count(trial.samples + trial.bypassed)
     if result.ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
     return trial
@@ -95,9 +107,11 @@ def _prepare(
     affected = affected_replicas(replicas, planned.turn)
     bypassed = bypassing(schedule, scenario.bypass)
     urls = routes(schedule, arm_routes, bypassed, affected)
-    load = Load(schedule, prompts, urls, arm.connections)
+    api = context.environment.api(arm)
+    load = Load(schedule, prompts, urls, arm.connections, api)
+    capacity_rps = None if question.fixed_load else capacity.rps
     return _PreparedTrial(
-        context, question, planned, seed, capacity.rps, load, replicas, affected, bypassed
+        context, question, planned, seed, capacity_rps, load, replicas, affected, bypassed
     )
 
 
@@ -105,16 +119,16 @@ def _prepare(
 class _PreparedTrial:
     """A trial with everything that it sends, and where to.
 
-    `capacity_rps` is the capacity that its load is a share of. `replicas` are all that serve it.
-    `affected` has, by model, the replica that the scenario slows, and to which requests go that
-    bypass the arm; `bypassing` are the indexes of these requests.
+    `capacity_rps` is the capacity that its load is a share of, None where the load is given.
+    `replicas` are all that serve it. `affected` has, by model, the replica that the scenario
+    slows, and to which requests go that bypass the arm; `bypassing` are the indexes of these.
     """
 
     context: RunContext
     question: Question
     planned: PlannedTrial
     seed: int
-    capacity_rps: float
+    capacity_rps: float | None
     load: Load
     replicas: tuple[Replica, ...]
     affected: Mapping[str, Replica]
@@ -185,6 +199,8 @@ class _PreparedTrial:
             capacity_rps=self.capacity_rps,
             driver=result.driver,
             connections=self.load.connections,
+            exact_prompts=context.calibration.makes_exact(question.models),
+            exact_answers=self.load.api.exact_answers,
             provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
         )
 

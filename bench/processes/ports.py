@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import psutil
 
@@ -29,13 +30,32 @@ def is_free(port: int) -> bool:
 
 def port_holder(port: int) -> str:
     """The process that listens on TCP port `port`, as far as this user may see it."""
+    for _, pid in _listening({port}):
+        if pid is None:
+            return "a process of another user"
+        try:
+            return f"process {pid} ({psutil.Process(pid).name()})"
+        except psutil.Error:
+            return f"process {pid}"
+    return "a process that cannot be seen from here"
+
+
+def listeners(ports: Iterable[int]) -> tuple[int, ...]:
+    """The processes that listen on some TCP ports, as far as this user may see them."""
+    return tuple({pid for _, pid in _listening(set(ports)) if pid is not None})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listening(ports: Collection[int]) -> Iterator[tuple[int, int | None]]:
+    """Each of `ports` that somebody listens on, with the process; None for another user's."""
     for connection in psutil.net_connections("tcp"):
         address = connection.laddr
-        if connection.status == psutil.CONN_LISTEN and address and address.port == port:
-            if connection.pid is None:
-                return "a process of another user"
-            try:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
-            except psutil.Error:
-                return f"process {connection.pid}"
-    return "a process that cannot be seen from here"
+        if connection.status == psutil.CONN_LISTEN and address and address.port in ports:
+            yield address.port, connection.pid

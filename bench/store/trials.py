@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +32,8 @@ from bench.records import Sample, ServerReading, Trial
 from bench.store.files import strict_json, write_whole
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# A model's name with what is not safe in it quoted, as in `meta-llama%2FLlama-3.1-8B`.
+_SAFE_MODEL = re.compile(r"[A-Za-z0-9%][A-Za-z0-9._%~-]*")
 FORMAT = 1
 
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -109,13 +112,15 @@ class TrialStore:
 
     def _folder(self, trial: Trial) -> Path:
         parts = (trial.arm, trial.environment, trial.run_id, trial.scenario.name)
-        for part in (*parts, *trial.models):
-            if not SAFE_PART.fullmatch(part):
-                raise UserError(
-                    f"name {part!r} cannot be a folder of results;"
-                    " use letters, digits, dot, dash and underscore"
-                )
-        return self._root.joinpath(*parts, "+".join(trial.models))
+        models = [quote(name, safe="") for name in trial.models]
+        unsafe = [part for part in parts if not SAFE_PART.fullmatch(part)]
+        unsafe += [name for name in models if not _SAFE_MODEL.fullmatch(name)]
+        if unsafe:
+            raise UserError(
+                f"name {unsafe[0]!r} cannot be a folder of results;"
+                " use letters, digits, dot, dash and underscore"
+            )
+        return self._root.joinpath(*parts, "+".join(models))
 
 
 def by_scenario(trials: Iterable[Trial]) -> dict[tuple[str, tuple[str, ...], int], list[Trial]]:

@@ -107,7 +107,7 @@ def scraping(
     order = {
         "period_s": period_s,
         "timeout_s": timeout_s,
-        "replicas": [(one.name, one.model, one.url) for one in replicas],
+        "replicas": [(one.name, one.model, one.url, one.metrics_url) for one in replicas],
     }
     program = site.start("bench.telemetry.scraping", [], 0)
     try:
@@ -142,17 +142,27 @@ def read_series(text: bytes, model: str) -> dict[str, float]:
 
 
 class ReplicaScraper(threading.Thread):
-    """Scrapes one replica every `period_s` seconds until `ended`, and then once more."""
+    """Scrapes one replica every `period_s` seconds until `ended`, and then once more.
+
+    Its metrics are at `metrics_url`, or if that is empty at `url`/metrics.
+    """
 
     def __init__(
-        self, model: str, url: str, period_s: float, timeout_s: float, ended: threading.Event
+        self,
+        model: str,
+        url: str,
+        metrics_url: str,
+        period_s: float,
+        timeout_s: float,
+        ended: threading.Event,
     ) -> None:
         super().__init__(daemon=True)
         self.rows: list[Row] = []
         self.first_done = threading.Event()
         self._model = model
-        self._url = urlsplit(url)
-        self._paths = list(_PATHS)
+        self._url = urlsplit(metrics_url or url)
+        own = f"{self._url.path or '/'}?{self._url.query}".rstrip("?")
+        self._paths = [own] if metrics_url else [self._url.path.rstrip("/") + one for one in _PATHS]
         self._period_s = period_s
         self._timeout_s = timeout_s
         self._ended = ended
@@ -212,8 +222,8 @@ def main() -> None:
     period_s, timeout_s = order["period_s"], order["timeout_s"]
     ended = threading.Event()
     scrapers = {
-        name: ReplicaScraper(model, url, period_s, timeout_s, ended)
-        for name, model, url in order["replicas"]
+        name: ReplicaScraper(model, url, metrics_url, period_s, timeout_s, ended)
+        for name, model, url, metrics_url in order["replicas"]
     }
     for scraper in scrapers.values():
         scraper.start()

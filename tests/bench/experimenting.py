@@ -16,6 +16,7 @@ from typing import Any
 from bench.config.options import Profile
 from bench.config.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
 from bench.drivers import Driver
+from bench.environments.base import Environment
 from bench.environments.cpu_engine.models import model_folder
 from bench.experiment.capacity import EngineCalibration
 from bench.experiment.experiment import Experiment
@@ -54,7 +55,7 @@ async def answer(call: Call) -> None:
 
 
 @dataclass
-class Served:
+class Served(Environment):
     """An environment whose one replica is its balancer as well."""
 
     url: str
@@ -121,7 +122,7 @@ def experiment(environment: Served, driver: Driver, folder: Path, blocks: int = 
     progress = PlainProgress(io.StringIO())
     calibration = EngineCalibration(
         site=SITE,
-        replicas=lambda: environment.start(()),
+        targets=lambda: environment.targets({"control": ARM}),
         tokenizers={MODEL.name: model_folder(MODEL, folder)},
         max_num_seqs=1,
         window_s=profile.capacity_s,

@@ -11,6 +11,7 @@ import pytest
 from bench.config.topology import EngineEntry, load_topology
 from bench.drivers import Driver, make_driver
 from bench.drivers.aiperf import REQUIREMENTS
+from bench.environments.base import targets_of
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.install import ensure_engine
 from bench.experiment.capacity import EngineCalibration
@@ -40,7 +41,7 @@ class Served:
 
     def load(self, schedule: Schedule, salt: str) -> Load:
         prompts = self.calibration.prompts(schedule, salt)
-        return Load(schedule, prompts, [self.calibration.replicas()[0].url] * len(prompts))
+        return Load(schedule, prompts, [self.calibration.targets()[0].url] * len(prompts))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         replicas = environment.start(models)
         calibration = EngineCalibration(
             site=environment.site(),
-            replicas=lambda: replicas,
+            targets=lambda: targets_of(replicas),
             tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
             max_num_seqs=4,
             window_s=1.0,

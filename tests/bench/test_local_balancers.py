@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from bench.config.topology import Arm
-from bench.environments.local.balancers import Balancers, balancer_command, why_not_ready
+from bench.environments.balancers import Balancers, balancer_command, why_not_ready
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from bench.records import Replica

@@ -13,6 +13,7 @@ from bench.analysis.judge import judge
 from bench.config.options import Profile
 from bench.config.topology import load_topology
 from bench.drivers.builtin import BuiltinDriver
+from bench.environments.base import targets_of
 from bench.environments.local import LocalEnvironment
 from bench.environments.local.install import ensure_engine
 from bench.experiment.capacity import EngineCalibration
@@ -83,7 +84,7 @@ def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFac
     replicas = environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
     calibration = EngineCalibration(
         site=LocalSite(),
-        replicas=lambda: replicas,
+        targets=lambda: targets_of(replicas),
         tokenizers={MODEL: environment.tokenizer_folder(MODEL)},
         max_num_seqs=TOPOLOGY.engine.max_num_seqs,
         window_s=PROFILE.capacity_s,

@@ -309,14 +309,33 @@ def test_facts_of_another_shape_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "a\\b", "a b", "-x", "a+b", "ä\0"])
-@pytest.mark.parametrize("field", ["arm", "environment", "run_id", "models"])
+@pytest.mark.parametrize("field", ["arm", "environment", "run_id"])
 def test_names_that_are_no_safe_folder_are_refused(
     store: TrialStore, one: Trial, tmp_path: Path, field: str, name: str
 ) -> None:
-    change: dict[str, Any] = {field: (name,) if field == "models" else name}
+    change: dict[str, Any] = {field: name}
     with pytest.raises(UserError, match="cannot be a folder"):
         store.save(replace(one, **change))
     assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../up", "-x"])
+def test_models_with_a_name_that_leads_elsewhere_are_refused(
+    store: TrialStore, one: Trial, name: str
+) -> None:
+    with pytest.raises(UserError, match="cannot be a folder"):
+        store.save(replace(one, models=("a", name)))
+
+
+def test_models_are_stored_under_whatever_name_an_endpoint_gives_them(
+    store: TrialStore, one: Trial, tmp_path: Path
+) -> None:
+    named = [replace(one, models=(name,)) for name in ("a/b", "a-b", "a+b", "a b", "ä:1", "a%2Fb")]
+    for each in named:
+        store.save(each)
+    found = store.load_run(one.run_id)
+    assert {each.models for each in found} == {each.models for each in named}
+    assert all(path.is_relative_to(tmp_path) for path in tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf])

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.config.config import Config
 from bench.config.topology import Arm, Model
+from bench.environments.base import Environment
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
@@ -54,7 +55,7 @@ def make_environment(config: Config, progress: Progress) -> KubernetesEnvironmen
     )
 
 
-class KubernetesEnvironment:
+class KubernetesEnvironment(Environment):
     """vLLM engines in pods, each arm in the namespace of its engines; see `Environment`.
 
     Arms with the same engines share them; between two such arms only the balancer is replaced.

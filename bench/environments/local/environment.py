@@ -15,10 +15,10 @@ import psutil
 
 from bench.config.config import Config
 from bench.config.topology import Arm, EngineEntry, Model, Topology
-from bench.environments.base import model_facts
+from bench.environments.balancers import Balancers
+from bench.environments.base import Environment, model_facts
 from bench.environments.cpu_engine import MIB, engine_arguments
 from bench.environments.cpu_engine.models import model_folder, weight_bytes
-from bench.environments.local.balancers import Balancers
 from bench.environments.local.enginehost.replicas import ReplicaSpec
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.host import host_fingerprint, run_lock
@@ -45,7 +45,7 @@ def make_environment(config: Config, progress: Progress) -> LocalEnvironment:
     return LocalEnvironment(config.cache, config.topology, progress, keep=keep)
 
 
-class LocalEnvironment:
+class LocalEnvironment(Environment):
     """Real vLLM engines on the CPU, and the balancers in front of them.
 
     Everything is under `cache`: the engine's packages, model folders, logs, and the state

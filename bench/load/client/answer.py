@@ -150,7 +150,8 @@ def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
         answer.output_tokens = _count(usage, "completion_tokens", answer.output_tokens)
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
-        if any(delta.get(key) for key in _CONTENT_KEYS):
+        # A chat completion has its text in `delta`, a completion in the choice itself.
+        if choice.get("text") or any(delta.get(key) for key in _CONTENT_KEYS):
             answer.chunk_s.append(at_s)
         reason = choice.get("finish_reason")
         if reason and answer.finish_reason in (None, *_COMPLETE):

@@ -1,22 +1,17 @@
-"""Sends streamed chat completions to one base URL."""
+"""Sends streamed completions to one base URL."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import socket
-import ssl
-from urllib.parse import urlsplit
 
-import orjson
-
-from bench.errors import UserError
+from bench.load.client.api import Api, split_url
 from bench.load.client.connection import Connection, Destination, connect
 from bench.load.client.eventloop import DirectLoop, DirectSelector
 from bench.load.client.exchange import Exchange, Failure
 from bench.records import Connections, ErrorKind, PlannedRequest
 
-_PATH = "/v1/chat/completions"
 # What this machine has run out of, which says nothing of the server: open files, ports.
 _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}
 
@@ -26,50 +21,25 @@ class Client:
 
     Kept connections are reused, the one used last first, so that few lie idle. With
     `connections` "per-request" each request has a connection of its own, with `Connection: close`.
-    Raises UserError when `base_url` is not an HTTP URL.
+    Raises UserError when `base_url` is not an HTTP URL, or TLS cannot be set up.
     """
 
-    def __init__(self, base_url: str, connections: Connections = "kept") -> None:
-        try:
-            url = urlsplit(base_url)
-            port = url.port
-            (url.hostname or "").encode("idna")
-        except ValueError as error:
-            raise UserError(f"{base_url!r} is not a URL: {error}") from None
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise UserError(f"{base_url!r} is not an HTTP URL; write http://host:port")
-        self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._destination = Destination(url.hostname, port or (443 if self._tls else 80))
-        self._head = (
-            f"POST {url.path.rstrip('/')}{_PATH} HTTP/1.1\r\n"
-            f"Host: {url.netloc.rpartition('@')[2]}\r\n"
-            "Content-Type: application/json\r\n"
-            "Accept: text/event-stream\r\n"
-            "Accept-Encoding: identity\r\n"
-        )
+    def __init__(
+        self, base_url: str, connections: Connections = "kept", api: Api | None = None
+    ) -> None:
+        url = split_url(base_url)
+        self._api = api or Api()
+        self._tls = self._api.tls.context() if url.scheme == "https" else None
+        self._destination = Destination(url.hostname or "", url.port or (443 if self._tls else 80))
+        self._head = self._api.head(url)
         self._kept = connections == "kept"
         if not self._kept:
             self._head += "Connection: close\r\n"
         self._idle: list[Connection] = []
 
     def encode(self, planned: PlannedRequest, prompt: str) -> bytes:
-        """The HTTP request for `planned`, made ahead so that sending it is one write.
-
-        The answer's length is fixed three times over: `max_tokens`, `ignore_eos`, and
-        `min_tokens` (vLLM), which also keeps special tokens out, whose text is empty.
-        """
-        body = orjson.dumps(
-            {
-                "model": planned.model,
-                "messages": [{"role": "user", "content": prompt}],
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                "max_tokens": planned.output_tokens,
-                "min_tokens": planned.output_tokens,
-                "ignore_eos": True,
-                "temperature": 0,
-            }
-        )
+        """The HTTP request for `planned`, made ahead so that sending it is one write."""
+        body = self._api.body(planned, prompt)
         tenant = f"X-Tenant: {planned.tenant}\r\n" if planned.tenant else ""
         return f"{self._head}{tenant}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import orjson
 from tokenizers import Tokenizer
@@ -23,6 +23,8 @@ _MIN_WORDS = 64
 _ATTEMPTS = 64
 # Markers of a word's beginning in byte-level (Ġ) and SentencePiece (▁) vocabularies.
 _WORD = re.compile("[Ġ▁]?([a-z]{2,12})")
+# Frequent English words, which most tokenizers know as one token each.
+_WORDS_FILE = Path(__file__).with_name("words.txt")
 
 
 class PromptMaker:
@@ -73,9 +75,7 @@ class PromptMaker:
                 f"chat template has {self._overhead_tokens + least}; ask for longer prompts"
             )
         pick = random.Random(prompt_seed)
-        front = random.Random(salt).choices(self._words, k=_SALT_WORDS)
-        for prefix in prefixes:
-            front += random.Random(prefix.seed).choices(self._words, k=prefix.tokens)
+        front = _front(self._words, salt, prefixes)
         inner = (front + pick.choices(self._words, k=wanted))[: wanted - least]
         for _ in range(_ATTEMPTS):
             text = self._between_anchors(inner)
@@ -112,9 +112,55 @@ class PromptMaker:
         return words
 
 
-def make_prompts(
-    schedule: Schedule, makers: Mapping[str, PromptMaker], salt: str
-) -> tuple[str, ...]:
+class WordPrompts:
+    """Makes prompts of about a number of tokens, for a model without a tokenizer at hand.
+
+    A prompt of n words is taken to have `overhead_tokens` + n x `tokens_per_word`; see `fit`.
+    """
+
+    def __init__(self, tokens_per_word: float = 1.0, overhead_tokens: float = 0.0) -> None:
+        self._words = _WORDS_FILE.read_text(encoding="utf-8").split()
+        self._tokens_per_word = tokens_per_word
+        self._overhead_tokens = overhead_tokens
+
+    @classmethod
+    def fit(cls, short: tuple[int, int | None], long: tuple[int, int | None]) -> Self:
+        """The maker for a server that counted two prompts; each is (words, tokens).
+
+        Where it counts no tokens, a word is taken for one.
+        """
+        if short[1] is None or long[1] is None:
+            return cls()
+        per_word = max(0.1, (long[1] - short[1]) / (long[0] - short[0]))
+        return cls(per_word, max(0.0, short[1] - per_word * short[0]))
+
+    def make(
+        self, prompt_tokens: int, prompt_seed: int, salt: str, prefixes: Sequence[Prefix] = ()
+    ) -> str:
+        """A text of about `prompt_tokens`, template included, as `PromptMaker.make` makes it."""
+        count = max(1, round((prompt_tokens - self._overhead_tokens) / self._tokens_per_word))
+        pick = random.Random(prompt_seed)
+        words = _front(self._words, salt, prefixes) + pick.choices(self._words, k=count)
+        return " ".join(words[:count])
+
+
+class Prompts(Protocol):
+    """What makes the prompts of a model."""
+
+    def make(
+        self, prompt_tokens: int, prompt_seed: int, salt: str, prefixes: Sequence[Prefix] = ()
+    ) -> str: ...
+
+
+def _front(words: Sequence[str], salt: str, prefixes: Sequence[Prefix]) -> list[str]:
+    """The words that a prompt begins with: the trial's own, then those of its prefixes."""
+    front = random.Random(salt).choices(words, k=_SALT_WORDS)
+    for prefix in prefixes:
+        front += random.Random(prefix.seed).choices(words, k=prefix.tokens)
+    return front
+
+
+def make_prompts(schedule: Schedule, makers: Mapping[str, Prompts], salt: str) -> tuple[str, ...]:
     """The prompt of every request of `schedule`, in its order. `makers` is by model."""
     return tuple(
         makers[request.model].make(

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from bench.load.client.answer import read_answer
+from bench.load.client.api import Api
 from bench.load.client.client import Client
 from bench.load.client.eventloop import DirectLoop
 from bench.load.client.exchange import Exchange, Failure
@@ -57,13 +58,15 @@ Connect = Callable[[str], Sender]
 class Load:
     """A schedule, and for each of its requests a prompt and the base URL that it goes to.
 
-    `connections` are kept for further requests, or each is opened for one request.
+    `connections` are kept for further requests, or each is opened for one request. `api` says
+    how requests are written.
     """
 
     schedule: Schedule
     prompts: Sequence[str]
     urls: Sequence[str]
     connections: Connections = "kept"
+    api: Api = field(default_factory=Api)
 
 
 class Ending(StrEnum):
@@ -153,7 +156,8 @@ def run_together(
     """
     _make_room(loads)
     drives = [
-        _Drive(load, connect or partial(Client, connections=load.connections)) for load in loads
+        _Drive(load, connect or partial(Client, connections=load.connections, api=load.api))
+        for load in loads
     ]
     with _no_garbage_collection(), asyncio.Runner(loop_factory=DirectLoop) as runner:
         runner.run(_all(drives, start(), drain_timeout_s))
@@ -195,6 +199,7 @@ class _Drive:
 
     def __init__(self, load: Load, connect: Connect) -> None:
         self._schedule = load.schedule
+        self._exact = load.api.exact_answers
         self._clients = {url: connect(url) for url in set(load.urls)}
         # By index of the request: its client, and the bytes to send.
         self._requests = {
@@ -229,7 +234,9 @@ class _Drive:
         for client in self._clients.values():
             await client.close()
         # Answers are parsed only now, when nothing is timed any more.
-        samples = fail_incomplete([attempt.sample(self._start_s) for attempt in self._attempts])
+        samples = fail_incomplete(
+            [attempt.sample(self._start_s) for attempt in self._attempts], exact=self._exact
+        )
         try:
             await asyncio.sleep(0)  # raises for a Ctrl-C that came meanwhile
         except asyncio.CancelledError:

@@ -20,7 +20,7 @@ from bench.processes.ports import LOOPBACK, free_ports, is_free, port_holder
 from bench.progress import Progress, Step
 from bench.records import Replica
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 60.0
 
 

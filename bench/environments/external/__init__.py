@@ -1,0 +1,1 @@
+"""Environment `external`: endpoints that exist already."""

@@ -1,0 +1,40 @@
+"""Which scenarios can be measured with the load and at the endpoints that were given."""
+
+from __future__ import annotations
+
+from bench.config.config import Config
+from bench.experiment.scenario import Scenario
+from bench.load.plan.arrivals import ClosedLoop
+
+
+def why_not(scenario: Scenario, config: Config) -> str | None:
+    """Why a scenario cannot be measured, to follow its name; None if it can."""
+    return _why_not_load(scenario, config) or _why_not_endpoints(scenario, config)
+
+
+def _why_not_load(scenario: Scenario, config: Config) -> str | None:
+    """The load is given, or relates to a capacity that can be measured."""
+    if scenario.search is not None and config.options.rate is not None:
+        return "searches for the load itself, which --rate fixes"
+    if config.measures_capacity:
+        return None
+    if scenario.search is not None:
+        return "searches for the load around a capacity, which is not measured at endpoints"
+    if isinstance(scenario.arrival, ClosedLoop):
+        lacks = config.options.concurrency is None
+        return "keeps requests in flight: say how many with --concurrency N" if lacks else None
+    return None if config.options.rate is not None else "sends at a rate: give it with --rate R"
+
+
+def _why_not_endpoints(scenario: Scenario, config: Config) -> str | None:
+    """The scenario's conditions can be made from outside."""
+    endpoints = config.endpoints
+    if endpoints is None:
+        return None
+    if scenario.slowed is not None:
+        return "slows one replica, which cannot be done to an endpoint"
+    if scenario.balancers > 1 and not endpoints.balanced:
+        return "needs several balancers for each arm: give replicas with --endpoints"
+    if scenario.bypass and not all(one.replicas for one in endpoints.arms.values()):
+        return "sends some requests straight to replicas: list them in a file for --endpoints"
+    return None
