@@ -17,6 +17,8 @@ from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 _NARROWEST = 80
 # Room for the labels of metrics; titles are wrapped where the other columns need it.
 _LABELS = 20
+# The widest values: `1,234 req/s`.
+_VALUES = 10
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
 _STYLES: dict[Verdict | SloOutcome, str] = {
@@ -54,7 +56,8 @@ def _table(judgements: Sequence[Judgement]) -> Table:
     )
     table.add_column("scenario / metric", min_width=_LABELS)
     for heading in arms.headings.values():
-        table.add_column(Text(heading), justify="right", no_wrap=True)
+        # A long name is folded; values are not.
+        table.add_column(Text(heading), justify="right", overflow="fold", min_width=_VALUES)
     table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=12)
     for judgement in judgements:

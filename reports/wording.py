@@ -10,6 +10,7 @@ from bench.records import Slo
 
 NO_DATA = "no data"
 UNBOUNDED = "unbounded"
+_LARGEST_FACTOR = 999
 
 _ABBREVIATIONS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "slo": "SLO"}
 _UNIT_SUFFIXES = {"s", "tps", "rps"}
@@ -103,9 +104,11 @@ def headline(judgement: Judgement) -> str:
 
 
 def factor(value: float) -> str:
-    """A ratio: `0.42`, `12.3`."""
+    """A ratio: `0.42`, `12.3`; of a few noisy blocks it may be beyond any use."""
     if math.isinf(value):
         return UNBOUNDED
+    if value > _LARGEST_FACTOR:
+        return f"> {_LARGEST_FACTOR}"
     return f"{value:.2f}" if value < 10 else number(value)
 
 

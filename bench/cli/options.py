@@ -58,7 +58,8 @@ class Option:
         mistake = UserError(f"{self.flag} takes {takes}, seen {typed!r}")
         if self.choices and typed not in self.choices:
             raise mistake
-        parse = self.parse or (str if self.default is None else type(self.default))
+        text = self.default is None or self.many
+        parse = self.parse or (str if text else type(self.default))
         try:
             return parse(typed)
         except ValueError:

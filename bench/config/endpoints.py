@@ -290,14 +290,15 @@ def _api_key(entry: EndpointEntry, environ: Mapping[str, str]) -> str | None:
 
 
 def _names(endpoints: Sequence[Endpoint]) -> list[str]:
-    """A safe name for each: its own, else its host and port, with the path where these are equal.
+    """A safe name for each: its own, else its host and port, or more where these are equal.
 
     The same URL twice has one name: it is compared with itself.
     """
-    urls = [next(iter(one.urls.values())).partition("://")[2] for one in endpoints]
-    hosts = [url.partition("/")[0] for url in urls]
-    alike = len(set(hosts)) < len(set(urls))
+    urls = [next(iter(one.urls.values())) for one in endpoints]
+    without_scheme = [url.partition("://")[2] for url in urls]
+    hosts = [url.partition("/")[0] for url in without_scheme]
+    telling = (some for some in (hosts, without_scheme) if len(set(some)) == len(set(urls)))
     return [
-        _UNSAFE.sub("-", one.name or (url if alike else host)).strip("-.")
-        for one, url, host in zip(endpoints, urls, hosts, strict=True)
+        _UNSAFE.sub("-", one.name or name).strip("-.")
+        for one, name in zip(endpoints, next(telling, urls), strict=True)
     ]

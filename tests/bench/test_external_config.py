@@ -51,6 +51,8 @@ def test_one_url_twice_is_one_arm_against_itself(tmp_path: Path) -> None:
 def test_paths_of_one_host_are_told_apart(tmp_path: Path) -> None:
     arms = resolved(tmp_path, url=("control=http://h/a/v1", "treatment=http://h/b/v1")).arms
     assert [arm.name for arm in arms.values()] == ["h-a", "h-b"]
+    arms = resolved(tmp_path, url=("control=http://h:1/v1", "treatment=https://h:1/v1")).arms
+    assert [arm.name for arm in arms.values()] == ["http-h-1", "https-h-1"]
 
 
 def test_replicas_get_the_arms_of_the_topology(tmp_path: Path) -> None:

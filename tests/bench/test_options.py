@@ -17,6 +17,8 @@ EVERY_OPTION = (
     "--env k8s --models a,b,a --arms x,y --profile quick --slo s.yaml --topology t.yaml --seed 7"
     " --keep-env --load-processes 3 --driver openai --traffic t.csv --traffic-cut 5:9"
     " --hardware gpu --kubeconfig c --context prod --ready-timeout 60 --undecided pass"
+    " --url control=http://a --url treatment=http://b --endpoints e.yaml --api-key-env KEY --ca c"
+    " --insecure --rate 2.5 --concurrency 8 --max-requests 100 --max-tokens 9 --yes"
 )
 
 
@@ -58,7 +60,28 @@ def test_every_option_of_pytest_can_be_typed() -> None:
         context="prod",
         ready_timeout=60.0,
         undecided="pass",
+        url=("control=http://a", "treatment=http://b"),
+        endpoints="e.yaml",
+        api_key_env="KEY",
+        ca=Path("c"),
+        insecure=True,
+        rate=2.5,
+        concurrency=8,
+        max_requests=100,
+        max_tokens=9,
+        yes=True,
     )
+
+
+def test_every_option_of_pytest_is_typed_above() -> None:
+    typed = {word for word in shlex.split(EVERY_OPTION) if word.startswith("--")}
+    assert typed == {one.flag for one in OPTIONS if PYTEST in one.commands}
+
+
+def test_model_is_another_name_of_models() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser.add_argument, PYTEST)
+    assert vars(parser.parse_args(["--model", "a"]))["models"] == "a"
 
 
 @pytest.mark.parametrize(

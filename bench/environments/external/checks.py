@@ -191,6 +191,9 @@ def _owner(listed: httpx.Response) -> str:
 def _require_ok(response: httpx.Response, url: str, path: str) -> None:
     status = response.status_code
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        keyed = any(name.lower() == "authorization" for name in response.request.headers)
+        if keyed:
+            raise UserError(f"{url} refuses the key for {path} ({status}); check the key")
         raise UserError(
             f"{url} refuses access to {path} ({status}); give its key with --api-key-env"
         )
