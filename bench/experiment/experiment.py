@@ -73,7 +73,7 @@ class Experiment:
         self._require_long_trials(question)
         start_arms(context.environment, context.arms, question.scenario.balancers, question.models)
         capacity = self._first_capacity(question)
-        question = question.with_pace(capacity)
+        question = question.with_load(capacity)
         self._require_budget(question, capacity)
         with context.progress.step(str(question)) as step:
             trials = self._run_blocks(question, capacity, step)

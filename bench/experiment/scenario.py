@@ -117,15 +117,17 @@ class Question:
         """Requests per second of all models, where a share `load` of capacity is offered."""
         return load * capacity.rps if self.rate_rps is None else self.rate_rps
 
-    def with_pace(self, capacity: Capacity) -> Question:
-        """The question; if it replays a trace, with the pace in its description."""
-        arrival = self.scenario.arrival
-        if not isinstance(arrival, Replay):
-            return self
-        rate_rps = self.offered_rps(arrival.load, capacity) / len(self.models)
-        pace = f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast."
-        facts = replace(self.facts, description=f"{self.facts.description} {pace}")
-        return replace(self, facts=facts)
+    def with_load(self, capacity: Capacity) -> Question:
+        """The question; its description has a load that was given, and the pace of a trace."""
+        arrival, said = self.scenario.arrival, [self.facts.description]
+        if self.fixed_load:
+            closed = isinstance(arrival, ClosedLoop)
+            load = f"{self.concurrency} in flight" if closed else f"{self.rate_rps:g} requests/s"
+            said.append(f"Load as given, in place of that: {load}.")
+        if isinstance(arrival, Replay):
+            rate_rps = self.offered_rps(arrival.load, capacity) / len(self.models)
+            said.append(f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast.")
+        return replace(self, facts=replace(self.facts, description=" ".join(said)))
 
     def schedule(
         self, trial: PlannedTrial, seed: int, capacity: Capacity, duration_s: float

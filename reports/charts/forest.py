@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ _TICKS = (
     (math.inf, (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1e3, 1e4, 1e5, 1e6)),
 )
 _NARROWEST = (0.7, 1 / 0.7)
+_WIDEST = (1e-3, 1e3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,14 @@ class _Row:
 
     @property
     def numbers(self) -> list[float]:
-        known = (self.ratio, self.low, self.high, *self.dots)
-        return [one for one in known if one is not None and math.isfinite(one) and one > 0]
+        """What the axis has to reach: of a very wide interval only the part that is of use."""
+        low, high = _WIDEST
+        ends = _finite((self.low, self.high))
+        return [*_finite((self.ratio, *self.dots)), *(min(max(one, low), high) for one in ends)]
+
+
+def _finite(ratios: Iterable[float | None]) -> list[float]:
+    return [one for one in ratios if one is not None and math.isfinite(one) and one > 0]
 
 
 def charts(case: Case, caption: str) -> Iterator[Chart]:

@@ -222,6 +222,13 @@ def test_failures_beyond_the_bound_are_told_with_the_commonest_kind() -> None:
     assert reasons(each_sample(broken, role="control")) == f"control baseline: {told}"
 
 
+def test_a_limited_rate_is_not_taken_for_overload() -> None:
+    def limited(one: Sample) -> Sample:
+        return failed(one.index, ErrorKind.RATE_LIMITED) if one.index < 2 else one
+
+    assert "a limit of the server, which need not be overloaded" in reasons(each_sample(limited))
+
+
 def test_a_few_failures_do_not_invalidate() -> None:
     assert reasons(at(0, 0, samples=(failed(0), *(answered(i, 0.2) for i in range(1, 40))))) == ""
 

@@ -147,6 +147,8 @@ def test_a_load_that_is_given_does_not_relate_to_capacity(tmp_path: Path) -> Non
     assert closed.fixed_load
     assert closed.schedule(TRIAL, 1, warm, 2.0).concurrency == 3
     assert not question(CLOSED, rate_rps=7.0).fixed_load
+    assert "7 requests/s" in given.with_load(warm).facts.description
+    assert "3 in flight" in closed.with_load(warm).facts.description
 
 
 @pytest.mark.parametrize(

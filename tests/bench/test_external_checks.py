@@ -83,6 +83,16 @@ def test_what_cannot_be_measured_is_said_in_one_line(behaviour: Behaviour, said:
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_is_refused_is_not_asked_for_and_not_shown() -> None:
+    api = Api(headers={"Authorization": "Bearer wrong-one"})
+    with (
+        endpoint(Behaviour(key="right")) as url,
+        pytest.raises(UserError, match=r"refuses the key for /v1/models \(401\)") as caught,
+    ):
+        examine("a", url, api, MODEL)
+    assert "wrong-one" not in str(caught.value)
+
+
 def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
     with pytest.raises(UserError, match=f"does not serve model 'other'; it serves {MODEL}"):
         examined(Behaviour(), model="other")

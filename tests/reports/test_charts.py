@@ -123,6 +123,15 @@ def test_an_infinite_interval_is_drawn_to_the_edge() -> None:
     assert list(axes.get_xlim()) in [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
 
 
+def test_an_interval_of_few_noisy_blocks_leaves_an_axis_that_can_be_read() -> None:
+    judgement = better_case().judgement
+    wild = replace(judgement.comparisons[0], low=1e-14, high=2.28e13)
+    chart = forest([replace(judgement, comparisons=(wild,))], SETUP)
+    (axes,) = chart.figure.axes
+    assert len(axes.get_xticks()) <= 7
+    assert "0.41 [0.00, > 999]" in words(chart)
+
+
 def test_replicas_that_served_nothing_and_requests_without_one_are_shown() -> None:
     case = better_case()
     lost = [
