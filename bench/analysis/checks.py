@@ -158,22 +158,28 @@ def place(trial: Trial) -> str:
     return f"block {trial.block} trial {trial.position} ({trial.role} {trial.arm})"
 
 
-def trial_reasons(trials: Trials) -> Iterator[str]:
-    """A line for each trial that was cut short or is empty."""
+def _cut_short(trials: Trials) -> Iterator[str]:
     for trial in trials:
         if trial.cut_short:
             yield f"{place(trial)} was cut short after {trial.elapsed_s:.1f} s"
+
+
+def trial_reasons(trials: Trials) -> Iterator[str]:
+    """A line for each trial that was cut short or is empty."""
+    yield from _cut_short(trials)
+    for trial in trials:
         if not trial.samples:
             yield f"{place(trial)} has no requests"
 
 
 def disturbances(block: Trials, bounds: ValidityBounds) -> tuple[str, ...]:
     """What disturbed the trials of a block, if the next block may be without it."""
-    return tuple(
-        f"{check.what} {check.form(beyond[0])}, bound {check.form(check.bound(block))}"
+    beyond = (
+        f"{check.what} {check.form(read[0])}, bound {check.form(check.bound(block))}"
         for check in checks(bounds)
-        if check.passing and (beyond := check.beyond(block)) is not None
+        if check.passing and (read := check.beyond(block)) is not None
     )
+    return (*_cut_short(block), *beyond)
 
 
 def check_reasons(blocks: Sequence[Trials], bounds: ValidityBounds) -> Iterator[str]:

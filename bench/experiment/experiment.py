@@ -110,6 +110,7 @@ class Experiment:
             if why := disturbances(block, DEFAULT_BOUNDS):
                 note = f"{question}: block {index} is set aside: {'; '.join(why)}"
                 self.context.progress.note(note)
+                capacity = _grown(capacity, block)
                 busy += not self._becomes_quiet(step)
                 if busy == MOST_WAITS:
                     break
@@ -206,6 +207,12 @@ class Experiment:
                     f"what is carried within {limit_s:g} s ({model}); give a longer --profile or "
                     f"an objective of at most {trial_s / TRIAL_PER_OBJECTIVE:g} s"
                 )
+
+
+def _grown(capacity: Capacity, block: Sequence[Trial]) -> Capacity:
+    """At least the pace of a closed loop whose list of requests was too short."""
+    paces_rps = [len(one.samples) / one.elapsed_s for one in block if one.cut_short]
+    return replace(capacity, rps=max(capacity.rps, *paces_rps)) if paces_rps else capacity
 
 
 def _updates(step: Step, before: str, after: str) -> Callable[[str], None]:

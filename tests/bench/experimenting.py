@@ -22,7 +22,7 @@ from bench.experiment.capacity import EngineCalibration
 from bench.experiment.experiment import Experiment
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.trial import RunContext
-from bench.load.plan.arrivals import Constant
+from bench.load.plan.arrivals import ClosedLoop, Constant
 from bench.load.plan.workload import Fixed, Workload
 from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
@@ -46,6 +46,7 @@ MODEL = TOPOLOGY.models["tiny-llama"]
 ARM = TOPOLOGY.arm("baseline")
 SITE = LocalSite()
 RUN_ID = "run"
+HALF = Constant(load=0.5)
 ANSWER = delta(content="one ") + delta(content="two") + STOP + usage(70, 2) + DONE
 
 
@@ -103,12 +104,12 @@ def replica() -> Iterator[str]:
         yield served.url
 
 
-def question() -> Question:
-    """What latency one model has at half the load that its replica carries."""
+def question(arrival: Constant | ClosedLoop = HALF) -> Question:
+    """What latency one model has, at half the load that its replica carries if not told else."""
     scenario = Scenario(
         name="latency",
         description="",
-        arrival=Constant(load=0.5),
+        arrival=arrival,
         workload=Workload(prompt=Fixed(32), output=Fixed(2)),
         primary="scheduled_ttft_p50_s",
         expect=Expectation.NOT_WORSE,

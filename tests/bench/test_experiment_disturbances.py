@@ -15,6 +15,7 @@ from bench.drivers.builtin import BuiltinDriver
 from bench.errors import UserError
 from bench.experiment.capacity import Capacity
 from bench.experiment.experiment import MOST_WAITS, spare_blocks
+from bench.load.plan.arrivals import ClosedLoop
 from bench.load.run.drive import DriveResult, Ending, Load
 from bench.progress import Step
 from bench.records import Trial
@@ -24,7 +25,7 @@ from tests.bench.experimenting import SITE, Served, experiment, question, replic
 pytestmark = pytest.mark.slow
 
 LATE = {"dispatch_lag_p99_s": 9.0}
-IN_TIME = {
+IN_TIME: dict[str, Any] = {
     "dispatch_lag_p99_s": 0.001,
     "loop_lag_p99_s": 0.001,
     "cpu_share": 0.1,
@@ -42,12 +43,27 @@ class DisturbedDriver:
     def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
         self.loads.append(load)
         result = BuiltinDriver(SITE, 1).run(load, drain_timeout_s=drain_timeout_s)
-        read: dict[str, Any] = IN_TIME
+        read = IN_TIME
         if len(self.loads) <= self.disturbed:
             read = IN_TIME | LATE
         instrument = replace(result.instrument, **read)
         samples = tuple(replace(one, sent_s=one.scheduled_s) for one in result.samples)
         return replace(result, samples=samples, instrument=instrument, ending=self.ending)
+
+
+@dataclass
+class HastyDriver:
+    """The built-in driver; its first load is said to have ended in a tenth of its time."""
+
+    loads: list[Load] = field(default_factory=list)
+
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
+        self.loads.append(load)
+        result = BuiltinDriver(SITE, 1).run(load, drain_timeout_s=drain_timeout_s)
+        result = replace(result, instrument=replace(result.instrument, **IN_TIME))
+        if len(self.loads) > 1:
+            return result
+        return replace(result, elapsed_s=result.elapsed_s / 20, ending=Ending.RAN_DRY)
 
 
 class QuietWatch:
@@ -113,6 +129,23 @@ def test_as_many_good_blocks_are_measured_as_were_wanted(url: str, tmp_path: Pat
     trials = measured(url, DisturbedDriver(disturbed=2), tmp_path, blocks=2)
     assert lags_s(trials).count(IN_TIME["dispatch_lag_p99_s"]) == 2
     assert len(trials) == 4
+
+
+def test_a_list_of_requests_that_was_too_short_is_longer_in_the_next_block(
+    url: str, tmp_path: Path
+) -> None:
+    driver = HastyDriver()
+    made = experiment(Served(url, serving=()), driver, tmp_path)
+    first, second = made.run(question(ClosedLoop(per_sequence=1)))
+    assert (first.cut_short, second.cut_short) == (True, False)
+    short, long = (len(load.prompts) for load in driver.loads)
+    assert long > 3 * short
+    judgement = judge([first, second])
+    assert judgement.blocks == 1
+    assert (
+        "block 0 is set aside: block 0 trial 0 (control baseline) was cut short"
+        in (judgement.notes[0])
+    )
 
 
 def test_an_interrupted_trial_ends_the_run(url: str, tmp_path: Path) -> None:
