@@ -16,11 +16,10 @@ from bench.cli.pytest_run import (
     compares,
     errors_shown,
     make_environment,
-    properties,
     shown,
-    stored_run,
     write_reports,
 )
+from bench.cli.review import stored_run
 from bench.config.config import suite_facts
 from bench.config.options import PYTEST, ROOT
 from bench.experiment.scenario import Scenario
@@ -29,6 +28,7 @@ from bench.load.plan.traces.replay import Fit
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
+from reports.formats import properties
 from reports.run import setup_of
 from reports.terminal import summary_text
 

@@ -44,7 +44,7 @@ def attach_cases(cases: Sequence[Case], setup: str) -> None:
         for picture in pictures:
             allure.attach(picture.svg, f"{picture.title}{number}", allure.attachment_type.SVG)
         if case.judgement.comparisons:
-            table = comparisons_csv(case.judgement.comparisons)
+            table = comparisons_csv([case.judgement])
             allure.attach(table, f"Comparisons{number}", allure.attachment_type.CSV)
     allure.dynamic.description_html("".join(fragments))
 

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +81,19 @@ def _escaped(text: str, special: str = "") -> str:
     return escaped.replace("\n", "\\n").replace("\r", "")
 
 
-def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
-    """A line for each comparison with unrounded values; an empty field is unknown."""
+def comparisons_csv(judgements: Sequence[Judgement]) -> str:
+    """A header, and a line for each comparison with unrounded values; an empty field is unknown.
+
+    The last column is the round: 2 where a comparison that failed was measured once more.
+    """
     text = io.StringIO()
-    if comparisons:
-        writer = csv.DictWriter(text, asdict(comparisons[0]), lineterminator="\n")
-        writer.writeheader()
-        for one in comparisons:
+    columns = [*(field.name for field in fields(Comparison)), "round"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for judgement in judgements:
+        for one in judgement.comparisons:
             lists = {"models": ", ".join(one.models), "reasons": "; ".join(one.reasons)}
-            writer.writerow(asdict(one) | lists)
+            writer.writerow(asdict(one) | lists | {"round": judgement.round})
     return text.getvalue()
 
 

@@ -274,7 +274,7 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 '''
 SHOW = """
 from pathlib import Path
-from bench.cli.pytest_run import stored_run
+from bench.cli.review import stored_run
 from bench.store import TrialStore
 from reports.page import render_page
 from tests.reports.cases import better_case

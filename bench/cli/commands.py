@@ -11,8 +11,9 @@ from pathlib import Path
 from bench.analysis.gates import EXIT_CODES, Outcome, outcome_line, overall
 from bench.analysis.judgement import Judgement
 from bench.cli.conversion import convert
+from bench.cli.export import check_output, export
 from bench.cli.options import add_options, options_page, read_options
-from bench.cli.review import review
+from bench.cli.review import stored_run
 from bench.config.config import new_run_id
 from bench.config.options import ENVIRONMENTS, ROOT, Options
 from bench.config.topology import load_topology
@@ -76,12 +77,18 @@ def parser() -> Parser:
 
 def compare(options: Options, _: str) -> int:
     """Judge a stored run again."""
-    judgements = [one.judgement for one in review(TrialStore(options.results), options.run)]
-    _print_summary(judgements)
-    print(outcome_line(judgements))
-    outcome = overall(judgements)
-    undecided_passes = outcome is Outcome.UNDECIDED and options.undecided == "pass"
-    return 0 if undecided_passes else EXIT_CODES[outcome]
+    check_output(options.format, options.output)
+    run = stored_run(TrialStore(options.results), options.run)
+    passes = options.undecided == "pass"
+    shown = ""
+    if options.format is not None:
+        shown = export(run, options.format, options.output, undecided_passes=passes)
+    if options.format is None or options.output is not None:
+        _print_summary(run.judgements)
+        shown += f"{outcome_line(run.judgements)}\n"
+    print(shown, end="")
+    outcome = overall(run.judgements)
+    return 0 if passes and outcome is Outcome.UNDECIDED else EXIT_CODES[outcome]
 
 
 def take_over(options: Options, folder: str) -> int:

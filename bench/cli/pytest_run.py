@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -11,20 +10,17 @@ from pathlib import Path
 import pytest
 from _pytest.skipping import evaluate_skip_marks
 
-from bench.analysis.gates import outcome_of
-from bench.analysis.judgement import Judgement
-from bench.cli.review import review
+from bench.cli.export import text_of
 from bench.config.config import Config
 from bench.config.options import ENVIRONMENTS
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.store import TrialStore, write_latest
 from bench.store.files import write_whole
 from reports.allure_results import attach_run
 from reports.page import render_page
 from reports.result_files import write_run
-from reports.run import Run, run_of
+from reports.run import Run
 
 CONFIG = pytest.StashKey[Config]()
 OUTCOME = pytest.StashKey[str]()
@@ -48,27 +44,13 @@ def make_environment(config: Config, progress: Progress) -> Environment:
     return made
 
 
-def properties(judgement: Judgement) -> Iterator[tuple[str, object]]:
-    """What JUnit's XML says of a comparison."""
-    yield "outcome", str(outcome_of(judgement))
-    if (primary := judgement.primary) is not None:
-        yield "verdict", str(primary.verdict)
-        for name in ("control", "treatment", "metric", "ratio", "low", "high", "blocks"):
-            yield name, getattr(primary, name)
-
-
-def stored_run(store: TrialStore, run_id: str) -> Run:
-    """A run as stored, judged again. Raises UserError when a file of it is damaged."""
-    return run_of(review(store, run_id), f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}")
-
-
 def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, Path]:
     """Write the figures and the page, and return their paths; also what Allure shows.
 
     `allure` is its folder, None where its plugin is absent.
     """
     latest, page = config.results / "latest.json", config.results / "comparison.html"
-    write_latest(latest, run.judgements, {**run.facts, "provenance": run.provenance})
+    write_whole(latest, text_of("json", run).encode())
     write_whole(page, render_page(run).encode())
     if allure is not None:
         write_run(Path(allure), run)

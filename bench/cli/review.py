@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
 from bench.records import Trial
 from bench.store import TrialStore, by_scenario
+from reports.run import Run, run_of
 
 # Options of pytest that the advice sets; each has a value.
 _GIVEN = ("-k", "--profile")
@@ -24,6 +26,21 @@ def review(store: TrialStore, run_id: str | None = None) -> list[Case]:
     """
     groups = by_scenario(store.load_run(run_id)).values()
     return [Case(_advised(judge(trials), trials[0]), tuple(trials)) for trials in groups]
+
+
+def stored_run(store: TrialStore, run_id: str | None = None) -> Run:
+    """A stored run (default: the latest) as reports show it. Raises UserError like `review`."""
+    cases = review(store, run_id)
+    return run_of(cases, started(cases[0].trials[0].run_id))
+
+
+def started(run_id: str) -> str:
+    """When a run began, by its name: `31 January 2026, 23:59 UTC`; else the name itself."""
+    try:
+        began = datetime.datetime.fromisoformat(run_id[:15].replace("-", "T"))
+    except ValueError:
+        return run_id
+    return f"{began:%d %B %Y, %H:%M} UTC"
 
 
 def _advised(judgement: Judgement, trial: Trial) -> Judgement:

@@ -21,6 +21,7 @@ from bench.load.plan.traces.files import WHOLE, Cut, parse_cut
 ROOT = Path(__file__).parents[2]
 PYTEST = "pytest"
 CLUSTER = ("deploy", "status", "teardown")
+FORMATS = ("md", "json", "junit", "csv", "html", "llmd")
 
 Value = TypeVar("Value")
 
@@ -260,6 +261,19 @@ class Options:
     )
     run: str | None = option(
         None, "the stored run", "ID", commands=("compare",), shown="the latest"
+    )
+    format: str | None = option(
+        None,
+        "print the run in this format, or write it to --output (docs/reference/formats.md)",
+        choices=FORMATS,
+        commands=("compare",),
+    )
+    output: Path | None = option(
+        None,
+        "with --format: where to write; for llmd a new folder, else a file",
+        "PATH",
+        parse=Path,
+        commands=("compare",),
     )
     arm: str = option("converted", "name of what was measured", "NAME", commands=("convert",))
     check: bool = option(

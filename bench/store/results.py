@@ -24,10 +24,15 @@ _FILE = TypeAdapter(dict[str, Spreads])
 
 
 def write_latest(path: Path, judgements: Sequence[Judgement], run: Mapping[str, Any]) -> None:
-    """Write the results of a run. `run` has its facts, JSON values only.
+    """Write `results_json`. Raises UserError when it cannot be written."""
+    write_whole(path, results_json(path, judgements, run))
+
+
+def results_json(path: Path, judgements: Sequence[Judgement], run: Mapping[str, Any]) -> bytes:
+    """The results of a run, to be written to `path`. `run` has its facts, JSON values only.
 
     A number that is not finite becomes null, and its record's `reasons` name it. Raises UserError
-    when it cannot be written.
+    for facts that are no JSON.
     """
     written = {
         "version": VERSION,
@@ -35,7 +40,7 @@ def write_latest(path: Path, judgements: Sequence[Judgement], run: Mapping[str, 
         "outcome": overall(judgements),
         "scenarios": [_judgement(judgement) for judgement in judgements],
     }
-    write_whole(path, strict_json(path, written))
+    return strict_json(path, written)
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:

@@ -76,9 +76,12 @@ def test_clearing_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None
 
 
 def test_the_table_of_comparisons_can_be_read_back() -> None:
-    first, *_ = better_case().judgement.comparisons
+    judged = better_case().judgement
+    first, *_ = judged.comparisons
     odd = replace(first, models=("a", "b"), reasons=('with "quotes", and commas',), ratio=None)
-    (row,) = csv.DictReader(io.StringIO(comparisons_csv([odd])))
+    again = replace(judged, comparisons=(odd,), round=2)
+    (row,) = csv.DictReader(io.StringIO(comparisons_csv([again])))
+    assert row["round"] == "2"
     assert row["metric"] == "scheduled_ttft_p95_s"
     assert row["models"] == "a, b"
     assert row["ratio"] == ""
