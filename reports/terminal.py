@@ -18,7 +18,7 @@ _NARROWEST = 80
 # Room for the labels of metrics; titles are wrapped where the other columns need it.
 _LABELS = 20
 # The widest values: `1,234 req/s`.
-_VALUES = 10
+_VALUES = 12
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
 _STYLES: dict[Verdict | SloOutcome, str] = {
@@ -57,7 +57,7 @@ def _table(judgements: Sequence[Judgement]) -> Table:
     table.add_column("scenario / metric", min_width=_LABELS)
     for heading in arms.headings.values():
         # A long name is folded; values are not.
-        table.add_column(Text(heading), justify="right", overflow="fold", min_width=_VALUES)
+        table.add_column(Text(heading), justify="right", overflow="fold", max_width=_VALUES)
     table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=12)
     for judgement in judgements:
