@@ -103,9 +103,11 @@ def headline(judgement: Judgement) -> str:
 
 
 def factor(value: float) -> str:
-    """A ratio: `0.42`, `12.3`."""
+    """A ratio: `0.42`, `12.3`, `> 999`."""
     if math.isinf(value):
         return UNBOUNDED
+    if value > 999:
+        return "> 999"
     return f"{value:.2f}" if value < 10 else number(value)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.analysis.verdict import ONE_RUN
 from bench.records import Expectation, Role
 
 
@@ -118,9 +119,17 @@ def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
         return Gate.NOISE if verdict in (Verdict.BETTER, Verdict.WORSE) else None
     if verdict is Verdict.WORSE:
         return Gate.WORSE
-    if judgement.scenario.expect is Expectation.NOT_WORSE or verdict is Verdict.BETTER:
+    if verdict is Verdict.BETTER:
         return None
+    if judgement.scenario.expect is Expectation.NOT_WORSE:
+        return Gate.INCONCLUSIVE if _is_single(judgement) else None
     return Gate.NOT_BETTER if verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
+
+
+def _is_single(judgement: Judgement) -> bool:
+    """Whether a single run of an arm leaves open how much runs differ, so that nothing is held."""
+    primary = judgement.primary
+    return primary is not None and ONE_RUN in primary.reasons
 
 
 def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
@@ -132,11 +141,14 @@ def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
 def describe(comparison: Comparison) -> str:
     """One comparison in words: `p95 of managed / baseline is 0.42 [0.31, 0.57], ...`."""
     pair = f"{comparison.metric} of {comparison.treatment} / {comparison.control}"
-    if comparison.ratio is None or comparison.low is None or comparison.high is None:
+    if comparison.ratio is None:
         return f"{pair} has no ratio ({'; '.join(comparison.reasons)})"
+    if comparison.low is None or comparison.high is None:
+        return f"{pair} is {comparison.ratio:.2f} ({'; '.join(comparison.reasons)})"
     interval = f"{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
     remarks = "".join(f"; {reason}" for reason in comparison.reasons)
-    return f"{pair} is {interval} over {comparison.blocks} blocks ({comparison.verdict}){remarks}"
+    over = f"{comparison.blocks} {comparison.over}"
+    return f"{pair} is {interval} over {over} ({comparison.verdict}){remarks}"
 
 
 def describe_slo(result: SloResult) -> str:

@@ -43,7 +43,7 @@ def timeline(case: Case, caption: str) -> Chart:
     """The first trial of each arm in the typical block: both have the same arrivals."""
     arms = typical_trials(case)
     title = _title("Over time", arms)
-    if len(arms) > 1:
+    if len({arm.first.schedule_sha256 for arm in arms} - {""}) == 1 < len(arms):
         title = f"{title}: the same arrivals"
     lines = [Line(_requests(arm), arm.colour) for arm in arms]
     chart, (latency, flight) = new_chart(title, lines, caption, _FRAME)
