@@ -88,7 +88,8 @@ def welch_interval(
 ) -> Interval | None:
     """Mean of `treatment` − mean of `control`, of independent values with unlike spreads.
 
-    The half width is t(1 − alpha/2, f)·√(s₁²/n₁ + s₂²/n₂), with f by Welch and Satterthwaite.
+    The half width is t(1 − alpha/2, f)·√(s₁²/n₁ + s₂²/n₂), with f by Welch and Satterthwaite, but
+    at most twice the freedom of the smaller side: beside two runs, many others make f too large.
     None if a value is not finite, or a side has fewer than two.
     """
     sides = (control, treatment)
@@ -103,5 +104,6 @@ def welch_interval(
         (one / sum(squares)) ** 2 / (len(side) - 1)
         for one, side in zip(squares, sides, strict=True)
     ]
-    half = float(stdtrit(1 / sum(parts), 1 - alpha / 2)) * error
+    freedom = min(1 / sum(parts), 2 * (min(map(len, sides)) - 1))
+    half = float(stdtrit(freedom, 1 - alpha / 2)) * error
     return Interval(mean, mean - half, mean + half)

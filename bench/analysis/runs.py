@@ -90,7 +90,8 @@ def judge_runs(
     Every run has all metrics of `facts`. Raises UserError for an unknown metric.
     """
     metrics = [metric(name) for name in facts.metrics]
-    invalid = tuple(_failures(arms, runs)) + _too_few(metrics[0], runs)
+    few = (f"{facts.primary}: {line}" for line in _too_few(metrics[0], runs))
+    invalid = (*_failures(arms, runs), *few)
     comparisons = tuple(
         _compare(one, facts, models, arms, runs, paired=paired, invalid=invalid) for one in metrics
     )
@@ -179,8 +180,8 @@ def _too_few(one: Metric, runs: Runs) -> tuple[str, ...]:
     if fewest >= one.minimum_n:
         return ()
     return (
-        f"{one.name} rests on {fewest} values in a run; it needs {one.minimum_n}: give runs with"
-        " more requests, or another --metric",
+        f"a run has {fewest} values of it, and {one.minimum_n} are needed: give longer runs, or"
+        " another --metric",
     )
 
 

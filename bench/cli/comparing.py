@@ -177,16 +177,21 @@ def _likeness(sides: Sequence[Side], *, allow: bool) -> Iterator[str]:
 
 def _other_runs(sides: Sequence[Side]) -> Iterator[str]:
     """A line for a run that seems to be a warm-up: by its name, or its number of requests."""
-    usual = statistics.median(_sent(run) for side in sides for run in side.runs)
+    runs = [run for side in sides for run in side.runs]
+    usual_of = {
+        load: statistics.median(_sent(run) for run in runs if run.load == load)
+        for load in dict.fromkeys(run.load for run in runs)
+    }
     for side in sides:
         named = [run for run in side.runs if _WARM_UP.search(side.place(run))]
         for run in side.runs:
+            usual = usual_of[run.load]
             if run in named and len(named) < len(side.runs):
                 yield f"{run.path} is a warm-up by its name; take it out of the {side.role}"
             elif _sent(run) < _REQUESTS_SHARE * usual:
                 yield (
-                    f"{run.path} has {_sent(run)} requests, the median of all runs is {usual:g}: a"
-                    f" warm-up or another load; take it out of the {side.role}"
+                    f"{run.path} has {_sent(run)} requests, the median of its load is {usual:g}:"
+                    f" a warm-up or another load; take it out of the {side.role}"
                 )
 
 
@@ -323,7 +328,6 @@ def _case(sides: Sequence[Side], how: str, options: Options, notes: tuple[str, .
         metrics=metrics,
         expect=options.expect,
         slos={},
-        description=f"Compared from results of {first.tool}.",
     )
     tool_notes = record_notes(first.tool) if recorded else summary_notes(first.tool)
     judgement = judge_runs(
@@ -445,7 +449,7 @@ def _run(sides: Sequence[Side], cases: Sequence[Case]) -> Run:
     return Run(
         cases=tuple(cases),
         when=_when(runs),
-        setup=f"Results of {first.tool}{version}; what served, and on what, is not known here",
+        setup=f"Results of {first.tool}{version}; the servers are not known",
         facts=facts,
         provenance={"tool": first.tool, "version": first.version, "files": files},
         method=METHOD,

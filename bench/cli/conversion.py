@@ -73,7 +73,7 @@ _SUMMARY_NOTES = {
     "aiperf": (f"{_TPOT} (unless asked to use it)", CONNECTING),
     "genai-perf": (_TPOT, "events that were read at once count as one chunk, with one time"),
     "vllm bench serve": (_FIRST_CHUNK,),
-    "sglang.bench_serving": (_FIRST_CHUNK,),
+    "sglang.bench_serving": ("E2E ends with the last event of the stream, [DONE] included",),
     "guidellm": (
         "TPOT is its inter token latency, whose mean and percentiles are weighted by tokens; what"
         " it calls time per output token includes the first token, and is left out",

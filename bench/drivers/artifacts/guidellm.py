@@ -1,4 +1,4 @@
-"""`benchmarks.json` of guidellm: several benchmarks, each at a load of its own."""
+"""The report of guidellm: several benchmarks, each at a load of its own."""
 
 from __future__ import annotations
 
@@ -6,23 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from bench.drivers.artifacts.entry import NS_PER_S, Entry
-from bench.drivers.artifacts.run import TO_S, Report, ToolRun, latency, model_name
-from bench.load.client.answer import Answer
-from bench.load.client.exchange import Failure
-from bench.records import ErrorKind
+from bench.drivers.artifacts.run import TO_S, Report, ToolRun, latencies, models_of
 
 KNOWN = "guidellm 0.3 to 0.8"
-# Its inter token latency is (last - first) / (tokens - 1) of a request, which is TPOT here.
-_LATENCIES = {
-    "time_to_first_token_ms": ("ttft", TO_S["ms"]),
-    "inter_token_latency_ms": ("tpot", TO_S["ms"]),
-    "request_latency": ("e2e", TO_S["s"]),
-}
+# In milliseconds. Its inter token latency is (last - first) / (tokens - 1) of a request, which is
+# TPOT here.
+_LATENCIES = {"time_to_first_token_ms": "ttft", "inter_token_latency_ms": "tpot"}
+_E2E = {"request_latency": "e2e"}
 _RATES = {"requests_per_second": "throughput_rps", "output_tokens_per_second": "output_tps"}
-_READ = (*_LATENCIES, *_RATES, "prompt_token_count", "output_token_count", "request_totals")
 
 
 class _Distribution(BaseModel):
@@ -32,39 +25,30 @@ class _Distribution(BaseModel):
 
 
 class _ByStatus(BaseModel):
-    successful: _Distribution | None
+    successful: _Distribution | None = None
 
 
 class _Counts(BaseModel):
+    """A request is incomplete where the benchmark ended before it."""
+
     successful: int
     errored: int
-    incomplete: int
 
 
-class _Timings(BaseModel):
-    targeted_start: float | None = None
-    request_start: float | None = None
-    first_iteration: float | None = None
-    last_iteration: float | None = None
-    first_token_iteration: float | None = None
-    last_token_iteration: float | None = None
+class _Metrics(BaseModel, extra="allow"):
+    request_totals: _Counts
+    time_to_first_token_ms: _ByStatus
+    inter_token_latency_ms: _ByStatus
+    request_latency: _ByStatus
+    requests_per_second: _ByStatus
+    output_tokens_per_second: _ByStatus
+    prompt_token_count: _ByStatus
+    output_token_count: _ByStatus
 
-
-class _Info(BaseModel):
-    timings: _Timings = Field(default_factory=_Timings)
-    error: str | None = None
-
-
-class _Request(BaseModel):
-    request_id: str
-    info: _Info = Field(default_factory=_Info)
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class _Requests(BaseModel):
-    successful: list[_Request]
-    errored: list[_Request]
+    def statistics(self, name: str) -> dict[str, float]:
+        """The mean, median and percentiles of a metric of successful requests."""
+        of: _Distribution | None = getattr(self, name).successful
+        return {} if of is None else {**of.percentiles, "mean": of.mean, "median": of.median}
 
 
 class _Config(BaseModel):
@@ -73,103 +57,46 @@ class _Config(BaseModel):
 
 
 class _Benchmark(BaseModel):
-    id_: str = ""
     config: _Config
-    metrics: dict[str, Any]
-    requests: _Requests
+    metrics: _Metrics
     start_time: float
     end_time: float
 
 
 def recognises(report: Report) -> bool:
     """Whether this is a report of guidellm."""
-    return "benchmarks" in report and "metadata" in report
+    return {"benchmarks", "metadata"} <= report.keys()
 
 
 def read(report: Report, path: Path) -> Iterator[ToolRun]:
     """A run for each benchmark. Raises ValueError for a report of another form."""
     settings = report.get("config") or report.get("args") or {}
-    for one in report["benchmarks"]:
-        benchmark = _Benchmark.model_validate(one)
-        model = _model(benchmark, settings)
-        yield _run(benchmark, (model_name(model),) if model else (), report["metadata"], path)
-
-
-def _model(benchmark: _Benchmark, settings: Report) -> object:
     backend = settings.get("spec", {}).get("backend") or settings
-    return benchmark.config.backend.get("model") or backend.get("model")
-
-
-def _run(benchmark: _Benchmark, models: tuple[str, ...], metadata: Report, path: Path) -> ToolRun:
-    counts = _Counts.model_validate(benchmark.metrics["request_totals"])
-    found = {
-        name: one
-        for name in _READ[:-1]
-        if (one := _ByStatus.model_validate(benchmark.metrics[name]).successful) is not None
-    }
-    values = {_RATES[name]: found[name].mean for name in _RATES if name in found}
-    for name, (quantity, unit_s) in _LATENCIES.items():
-        if name in found:
-            one = found[name]
-            statistics = {**one.percentiles, "mean": one.mean, "median": one.median}
-            values |= dict(latency(quantity, statistics, unit_s))
-    strategy = benchmark.config.strategy
-    kind = strategy.get("type_")
-    streams = 1 if kind == "synchronous" else strategy.get("streams")
-    prompts, answers = (found.get(f"{one}_token_count") for one in ("prompt", "output"))
-    return ToolRun(
-        tool="guidellm",
-        version=metadata.get("guidellm_version"),
-        models=models,
-        # A request is incomplete where the benchmark ended before it.
-        values=values if counts.successful else {},
-        requests=counts.successful,
-        failed=counts.errored,
-        concurrency=strategy.get("max_concurrency") if streams is None else streams,
-        rate_rps=strategy.get("rate"),
-        prompt_tokens=prompts.mean if prompts else None,
-        answer_tokens=answers.mean if answers else None,
-        duration_s=benchmark.end_time - benchmark.start_time,
-        started_s=benchmark.start_time,
-        ended_s=benchmark.end_time,
-        entries=_entries(benchmark.requests, counts, timed="rate" in strategy),
-        uid=benchmark.id_,
-        unread=tuple(name for name in benchmark.metrics if name not in _READ),
-        path=path,
-    )
-
-
-def _entries(requests: _Requests, counts: _Counts, *, timed: bool) -> tuple[Entry, ...]:
-    """The requests; none where only a part is recorded. `timed` ones had a time to start."""
-    if (len(requests.successful), len(requests.errored)) != (counts.successful, counts.errored):
-        return ()
-    return tuple(
-        _entry(one, failed=failed, timed=timed)
-        for all_of_it, failed in ((requests.successful, False), (requests.errored, True))
-        for one in all_of_it
-        if one.info.timings.request_start is not None
-    )
-
-
-def _entry(request: _Request, *, failed: bool, timed: bool) -> Entry:
-    at = request.info.timings
-    sent_s = at.request_start or 0.0
-    first_s = at.first_token_iteration or at.first_iteration
-    last_s = at.last_token_iteration or at.last_iteration
-    chunk_s, failure = [], None
-    if failed or first_s is None or last_s is None:
-        failure = Failure(ErrorKind.STATUS, (request.info.error or "no first token")[:200])
-    else:
-        chunk_s = [first_s - sent_s, last_s - sent_s]
-    return Entry(
-        name=request.request_id,
-        issued_ns=round(((timed and at.targeted_start) or sent_s) * NS_PER_S),
-        sent_ns=round(sent_s * NS_PER_S),
-        answer=Answer(
-            status=None if failure else 200,
-            chunk_s=chunk_s,
-            prompt_tokens=request.prompt_tokens,
-            output_tokens=request.output_tokens,
-            failure=failure,
-        ),
-    )
+    for one in map(_Benchmark.model_validate, report["benchmarks"]):
+        metrics, strategy = one.metrics, one.config.strategy
+        statistics = {
+            name: metrics.statistics(name)
+            for name in _Metrics.model_fields
+            if name != "request_totals"
+        }
+        values = latencies(statistics, _LATENCIES, TO_S["ms"]) | latencies(
+            statistics, _E2E, TO_S["s"]
+        )
+        streams = 1 if strategy.get("type_") == "synchronous" else strategy.get("streams")
+        yield ToolRun(
+            tool="guidellm",
+            version=report["metadata"].get("guidellm_version"),
+            models=models_of(one.config.backend.get("model") or backend.get("model")),
+            values=values | {to: statistics[name].get("mean") for name, to in _RATES.items()},
+            requests=metrics.request_totals.successful,
+            failed=metrics.request_totals.errored,
+            concurrency=strategy.get("max_concurrency") if streams is None else streams,
+            rate_rps=strategy.get("rate"),
+            prompt_tokens=statistics["prompt_token_count"].get("mean"),
+            answer_tokens=statistics["output_token_count"].get("mean"),
+            duration_s=one.end_time - one.start_time,
+            started_s=one.start_time,
+            ended_s=one.end_time,
+            unread=tuple(metrics.model_extra or ()),
+            path=path,
+        )

@@ -9,27 +9,29 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from bench.drivers.artifacts.run import TO_S, Report, ToolRun, latency, model_name
+from bench.drivers.artifacts.run import (
+    LATENCIES,
+    TO_S,
+    Report,
+    ToolRun,
+    beside,
+    latencies,
+    models_of,
+)
 
 KNOWN = "inference-perf 0.2 to 0.7"
-CONFIG = "config.yaml"
-# All are in seconds.
-_LATENCIES = {
-    "time_to_first_token": "ttft",
-    "time_per_output_token": "tpot",
-    "inter_token_latency": "itl",
-    "request_latency": "e2e",
-}
 _RATES = {"requests_per_sec": "throughput_rps", "output_tokens_per_sec": "output_tps"}
 
 
 class _Successes(BaseModel):
+    """Latencies are in seconds."""
+
     count: int
     latency: dict[str, dict[str, float] | None]
     throughput: dict[str, float]
-    prompt_len: dict[str, Any] | None = None
+    prompt_len: dict[str, float] | None = None
     prompt_tokens: dict[str, Any] | None = None
-    output_len: dict[str, Any] | None = None
+    output_len: dict[str, float] | None = None
 
 
 class _Failures(BaseModel):
@@ -56,27 +58,21 @@ def recognises(report: Report) -> bool:
 def read(report: Report, path: Path) -> Iterator[ToolRun]:
     """The run of a report; `pooled` where it has all stages. Raises ValueError."""
     stage = _Stage.model_validate(report)
-    done = stage.successes
-    model = _model(path.with_name(CONFIG))
-    values = {_RATES[name]: value for name, value in done.throughput.items() if name in _RATES}
-    for name, quantity in _LATENCIES.items():
-        values |= dict(latency(quantity, done.latency.get(name), TO_S["s"]))
-    closed = stage.load_summary.concurrency is not None
+    load, done = stage.load_summary, stage.successes
+    rates = {_RATES[name]: value for name, value in done.throughput.items() if name in _RATES}
     yield ToolRun(
         tool="inference-perf",
-        models=(model_name(model),) if model else (),
-        values=values if done.count else {},
+        models=models_of(_model(path.with_name("config.yaml"))),
+        values=latencies(done.latency, LATENCIES, TO_S["s"]) | rates,
         requests=done.count,
         failed=stage.failures.count,
-        concurrency=stage.load_summary.concurrency,
-        rate_rps=None if closed else stage.load_summary.requested_rate,
+        concurrency=load.concurrency,
+        rate_rps=None if load.concurrency else load.requested_rate,
         prompt_tokens=_mean(done.prompt_tokens) or _mean(done.prompt_len),
         answer_tokens=_mean(done.output_len),
         duration_s=stage.benchmark_time_seconds,
-        pooled="requested_rate" not in stage.load_summary.model_fields_set,
-        unread=tuple(
-            name for name in (*done.latency, *done.throughput) if name not in _LATENCIES | _RATES
-        ),
+        pooled="requested_rate" not in load.model_fields_set,
+        unread=beside((*done.latency, *done.throughput), LATENCIES, _RATES),
         path=path,
     )
 

@@ -23,7 +23,10 @@ from bench.errors import UserError
 _READERS: tuple[ModuleType, ...] = (vllm_bench, sglang, guidellm, inference_perf, llmd, summary)
 KNOWN = "; ".join(reader.KNOWN for reader in _READERS)
 LARGEST_MB = 512
-_REPORT_YAML = (re.compile(r"^version:", re.MULTILINE), re.compile(r"^scenario:", re.MULTILINE))
+_REPORT_YAML = (
+    re.compile(r"^version:", re.MULTILINE),
+    re.compile(r"^scenario:", re.MULTILINE),
+)
 _SHOWN = 3
 
 
@@ -42,10 +45,14 @@ class Found:
 
 def read_runs(path: Path) -> Found:
     """The runs in a file, or in a folder and below. Raises UserError if there is none."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give a result file, or a folder with some")
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    by_file = {one: tuple(_runs(one)) for one in files}
+    try:
+        whole = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        exists = path.is_dir() or path.is_file()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if not exists:
+        raise UserError(f"{path} is no file and no folder; give a result file, or a folder of some")
+    by_file = {one: tuple(_runs(one)) for one in whole}
     runs = [run for of_file in by_file.values() for run in of_file]
     others = tuple(one for one, of_file in by_file.items() if not of_file)
     if not runs:
@@ -87,12 +94,12 @@ def _runs(path: Path) -> Iterator[ToolRun]:
         reader = next((one for one in _READERS if one.recognises(report)), None)
         if reader is None:
             return  # lines of single requests, too, which may end in the middle of one
-        yield from map(_checked, _read(reader, report, path))
+        yield from _read(reader, report, path)
 
 
 def _read(reader: ModuleType, report: Report, path: Path) -> list[ToolRun]:
     try:
-        return [replace(run, path=path) for run in reader.read(report, path)]
+        return [_checked(replace(run, path=path)) for run in reader.read(report, path)]
     except ValidationError as error:
         first = error.errors()[0]
         why = f"{'.'.join(map(str, first['loc']))} {first['msg']}"
@@ -107,8 +114,11 @@ def _read(reader: ModuleType, report: Report, path: Path) -> list[ToolRun]:
 
 def _checked(run: ToolRun) -> ToolRun:
     """The run with finite values only. Raises UserError for values that cannot be."""
-    finite = {name: value for name, value in run.values.items() if math.isfinite(value)}
-    lost = tuple(f"{name} (not finite)" for name in run.values if name not in finite)
+    known = {name: value for name, value in run.values.items() if value is not None}
+    finite = {name: value for name, value in known.items() if math.isfinite(value)}
+    lost = tuple(f"{name} (not finite)" for name in known if name not in finite)
+    if not run.requests:  # latencies of none are written as 0
+        finite = {name: value for name, value in finite.items() if not name.endswith("_s")}
     checked = replace(run, values=finite, unread=(*run.unread, *lost))
     if why := nonsense(checked):
         raise damaged(run.path, why)

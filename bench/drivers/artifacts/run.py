@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,13 @@ _STATISTICS = {
     **dict.fromkeys(("mean", "avg"), "mean"),
     **dict.fromkeys(("median", "p50"), "p50"),
     **{name: name for name in ("p90", "p95", "p99")},
+}
+# Latencies by the names that several tools share.
+LATENCIES = {
+    "time_to_first_token": "ttft",
+    "time_per_output_token": "tpot",
+    "inter_token_latency": "itl",
+    "request_latency": "e2e",
 }
 # Mean latency x rate is the mean number of requests in flight. More than this times the bound
 # that was set, or less than its reciprocal in a closed loop, is a unit that was mistaken.
@@ -43,7 +50,7 @@ class ToolRun:
 
     tool: str
     models: tuple[str, ...]
-    values: Mapping[str, float]
+    values: Mapping[str, Any]
     requests: int
     version: str | None = None
     failed: int | None = None
@@ -74,28 +81,39 @@ class ToolRun:
         return ", ".join(filter(None, parts)) or "unlimited load"
 
 
-def latency(
-    quantity: str, statistics: Mapping[str, Any] | None, unit_s: float
-) -> Iterator[tuple[str, float]]:
-    """The mean and percentiles of a quantity under the names here, in seconds.
+def latencies(
+    by_name: Mapping[str, Mapping[str, Any] | None], names: Mapping[str, str], unit_s: float
+) -> dict[str, float]:
+    """The means and percentiles of quantities under the names here, in seconds.
 
-    `statistics` has them by the tool's names, in units of `unit_s` seconds.
+    `by_name` has statistics by the tool's `names` of quantities, in units of `unit_s` seconds.
     """
-    for name, value in (statistics or {}).items():
-        if name in _STATISTICS and value is not None:
-            yield f"{quantity}_{_STATISTICS[name]}_s", float(value) * unit_s
+    return {
+        f"{names[quantity]}_{_STATISTICS[name]}_s": float(value) * unit_s
+        for quantity, statistics in by_name.items()
+        if quantity in names
+        for name, value in (statistics or {}).items()
+        if name in _STATISTICS and value is not None
+    }
 
 
-def model_name(model: object) -> str:
-    """A model's name with characters replaced that cannot be in a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(model)).lstrip("._-") or "model"
+def beside(names: Iterable[str], *known: Container[str]) -> tuple[str, ...]:
+    """The names that are in none of those that are known."""
+    return tuple(name for name in names if not any(name in one for one in known))
+
+
+def models_of(*names: object) -> tuple[str, ...]:
+    """The models that are named, with characters replaced that cannot be in a folder's name."""
+    safe = (re.sub(r"[^A-Za-z0-9._-]+", "-", str(name)).lstrip("._-") for name in names if name)
+    return tuple(dict.fromkeys(name or "model" for name in safe))
 
 
 def nonsense(run: ToolRun) -> str | None:
     """What in the values of a run cannot be, such as milliseconds under a name for seconds."""
-    for name, value in run.values.items():
+    counts = {"answered requests": run.requests, "failed requests": run.failed or 0}
+    for name, value in {**counts, **run.values}.items():
         if value < 0:
-            return f"{name} is {value:g}"
+            return f"{name}: {value:g}, which is less than nothing"
         if name.endswith("_s") and run.duration_s and value > 1.05 * run.duration_s:
             return f"{name} is {value:g} s in a run of {run.duration_s:g} s: is its unit right?"
     for quantity in {name.partition("_")[0] for name in run.values if name.endswith("_s")}:

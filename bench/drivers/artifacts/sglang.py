@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.drivers.artifacts.run import Report, ToolRun, model_name
+from bench.drivers.artifacts.run import Report, ToolRun, models_of
 from bench.drivers.artifacts.vllm_bench import FlatReport, facts
 
 KNOWN = "sglang.bench_serving of SGLang 0.4 to 0.5"
@@ -32,10 +32,9 @@ def read(report: Report, path: Path) -> Iterator[ToolRun]:
     """The run of a result. Raises ValueError for one of another form."""
     result = _Result.model_validate(report)
     server = result.server_info or {}
-    model = server.get("served_model_name") or server.get("model_path")
     yield ToolRun(
         tool="sglang.bench_serving",
-        models=(model_name(model),) if model else (),
+        models=models_of(server.get("served_model_name") or server.get("model_path")),
         version=server.get("version"),
         failed=None if result.errors is None else len(result.errors) - result.completed,
         path=path,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.drivers.artifacts import aiperf, genai_perf
-from bench.drivers.artifacts.run import TO_S, Report, ToolRun, latency, model_name
+from bench.drivers.artifacts.run import TO_S, Report, ToolRun, beside, latencies, models_of
 from bench.records import Slo
 
 # The ends of reports' names; the beginning is an option of the tool.
@@ -134,21 +134,18 @@ def _summary(
         return next(filter(math.isfinite, means), None)
 
     rates = {_RATES[name]: statistics[name].get("avg") for name in _RATES if name in statistics}
-    latencies = (
-        pair for name in _LATENCIES for pair in latency(_LATENCIES[name], statistics.get(name), 1.0)
-    )
     answered = round(mean("request_count") or 0)
     share = mean("request_error_rate")
     return ToolRun(
         tool=tool,
         version=report.get("aiperf_version"),
-        models=tuple(map(model_name, models)),
+        models=models_of(*models),
         concurrency=load.get("concurrency"),
         rate_rps=load.get("request_rate"),
         output_tokens=_fixed(length, extra),
         slo=Slo(**goals),
         cancelled=bool(cancelled),
-        values={**dict(latencies), **{name: one for name, one in rates.items() if one is not None}},
+        values=latencies(statistics, _LATENCIES, TO_S["s"]) | rates,
         requests=answered,
         failed=None if share is None or share >= 1 else round(answered * share / (1 - share)),
         prompt_tokens=mean("usage_prompt_tokens", "input_sequence_length"),
@@ -157,7 +154,7 @@ def _summary(
         started_s=_time_s(report.get("start_time")),
         ended_s=_time_s(report.get("end_time")),
         uid=report.get("benchmark_id") or "",
-        unread=tuple(name for name in statistics if name not in (*_LATENCIES, *_RATES, *_COUNTS)),
+        unread=beside(statistics, _LATENCIES, _RATES, _COUNTS),
     )
 
 

@@ -13,14 +13,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.drivers.artifacts.entry import NS_PER_S, Entry
-from bench.drivers.artifacts.run import TO_S, Report, ToolRun, latency, model_name
+from bench.drivers.artifacts.run import TO_S, Report, ToolRun, beside, latencies, models_of
 from bench.load.client.answer import Answer
 from bench.load.client.exchange import Failure
 from bench.records import ErrorKind
 
 KNOWN = "vllm bench serve of vLLM 0.10 to 0.30"
 _LATENCY = re.compile(r"([a-z]+\d*)_(ttft|tpot|itl|e2el|e2e_latency)_ms")
-_E2E = ("e2el", "e2e_latency")
+_QUANTITIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2el": "e2e", "e2e_latency": "e2e"}
 _DETAIL_CHARACTERS = 200
 
 
@@ -45,29 +45,27 @@ class FlatReport(BaseModel):
 def facts(report: Report, flat: FlatReport) -> dict[str, Any]:
     """The fields of a `ToolRun` that both tools report alike."""
     answered = flat.completed
+    numbers = {name: one for name, one in report.items() if isinstance(one, int | float)}
     values = {
         "throughput_rps": flat.request_throughput,
         "output_tps": flat.output_throughput,
         "goodput_rps": flat.request_goodput,
     }
-    unread = []
-    for name, value in report.items():
+    for name, value in numbers.items():
         if found := _LATENCY.fullmatch(name):
-            quantity = "e2e" if found[2] in _E2E else found[2]
-            # Without an answer, and without streaming, latencies are written as 0.
-            figures = latency(quantity, {found[1]: value or None}, TO_S["ms"])
-            values |= dict(figures) if answered else {}
-        elif isinstance(value, int | float) and name not in flat.model_fields_set:
-            unread.append(name)
+            # Without streaming latencies are written as 0.
+            values |= latencies({found[2]: {found[1]: value or None}}, _QUANTITIES, TO_S["ms"])
     return {
-        "values": {name: value for name, value in values.items() if value is not None},
+        "values": values,
         "requests": answered,
         "concurrency": flat.max_concurrency,
         "rate_rps": None if math.isinf(flat.request_rate) else flat.request_rate,
         "prompt_tokens": flat.total_input_tokens / answered if answered else None,
         "answer_tokens": flat.total_output_tokens / answered if answered else None,
         "duration_s": flat.duration,
-        "unread": tuple(unread),
+        "unread": tuple(
+            name for name in beside(numbers, flat.model_fields_set) if not _LATENCY.fullmatch(name)
+        ),
     }
 
 
@@ -78,6 +76,9 @@ class _Result(FlatReport):
     num_prompts: int
     failed: int | None = None
     date: str
+    # By --metadata pair=3, or block=3.
+    pair: str = ""
+    block: str = ""
     input_lens: list[int] = []
     output_lens: list[int] = []
     ttfts: list[float] = []
@@ -99,11 +100,12 @@ def read(report: Report, path: Path) -> Iterator[ToolRun]:
     unanswered = result.num_prompts - result.completed
     yield ToolRun(
         tool="vllm bench serve",
-        models=(model_name(result.model_id),),
+        models=models_of(result.model_id),
         failed=unanswered if result.failed is None else result.failed,
         started_s=ended_s - result.duration,
         ended_s=ended_s,
         entries=tuple(_entries(result)),
+        pair=result.pair or result.block,
         path=path,
         **facts(report, result),
     )
