@@ -126,7 +126,10 @@ def _names(given: Mapping[Role, tuple[Path, ...]]) -> dict[Role, str]:
     """The arms' names: those of their paths where they are single and differ."""
     if all(len(own) == 1 for own in given.values()):
         for parts in (1, 2, 3):
-            ends = [own[0].resolve().with_suffix("").parts[-parts:] for own in given.values()]
+            ends = [
+                (*path.parts[-parts:-1], path.stem if path.is_file() else path.name)
+                for path in (own[0].resolve() for own in given.values())
+            ]
             names = ["/".join(end)[-_NAME_CHARACTERS:] for end in ends]
             if len(set(names)) == len(ROLES):
                 return dict(zip(ROLES, names, strict=True))
