@@ -18,6 +18,7 @@ from bench.records import Role, ScenarioFacts
 
 # The primary metric is the first of these that all runs have, with enough requests.
 PRIMARY = (
+    *("scheduled_ttft_p95_s", "scheduled_ttft_p90_s", "scheduled_ttft_p50_s"),
     *("ttft_p95_s", "ttft_p90_s", "ttft_p99_s", "ttft_p50_s", "ttft_mean_s"),
     *("e2e_p95_s", "e2e_p90_s", "e2e_p99_s", "e2e_p50_s", "e2e_mean_s"),
     *("tpot_p50_s", "tpot_mean_s", "output_tps", "throughput_rps"),
@@ -59,6 +60,8 @@ def common_metrics(runs: Runs, primary: str | None) -> tuple[str, ...]:
     fit = {name for name in common if name in METRICS and not _too_few(metric(name), runs)}
     best = (name for known in (fit, common) for name in PRIMARY if name in known)
     first = primary or next(best, "")
+    # What counts from the schedule has the time that the same request counts from sending.
+    hidden = [one for one in _QUANTITIES if f"scheduled_{one}_mean_s" in common]
     rest = [
         next(
             (
@@ -70,6 +73,7 @@ def common_metrics(runs: Runs, primary: str | None) -> tuple[str, ...]:
             "",
         )
         for quantity in _QUANTITIES
+        if quantity not in hidden
         for names in _SHOWN
     ]
     rates = [name for name in _RATES if name in common]

@@ -41,7 +41,7 @@ REPORTED = (
     "error_rate",
 )
 # Notes of converted runs.
-_UNKNOWN_SERVER = "converted from artifacts: what served, and on what, is not known here"
+_UNKNOWN_SERVER = "measured by another tool: what served, and on what, is not known here"
 _RECOMPUTED = (
     "metrics are computed again from the recorded times, by the definitions here: they need"
     " not equal the tool's own report"

@@ -99,7 +99,11 @@ def queues(case: Case, caption: str) -> Chart:
 
 
 def _title(what: str, arms: Sequence[Series]) -> str:
-    return f"{what}, block {arms[0].first.block + 1}" if arms else what
+    if not arms:
+        return what
+    # What another tool measured has no schedule, and so no blocks.
+    unit = "block" if arms[0].first.schedule_sha256 else "run"
+    return f"{what}, {unit} {arms[0].first.block + 1}"
 
 
 def _requests(arm: Series) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from functools import partial
 from pathlib import Path
@@ -51,8 +52,8 @@ def test_each_tool_is_recognised_and_compared(
     a, b = sides(source, tmp_path / "in", count)
     seen = compare(a, b)
     assert (seen.code, seen.err) == (0, "")
-    assert seen.case["scenario"].startswith(tool)
-    assert seen.primary["metric"].startswith("ttft_")
+    assert seen.written["run"]["Tool"].startswith(tool)
+    assert "ttft_p" in seen.primary["metric"]
     assert seen.primary["over"] == "pairs of runs"
     assert seen.primary["blocks"] == count
     names = {one["metric"] for one in seen.case["comparisons"]}
@@ -199,8 +200,8 @@ def test_loads_with_several_runs_are_compared_each_on_its_own(
     seen = compare(a, b)
     names = [one["scenario"] for one in seen.written["scenarios"]]
     assert names == [
-        "vllm bench serve, concurrency 8",
-        "vllm bench serve, concurrency 8, 10 req/s",
+        "concurrency 8",
+        "concurrency 8, 10 req/s",
     ]
 
 
@@ -260,6 +261,19 @@ def test_what_repeats_a_run_or_is_none_is_left_out_and_said(
     assert "4 files repeat or sum up what other files hold" in seen.notes
     assert "notes.txt" in seen.notes
     assert "figures of the files have no counterpart here" in seen.notes
+
+
+def test_the_commands_of_the_guide_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (RESULTS.parents[2] / "docs" / "how-to" / "compare-files.md").read_text()
+    block = guide.split("cd tests/data/results\n")[1].split("```")[0]
+    commands = block.replace("\\\n", "").strip().splitlines()
+    monkeypatch.chdir(RESULTS)
+    for command in commands:
+        assert command.startswith("python -m bench compare ")
+        assert compared(capsys, tmp_path, *shlex.split(command)[4:]).code == 0
+    assert len(commands) == 4
 
 
 def test_several_results_in_one_file_are_several_runs(

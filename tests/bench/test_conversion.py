@@ -247,7 +247,7 @@ def test_a_damaged_report_is_one_line(
 
 
 def test_foreign_missing_and_ambiguous_folders_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none does not exist"):
+    with pytest.raises(UserError, match="none is no file and no folder"):
         convert(tmp_path / "none", "theirs", RUN, tmp_path)
     with pytest.raises(UserError, match="holds no result: the folder is empty; known are"):
         convert(tmp_path, "theirs", RUN, tmp_path)
