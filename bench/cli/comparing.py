@@ -109,11 +109,14 @@ def _case(sides: Sequence[Side], how: str, options: Options, notes: tuple[str, .
     first = sides[0].runs[0]
     loads = list(dict.fromkeys(run.load for side in sides for run in side.runs))
     recorded = all(run.entries and not run.cancelled for side in sides for run in side.runs)
-    trials = _trials(sides) if recorded else {}
+    trials = [
+        trial_of(run, side.name, "compared", side.role, block)
+        for side in sides
+        for block, run in enumerate(side.runs if recorded else ())
+    ]
     runs = {
-        side.role: [of_trial(trial) for trial in trials[side.role]]
-        if recorded
-        else [_of_report(run) for run in side.runs]
+        side.role: [_of_trial(trial) for trial in trials if trial.role == side.role]
+        or [_of_report(run) for run in side.runs]
         for side in sides
     }
     metrics = common_metrics(runs, _primary(options.metric, sides, runs))
@@ -133,20 +136,14 @@ def _case(sides: Sequence[Side], how: str, options: Options, notes: tuple[str, .
         {side.role: side.name for side in sides},
         runs,
         paired=bool(how),
-        notes=(
-            _pairing(sides, how),
-            *notes,
-            *_absent(runs),
-            *_unread(sides),
-            *tool_notes,
-        ),
+        notes=(_pairing(sides, how), *notes, *_absent(runs), *_unread(sides), *tool_notes),
     )
     cancelled = [
         f"{run.path} was cancelled" for side in sides for run in side.runs if run.cancelled
     ]
     if cancelled:
         judgement = replace(judgement, invalid_reasons=(*cancelled, *judgement.invalid_reasons))
-    return Case(judgement, tuple(trial for of_role in trials.values() for trial in of_role))
+    return Case(judgement, tuple(trials))
 
 
 def _pairing(sides: Sequence[Side], how: str) -> str:
@@ -195,18 +192,7 @@ def _unread(sides: Sequence[Side]) -> Iterator[str]:
         yield f"{len(names)} figures of the files have no counterpart here: {listed(names)}"
 
 
-def _trials(sides: Sequence[Side]) -> dict[Role, list[Trial]]:
-    """A trial of each run, whose requests were recorded."""
-    return {
-        side.role: [
-            trial_of(run, side.name, "compared", side.role, block)
-            for block, run in enumerate(side.runs)
-        ]
-        for side in sides
-    }
-
-
-def of_trial(trial: Trial) -> RunFigures:
+def _of_trial(trial: Trial) -> RunFigures:
     """The metrics of a run by the definitions here, from its requests."""
     failed = sum(not one.ok for one in trial.samples)
     gaps = sum(max(0, len(one.chunk_s) - 1) for one in trial.samples)

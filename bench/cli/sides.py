@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import statistics
@@ -20,6 +21,8 @@ from bench.records import Role
 _WARM_UP = re.compile(r"warm[-_ ]?up", re.IGNORECASE)
 # A run with a smaller share of the median's requests had another purpose.
 _REQUESTS_SHARE = 0.5
+# Seconds are 1000 milliseconds; so much may differ by itself.
+_UNITS = 300.0
 UNLIKE = "or give --allow-unlike, and the report says it"
 _SHOWN = 4
 _NAME_CHARACTERS = 20
@@ -60,7 +63,8 @@ def remarks(sides: Sequence[Side], *, allow: bool) -> Iterator[str]:
     """
     yield from _same_files(sides)
     _one_tool(sides)
-    for unlike in (*_other_runs(sides), *_other_models(sides), *_other_lengths(sides)):
+    unlikes = (_other_runs(sides), _other_models(sides), _other_lengths(sides), _other_units(sides))
+    for unlike in itertools.chain(*unlikes):
         if not allow:
             raise UserError(f"{unlike}; {UNLIKE}")
         yield unlike
@@ -195,6 +199,19 @@ def _other_lengths(sides: Sequence[Side]) -> Iterator[str]:
             yield (
                 f"{what} differ: {short:.1f} tokens on average in {low}, {long:.1f} in {high},"
                 f" bound {bound:.0%}; give runs of one load"
+            )
+
+
+def _other_units(sides: Sequence[Side]) -> Iterator[str]:
+    """A line for a latency that differs so much that seconds seem to be milliseconds."""
+    runs = [run for side in sides for run in side.runs]
+    for name in sorted({name for run in runs for name in run.values if name.endswith("_p50_s")}):
+        known = sorted((run.values[name], str(run.path)) for run in runs if run.values.get(name))
+        if known and known[-1][0] > _UNITS * known[0][0]:
+            (small, low), (large, high) = known[0], known[-1]
+            yield (
+                f"{name} is {small:g} in {low} and {large:g} in {high}, {large / small:.0f} times"
+                " as much: are both in the same unit?"
             )
 
 

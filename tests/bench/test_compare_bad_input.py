@@ -279,6 +279,25 @@ def test_unknown_versions_and_units_say_what_is_missing(
     assert message in refused(a, b)
 
 
+def test_seconds_on_one_side_and_milliseconds_on_the_other(
+    refused: Refused, pair: tuple[Path, Path]
+) -> None:
+    for number in "12":
+        change(
+            result_in(pair[1] / number),
+            lambda it: it.update({k: it[k] / 1000 for k in it if k.endswith("_itl_ms")}),
+        )
+    assert "times as much: are both in the same unit?; or give --allow-unlike" in refused(*pair)
+
+
+@pytest.mark.parametrize("name", [b"run\xff.json", b"run\n.json"])
+def test_a_name_that_cannot_be_shown(
+    refused: Refused, tmp_path: Path, pair: tuple[Path, Path], name: bytes
+) -> None:
+    (pair[0] / os.fsdecode(name)).write_text(result_in(pair[0] / "1").read_text())
+    assert "cannot be shown as it is; rename it" in refused(*pair)
+
+
 def test_a_unit_of_llm_d_that_is_no_time(refused: Refused, tmp_path: Path) -> None:
     report = RESULTS / "llmd-benchmark-report-0.2.1" / "from-guidellm-A-1.v0.2_0.yaml"
     changed = tmp_path / "report.yaml"

@@ -127,6 +127,8 @@ def _checked(run: ToolRun) -> ToolRun:
 
 def _reports(path: Path) -> Iterator[Report]:
     """The objects in a file of JSON, lines of JSON, or YAML; none in a file of another kind."""
+    if not str(path).isprintable():
+        raise UserError(f"{str(path)!r} cannot be shown as it is; rename it")
     expected = path.suffix in (".json", ".jsonl", ".yaml", ".yml")
     try:
         size = path.stat().st_size
