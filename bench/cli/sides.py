@@ -205,7 +205,8 @@ def _other_lengths(sides: Sequence[Side]) -> Iterator[str]:
 def _other_units(sides: Sequence[Side]) -> Iterator[str]:
     """A line for a latency that differs so much that seconds seem to be milliseconds."""
     runs = [run for side in sides for run in side.runs]
-    for name in sorted({name for run in runs for name in run.values if name.endswith("_p50_s")}):
+    # ITL may be next to 0, where tokens arrive together.
+    for name in ("ttft_p50_s", "tpot_p50_s", "e2e_p50_s"):
         known = sorted((run.values[name], str(run.path)) for run in runs if run.values.get(name))
         if known and known[-1][0] > _UNITS * known[0][0]:
             (small, low), (large, high) = known[0], known[-1]

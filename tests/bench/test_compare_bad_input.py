@@ -285,7 +285,7 @@ def test_seconds_on_one_side_and_milliseconds_on_the_other(
     for number in "12":
         change(
             result_in(pair[1] / number),
-            lambda it: it.update({k: it[k] / 1000 for k in it if k.endswith("_itl_ms")}),
+            lambda it: it.update({k: it[k] / 1000 for k in it if k.endswith("_ttft_ms")}),
         )
     assert "times as much: are both in the same unit?; or give --allow-unlike" in refused(*pair)
 

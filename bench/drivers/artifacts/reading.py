@@ -168,7 +168,7 @@ def _json(path: Path) -> Iterator[Report]:
 
 def _yaml(path: Path, text: str) -> Report:
     try:
-        report: Any = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        report: Any = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
     if not isinstance(report, dict):

@@ -28,9 +28,9 @@ LATENCIES = {
     "inter_token_latency": "itl",
     "request_latency": "e2e",
 }
-# Mean latency x rate is the mean number of requests in flight. More than this times the bound
-# that was set, or less than its reciprocal in a closed loop, is a unit that was mistaken.
-_IN_FLIGHT = 10.0
+# Mean latency x rate is the mean number of requests in flight. So many times the concurrency that
+# was set, or so few in a closed loop, are a unit that was mistaken: by 1000, as a rule.
+_MOST_IN_FLIGHT, _LEAST_IN_FLIGHT = 10.0, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _in_flight(run: ToolRun) -> str | None:
         return None
     seen = rate * whole_s / run.concurrency
     closed = run.rate_rps is None
-    if seen > _IN_FLIGHT or (closed and seen < 1 / _IN_FLIGHT):
+    if seen > _MOST_IN_FLIGHT or (closed and seen < _LEAST_IN_FLIGHT):
         return (
             f"mean latency times rate gives {rate * whole_s:.3g} requests in flight at"
             f" concurrency {run.concurrency}: are the units right?"
