@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
-from bench.analysis.verdict import ONE_RUN
+from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role
 
 
@@ -122,14 +124,24 @@ def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
     if verdict is Verdict.BETTER:
         return None
     if judgement.scenario.expect is Expectation.NOT_WORSE:
-        return Gate.INCONCLUSIVE if _is_single(judgement) else None
+        return Gate.INCONCLUSIVE if _may_be_worse(judgement) else None
     return Gate.NOT_BETTER if verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
 
 
-def _is_single(judgement: Judgement) -> bool:
-    """Whether a single run of an arm leaves open how much runs differ, so that nothing is held."""
+def _may_be_worse(judgement: Judgement) -> bool:
+    """Whether runs of another tool leave open that the treatment is worse by more than 10 %.
+
+    A comparison that is measured here looks again until it is decided, or its blocks are used up.
+    """
     primary = judgement.primary
-    return primary is not None and ONE_RUN in primary.reasons
+    if primary is None or primary.over == BLOCKS:
+        return False
+    if primary.low is None or primary.high is None:
+        return True
+    worst = (
+        primary.high if primary.direction == "lower" else 1 / max(primary.low, sys.float_info.min)
+    )
+    return math.log(worst) > ALIKE
 
 
 def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:

@@ -10,6 +10,9 @@ from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
 from bench.records import Direction, Role, ScenarioFacts, Slo, Trial
 
+# What a comparison that is measured here is over.
+BLOCKS = "blocks"
+
 
 class Verdict(StrEnum):
     """The verdict on the treatment, compared with the control."""
@@ -52,7 +55,7 @@ class Comparison:
     tenant: str = ""
     control_failed: float | None = None
     treatment_failed: float | None = None
-    over: str = "blocks"
+    over: str = BLOCKS
 
 
 class SloOutcome(StrEnum):

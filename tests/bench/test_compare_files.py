@@ -51,7 +51,7 @@ def test_each_tool_is_recognised_and_compared(
 ) -> None:
     a, b = sides(source, tmp_path / "in", count)
     seen = compare(a, b)
-    assert (seen.code, seen.err) == (0, "")
+    assert (seen.code, seen.err) == (3, "")
     assert seen.written["run"]["Tool"].startswith(tool)
     assert "ttft_p" in seen.primary["metric"]
     assert seen.primary["over"] == "pairs of runs"
@@ -147,6 +147,21 @@ def test_one_run_a_side_gives_figures_and_no_verdict(compare: partial[Compared])
     assert compare(PLAIN / "A" / "1", PLAIN / "B" / "1", "--undecided", "pass").code == 0
 
 
+def test_noise_that_leaves_a_loss_open_is_undecided_and_what_is_shown_has_its_outcome(
+    compare: partial[Compared], tmp_path: Path
+) -> None:
+    a, b = sides(DETAILED, tmp_path, 3)
+    noise, worse = (compare(a, b, "--metric", name) for name in ("ttft_p50_s", "itl_p50_s"))
+    assert (noise.primary["verdict"], noise.code) == ("inconclusive", 3)
+    assert "outcome: undecided" in noise.out
+    assert (worse.primary["verdict"], worse.code) == ("worse", 1)
+    better = compare(b, a, "--metric", "itl_p50_s", "--expect", "better")
+    assert (better.primary["verdict"], better.code) == ("better", 0)
+    a, b = sides(RATE, tmp_path / "rate", 2)
+    alike = compare(a, b, "--metric", "output_tps")
+    assert (alike.primary["verdict"], alike.code) == ("equivalent", 0)
+
+
 def test_runs_without_pairs_are_judged_by_welchs_interval(
     compare: partial[Compared], tmp_path: Path
 ) -> None:
@@ -166,7 +181,7 @@ def test_more_files_a_side_are_given_by_options(compare: partial[Compared]) -> N
         for part in (role, file)
     ]
     seen = compare(*typed)
-    assert seen.code == 0
+    assert seen.err == ""
     assert (seen.primary["control"], seen.primary["treatment"]) == ("control", "treatment")
     assert seen.primary["blocks"] == 2
 
@@ -283,4 +298,4 @@ def test_several_results_in_one_file_are_several_runs(
         texts = [result_in(SGLANG / side / number).read_text() for number in "12"]
         (tmp_path / f"{side}.jsonl").write_text("".join(texts))
     seen = compare(tmp_path / "A.jsonl", tmp_path / "B.jsonl")
-    assert (seen.code, seen.primary["blocks"]) == (0, 2)
+    assert (seen.err, seen.primary["blocks"]) == ("", 2)
