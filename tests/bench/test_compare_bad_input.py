@@ -226,7 +226,8 @@ def test_what_is_no_number_is_left_out_and_said(
         ),
         (lambda it: it.update(mean_ttft_ms=-1.0), "which is less than nothing"),
         (lambda it: it.update(p99_ttft_ms=0.001), "the percentiles of ttft fall"),
-        (lambda it: it.update(completed=-5), "less than nothing"),
+        (lambda it: it.update(completed=-5), "requests Input should be greater than or equal to 0"),
+        (lambda it: it.update(total_input_tokens=10**400), "is damaged"),
         (lambda it: it.update(mean_ttft_ms="12 ms"), ""),
     ],
 )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from bench.drivers.artifacts import guidellm, inference_perf, llmd, sglang, summary, vllm_bench
 from bench.drivers.artifacts.entry import damaged, read_text
@@ -28,6 +28,26 @@ _REPORT_YAML = (
     re.compile(r"^scenario:", re.MULTILINE),
 )
 _SHOWN = 3
+
+
+_Number = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class _Plain(BaseModel, from_attributes=True):
+    """What the fields of a run must be, whatever a file has in their place."""
+
+    version: str | None
+    uid: str
+    pair: str
+    requests: _Number
+    failed: _Number | None
+    concurrency: _Number | None
+    rate_rps: _Number | None
+    prompt_tokens: _Number | None
+    answer_tokens: _Number | None
+    duration_s: _Number | None
+    started_s: _Number | None
+    ended_s: _Number | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,7 @@ def _read(reader: ModuleType, report: Report, path: Path) -> list[ToolRun]:
 
 def _checked(run: ToolRun) -> ToolRun:
     """The run with finite values only. Raises UserError for values that cannot be."""
+    _Plain.model_validate(run)
     known = {name: value for name, value in run.values.items() if value is not None}
     finite = {name: value for name, value in known.items() if math.isfinite(value)}
     lost = tuple(f"{name} (not finite)" for name in known if name not in finite)

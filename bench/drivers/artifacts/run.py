@@ -110,8 +110,7 @@ def models_of(*names: object) -> tuple[str, ...]:
 
 def nonsense(run: ToolRun) -> str | None:
     """What in the values of a run cannot be, such as milliseconds under a name for seconds."""
-    counts = {"answered requests": run.requests, "failed requests": run.failed or 0}
-    for name, value in {**counts, **run.values}.items():
+    for name, value in run.values.items():
         if value < 0:
             return f"{name}: {value:g}, which is less than nothing"
         if name.endswith("_s") and run.duration_s and value > 1.05 * run.duration_s:
