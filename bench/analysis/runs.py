@@ -5,7 +5,7 @@ A run is one observation, whatever its number of requests: requests of one run a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.blocks import ROLES
@@ -58,26 +58,20 @@ def common_metrics(runs: Runs, primary: str | None) -> tuple[str, ...]:
     everyone = [one for role in ROLES for one in runs[role]]
     common = {name for name in everyone[0].values if all(name in one.values for one in everyone)}
     fit = {name for name in common if name in METRICS and not _too_few(metric(name), runs)}
-    best = (name for known in (fit, common) for name in PRIMARY if name in known)
-    first = primary or next(best, "")
+
+    def best(names: Iterable[str]) -> str:
+        return next((name for known in (fit, common) for name in names if name in known), "")
+
     # What counts from the schedule has the time that the same request counts from sending.
     hidden = [one for one in _QUANTITIES if f"scheduled_{one}_mean_s" in common]
     rest = [
-        next(
-            (
-                f"{quantity}_{one}_s"
-                for known in (fit, common)
-                for one in names
-                if f"{quantity}_{one}_s" in known
-            ),
-            "",
-        )
+        best([f"{quantity}_{one}_s" for one in kind])
         for quantity in _QUANTITIES
         if quantity not in hidden
-        for names in _SHOWN
+        for kind in _SHOWN
     ]
     rates = [name for name in _RATES if name in common]
-    return tuple(dict.fromkeys(name for name in (first, *rest, *rates) if name))
+    return tuple(dict.fromkeys(name for name in (primary or best(PRIMARY), *rest, *rates) if name))
 
 
 def judge_runs(

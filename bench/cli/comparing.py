@@ -132,7 +132,7 @@ def _case(sides: Sequence[Side], how: str, options: Options, notes: tuple[str, .
     tool_notes = record_notes(first.tool) if recorded else summary_notes(first.tool)
     judgement = judge_runs(
         facts,
-        first.models or ("unknown-model",),
+        first.models or ("unknown model",),
         {side.role: side.name for side in sides},
         runs,
         paired=bool(how),

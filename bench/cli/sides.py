@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import statistics
@@ -63,8 +62,7 @@ def remarks(sides: Sequence[Side], *, allow: bool) -> Iterator[str]:
     """
     yield from _same_files(sides)
     _one_tool(sides)
-    unlikes = (_other_runs(sides), _other_models(sides), _other_lengths(sides), _other_units(sides))
-    for unlike in itertools.chain(*unlikes):
+    for unlike in (*_other_runs(sides), *_other_models(sides), *_other_sizes(sides)):
         if not allow:
             raise UserError(f"{unlike}; {UNLIKE}")
         yield unlike
@@ -185,35 +183,23 @@ def _other_models(sides: Sequence[Side]) -> Iterator[str]:
         )
 
 
-def _other_lengths(sides: Sequence[Side]) -> Iterator[str]:
-    bound = DEFAULT_BOUNDS.answer_length
-    lengths: tuple[tuple[str, Callable[[ToolRun], float | None]], ...] = (
-        ("prompts", lambda run: run.prompt_tokens),
-        ("answers", lambda run: run.answer_tokens),
+def _other_sizes(sides: Sequence[Side]) -> Iterator[str]:
+    """A line for lengths that differ, and for latencies of which some seem to be milliseconds."""
+    lengths = 1 + DEFAULT_BOUNDS.answer_length
+    sizes: tuple[tuple[str, float, Callable[[ToolRun], float | None]], ...] = (
+        ("mean tokens of a prompt", lengths, lambda run: run.prompt_tokens),
+        ("mean tokens of an answer", lengths, lambda run: run.answer_tokens),
+        ("seconds of ttft_p50_s", _UNITS, lambda run: run.values.get("ttft_p50_s")),
+        ("seconds of tpot_p50_s", _UNITS, lambda run: run.values.get("tpot_p50_s")),
+        ("seconds of e2e_p50_s", _UNITS, lambda run: run.values.get("e2e_p50_s")),
     )
     runs = [run for side in sides for run in side.runs]
-    for what, length in lengths:
-        known = sorted((mean, str(run.path)) for run in runs if (mean := length(run)))
-        if known and known[-1][0] > (1 + bound) * known[0][0]:
-            (short, low), (long, high) = known[0], known[-1]
-            yield (
-                f"{what} differ: {short:.1f} tokens on average in {low}, {long:.1f} in {high},"
-                f" bound {bound:.0%}; give runs of one load"
-            )
-
-
-def _other_units(sides: Sequence[Side]) -> Iterator[str]:
-    """A line for a latency that differs so much that seconds seem to be milliseconds."""
-    runs = [run for side in sides for run in side.runs]
-    # ITL may be next to 0, where tokens arrive together.
-    for name in ("ttft_p50_s", "tpot_p50_s", "e2e_p50_s"):
-        known = sorted((run.values[name], str(run.path)) for run in runs if run.values.get(name))
-        if known and known[-1][0] > _UNITS * known[0][0]:
+    for what, bound, size in sizes:
+        known = sorted((one, str(run.path)) for run in runs if (one := size(run)))
+        if known and known[-1][0] > bound * known[0][0]:
             (small, low), (large, high) = known[0], known[-1]
-            yield (
-                f"{name} is {small:g} in {low} and {large:g} in {high}, {large / small:.0f} times"
-                " as much: are both in the same unit?"
-            )
+            remedy = "are both in the same unit?" if bound == _UNITS else "give runs of one load"
+            yield f"{what} differ: {small:.4g} in {low} and {large:.4g} in {high}: {remedy}"
 
 
 def _drift(sides: Sequence[Side]) -> Iterator[str]:
