@@ -163,7 +163,7 @@ def _big_numbers(judgement: Judgement) -> Iterator[tuple[str, str, str]]:
         yield name, wording.quantity(values[role], primary.unit), intervals.get(role, "")
     middle, _, interval = wording.ratio(primary).partition(" [")
     yield f"ratio, {primary.direction} is better", middle, f"[{interval}" if interval else ""
-    yield "blocks", str(primary.blocks), ""
+    yield primary.over, str(primary.blocks), ""
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

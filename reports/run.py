@@ -15,7 +15,8 @@ class Run:
     """All that a report shows of a run.
 
     `when` is a date in words, `setup` the line below every chart: engine, weights and hardware.
-    `facts` are shown at the top, `provenance` (JSON values) in full at the end.
+    `facts` are shown at the top, `provenance` (JSON values) in full at the end. `method` says how
+    it was measured and judged, where that was not in blocks.
     """
 
     cases: tuple[Case, ...]
@@ -23,6 +24,7 @@ class Run:
     setup: str
     facts: Mapping[str, str]
     provenance: Mapping[str, Any]
+    method: str = ""
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:

@@ -104,7 +104,7 @@ def headline(judgement: Judgement) -> str:
 
 
 def factor(value: float) -> str:
-    """A ratio: `0.42`, `12.3`; of a few noisy blocks it may be beyond any use."""
+    """A ratio: `0.42`, `12.3`, `> 999`."""
     if math.isinf(value):
         return UNBOUNDED
     if value > _LARGEST_FACTOR:

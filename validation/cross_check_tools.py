@@ -10,11 +10,10 @@ from pathlib import Path
 import orjson
 
 from bench.analysis.metrics import metric
-from bench.cli.conversion import reported
 from bench.drivers import Driver
 from bench.drivers.aiperf import AiperfDriver
 from bench.drivers.aiperf import make as make_aiperf
-from bench.drivers.artifacts.summary import AIPERF, read_summary
+from bench.drivers.artifacts.reading import read_runs
 from bench.drivers.builtin import BuiltinDriver
 from bench.drivers.driver import Setup
 from bench.drivers.openai_sdk import OpenAiDriver
@@ -98,8 +97,8 @@ def measured(result: DriveResult) -> Values:
 def by_aiperf(driver: AiperfDriver, folder: Path, load: Load) -> Mapping[str, Values]:
     """aiperf's records by the definitions here, and what aiperf itself reports of that run."""
     ours = by_driver("aiperf", replace(driver, folders=iter((folder,))), load)
-    own = dict(reported(read_summary(folder / AIPERF)))
-    return {"aiperf": ours, "aiperf, own report": _known(own.get)}
+    (own,) = read_runs(folder / "profile_export_aiperf.json").runs
+    return {"aiperf": ours, "aiperf, own report": _known(own.values.get)}
 
 
 def _known(value_of: Callable[[str], float | None]) -> Values:

@@ -1,4 +1,4 @@
-"""Percentiles, ratios, and the t-interval of a mean over blocks.
+"""Percentiles, ratios, and t-intervals: of a mean over blocks, of a difference between runs.
 
 Requests of a trial are correlated, so a block is one observation. The interval is no bootstrap,
 which would be far too narrow for so few blocks.
@@ -80,4 +80,30 @@ def t_interval(values: Sequence[float], alpha: float) -> Interval | None:
     spread = statistics.stdev(values)
     t = float(stdtrit(len(values) - 1, 1 - alpha / 2))
     half = t * spread / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def welch_interval(
+    control: Sequence[float], treatment: Sequence[float], alpha: float
+) -> Interval | None:
+    """Mean of `treatment` − mean of `control`, of independent values with unlike spreads.
+
+    The half width is t(1 − alpha/2, f)·√(s₁²/n₁ + s₂²/n₂), with f by Welch and Satterthwaite, but
+    at most twice the freedom of the smaller side: beside two runs, many others make f too large.
+    None if a value is not finite, or a side has fewer than two.
+    """
+    sides = (control, treatment)
+    if min(map(len, sides)) < 2 or not all(math.isfinite(one) for side in sides for one in side):
+        return None
+    mean = float(statistics.mean(treatment)) - float(statistics.mean(control))
+    squares = [statistics.variance(side) / len(side) for side in sides]
+    error = math.sqrt(sum(squares))
+    if error == 0:
+        return Interval(mean, mean, mean)
+    parts = [
+        (one / sum(squares)) ** 2 / (len(side) - 1)
+        for one, side in zip(squares, sides, strict=True)
+    ]
+    freedom = min(1 / sum(parts), 2 * (min(map(len, sides)) - 1))
+    half = float(stdtrit(freedom, 1 - alpha / 2)) * error
     return Interval(mean, mean - half, mean + half)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.analysis.verdict import ALIKE
 from bench.records import Expectation, Role
 
 
@@ -118,9 +121,27 @@ def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
         return Gate.NOISE if verdict in (Verdict.BETTER, Verdict.WORSE) else None
     if verdict is Verdict.WORSE:
         return Gate.WORSE
-    if judgement.scenario.expect is Expectation.NOT_WORSE or verdict is Verdict.BETTER:
+    if verdict is Verdict.BETTER:
         return None
+    if judgement.scenario.expect is Expectation.NOT_WORSE:
+        return Gate.INCONCLUSIVE if _may_be_worse(judgement) else None
     return Gate.NOT_BETTER if verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
+
+
+def _may_be_worse(judgement: Judgement) -> bool:
+    """Whether runs of another tool leave open that the treatment is worse by more than 10 %.
+
+    A comparison that is measured here looks again until it is decided, or its blocks are used up.
+    """
+    primary = judgement.primary
+    if primary is None or primary.over == BLOCKS:
+        return False
+    if primary.low is None or primary.high is None:
+        return True
+    worst = (
+        primary.high if primary.direction == "lower" else 1 / max(primary.low, sys.float_info.min)
+    )
+    return math.log(worst) > ALIKE
 
 
 def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
@@ -132,11 +153,14 @@ def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
 def describe(comparison: Comparison) -> str:
     """One comparison in words: `p95 of managed / baseline is 0.42 [0.31, 0.57], ...`."""
     pair = f"{comparison.metric} of {comparison.treatment} / {comparison.control}"
-    if comparison.ratio is None or comparison.low is None or comparison.high is None:
+    if comparison.ratio is None:
         return f"{pair} has no ratio ({'; '.join(comparison.reasons)})"
+    if comparison.low is None or comparison.high is None:
+        return f"{pair} is {comparison.ratio:.2f} ({'; '.join(comparison.reasons)})"
     interval = f"{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
     remarks = "".join(f"; {reason}" for reason in comparison.reasons)
-    return f"{pair} is {interval} over {comparison.blocks} blocks ({comparison.verdict}){remarks}"
+    over = f"{comparison.blocks} {comparison.over}"
+    return f"{pair} is {interval} over {over} ({comparison.verdict}){remarks}"
 
 
 def describe_slo(result: SloResult) -> str:

@@ -10,6 +10,9 @@ from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
 from bench.records import Direction, Role, ScenarioFacts, Slo, Trial
 
+# What a comparison that is measured here is over.
+BLOCKS = "blocks"
+
 
 class Verdict(StrEnum):
     """The verdict on the treatment, compared with the control."""
@@ -29,7 +32,7 @@ class Comparison:
     [`low`, `high`]; None where there is none. `control_value` and `treatment_value` are medians
     over blocks. `tenant` is set where only that tenant's requests are compared. `control_failed`
     and `treatment_failed` are the shares of requests that failed, including those that bypassed
-    the arm; None where there were none.
+    the arm; None where there were none. `blocks` counts what was compared, by the name `over`.
     """
 
     scenario: str
@@ -52,6 +55,7 @@ class Comparison:
     tenant: str = ""
     control_failed: float | None = None
     treatment_failed: float | None = None
+    over: str = BLOCKS
 
 
 class SloOutcome(StrEnum):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.special import stdtrit
 
-from bench.analysis.estimates import Interval, ratio_of, t_interval
+from bench.analysis.estimates import Interval, ratio_of, t_interval, welch_interval
 from bench.analysis.judgement import Verdict
 from bench.records import Direction
 
@@ -28,6 +28,10 @@ MATERIAL = math.log(1.05)
 ALIKE = math.log(1.10)
 
 POWER = 0.9
+ONE_RUN = (
+    "a side has a single run, and nothing tells how much runs differ: no interval and no verdict;"
+    " give two runs a side or more"
+)
 # More blocks than this are never advised.
 _MOST_BLOCKS = 10_000
 
@@ -60,9 +64,46 @@ def decide(effects: Sequence[float | None], direction: Direction, alpha: float) 
     seen = t_interval(known, alpha)
     if seen is None:
         return Decision(Verdict.INCONCLUSIVE, None, None, None, (unplanned,))
-    ratio, low, high = map(ratio_of, (seen.mean, seen.low, seen.high))
     if blocks not in LOOKS:
-        return Decision(Verdict.INCONCLUSIVE, ratio, low, high, (unplanned,))
+        return replace(
+            _decision(seen, direction), verdict=Verdict.INCONCLUSIVE, reasons=(unplanned,)
+        )
+    return _decision(seen, direction)
+
+
+def decide_runs(
+    control: Sequence[float],
+    treatment: Sequence[float],
+    direction: Direction,
+    alpha: float,
+    *,
+    paired: bool,
+) -> Decision:
+    """Judge values of single runs, all looked at once; `alpha` is the two-sided error rate.
+
+    Each run is one observation, whatever its number of requests. In `paired` ones the values at
+    the same place were measured together.
+    """
+    values = (*control, *treatment)
+    if not values or not all(0 < one < math.inf for one in values):
+        lacking = "a run has no value above 0 that is finite, so there is no ratio"
+        return Decision(Verdict.INCONCLUSIVE, None, None, None, (lacking,))
+    control_logs, treatment_logs = (
+        [math.log(one) for one in side] for side in (control, treatment)
+    )
+    if paired:
+        effects = [b - a for a, b in zip(control_logs, treatment_logs, strict=True)]
+        seen = t_interval(effects, alpha)
+    else:
+        seen = welch_interval(control_logs, treatment_logs, alpha)
+    if seen is None:
+        ratio = ratio_of(statistics.fmean(treatment_logs) - statistics.fmean(control_logs))
+        return Decision(Verdict.INCONCLUSIVE, ratio, None, None, (ONE_RUN,))
+    return _decision(seen, direction)
+
+
+def _decision(seen: Interval, direction: Direction) -> Decision:
+    ratio, low, high = map(ratio_of, (seen.mean, seen.low, seen.high))
     return Decision(_judge(_costs(seen, direction)), ratio, low, high)
 
 
@@ -116,9 +157,27 @@ def blocks_to_decide(ratios: Sequence[float], alpha: float) -> int | None:
     spread = spread_of(ratios)
     if spread is None:
         return None
-    size = abs(statistics.fmean(map(math.log, ratios)))
-    for blocks in range(LOOKS[0], _MOST_BLOCKS):
-        half = float(stdtrit(blocks - 1, 1 - alpha / 2)) * spread / math.sqrt(blocks)
-        if (size >= MATERIAL and half < size) or size + half <= ALIKE:
-            return blocks
+    return _to_decide(statistics.fmean(map(math.log, ratios)), spread, alpha, LOOKS[0])
+
+
+def runs_to_decide(
+    control: Sequence[float], treatment: Sequence[float], alpha: float, *, paired: bool
+) -> int | None:
+    """How many runs a side would decide if all were like these; None if none would."""
+    sides = [[math.log(one) for one in side] for side in (control, treatment)]
+    size = statistics.fmean(sides[1]) - statistics.fmean(sides[0])
+    if paired:
+        spread = statistics.stdev(b - a for a, b in zip(*sides, strict=True))
+        return _to_decide(size, spread, alpha, 2)
+    spread = math.sqrt(sum(map(statistics.variance, sides)))
+    return _to_decide(size, spread, alpha, 2, sides=2)
+
+
+def _to_decide(
+    size: float, spread: float, alpha: float, first: int, *, sides: int = 1
+) -> int | None:
+    for count in range(first, _MOST_BLOCKS):
+        half = float(stdtrit(sides * (count - 1), 1 - alpha / 2)) * spread / math.sqrt(count)
+        if (abs(size) >= MATERIAL and half < abs(size)) or abs(size) + half <= ALIKE:
+            return count
     return None

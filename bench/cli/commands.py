@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.analysis.gates import EXIT_CODES, Outcome, outcome_line, overall
 from bench.analysis.judgement import Judgement
+from bench.cli.comparing import compare_files, require_files, write_report
 from bench.cli.conversion import convert
 from bench.cli.export import check_output, export
 from bench.cli.options import add_options, options_page, read_options
@@ -34,13 +36,15 @@ class Command:
 
     The first line of `run`'s docstring is its help. `argument` is the name of the argument in the
     usage line; empty for a command without one. `choices` are all arguments that it takes; empty
-    where they are not known in advance.
+    where they are not known in advance. With `several`, `run` takes a list of arguments, which may
+    be empty.
     """
 
     name: str
-    run: Callable[[Options, str], int]
+    run: Callable[[Options, Any], int]
     argument: str = ""
     choices: tuple[str, ...] = ()
+    several: bool = False
     epilog: str = ""
 
     @property
@@ -69,16 +73,22 @@ def parser() -> Parser:
         made = parsers.add_parser(command.name, help=command.help, epilog=command.epilog)
         if command.argument:
             choices = command.choices or None
-            made.add_argument("argument", metavar=command.argument, choices=choices)
+            count = "*" if command.several else None
+            made.add_argument("argument", metavar=command.argument, choices=choices, nargs=count)
         add_options(made.add_argument, command.name)
         made.set_defaults(command=command)
     return top
 
 
-def compare(options: Options, _: str) -> int:
-    """Judge a stored run again."""
+def compare(options: Options, paths: Sequence[str]) -> int:
+    """Judge a stored run again, or results that other tools wrote."""
     check_output(options.format, options.output)
-    run = stored_run(TrialStore(options.results), options.run)
+    of_files = bool(paths or options.control or options.treatment)
+    if of_files:
+        run = compare_files(paths, options)
+    else:
+        require_files(options)
+        run = stored_run(TrialStore(options.results), options.run)
     passes = options.undecided == "pass"
     shown = ""
     if options.format is not None:
@@ -86,13 +96,15 @@ def compare(options: Options, _: str) -> int:
     if options.format is None or options.output is not None:
         _print_summary(run.judgements)
         shown += f"{outcome_line(run.judgements)}\n"
+        if of_files:
+            shown += write_report(run, options.results / "compared")
     print(shown, end="")
     outcome = overall(run.judgements)
     return 0 if passes and outcome is Outcome.UNDECIDED else EXIT_CODES[outcome]
 
 
 def take_over(options: Options, folder: str) -> int:
-    """Take over artifacts of aiperf or genai-perf."""
+    """Take over a run that another tool measured."""
     judgement, path = convert(Path(folder), options.arm, new_run_id(), options.results)
     _print_summary([judgement])
     print(f"results: {path}")
@@ -160,8 +172,11 @@ COMMANDS = (
     Command(
         "compare",
         compare,
-        epilog="exit codes: 0 held, 1 failed (SLO missed, or worse), 2 usage error, 3 undecided, "
-        "4 invalid (the instrument failed)",
+        "PATH",
+        several=True,
+        epilog="with two PATHs, A and B, result files of other tools or folders with some: B is "
+        "judged against A; exit codes: 0 held, 1 failed (SLO missed, or worse), 2 usage error, "
+        "3 undecided, 4 invalid (the instrument failed)",
     ),
     Command("convert", take_over, "FOLDER"),
     Command("manifests", manifests),

@@ -1,4 +1,4 @@
-"""From artifacts of aiperf and genai-perf to a trial, or statistics, and their judgement."""
+"""From the results of another load generator to a trial, or statistics, and their judgement."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from bench.analysis.judgement import Judgement, Summary
 from bench.analysis.metrics import METRICS
 from bench.drivers.aiperf import BROKEN_OFF, CONNECTING
 from bench.drivers.artifacts.entry import NS_PER_S, elapsed_s, instrument
-from bench.drivers.artifacts.summary import ToolRun, read_artifacts
+from bench.drivers.artifacts.reading import read_runs
+from bench.drivers.artifacts.run import ToolRun
 from bench.drivers.genai_perf import NO_FAILURES
 from bench.drivers.tools import CLIENT_UNKNOWN
+from bench.errors import UserError
 from bench.records import (
     DriverFacts,
     Expectation,
     PlannedRequest,
+    Role,
     Sample,
     ScenarioFacts,
     Trial,
@@ -37,21 +40,8 @@ REPORTED = (
     "goodput_rps",
     "error_rate",
 )
-# The tools' names for what the metrics here are named after.
-_LATENCIES = {
-    "ttft": "time_to_first_token",
-    "tpot": "inter_token_latency",
-    "e2e": "request_latency",
-}
-_RATES = {
-    "throughput_rps": ("request_throughput",),
-    "output_tps": ("output_token_throughput",),
-    "goodput_rps": ("goodput", "request_goodput"),
-    "error_rate": ("request_error_rate",),
-}
-
 # Notes of converted runs.
-_UNKNOWN_SERVER = "converted from artifacts: what served, and on what, is not known here"
+_UNKNOWN_SERVER = "measured by another tool: what served, and on what, is not known here"
 _RECOMPUTED = (
     "metrics are computed again from the recorded times, by the definitions here: they need"
     " not equal the tool's own report"
@@ -69,28 +59,53 @@ _SURVIVORS = (
     "latencies are of requests that succeeded, counted from sending: failures and a client"
     " that fell behind are not in them"
 )
-_OF_RECORDS = (_UNKNOWN_SERVER, _RECOMPUTED, _PROMPTS)
-_OF_SUMMARY = (_UNKNOWN_SERVER, _SUMMARY)
+_FIRST_CHUNK = (
+    "TTFT ends with the first chunk of any kind, a role without text included, and E2E with the"
+    " chunk of the finish reason"
+)
 _RECORD_NOTES = {
-    "aiperf": (*_OF_RECORDS, CONNECTING, BROKEN_OFF, CLIENT_UNKNOWN),
-    "genai-perf": (*_OF_RECORDS, NO_FAILURES, CLIENT_UNKNOWN),
+    "aiperf": (CONNECTING, BROKEN_OFF),
+    "genai-perf": (NO_FAILURES,),
+    "vllm bench serve": (_FIRST_CHUNK,),
+    "guidellm": ("only the first and the last token of a request are recorded",),
 }
 _SUMMARY_NOTES = {
-    "aiperf": (*_OF_SUMMARY, f"{_TPOT} (unless asked to use it)", _SURVIVORS, CONNECTING),
-    "genai-perf": (
-        *(*_OF_SUMMARY, _TPOT, _SURVIVORS),
-        "events that were read at once count as one chunk, with one time",
+    "aiperf": (f"{_TPOT} (unless asked to use it)", CONNECTING),
+    "genai-perf": (_TPOT, "events that were read at once count as one chunk, with one time"),
+    "vllm bench serve": (_FIRST_CHUNK,),
+    "sglang.bench_serving": ("E2E ends with the last event of the stream, [DONE] included",),
+    "guidellm": (
+        "TPOT is its inter token latency, whose mean and percentiles are weighted by tokens; what"
+        " it calls time per output token includes the first token, and is left out",
+    ),
+    "inference-perf": (
+        "tokens of one chunk have one time, so that ITL is 0 between them; TPOT divides by tokens"
+        " that the client counted, unless asked to use the server's count",
     ),
 }
 
 
+def record_notes(tool: str) -> tuple[str, ...]:
+    """What holds for metrics that are computed from the requests that a tool recorded."""
+    return (_UNKNOWN_SERVER, _RECOMPUTED, *_RECORD_NOTES.get(tool, ()), CLIENT_UNKNOWN)
+
+
+def summary_notes(tool: str) -> tuple[str, ...]:
+    """What holds for statistics that a tool has computed itself."""
+    return (_UNKNOWN_SERVER, _SUMMARY, *_SUMMARY_NOTES.get(tool, ()), _SURVIVORS)
+
+
 def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgement, Path]:
-    """Convert an artifact folder. Returns its judgement, and the file that this is written to.
+    """Convert a result. Returns its judgement, and the file that this is written to.
 
     If there are records of single requests, a trial of `arm` is stored under `results` as well.
-    Raises UserError for a damaged or foreign folder.
+    Raises UserError for damaged or foreign files, and for more than one run.
     """
-    run = read_artifacts(folder)
+    runs = read_runs(folder).runs
+    if len(runs) > 1:
+        shown = ", ".join(dict.fromkeys(str(run.path) for run in runs[:3]))
+        raise UserError(f"{folder} holds {len(runs)} runs ({shown}, ...); give one of them")
+    (run,) = runs
     if run.entries:
         trial = trial_of(run, arm, run_id)
         TrialStore(results).save(trial)
@@ -103,29 +118,28 @@ def convert(folder: Path, arm: str, run_id: str, results: Path) -> tuple[Judgeme
     return judgement, path
 
 
-def trial_of(run: ToolRun, arm: str, run_id: str) -> Trial:
-    """The recorded requests as one trial; `arm` is its control."""
+def trial_of(run: ToolRun, arm: str, run_id: str, role: Role = "control", block: int = 0) -> Trial:
+    """The recorded requests as one trial."""
     entries = run.entries
     zero_ns = min(entry.issued_ns for entry in entries)
     samples = fail_incomplete(tuple(_samples(run, zero_ns)))
     duration_s = elapsed_s(samples)
     answered = sum(entry.answer.failure is None for entry in entries)
-    expected = round(run.statistic("request_count", "avg") or 0)
-    notes = list(_RECORD_NOTES[run.tool])
+    notes = [*record_notes(run.tool), _PROMPTS]
     if all(entry.issued_ns == entry.sent_ns for entry in entries):
         notes.append("when requests were due is not recorded: they count from when they were sent")
     if len(run.models) > 1:
         notes.append(f"which model a request went to is not recorded: all as {run.models[0]}")
-    if answered < expected:
-        notes.append(f"the records hold {answered} of the {expected} answers it reports")
+    if answered < run.requests:
+        notes.append(f"the records hold {answered} of the {run.requests} answers it reports")
     return Trial(
         run_id=run_id,
         arm=arm,
-        role="control",
+        role=role,
         environment=ENVIRONMENT,
         scenario=_facts(run, REPORTED),
         models=run.models,
-        block=0,
+        block=block,
         position=0,
         seed=0,
         schedule_sha256="",
@@ -136,17 +150,16 @@ def trial_of(run: ToolRun, arm: str, run_id: str) -> Trial:
         replicas=(),
         samples=samples,
         instrument=instrument(samples),
-        cut_short=run.cancelled or answered < expected,
+        cut_short=run.cancelled or answered < run.requests,
         driver=DriverFacts(run.tool, run.version, tuple(notes)),
     )
 
 
 def judgement_of(run: ToolRun, arm: str) -> Judgement:
     """A judgement with the tool's own statistics, under the names of the metrics here."""
-    values = dict(reported(run))
-    count = round(run.statistic("request_count", "avg") or 0)
+    values = {name: run.values[name] for name in REPORTED if name in run.values}
     missing = ", ".join(name for name in REPORTED if name not in values)
-    notes = [*_SUMMARY_NOTES[run.tool], *([f"not reported: {missing}"] if missing else [])]
+    notes = [*summary_notes(run.tool), *([f"not reported: {missing}"] if missing else [])]
     return Judgement(
         scenario=_facts(run, tuple(values)),
         models=run.models,
@@ -155,7 +168,7 @@ def judgement_of(run: ToolRun, arm: str) -> Judgement:
         treatment=None,
         ratios={0: None},
         summaries=tuple(
-            Summary("control", arm, name, METRICS[name].unit, value, count)
+            Summary("control", arm, name, METRICS[name].unit, value, run.requests)
             for name, value in values.items()
         ),
         invalid_reasons=("it was cancelled",) if run.cancelled else (),
@@ -170,7 +183,7 @@ def _facts(run: ToolRun, metrics: tuple[str, ...]) -> ScenarioFacts:
         metrics=metrics,
         expect=Expectation.NOT_WORSE,
         slos=dict.fromkeys(run.models, run.slo),
-        description=f"Converted from artifacts of {run.tool}.",
+        description=f"Converted from a result of {run.tool}.",
     )
 
 
@@ -185,17 +198,3 @@ def _samples(run: ToolRun, zero_ns: int) -> Iterator[Sample]:
             prompt_seed=0,
         )
         yield entry.sample(planned, zero_ns, planned.at_s)
-
-
-def reported(run: ToolRun) -> Iterator[tuple[str, float]]:
-    """The names and values of the metrics that the tool reports, in the units used here."""
-    for name in REPORTED:
-        quantity, _, rest = name.partition("_")
-        if quantity in _LATENCIES:
-            value = run.statistic(_LATENCIES[quantity], rest.removesuffix("_s"))
-            found = [] if value is None else [value]
-        else:
-            values = (run.statistic(metric, "avg") for metric in _RATES[name])
-            found = [value for value in values if value is not None]
-        if found:
-            yield name, found[0]

@@ -17,6 +17,7 @@ from bench.config.slo import DEFAULT_SLO
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
 from bench.drivers import DRIVERS
 from bench.load.plan.traces.files import WHOLE, Cut, parse_cut
+from bench.records import Expectation
 
 ROOT = Path(__file__).parents[2]
 PYTEST = "pytest"
@@ -255,6 +256,41 @@ class Options:
         "what becomes of a comparison that noise leaves undecided",
         choices=("fail", "pass"),
         commands=(PYTEST, "compare"),
+    )
+    control: tuple[Path, ...] = option(
+        (),
+        "a result file of another tool, or a folder with some, of the control, in place of A; may "
+        "be given several times",
+        "PATH",
+        many=True,
+        parse=Path,
+        commands=("compare",),
+    )
+    treatment: tuple[Path, ...] = option(
+        (),
+        "the same of the treatment, in place of B",
+        "PATH",
+        many=True,
+        parse=Path,
+        commands=("compare",),
+    )
+    metric: str | None = option(
+        None,
+        "with result files: the primary metric, whose verdict counts",
+        "NAME",
+        commands=("compare",),
+        shown="TTFT p95, or the next that all files have",
+    )
+    expect: Expectation = option(
+        Expectation.NOT_WORSE,
+        "with result files: what is expected of the treatment",
+        choices=tuple(Expectation),
+        commands=("compare",),
+    )
+    allow_unlike: bool = option(
+        False,
+        "with result files: compare although models, loads or lengths differ, and say so",
+        commands=("compare",),
     )
     results: Path = option(
         ROOT / "results", "folder of stored runs", "DIR", commands=("compare", "convert")

@@ -65,7 +65,9 @@ def forest(judgements: Sequence[Judgement], caption: str) -> Chart:
         for one in judgements
         if one.primary is not None
     ]
-    lines = [Line(f"{arms_of(judgements).ratio}; dots: blocks; grey band: equivalent")]
+    over = ", ".join(dict.fromkeys(one.primary.over for one in judgements if one.primary))
+    dots = f"; dots: {over}" if any(row.dots for row in rows) else ""
+    lines = [Line(f"{arms_of(judgements).ratio}{dots}; grey band: equivalent")]
     chart, axes = _plot("Primary metric of every scenario", rows, lines, caption, row_in=0.78)
     for y, row in enumerate(rows):
         _text(axes, 0, y - 0.38, row.label, INK, weight="bold")
@@ -79,18 +81,28 @@ def forest(judgements: Sequence[Judgement], caption: str) -> Chart:
 
 def blocks(judgement: Judgement, caption: str) -> Chart:
     """The primary metric of one case: the ratio of each block, and all together."""
-    name, rows = "Primary metric", []
+    name, over, rows = "Primary metric", "blocks", []
     if judgement.primary is not None:
-        name = wording.metric(judgement.primary.metric)
+        name, over = wording.metric(judgement.primary.metric), judgement.primary.over
         rows = [
-            _Row(f"block {index + 1}", wording.factor(ratio), MUTED, dots=(ratio,))
+            _Row(
+                f"{over.split()[0].removesuffix('s')} {index + 1}",
+                wording.factor(ratio),
+                MUTED,
+                dots=(ratio,),
+            )
             for index, ratio in judgement.ratios.items()
             if ratio is not None
         ]
-        rows.append(_pooled("all blocks", judgement.primary, ()))
+        rows.append(_pooled(f"all {over.split()[0]}", judgement.primary, ()))
     lines = [Line(f"{arms_of([judgement]).ratio}; grey band: equivalent")]
     chart, axes = _plot(
-        f"{name}, block by block", rows, lines, caption, row_in=0.3, sides_in=(0.95, 1.35)
+        f"{name}, {over.split()[0]} one by one",
+        rows,
+        lines,
+        caption,
+        row_in=0.3,
+        sides_in=(0.95, 1.35),
     )
     for y, row in enumerate(rows):
         _text(axes, -0.03, y, row.label, INK, ha="right")

@@ -43,7 +43,7 @@ def timeline(case: Case, caption: str) -> Chart:
     """The first trial of each arm in the typical block: both have the same arrivals."""
     arms = typical_trials(case)
     title = _title("Over time", arms)
-    if len(arms) > 1:
+    if len({arm.first.schedule_sha256 for arm in arms} - {""}) == 1 < len(arms):
         title = f"{title}: the same arrivals"
     lines = [Line(_requests(arm), arm.colour) for arm in arms]
     chart, (latency, flight) = new_chart(title, lines, caption, _FRAME)
@@ -99,7 +99,11 @@ def queues(case: Case, caption: str) -> Chart:
 
 
 def _title(what: str, arms: Sequence[Series]) -> str:
-    return f"{what}, block {arms[0].first.block + 1}" if arms else what
+    if not arms:
+        return what
+    # What another tool measured has no schedule, and so no blocks.
+    unit = "block" if arms[0].first.schedule_sha256 else "run"
+    return f"{what}, {unit} {arms[0].first.block + 1}"
 
 
 def _requests(arm: Series) -> str:

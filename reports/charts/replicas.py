@@ -15,7 +15,9 @@ _BAR = 0.36
 
 
 def charts(case: Case, caption: str) -> Iterator[Chart]:
-    yield replicas(case, caption)
+    """None where no replica is known, as in results of other tools."""
+    if any(trial.replicas for trial in case.trials):
+        yield replicas(case, caption)
 
 
 def replicas(case: Case, caption: str) -> Chart:

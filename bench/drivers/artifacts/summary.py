@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.drivers.artifacts import aiperf, genai_perf
-from bench.drivers.artifacts.entry import Entry, damaged, read_text
-from bench.errors import UserError
+from bench.drivers.artifacts.run import TO_S, Report, ToolRun, beside, latencies, models_of
 from bench.records import Slo
 
 # The ends of reports' names; the beginning is an option of the tool.
-AIPERF = "_aiperf.json"
-GENAI_PERF = "_genai_perf.json"
+_AIPERF = "_aiperf.json"
+_GENAI_PERF = "_genai_perf.json"
 KNOWN = "aiperf 0.8 to 0.13, genai-perf 0.0.8 to 0.0.16"
-_TO_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "sec": 1.0, "s": 1.0}
-_TO_BASE = {**_TO_S, "%": 0.01}
+_TO_BASE = {**TO_S, "%": 0.01}
+# The tools' names for what the metrics here are named after.
+_LATENCIES = {
+    "time_to_first_token": "ttft",
+    "inter_token_latency": "tpot",
+    "request_latency": "e2e",
+    "inter_chunk_latency": "itl",
+}
+_RATES = {
+    "request_throughput": "throughput_rps",
+    "output_token_throughput": "output_tps",
+    "goodput": "goodput_rps",
+    "request_goodput": "goodput_rps",
+    "request_error_rate": "error_rate",
+}
+_COUNTS = (
+    *("request_count", "benchmark_duration", "input_sequence_length", "output_sequence_length"),
+    *("usage_prompt_tokens", "usage_completion_tokens"),
+)
 # Objectives by the names of the tools' metrics; both give them in milliseconds.
 _OBJECTIVES = {
     "time_to_first_token": "ttft_s",
@@ -27,81 +43,25 @@ _OBJECTIVES = {
     "request_latency": "e2e_s",
 }
 
-Report = dict[str, Any]
+
+def recognises(report: Report) -> bool:
+    """Whether this is a report of aiperf or genai-perf."""
+    return "input_config" in report
 
 
-@dataclass(frozen=True, slots=True)
-class ToolRun:
-    """A run of a tool, by its own report, and its requests if they were recorded.
-
-    `statistics` holds `avg`, `p50` and so on by metric, in seconds, shares, requests or
-    tokens (per second). `output_tokens` is the length that every answer had to have; None if
-    several were asked for, or an answer might end before. Of `concurrency` and `rate_rps` one
-    is None, or both.
-    """
-
-    tool: str
-    version: str | None
-    models: tuple[str, ...]
-    concurrency: int | None
-    rate_rps: float | None
-    output_tokens: int | None
-    slo: Slo
-    cancelled: bool
-    statistics: Mapping[str, Mapping[str, float]]
-    entries: tuple[Entry, ...] = ()
-
-    def statistic(self, metric: str, name: str) -> float | None:
-        """One number; None if the report does not have it."""
-        return self.statistics.get(metric, {}).get(name)
-
-
-def read_artifacts(folder: Path) -> ToolRun:
-    """Read the one run in a folder, or below it. Raises UserError if there is none, or several."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give an artifact folder")
-    found = sorted(path for end in (AIPERF, GENAI_PERF) for path in folder.rglob(f"*{end}"))
-    if not found:
-        raise UserError(
-            f"{folder} holds neither profile_export{AIPERF} nor profile_export{GENAI_PERF}"
-            " (or another name with that end); give the artifact folder of a finished run"
-        )
-    if len(found) > 1:
-        shown = ", ".join(str(path.relative_to(folder)) for path in found[:3])
-        raise UserError(
-            f"{folder} holds {len(found)} runs ({shown}{', ...' if len(found) > 3 else ''}); give"
-            " a folder with one of them"
-        )
-    (report,) = found
-    run = read_summary(report)
-    tool, end = (aiperf, AIPERF) if run.tool == "aiperf" else (genai_perf, GENAI_PERF)
-    # The records are named like the report.
-    named = report.name.removesuffix(end) + Path(tool.RECORDS).suffix
-    records = report.with_name(named)
-    return replace(run, entries=tool.read_records(records)) if records.exists() else run
-
-
-def read_summary(path: Path) -> ToolRun:
-    """Read a report. Raises UserError for a file of another kind or an unknown version."""
-    try:
-        # Tools write NaN where they have nothing to average, which is no JSON.
-        report = json.loads(read_text(path), parse_constant=lambda _: None)
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, str(error)) from error
-    version = report.get("aiperf_version") if isinstance(report, dict) else None
-    try:
-        read = _aiperf if path.name.endswith(AIPERF) else _genai_perf
-        summary: ToolRun = read(report, report["input_config"])
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        written_by = f"aiperf {version} wrote it; " if version else ""
-        raise damaged(path, f"{lacks} ({written_by}known are {KNOWN})") from error
-    if not summary.statistics or not summary.models:
-        raise damaged(path, f"it has no {'models' if summary.statistics else 'metrics'}")
+def read(report: Report, path: Path) -> Iterator[ToolRun]:
+    """The run of a report, with the records beside it, which are named like it."""
+    tool = "aiperf" if "aiperf_version" in report else "genai-perf"
+    summary = (_aiperf if tool == "aiperf" else _genai_perf)(report, report["input_config"])
+    if not summary.values or not summary.models:
+        raise ValueError(f"it has no {'models' if summary.values else 'metrics'}")
     load = (summary.concurrency, summary.rate_rps)
     if not all(isinstance(one, int | float | None) for one in load):
-        raise damaged(path, f"its load is {load[0]!r} or {load[1]!r}, no number")
-    return summary
+        raise ValueError(f"its load is {load[0]!r} or {load[1]!r}, no number")
+    module, end = (aiperf, _AIPERF) if tool == "aiperf" else (genai_perf, _GENAI_PERF)
+    records = path.with_name(path.name.removesuffix(end) + Path(module.RECORDS).suffix)
+    known = records != path and records.exists()
+    yield replace(summary, entries=module.read_records(records)) if known else summary
 
 
 def _aiperf(report: Report, config: Report) -> ToolRun:
@@ -166,17 +126,40 @@ def _summary(
     cancelled: object = False,
 ) -> ToolRun:
     goals = {_OBJECTIVES[name]: ms / 1000 for name, ms in slo.items() if name in _OBJECTIVES}
+    statistics = _statistics(report)
+
+    def mean(*names: str) -> float | None:
+        """The mean of the first of these that has a finite one."""
+        means = (statistics.get(name, {}).get("avg", math.nan) for name in names)
+        return next(filter(math.isfinite, means), None)
+
+    rates = {_RATES[name]: statistics[name].get("avg") for name in _RATES if name in statistics}
+    answered = round(mean("request_count") or 0)
+    share = mean("request_error_rate")
     return ToolRun(
         tool=tool,
         version=report.get("aiperf_version"),
-        models=tuple(map(_name, models)),
+        models=models_of(*models),
         concurrency=load.get("concurrency"),
         rate_rps=load.get("request_rate"),
         output_tokens=_fixed(length, extra),
         slo=Slo(**goals),
         cancelled=bool(cancelled),
-        statistics=_statistics(report),
+        values=latencies(statistics, _LATENCIES, TO_S["s"]) | rates,
+        requests=answered,
+        failed=None if share is None or share >= 1 else round(answered * share / (1 - share)),
+        prompt_tokens=mean("usage_prompt_tokens", "input_sequence_length"),
+        answer_tokens=mean("usage_completion_tokens", "output_sequence_length"),
+        duration_s=mean("benchmark_duration"),
+        started_s=_time_s(report.get("start_time")),
+        ended_s=_time_s(report.get("end_time")),
+        uid=report.get("benchmark_id") or "",
+        unread=beside(statistics, _LATENCIES, _RATES, _COUNTS),
     )
+
+
+def _time_s(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else None
 
 
 def _part(config: Report, *names: str) -> Report:
@@ -200,14 +183,9 @@ def _statistics(report: Report) -> dict[str, dict[str, float]]:
 
 
 def _factor(metric: str, unit: str) -> float:
-    if metric in _OBJECTIVES and unit not in _TO_S:
+    if metric in _LATENCIES and unit not in TO_S:
         raise ValueError(f"{metric} is in {unit!r}, which is no unit of time")
     return _TO_BASE.get(unit, 1.0)
-
-
-def _name(model: str) -> str:
-    """A model's name with characters replaced that cannot be in a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model).lstrip("._-") or "model"
 
 
 def _fixed(length: Mapping[str, Any], extra: object) -> int | None:
