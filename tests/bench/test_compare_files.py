@@ -6,6 +6,7 @@ import shlex
 import shutil
 from functools import partial
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -282,9 +283,15 @@ def test_the_commands_of_the_guide_work(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = (RESULTS.parents[2] / "docs" / "how-to" / "compare-files.md").read_text()
-    block = guide.split("cd tests/data/results\n")[1].split("```")[0]
-    commands = block.replace("\\\n", "").strip().splitlines()
-    monkeypatch.chdir(RESULTS)
+    (block,) = (one for one in guide.split("```") if "tests/data/results" in one)
+    monkeypatch.chdir(RESULTS.parents[2])
+    variables, commands = {}, []
+    for line in block.replace("\\\n", "").strip().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.isupper():
+            variables[name] = value
+        else:
+            commands.append(Template(line).substitute(variables))
     for command in commands:
         assert command.startswith("python -m bench compare ")
         assert compared(capsys, tmp_path, *shlex.split(command)[4:]).code == 0
