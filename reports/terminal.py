@@ -80,7 +80,9 @@ def _server_table(judgements: Sequence[Judgement]) -> Table:
         if arms:
             table.add_row(Text(short_title(judgement), style="bold"))
         for name, server in arms.items():
-            table.add_row(Text(f"  {name}"), *(Text(figure(server)) for figure in FIGURES.values()))
+            # All figures fit into 80 columns if none is wider than a percentage.
+            figures = (figure(server).replace(wording.NO_DATA, "-") for figure in FIGURES.values())
+            table.add_row(Text(f"  {name}"), *map(Text, figures))
     table.add_row()
     return table
 

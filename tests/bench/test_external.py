@@ -117,6 +117,14 @@ def test_processes_of_this_machine_that_serve_are_not_foreign(tmp_path: Path) ->
         here = environment(resolved(tmp_path, url=(f"control={url}", f"treatment={url}")))
         assert len(here.processes()) == 1
     assert environment(resolved(tmp_path, url=BOTH)).processes() == ()
+    file = tmp_path / "endpoints.yaml"
+    with endpoint(Behaviour()) as url:
+        control = f"{{url: 'http://a:1', replicas: {{m: ['{url}']}}}}"
+        file.write_text(
+            f"models: {{m: }}\narms: {{control: {control}, treatment: {{url: 'http://b:1'}}}}"
+        )
+        behind = environment(resolved(tmp_path, endpoints=str(file), models=()))
+        assert len(behind.processes()) == 1
 
 
 @given(words=st.integers(1, 400), per_word=st.floats(0.5, 5), overhead=st.integers(0, 60))

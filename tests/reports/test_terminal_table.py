@@ -9,6 +9,7 @@ import pytest
 
 from bench.analysis.judgement import Judgement, SloOutcome, Verdict
 from bench.records import Slo
+from reports.tables import FIGURES
 from reports.terminal import summary_text
 from tests.reports.cases import (
     better_case,
@@ -18,6 +19,7 @@ from tests.reports.cases import (
     one_arm_case,
     same_arm_case,
     scraped_case,
+    unreadable_case,
     with_slo,
 )
 
@@ -183,6 +185,15 @@ def test_nothing_is_clipped_at_80_columns_with_long_names_of_arms() -> None:
     assert "0.53 [0.29, 0.97]" in line
     assert line.rstrip().endswith("inconclusive")
     assert "queue-depth" in plain(judgement, width=80)
+
+
+def test_servers_that_could_not_be_read_clip_no_column_at_80_columns() -> None:
+    one = replace(unreadable_case().trials[0].server[1], replica="tiny-llama-0")
+    trials = [replace(trial, server=(one,)) for trial in unreadable_case().trials]
+    text = plain(judged(trials).judgement, width=80)
+    row = next(line for line in text.splitlines() if line.startswith("  baseline "))
+    assert row.split()[1:] == ["-"] * len(FIGURES)
+    assert all(word in text for long, _ in FIGURES for word in long.split())
 
 
 def test_of_several_models_each_has_a_line_below_that_of_them_all() -> None:

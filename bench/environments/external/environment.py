@@ -115,8 +115,9 @@ class ExternalEnvironment(Environment):
         return ()
 
     def processes(self) -> tuple[int, ...]:
-        """Those that listen at endpoints of this machine. Others are elsewhere."""
-        urls = [url for _, url, _, _ in self._asked(list(self._endpoints.models))]
+        """Those that listen at endpoints and replicas of this machine. Others are elsewhere."""
+        urls = [url for one in self._endpoints.arms.values() for url in one.urls.values()]
+        urls += [replica.url for one in self._endpoints.arms.values() for replica in one.replicas]
         parts = [urlsplit(url) for url in urls]
         return listeners(
             one.port or (443 if one.scheme == "https" else 80)
