@@ -166,10 +166,14 @@ def _starved_replicas(trials: Trials) -> Iterator[str]:
 
 
 def _unattributed(trials: Trials) -> Iterator[str]:
-    """A line where answers of an arm do not name their replica, as through kube-proxy."""
+    """A line where answers of an arm do not name their replica, as through kube-proxy.
+
+    None where each model has only one.
+    """
+    replicas = Counter(replica.model for replica in trials[0].replicas)
     answered = [sample for trial in trials for sample in trial.samples if sample.ok]
     unnamed = sum(sample.replica is None for sample in answered)
-    if unnamed and trials[0].replicas:
+    if unnamed and any(count > 1 for count in replicas.values()):
         yield (
             f"{_arm_name(trials)}: which replica gave an answer is not known for {unnamed} of"
             f" {len(answered)} (connections: {trials[0].connections}); how many each gave is by"

@@ -192,7 +192,7 @@ def test_servers_that_could_not_be_read_clip_no_column_at_80_columns() -> None:
     trials = [replace(trial, server=(one,)) for trial in unreadable_case().trials]
     text = plain(judged(trials).judgement, width=80)
     row = next(line for line in text.splitlines() if line.startswith("  baseline "))
-    assert row.split()[1:] == ["-"] * len(FIGURES)
+    assert row.split()[1:] == ["1.00", *["-"] * (len(FIGURES) - 1)]
     assert all(word in text for long, _ in FIGURES for word in long.split())
 
 
