@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from bench.analysis.checks import DEFAULT_BOUNDS, disturbances
 from bench.analysis.judge import is_decided
 from bench.analysis.rates import is_carried
+from bench.analysis.validity import failed_share
 from bench.config.topology import Arm
 from bench.environments.base import Environment
 from bench.errors import UserError
@@ -32,6 +33,8 @@ from bench.telemetry.cpu import await_quiet
 TRIAL_PER_OBJECTIVE = 10.0
 # After so many waits in vain for a quiet machine the comparison ends.
 MOST_WAITS = 2
+# An arm that failed more of its requests in a block is not measured further.
+MOSTLY = 0.5
 # Trials of an arm in a block where the load is searched for, about.
 SEARCHED = 6
 
@@ -106,6 +109,9 @@ class Experiment:
             block = self._run_block(question, order, index, capacity, update)
             trials += block
             if block[-1].dead_replicas:
+                break
+            if question.scenario.search is None and (arm := _failing(block)) is not None:
+                self.context.progress.note(f"{question}: ends here: most requests to {arm} fail")
                 break
             if why := disturbances(block, DEFAULT_BOUNDS):
                 note = f"{question}: block {index} is set aside: {'; '.join(why)}"
@@ -207,6 +213,14 @@ class Experiment:
                     f"what is carried within {limit_s:g} s ({model}); give a longer --profile or "
                     f"an objective of at most {trial_s / TRIAL_PER_OBJECTIVE:g} s"
                 )
+
+
+def _failing(block: Sequence[Trial]) -> str | None:
+    """The arm that failed most of its requests in a block: more blocks would tell nothing else."""
+    for arm in dict.fromkeys(trial.arm for trial in block):
+        if (failed_share([trial for trial in block if trial.arm == arm]) or 0.0) > MOSTLY:
+            return arm
+    return None
 
 
 def _grown(capacity: Capacity, block: Sequence[Trial]) -> Capacity:

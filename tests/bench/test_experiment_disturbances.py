@@ -18,7 +18,7 @@ from bench.experiment.experiment import MOST_WAITS, spare_blocks
 from bench.load.plan.arrivals import ClosedLoop
 from bench.load.run.drive import DriveResult, Ending, Load
 from bench.progress import Step
-from bench.records import Trial
+from bench.records import ErrorKind, Trial
 from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 
@@ -64,6 +64,18 @@ class HastyDriver:
         if len(self.loads) > 1:
             return result
         return replace(result, elapsed_s=result.elapsed_s / 20, ending=Ending.RAN_DRY)
+
+
+class FailingDriver(DisturbedDriver):
+    """The built-in driver, whose requests are all said to have been refused."""
+
+    def __init__(self) -> None:
+        super().__init__(disturbed=0)
+
+    def run(self, load: Load, *, drain_timeout_s: float) -> DriveResult:
+        result = super().run(load, drain_timeout_s=drain_timeout_s)
+        refused = [replace(one, error=ErrorKind.RATE_LIMITED) for one in result.samples]
+        return replace(result, samples=tuple(refused))
 
 
 class QuietWatch:
@@ -145,6 +157,15 @@ def test_a_list_of_requests_that_was_too_short_is_longer_in_the_next_block(
     assert (
         "block 0 is set aside: block 0 trial 0 (control baseline) was cut short"
         in (judgement.notes[0])
+    )
+
+
+def test_an_arm_that_fails_most_of_its_requests_is_not_measured_further(
+    url: str, tmp_path: Path
+) -> None:
+    (only,) = measured(url, FailingDriver(), tmp_path, blocks=4)
+    assert "requests failed, bound 2.0 %; mostly rate-limited" in "".join(
+        judge([only]).invalid_reasons
     )
 
 

@@ -157,6 +157,21 @@ def test_a_closed_loop_that_runs_dry_is_cut_short() -> None:
     assert result.elapsed_s < 30
 
 
+def test_a_server_that_refuses_at_once_is_not_asked_again_at_once() -> None:
+    async def refuse(call: Call) -> None:
+        await call.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
+
+    with source(refuse) as served:
+        result = drive(
+            closed(1000, concurrency=2, duration_s=0.5),
+            url=served.url,
+            prompts=prompts(1000),
+            drain_timeout_s=20,
+        )
+    assert [sample.error for sample in result.samples] == [ErrorKind.RATE_LIMITED] * 2
+    assert result.ending is Ending.COMPLETE
+
+
 @pytest.mark.parametrize("concurrency", [None, 2])
 def test_what_is_unanswered_when_the_drain_is_over_timed_out(concurrency: int | None) -> None:
     schedule = opened([0.0, 0.1], 0.2) if concurrency is None else closed(9, concurrency, 0.2)

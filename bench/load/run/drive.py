@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ from bench.records import (
 )
 
 REPLICA_HEADER = "x-lb-replica"
+# In a closed loop, from a request that was refused to the next one. Without it a server that
+# refuses at once, as beyond a limit of its rate, would get thousands of requests a second.
+AFTER_FAILURE_S = 1.0
 
 
 class Sender(Protocol):
@@ -131,9 +135,10 @@ def run_load(load: Load, *, drain_timeout_s: float, connect: Connect | None = No
 
     An open loop sends at the scheduled times, independent of the answers. A closed loop
     keeps the schedule's `concurrency` of requests in flight until `duration_s`, then
-    starts no more. Requests without an answer `drain_timeout_s` after `duration_s` are
-    aborted and count as TIMEOUT. Each call opens its own connections, so that no trial
-    uses another's. `connect` makes the sender for a base URL; None means `Client`.
+    starts no more; after a request that failed, the next one waits AFTER_FAILURE_S. Requests
+    without an answer `drain_timeout_s` after `duration_s` are aborted and count as TIMEOUT. Each
+    call opens its own connections, so that no trial uses another's. `connect` makes the sender for
+    a base URL; None means `Client`.
 
     Raises UserError for a malformed URL, or for a closed loop whose concurrency is more than
     the connections that this machine lets one process have. A server's failures are samples.
@@ -265,7 +270,10 @@ class _Drive:
             if planned is None:
                 self._ending = Ending.RAN_DRY
                 return
-            await self._fetch(self._attempt(planned, free_s))
+            attempt = self._attempt(planned, free_s)
+            await self._fetch(attempt)
+            if attempt.failure is not None or attempt.status != HTTPStatus.OK:
+                await asyncio.sleep(min(AFTER_FAILURE_S, max(0.0, end_s - monotonic())))
 
     def _attempt(self, planned: PlannedRequest, scheduled_s: float) -> Attempt:
         attempt = Attempt(planned=planned, scheduled_s=scheduled_s)
