@@ -11,7 +11,7 @@ from bench.analysis.checks import Trials, ValidityBounds, check_reasons, place, 
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Sample, Trial
 
-_OF_A_LIMIT = (
+OF_A_LIMIT = (
     ": a limit of the server, which need not be overloaded; offer less with --rate or"
     " --concurrency, or raise the limit"
 )
@@ -128,7 +128,7 @@ def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
         yield (
             f"{_arm_name(trials)}: {len(failed)} of {len(samples)} requests failed, bound"
             f" {100 * bounds.error_rate:.1f} %; mostly {kind}{_detail(failed, kind)}"
-            f"{_OF_A_LIMIT if kind is ErrorKind.RATE_LIMITED else ''}"
+            f"{OF_A_LIMIT if kind is ErrorKind.RATE_LIMITED else ''}"
         )
     answered = [sample for sample in samples if sample.ok]
     unlike = [sample for sample in answered if not _as_asked(sample, trials[0])]

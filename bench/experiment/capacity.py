@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.analysis.validity import OF_A_LIMIT
 from bench.environments.base import Target
 from bench.errors import UserError
 from bench.experiment.budget import Budget
@@ -19,7 +20,7 @@ from bench.load.run.drive import Ending, Load
 from bench.load.run.processes import run_spread
 from bench.processes.program import Site
 from bench.progress import Progress
-from bench.records import Sample, Schedule
+from bench.records import ErrorKind, Sample, Schedule
 
 # Requests in flight on each replica while it is warmed or its capacity is measured, per sequence
 # that it runs at once: as many wait as run, so that it always runs all it can.
@@ -237,6 +238,7 @@ class EngineCalibration:
                 raise UserError(
                     f"{len(failed)} of {len(result.samples)} calibration requests to "
                     f"{load.urls[0]} failed; first: {failed[0].error} ({failed[0].detail})"
+                    f"{OF_A_LIMIT if failed[0].error is ErrorKind.RATE_LIMITED else ''}"
                 )
         return tuple(result.samples for result in results)
 

@@ -132,6 +132,7 @@ class Session:
                 *(platform.node(), config.options.env, config.profile.name, question.scenario.name),
                 *("+".join(question.models), question.facts.primary),
                 *(arm.name for arm in config.arms.values()),
+                *(str(one) for one in (config.options.rate, config.options.concurrency) if one),
             )
         )
 
