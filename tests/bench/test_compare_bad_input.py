@@ -81,7 +81,7 @@ def test_sides_that_are_not_two(refused: Refused, typed: list[str], message: str
         ("run.json", b"\x00\x01\x02\x03", "it is binary"),
         ("run.json", b'{"model_id": "\xff"', "not UTF-8"),
         ("run.json", b'{"model_id": 1, "num_prompts": 2, "completed": 3}', "request_rate Field"),
-        ("run.txt", b"\x00\x01\x02\x03", "holds no result: 1 files (run.txt); known are"),
+        ("run.txt", b"\x00\x01\x02\x03", "holds no result: 1 file (run.txt); known are"),
         ("run.txt", b"TTFT 12 ms", "holds no result"),
         ("run.json", b'{"ttft": 12}', "holds no result"),
         ("run.json", b"[1, 2]", "holds no result"),

@@ -88,9 +88,11 @@ def read_runs(path: Path) -> Found:
 
 
 def _seen(files: tuple[Path, ...]) -> str:
+    if not files:
+        return "the folder is empty"
     shown = ", ".join(one.name for one in files[:_SHOWN])
     more = ", ..." if len(files) > _SHOWN else ""
-    return f"{len(files)} files ({shown}{more})" if files else "the folder is empty"
+    return f"{len(files)} {'file' if len(files) == 1 else 'files'} ({shown}{more})"
 
 
 def _distinct(runs: list[ToolRun]) -> list[ToolRun]:
