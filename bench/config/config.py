@@ -26,6 +26,8 @@ from bench.load.plan.traces.files import read_trace
 from bench.load.plan.traces.replay import Fit, fit_trace
 from bench.records import Role
 
+# Requests in flight at endpoints, of which it is not known how many they run at once.
+IN_FLIGHT = 8
 _PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 
 
@@ -64,6 +66,11 @@ class Config:
     def measures_capacity(self) -> bool:
         """Whether capacity can be measured: replicas, and what they run at once, are known."""
         return self.endpoints is None or self.endpoints.max_num_seqs is not None
+
+    @property
+    def in_flight(self) -> int | None:
+        """Requests in flight of a closed loop; None: so many as replicas run at once."""
+        return self.options.concurrency or (None if self.measures_capacity else IN_FLIGHT)
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -153,6 +153,7 @@ class Options:
         "N",
         parse=count,
         takes="a whole number from 1",
+        shown="with --env external 8",
     )
     max_requests: int | None = option(
         None,

@@ -16,12 +16,16 @@ from bench.records import Replica, Role
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A base URL that serves a model, and how requests to it are written."""
+    """A base URL that serves a model, and how requests to it are written.
+
+    `arm` is the only arm that it serves; empty if it serves both.
+    """
 
     model: str
     name: str
     url: str
     api: Api = field(default_factory=Api)
+    arm: str = ""
 
 
 class Environment(Protocol):

@@ -107,10 +107,12 @@ class EngineCalibration:
     def warm(self, workload: Asks, models: tuple[str, ...], in_flight: int | None) -> Capacity:
         """An estimate of capacity, from requests that warm every target. Raises UserError.
 
-        `in_flight` requests are under way at all targets together; None stands for a few.
+        `in_flight` requests are under way at the targets of an arm together; None stands for a few.
         """
         with self.progress.step(f"warming {'+'.join(models)}"):
-            each = (in_flight or _WARM_STREAMS) // len(self._serving(models))
+            targets = self._serving(models)
+            arms = len({one.arm for one in targets})
+            each = (in_flight or _WARM_STREAMS) * arms // len(targets)
             return self._warm(workload, models, max(1, each))
 
     def probe(self, workload: Asks, models: tuple[str, ...], earlier: Capacity) -> Capacity:
@@ -165,8 +167,15 @@ class EngineCalibration:
         count = WARM_ROUNDS * in_flight
         answers = self._saturate(workload, models, count, in_flight, self.drain_s, "warm")
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
-        rps = sum(count / end_s for end_s in ends_s)
+        rps = self._together(models, [count / end_s for end_s in ends_s])
         return Capacity(rps, self.max_num_seqs * len(answers))
+
+    def _together(self, models: Sequence[str], rates_rps: Sequence[float]) -> float:
+        """Requests/s of all targets together; where each arm has its own, those of the slower."""
+        of_arms: dict[str, float] = {}
+        for target, rate_rps in zip(self._serving(models), rates_rps, strict=True):
+            of_arms[target.arm] = of_arms.get(target.arm, 0.0) + rate_rps
+        return min(of_arms.values())
 
     def _run(
         self, workload: Asks, models: tuple[str, ...], earlier: Capacity, window_s: float
@@ -184,7 +193,7 @@ class EngineCalibration:
                 workload, models, count, self._concurrency, window_s, salt
             )
         ]
-        return replace(earlier, rps=sum(paces))
+        return replace(earlier, rps=self._together(models, paces))
 
     def _saturate(
         self,

@@ -149,7 +149,7 @@ class Experiment:
     def _first_capacity(self, question: Question) -> Capacity:
         """Capacity; where the load does not relate to it, an estimate of it from warming."""
         calibration, workload = self.context.calibration, question.scenario.workload
-        if question.fixed_load:
+        if question.fixed_load or not question.measures_capacity:
             return calibration.warm(workload, question.models, question.concurrency)
         return calibration.capacity(workload, question.models)
 
@@ -182,6 +182,7 @@ class Experiment:
         # Where only one arm is up at a time, the replicas that were calibrated may be down now.
         if (
             question.fixed_load
+            or not question.measures_capacity
             or context.environment.alternates
             or context.environment.dead_replicas()
         ):

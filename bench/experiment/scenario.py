@@ -93,7 +93,8 @@ class Question:
     """A scenario to measure for some models. In `round` 2 it gets other schedules.
 
     `rate_rps` and `concurrency` are a load that does not relate to capacity: the rate of all
-    models together in an open loop, the requests in flight in a closed one.
+    models together in an open loop, the requests in flight in a closed one. Unless it
+    `measures_capacity`, a load relates to the pace with so many requests in flight.
     """
 
     scenario: Scenario
@@ -102,6 +103,7 @@ class Question:
     round: int = 1
     rate_rps: float | None = None
     concurrency: int | None = None
+    measures_capacity: bool = True
 
     def __str__(self) -> str:
         again = " again" if self.round > 1 else ""
@@ -124,6 +126,9 @@ class Question:
             closed = isinstance(arrival, ClosedLoop)
             load = f"{self.concurrency} in flight" if closed else f"{self.rate_rps:g} requests/s"
             said.append(f"Load as given, in place of that: {load}.")
+        elif not self.measures_capacity:
+            pace = f"{capacity.rps:.3g} requests/s, the pace with {self.concurrency} in flight"
+            said.append(f"In place of capacity: {pace}.")
         if isinstance(arrival, Replay):
             rate_rps = self.offered_rps(arrival.load, capacity) / len(self.models)
             said.append(f"Replayed {1 / arrival.time_factor(rate_rps):.3g} times as fast.")

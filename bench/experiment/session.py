@@ -94,7 +94,12 @@ class Session:
         options = self.config.options
         facts = replace(scenario.facts(slos), alpha=ALPHA)
         return Question(
-            scenario, facts, models, rate_rps=options.rate, concurrency=options.concurrency
+            scenario,
+            facts,
+            models,
+            rate_rps=options.rate,
+            concurrency=self.config.in_flight,
+            measures_capacity=self.config.measures_capacity,
         )
 
     def _measure(self, question: Question) -> Case:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bench.config.config import Config
 from bench.experiment.scenario import Scenario
-from bench.load.plan.arrivals import ClosedLoop
 
 
 def why_not(scenario: Scenario, config: Config) -> str | None:
@@ -13,17 +12,14 @@ def why_not(scenario: Scenario, config: Config) -> str | None:
 
 
 def _why_not_load(scenario: Scenario, config: Config) -> str | None:
-    """The load is given, or relates to a capacity that can be measured."""
-    if scenario.search is not None and config.options.rate is not None:
-        return "searches for the load itself, which --rate fixes"
-    if config.measures_capacity:
+    """A load that is searched for is neither given nor relates to an unknown capacity."""
+    if scenario.search is None:
         return None
-    if scenario.search is not None:
+    if config.options.rate is not None:
+        return "searches for the load itself, which --rate fixes"
+    if not config.measures_capacity:
         return "searches for the load around a capacity, which is not measured at endpoints"
-    if isinstance(scenario.arrival, ClosedLoop):
-        lacks = config.options.concurrency is None
-        return "keeps requests in flight: say how many with --concurrency N" if lacks else None
-    return None if config.options.rate is not None else "sends at a rate: give it with --rate R"
+    return None
 
 
 def _why_not_endpoints(scenario: Scenario, config: Config) -> str | None:

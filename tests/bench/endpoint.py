@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Behaviour:
     tokens: int | None = None
     newline: str = "\n"
     closes: bool = False
+    delay_s: float = 0.0
     key: str = ""
     seen: list[tuple[str, Mapping[str, str], Any]] = field(default_factory=list)
 
@@ -87,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "".join(f"data: {one}{does.newline}{does.newline}" for one in events)
 
     def _send(self, status: int, kind: str, text: str) -> None:
+        time.sleep(self.behaviour.delay_s)
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -159,13 +159,30 @@ def test_a_load_that_is_given_does_not_relate_to_capacity(tmp_path: Path) -> Non
     assert "3 in flight" in closed.with_load(warm).facts.description
 
 
+def test_without_a_load_it_relates_to_the_pace_of_the_slower_endpoint(tmp_path: Path) -> None:
+    slow, fast = Behaviour(delay_s=0.1), Behaviour()
+    with endpoint(slow) as a, endpoint(fast) as b:
+        config = resolved(tmp_path, url=(f"control={a}", f"treatment={b}"))
+        used = environment(config)
+        used.start(config.models)
+        assert config.in_flight == 8
+        warm = calibration(config, used).warm(OPEN.workload, (MODEL,), config.in_flight)
+    # Eight at once take a tenth of a second at least.
+    assert 8 < warm.rps <= 80
+    asked = question(OPEN, concurrency=config.in_flight, measures_capacity=False)
+    assert not asked.fixed_load
+    assert asked.schedule(TRIAL, 1, warm, 2.0).offered_rps == pytest.approx(warm.rps / 2)
+    assert "the pace with 8 in flight" in asked.with_load(warm).facts.description
+
+
 @pytest.mark.parametrize(
     ("scenario", "options", "said"),
     [
         (OPEN, {"rate": 5.0}, None),
-        (OPEN, {"concurrency": 5}, "give it with --rate R"),
+        (OPEN, {"concurrency": 5}, None),
         (CLOSED, {"concurrency": 5}, None),
-        (CLOSED, {"rate": 5.0}, "say how many with --concurrency N"),
+        (CLOSED, {"rate": 5.0}, None),
+        (OPEN, {}, None),
         (replace(OPEN, search=Grid()), {"rate": 5.0}, "which --rate fixes"),
         (replace(OPEN, search=Grid()), {}, "not measured at endpoints"),
         (replace(OPEN, slowed=0.5), {"rate": 5.0}, "cannot be done to an endpoint"),

@@ -97,7 +97,7 @@ class ExternalEnvironment(Environment):
         if self._endpoints.balanced:
             return super().targets(arms)
         found = {
-            (model, url): Target(model, arm.name, url, self.api(arm))
+            (model, url): Target(model, arm.name, url, self.api(arm), arm.name)
             for arm in arms.values()
             for model, url in self._endpoint(arm).urls.items()
         }
