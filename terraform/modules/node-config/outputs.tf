@@ -30,7 +30,7 @@ output "node" {
   }
   precondition {
     condition     = length(local.too_large) == 0
-    error_message = "Does not fit a GPU: ${join("; ", local.too_large)}; ${local.gpu.name} has ${local.gpu.memory_gib} GiB, of which gpu_memory_utilization ${local.gpu_share} leaves ${format("%.1f", local.gpu_usable_gib)}. Give the model more gpus in the topology file, or leave it out with models."
+    error_message = "Does not fit a GPU: ${join("; ", local.too_large)}; ${local.gpu.name} has ${local.gpu.memory_gib} GiB, of which gpu_memory_utilization ${local.gpu_share} leaves ${format("%.1f", local.gpu_usable_gib)} GiB. Give the model more gpus in the topology file, or leave it out with models."
   }
   precondition {
     condition     = local.gpus <= local.machine.gpus

@@ -106,7 +106,7 @@ base_packages() {
 
 mount_cache() {
   local found=0
-  eventually 60 test -b "$CACHE_DISK"
+  eventually 60 blockdev --getsize64 "$CACHE_DISK"
   blkid --probe "$CACHE_DISK" || found=$?
   case $found in
     0) ;;

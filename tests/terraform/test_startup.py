@@ -1,0 +1,177 @@
+"""The startup script of a node: run, with stubs for what needs a network, a disk or a GPU.
+
+It runs in a mount namespace, so that what it writes to /etc, /var and /mnt is seen by it alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.running import copy_of_node_config, outputs
+
+STUB = Path(__file__).parent / "data/stub.sh"
+STUBBED = (
+    "apt-get blkid blockdev curl docker dpkg-query k3s mkfs.ext4 mount mountpoint nvidia-ctk "
+    "nvidia-smi resize2fs systemctl"
+).split()
+# What changes nothing. All other calls may be made once only.
+LOOKS = (
+    "blkid",
+    "blockdev",
+    "curl --fail --silent --show-error --retry 5 --header Metadata-Flavor: Google",
+    "docker info",
+    "dpkg-query",
+    "k3s --version",
+    "k3s kubectl apply",
+    "k3s kubectl get",
+    "k3s kubectl wait",
+    "mountpoint",
+    "nvidia-ctk runtime configure",
+    "nvidia-smi",
+    "resize2fs",
+    "systemctl disable --now --quiet unattended-upgrades",
+    "systemctl enable --now nvidia-fabricmanager",
+)
+OVERLAID = ("etc", "var", "mnt")
+# $1: a folder; what follows is run there, with changes to $OVERLAID kept below the folder.
+NAMESPACE = """
+set -eu
+folder=$1
+shift
+for place in etc var mnt; do
+  mkdir -p "$folder/layers/$place" "$folder/work/$place"
+  mount -t overlay overlay \
+    -o "lowerdir=/$place,upperdir=$folder/layers/$place,workdir=$folder/work/$place" "/$place"
+done
+export PATH="$folder/stubs:$PATH"
+exec "$@"
+"""
+SCRATCH = Path("/dev/shm")
+
+
+class Node:
+    """A machine that the script sets up; what is on it stays from run to run."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.folder = folder
+        self.script = folder / "startup.sh"
+        self.script.write_text(script, encoding="utf-8")
+        self.made = folder / "made"
+        stubs = folder / "stubs"
+        stubs.mkdir()
+        self.made.mkdir()
+        (self.made / "packages").touch()
+        for name in STUBBED:
+            (stubs / name).symlink_to(STUB)
+
+    def boot(self, **settings: str) -> str:
+        """Run the script as at a boot; the line that it leaves for `python -m bench wait`."""
+        (self.made / "calls").write_text("", encoding="utf-8")
+        subprocess.run(
+            [*_unshare(), "sh", "-c", NAMESPACE, "sh", self.folder, "bash", self.script],
+            env=os.environ | {"MADE": str(self.made), "GPUS": "8"} | settings,
+            check=False,
+            timeout=120,
+        )
+        return self.text("var/lib/llm-bench/status").strip()
+
+    def text(self, path: str) -> str:
+        return (self.folder / "layers" / path).read_text(encoding="utf-8")
+
+    def files(self) -> dict[str, bytes]:
+        """All that was written, but for the log."""
+        layers = self.folder / "layers"
+        return {
+            str(file.relative_to(layers)): file.read_bytes()
+            for file in sorted(layers.rglob("*"))
+            if file.is_file() and not file.name.endswith(".log")
+        }
+
+    def changes(self) -> list[str]:
+        """The calls of the last run that change something."""
+        calls = (self.made / "calls").read_text(encoding="utf-8").splitlines()
+        return [call for call in calls if not call.startswith(LOOKS)]
+
+
+def _unshare() -> list[str]:
+    return ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+
+
+@pytest.fixture(params=[("k3s", "l4"), ("compose", "h100")], ids=["k3s", "compose"])
+def script(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    runtime, gpu = request.param
+    made = outputs(copy_of_node_config(tmp_path), runtime=runtime, gpu=gpu)
+    text = made["node"]["startup_script"]
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.fixture
+def node(script: str, tmp_path: Path) -> Iterator[Node]:
+    folder = SCRATCH / f"llm-bench-node-{os.getpid()}"
+    try:
+        folder.mkdir()
+        probe = subprocess.run(
+            [*_unshare(), "sh", "-c", NAMESPACE, "sh", folder, "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if probe.returncode:
+            pytest.skip(
+                "needs unshare and overlays, as root or with user namespaces (sysctl "
+                f"kernel.unprivileged_userns_clone=1): {probe.stderr.strip()}"
+            )
+        yield Node(folder, script)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_shellcheck_has_nothing_to_say(script: str) -> None:
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("needs shellcheck: pip install -r requirements.txt, then activate .venv")
+    done = subprocess.run(
+        [shellcheck, "-"], input=script, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_second_run_changes_nothing(node: Node) -> None:
+    assert node.boot().startswith("ready: NVIDIA GPU, 580.95.05, 8 of them; ")
+    assert any(call.startswith("mkfs.ext4 ") for call in node.changes())
+    first = node.files()
+    assert node.boot().startswith("ready: ")
+    assert node.changes() == []
+    assert node.files() == first
+
+
+def test_a_disk_that_has_something_is_never_formatted(node: Node) -> None:
+    (node.made / "formatted").touch()
+    assert node.boot().startswith("ready: ")
+    assert not any("mkfs" in call for call in node.changes())
+
+
+def test_a_missing_gpu_is_said(node: Node) -> None:
+    said = node.boot(SEEN_GPUS="7")
+    assert said.startswith("failed: nvidia-smi shows 7 GPUs in place of 8")
+
+
+def test_a_command_that_fails_is_named_and_the_next_run_goes_on(node: Node) -> None:
+    said = node.boot(FAIL="apt-get --quiet update")
+    assert said.startswith("failed: line ")
+    assert "`apt-get --quiet update`, ended with 7; see /var/log/llm-bench-startup.log" in said
+    assert node.boot().startswith("ready: ")
+
+
+def test_every_version_is_pinned_but_those_of_the_distribution(node: Node) -> None:
+    node.boot()
+    installed = (node.made / "packages").read_text(encoding="utf-8").splitlines()
+    free = {one.partition("=")[0] for one in installed if one.endswith("=1.0")}
+    assert free == set("ca-certificates curl gcc git libnuma1 make python3-venv".split())
