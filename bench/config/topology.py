@@ -30,8 +30,8 @@ class Model:
     """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
 
     Exactly one of the three is set. `gpus` of each replica are for a model of the hub, and 0 for
-    others, as is `weights_gib`, the size of the weights. `counterpart` is the full-size model that a
-    tiny one stands for.
+    others. `weights_gib`, the size of its weights, is for sizing machines. `counterpart` is the
+    full-size model that a tiny one stands for.
     """
 
     name: str

@@ -58,7 +58,7 @@ output "ssh_command" {
 
 output "kubeconfig_command" {
   description = "Writes the file k3s.yaml, with which kubectl reaches the cluster from here."
-  value       = "(umask 077; ${module.config.ssh_command} -- sudo cat /etc/rancher/k3s/k3s.yaml | sed s/127.0.0.1/${module.node.instance_ip}/ > k3s.yaml)"
+  value       = "(umask 077; ${module.config.ssh_command} --command 'sudo cat /etc/rancher/k3s/k3s.yaml' | sed s/127.0.0.1/${module.node.instance_ip}/ > k3s.yaml)"
 }
 
 output "cost" {

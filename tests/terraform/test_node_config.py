@@ -129,3 +129,16 @@ def test_nothing_secret_is_asked_for_or_put_on_the_node(module: Path) -> None:
     made = outputs(module)
     assert "token" not in str(made).lower()
     assert not any("token" in name for name, _ in named(parsed(NODE_CONFIG), "variable"))
+
+
+def test_the_guide_says_what_nodes_cost_and_how_a_refusal_reads(module: Path) -> None:
+    guide = " ".join((TERRAFORM.parent / "docs/how-to/gcp.md").read_text(encoding="utf-8").split())
+    node = outputs(module)["cost"]
+    compose = outputs(module, runtime="compose", gpu="h100")["cost"]
+    for cost in (node["per_hour"], node["until_deleted"], compose["per_hour"]):
+        assert f"{cost} USD" in guide
+    assert f"{node['model_cache_per_month']} USD a month" in guide
+    mixtral = str(module / "tests/mixtral.yaml")
+    said = refusal(module, topology_file=mixtral)
+    start = said.index("Does not fit a GPU")
+    assert said[start : said.index(" Give the model", start)] in guide

@@ -105,7 +105,7 @@ def test_the_account_of_the_node_writes_logs_and_metrics_alone() -> None:
     assert roles == '${toset(["roles/logging.logWriter", "roles/monitoring.metricWriter"])}'
     (account,) = resource("google_compute_instance")["service_account"]
     assert account["email"] == "${google_service_account.this.email}"
-    assert all(scope.endswith((".write")) for scope in account["scopes"])
+    assert all(scope.endswith(".write") for scope in account["scopes"])
 
 
 def test_the_node_is_shielded_and_reached_by_os_login() -> None:

