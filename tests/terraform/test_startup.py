@@ -39,6 +39,7 @@ LOOKS = (
     "resize2fs",
     "systemctl disable --now --quiet unattended-upgrades",
     "systemctl enable --now nvidia-fabricmanager",
+    "systemctl stop --quiet apt-daily",
 )
 # $1: a folder, which keeps all changes to /etc, /var and /mnt; what follows is run.
 NAMESPACE = """

@@ -29,8 +29,8 @@ variable "source_ranges" {
     error_message = "source_ranges is empty, so nobody could reach the node; give your own address, such as [\"203.0.113.7/32\"]."
   }
   validation {
-    condition     = alltrue([for range in var.source_ranges : can(cidrnetmask(range))])
-    error_message = "source_ranges has ${jsonencode([for range in var.source_ranges : range if !can(cidrnetmask(range))])}; an IPv4 range is an address and the length of its prefix, such as 203.0.113.7/32."
+    condition     = alltrue([for range in var.source_ranges : can(cidrnetmask(range)) && try(cidrhost(range, 0) == split("/", range)[0], false)])
+    error_message = "source_ranges is ${jsonencode(var.source_ranges)}; an IPv4 range is its first address and the length of its prefix, such as 203.0.113.7/32 or 203.0.113.0/24."
   }
   validation {
     condition     = var.allow_any_source || alltrue([for range in var.source_ranges : try(tonumber(split("/", range)[1]) >= 8, true)])

@@ -128,8 +128,9 @@ resource "google_compute_instance" "this" {
   }
 
   lifecycle {
-    # A family has a new image every few weeks: that is no reason to replace a node at work.
-    ignore_changes = [boot_disk[0].initialize_params[0].image]
+    # A family has a new image every few weeks: that is no reason to replace a node at work. Machines with
+    # H100s get local SSDs that nobody has asked for.
+    ignore_changes = [boot_disk[0].initialize_params[0].image, scratch_disk]
   }
 }
 

@@ -101,6 +101,7 @@ add_repository() {
 base_packages() {
   # Upgrades would take CPU while something is measured, and replace the driver beneath it.
   systemctl disable --now --quiet unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer || true
+  systemctl stop --quiet apt-daily.service apt-daily-upgrade.service || true
   install_packages ca-certificates curl gcc git libnuma1 make python3-venv
 }
 

@@ -49,6 +49,15 @@ run "refuses_source_ranges_no_range" {
   expect_failures = [var.source_ranges]
 }
 
+run "refuses_source_ranges_that_begin_inside" {
+  command = plan
+
+  variables {
+    source_ranges = ["203.0.113.7/24"]
+  }
+  expect_failures = [var.source_ranges]
+}
+
 run "refuses_source_ranges_ipv6" {
   command = plan
 
