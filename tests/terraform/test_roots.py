@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.terraform.running import NODE_CONFIG, ROOTS, TERRAFORM, named, parsed, resources
+from tests.terraform.running import (
+    NODE,
+    NODE_CONFIG,
+    ROOTS,
+    TERRAFORM,
+    named,
+    parsed,
+    resources,
+    terraform,
+)
 
 SCHEMA = json.loads((Path(__file__).parent / "data/google-8.7.0.json").read_text("utf-8"))[
     "resources"
@@ -84,6 +94,33 @@ def test_modules_get_what_they_need_and_have_what_is_asked_of_them(root: Path) -
         assert {key for key, one in variables.items() if "default" not in one} <= set(call)
     for name, output in re.findall(r"module\.(\w+)\.(\w+)", (root / "main.tf").read_text("utf-8")):
         assert output in dict(named(called[name], "output"))
+
+
+@pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
+def test_a_root_can_be_applied_where_its_modules_make_nothing(root: Path, tmp_path: Path) -> None:
+    """Terraform itself checks the calls, their types and the outputs; resources are cut out."""
+    copied = Path(shutil.copytree(TERRAFORM, tmp_path / "terraform", symlinks=True))
+    (copied / "modules/versions.tf").write_text("", encoding="utf-8")
+    for module in MODULES:
+        file = copied / "modules" / module.name / "main.tf"
+        text = re.sub(r"(?ms)^resource .*?^}\n", "", file.read_text(encoding="utf-8"))
+        text = re.sub(r"(?m)^  value += google_\S+$", f'  value = "{module.name}"', text)
+        file.write_text(text, encoding="utf-8")
+    folder = copied / root.name
+    values = {name: value for name, value in NODE.items() if name not in OF_THE_ROOT}
+    (folder / "terraform.tfvars.json").write_text(json.dumps(values), encoding="utf-8")
+    for arguments in (["init"], ["validate"], ["apply", "-auto-approve"]):
+        done = terraform(folder, *arguments, "-no-color")
+        assert done.returncode == 0, done.stderr
+    made = json.loads(terraform(folder, "output", "-json").stdout)
+    ssh = "gcloud compute ssh llm-bench --project my-project --zone us-central1-a"
+    assert made["ssh_command"]["value"] == ssh
+    assert made["cost"]["value"]["per_hour"] > 0
+    if root.name == "k3s-l4":
+        assert made["kubeconfig_command"]["value"] == (
+            f"(umask 077; {ssh} --command 'sudo cat /etc/rancher/k3s/k3s.yaml' "
+            "| sed s/127.0.0.1/node/ > k3s.yaml)"
+        )
 
 
 def test_only_named_sources_reach_the_node_over_tcp() -> None:
