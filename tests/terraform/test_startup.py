@@ -6,10 +6,8 @@ It runs in a mount namespace, so that what it writes to /etc, /var and /mnt is s
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,33 +39,38 @@ LOOKS = (
     "systemctl enable --now nvidia-fabricmanager",
     "systemctl stop --quiet apt-daily",
 )
-# $1: a folder, which keeps all changes to /etc, /var and /mnt; what follows is run.
+# $1: a folder, which is /etc, /var and /mnt of what follows, and keeps what that changes.
 NAMESPACE = """
 set -eu
 folder=$1
 shift
 for place in etc var mnt; do
-  mkdir -p "$folder/layers/$place" "$folder/work/$place"
-  mount -t overlay overlay \
-    -o "lowerdir=/$place,upperdir=$folder/layers/$place,workdir=$folder/work/$place" "/$place"
+  mount --bind "$folder/layers/$place" "/$place"
 done
 export PATH="$folder/stubs:$PATH"
 exec "$@"
 """
-SCRATCH = Path("/dev/shm")
 
 
 class Node:
     """A machine that the script sets up; what is on it stays from run to run."""
 
     def __init__(self, folder: Path, script: str) -> None:
+        folder.mkdir()
         self.folder = folder
         self.script = folder / "startup.sh"
         self.script.write_text(script, encoding="utf-8")
         self.made = folder / "made"
         stubs = folder / "stubs"
-        stubs.mkdir()
-        self.made.mkdir()
+        for path in (
+            stubs,
+            self.made,
+            *(folder / "layers" / name for name in ("var/lib", "var/log", "mnt")),
+        ):
+            path.mkdir(parents=True)
+        # Programs need some of its files. Those that only root can read are left out.
+        copy = ["cp", "--archive", "/etc", str(folder / "layers")]
+        subprocess.run(copy, stderr=subprocess.DEVNULL, check=False)
         (self.made / "packages").touch()
         for name in STUBBED:
             (stubs / name).symlink_to(STUB)
@@ -87,12 +90,12 @@ class Node:
         return (self.folder / "layers" / path).read_text(encoding="utf-8")
 
     def files(self) -> dict[str, bytes]:
-        """All that was written, but for the log."""
+        """All files, but for the log."""
         layers = self.folder / "layers"
         return {
             str(file.relative_to(layers)): file.read_bytes()
             for file in sorted(layers.rglob("*"))
-            if file.is_file() and not file.name.endswith(".log")
+            if file.is_file() and os.access(file, os.R_OK) and file.suffix != ".log"
         }
 
     def changes(self) -> list[str]:
@@ -116,24 +119,17 @@ def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def node(script: str) -> Iterator[Node]:
-    folder = SCRATCH / f"llm-bench-node-{os.getpid()}"
-    try:
-        folder.mkdir()
-        probe = subprocess.run(
-            [*_unshare(), "sh", "-c", NAMESPACE, "sh", folder, "true"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if probe.returncode:
-            pytest.skip(
-                "needs unshare and overlays, as root or with user namespaces (sysctl "
-                f"kernel.unprivileged_userns_clone=1): {probe.stderr.strip()}"
-            )
-        yield Node(folder, script)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def node(script: str, tmp_path: Path) -> Node:
+    made = Node(tmp_path / "node", script)
+    probe = subprocess.run(
+        [*_unshare(), "sh", "-c", NAMESPACE, "sh", made.folder, "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode:
+        pytest.skip(f"needs a mount namespace, as root has it: {probe.stderr.strip()}")
+    return made
 
 
 def test_shellcheck_has_nothing_to_say(script: str) -> None:
