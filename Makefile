@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check evidence docs test test-fast check report stop lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check evidence docs test test-fast check scan report stop lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -62,6 +62,16 @@ check: $(VENV)/.stamp ## Format, lint, types, architecture
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# checkov pins old versions of much that the suite has, so it gets a virtual environment of its own.
+CHECKOV := .cache/checkov
+
+scan: $(CHECKOV)/.stamp ## Look for insecure settings in terraform/ (checkov, 300 MB at first use)
+	$(CHECKOV)/bin/checkov --directory terraform --framework terraform --quiet --compact --skip-download
+
+$(CHECKOV)/.stamp: Makefile
+	$(PYTHON) -m venv $(CHECKOV) && $(CHECKOV)/bin/pip install -q checkov==3.3.30
+	@touch $@
 
 docs: $(VENV)/.stamp ## Make what follows from the code: options, layers of imports, README's tables
 	$(BIN)/python -m bench options > docs/reference/options.md

@@ -25,6 +25,7 @@ from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.manifests import files
 from bench.environments.local import kept_engines, stop_kept
+from bench.environments.node import wait_for_node
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.terminal import summary_text
@@ -162,6 +163,13 @@ def kept_environment(_: Options, action: str) -> int:
     return 0
 
 
+def wait(options: Options, _: str) -> int:
+    """Wait until a rented node has set itself up (docs/how-to/gcp.md)."""
+    ready = wait_for_node(options.ssh, make_progress(), options.ready_timeout)
+    print(f"the node is ready: {ready}")
+    return 0
+
+
 def list_options(_: Options, __: str) -> int:
     """Print all options, also those of pytest, as a page of Markdown."""
     print(options_page(), end="")
@@ -183,6 +191,7 @@ COMMANDS = (
     Command("deploy", deploy, "ARM"),
     Command("status", status, "ARM"),
     Command("teardown", teardown, "ARM"),
+    Command("wait", wait),
     Command("env", kept_environment, "status|stop", ("status", "stop")),
     Command("options", list_options),
 )

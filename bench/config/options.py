@@ -244,13 +244,20 @@ class Options:
         commands=(PYTEST, *CLUSTER),
         shown="its current one",
     )
+    ssh: str = option(
+        "",
+        "the command that opens a shell on the node: `terraform output -raw ssh_command`",
+        "COMMAND",
+        commands=("wait",),
+        shown="none: this machine is the node",
+    )
     ready_timeout: float = option(
         1800,
-        "seconds that pods of a cluster may take to become ready, or to end",
+        "seconds that a node, or pods of a cluster, may take to become ready, or pods to end",
         "S",
         parse=seconds,
         takes="seconds above 0",
-        commands=(PYTEST, *CLUSTER),
+        commands=(PYTEST, *CLUSTER, "wait"),
     )
     undecided: str = option(
         "fail",

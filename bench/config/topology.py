@@ -30,7 +30,8 @@ class Model:
     """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
 
     Exactly one of the three is set. `gpus` of each replica are for a model of the hub, and 0 for
-    others. `counterpart` is the full-size model that a tiny one stands for.
+    others. `weights_gib`, the size of its weights, is for sizing machines. `counterpart` is the
+    full-size model that a tiny one stands for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Model:
     replicas: Count = 2
     hub: str | None = None
     gpus: Count = 0
+    weights_gib: Annotated[float, Field(gt=0, strict=True)] | None = None
 
     @property
     def random_weights(self) -> bool:
@@ -174,6 +176,8 @@ def _mistake_in_model(model: Model) -> str | None:
         return "give either architecture or path or hub"
     if model.gpus and model.hub is None:
         return "gpus belong to a model of the hub, all others run on CPUs"
+    if model.weights_gib is not None and model.hub is None:
+        return "weights_gib belongs to a model of the hub, others are not sized for GPUs"
     return None
 
 

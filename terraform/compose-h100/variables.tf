@@ -1,0 +1,1 @@
+../modules/node-config/variables.tf

@@ -1,0 +1,144 @@
+"""The pure module: Terraform's own checks and tests, and a sizing that follows the topology."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.environments.kubernetes.manifests.engine import HARDWARE
+from bench.environments.kubernetes.nodes import requests_of
+from tests.k8s.built import SUPPORTED_VERSIONS
+from tests.terraform.running import (
+    NODE_CONFIG,
+    TERRAFORM,
+    TOPOLOGY,
+    copy_of_node_config,
+    named,
+    outputs,
+    parsed,
+    refusal,
+    terraform,
+)
+
+GIB = 2**30
+MODEL = (
+    "  mine-7b:\n    hub: org/mine\n    weights_gib: {size}\n    gpus: {gpus}\n    replicas: 1\n\n"
+)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    return copy_of_node_config(tmp_path)
+
+
+def topology_with(folder: Path, model: str) -> Path:
+    """A copy of the topology with one more model: the one edit that adds it."""
+    text = TOPOLOGY.read_text(encoding="utf-8")
+    assert text.count("\narms:\n") == 1
+    file = folder / "topology.yaml"
+    file.write_text(text.replace("\narms:\n", f"\n{model}arms:\n"), encoding="utf-8")
+    return file
+
+
+def test_all_files_have_terraforms_format() -> None:
+    done = terraform(TERRAFORM, "fmt", "-check", "-recursive")
+    assert done.returncode == 0, f"run terraform fmt -recursive terraform: {done.stdout}"
+
+
+def test_the_module_passes_terraforms_validation_and_its_own_tests(module: Path) -> None:
+    valid = terraform(module, "validate", "-no-color")
+    assert valid.returncode == 0, valid.stderr
+    for file in (module / "tests").glob("*.hcl"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("../../../bench/topology.yaml", str(TOPOLOGY)), "utf-8")
+    done = terraform(module, "test", "-no-color")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 failed" in done.stdout
+    assert "skip" not in done.stdout
+
+
+def test_every_variable_says_what_it_is_and_refuses_something_in_a_test() -> None:
+    tested = (NODE_CONFIG / "tests" / "variables.tftest.hcl").read_text(encoding="utf-8")
+    for name, variable in named(parsed(NODE_CONFIG), "variable"):
+        assert variable["description"].endswith("."), name
+        assert variable["type"], name
+        for validation in variable["validation"]:
+            seen = validation["error_message"]
+            assert name in seen, name
+            assert any(mark in seen for mark in ("; ", ", ")), f"{name}: what to do? {seen}"
+        assert f"expect_failures = [var.{name}]" in tested, name
+
+
+def test_sizing_follows_the_topology(module: Path, tmp_path: Path) -> None:
+    before = outputs(module)
+    file = topology_with(tmp_path, MODEL.format(size=14.0, gpus=2))
+    after = outputs(module, topology_file=str(file))
+    assert before["sizing"]["gpus_of_an_arm"] + 2 == after["sizing"]["gpus_of_an_arm"]
+    assert after["sizing"]["weights_gib"]["mine-7b"] == 14.0
+    assert after["node"]["disks"]["model_cache_gib"] > before["node"]["disks"]["model_cache_gib"]
+    assert after["node"]["disks"]["boot_gib"] > before["node"]["disks"]["boot_gib"]
+    assert after["cost"]["per_hour"] > before["cost"]["per_hour"]
+
+
+def test_more_gpus_than_the_machine_has_are_refused_with_the_sum(
+    module: Path, tmp_path: Path
+) -> None:
+    file = topology_with(tmp_path, MODEL.format(size=14.0, gpus=4))
+    said = refusal(module, topology_file=str(file))
+    assert (
+        "An arm needs 10 GPUs (replicas x gpus: llama-3.1-8b 2 x 1 + mine-7b 1 x 4 + "
+        "mistral-7b 2 x 1 + qwen2.5-7b 2 x 1), g2-standard-96 has 8." in said
+    )
+
+
+def test_weights_that_do_not_fit_are_refused_with_the_arithmetic(
+    module: Path, tmp_path: Path
+) -> None:
+    file = topology_with(tmp_path, MODEL.format(size=87.0, gpus=2))
+    said = refusal(module, topology_file=str(file))
+    assert (
+        "mine-7b: 87.0 GiB of weights on 2 GPU(s) are 43.5 GiB each, with 2 GiB for activations "
+        "and KV cache 45.5 GiB; NVIDIA L4 has 22.4 GiB, of which gpu_memory_utilization 0.9 "
+        "leaves 20.2 GiB." in said
+    )
+
+
+def test_a_model_of_unknown_size_may_fill_its_gpus(module: Path, tmp_path: Path) -> None:
+    unknown = MODEL.format(size="0", gpus=1).replace("    weights_gib: 0\n", "")
+    made = outputs(module, topology_file=str(topology_with(tmp_path, unknown)))
+    assert made["sizing"]["weights_gib"]["mine-7b"] is None
+    assert made["node"]["disks"]["model_cache_gib"] == 150
+
+
+def test_a_replica_is_counted_as_the_manifests_request_it(module: Path) -> None:
+    hardware = yaml.safe_load(HARDWARE.read_text(encoding="utf-8"))["gpu"]
+    requests = requests_of({"containers": [{"resources": hardware["resources"]}]})
+    sizing = outputs(module)["sizing"]
+    assert sizing["replica_vcpus"] == requests["cpu"]
+    assert sizing["replica_memory_gib"] * GIB == requests["memory"]
+
+
+def test_k3s_is_a_version_that_the_manifests_are_for(module: Path) -> None:
+    script = outputs(module)["node"]["startup_script"]
+    assert any(f"K3S='v{version}." in script for version in SUPPORTED_VERSIONS)
+
+
+def test_nothing_secret_is_asked_for_or_put_on_the_node(module: Path) -> None:
+    made = outputs(module)
+    assert "token" not in str(made).lower()
+    assert not any("token" in name for name, _ in named(parsed(NODE_CONFIG), "variable"))
+
+
+def test_the_guide_says_what_nodes_cost_and_how_a_refusal_reads(module: Path) -> None:
+    guide = " ".join((TERRAFORM.parent / "docs/how-to/gcp.md").read_text(encoding="utf-8").split())
+    node = outputs(module)["cost"]
+    compose = outputs(module, runtime="compose", gpu="h100")["cost"]
+    for cost in (node["per_hour"], node["until_deleted"], compose["per_hour"]):
+        assert f"{cost} USD" in guide
+    assert f"{node['model_cache_per_month']} USD a month" in guide
+    mixtral = str(module / "tests/mixtral.yaml")
+    said = refusal(module, topology_file=mixtral)
+    start = said.index("Does not fit a GPU")
+    assert said[start : said.index(" Give the model", start)] in guide
