@@ -332,6 +332,7 @@ def test_an_environment(recipe: Copy) -> None:
     recipe.insert("bench/config/options.py", entry, after=local)
     selected = recipe.collected("-m", "latency and managed", "--env", "mine", SCENARIOS)
     assert "test_latency.py" in selected
-    assert "`--env local|mine|k8s`" in recipe.output("-m", "bench", "options").replace("\\", "")
+    options = recipe.output("-m", "bench", "options").replace("\\", "")
+    assert "`--env local|mine|k8s|external`" in options
     assert recipe.output("-c", MAKE_ENVIRONMENT) == "mine cpu\n"
     recipe.test("tests/bench/test_config.py")
