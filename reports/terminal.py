@@ -18,7 +18,7 @@ _NARROWEST = 80
 # Room for the labels of metrics; titles are wrapped where the other columns need it.
 _LABELS = 20
 # The widest values: `1,234 req/s`.
-_VALUES = 12
+_VALUES = 11
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
 _STYLES: dict[Verdict | SloOutcome, str] = {

@@ -49,14 +49,18 @@ _WARM_STREAMS = 4
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Requests per second, and sequences at once, of all replicas of some models together."""
+    """Requests per second, and sequences at once, of all replicas of some models together.
+
+    Where each arm has its own, `rps` is of the slower and `most_rps` of the faster one.
+    """
 
     rps: float
     max_num_seqs: int
+    most_rps: float = 0.0
 
     def requests_for(self, duration_s: float, in_flight: int) -> int:
         """How many requests a closed loop needs, so that they last for `duration_s`."""
-        return in_flight + math.ceil(self.rps * duration_s * SPARE)
+        return in_flight + math.ceil(max(self.rps, self.most_rps) * duration_s * SPARE)
 
 
 @dataclass(slots=True)
@@ -167,15 +171,15 @@ class EngineCalibration:
         count = WARM_ROUNDS * in_flight
         answers = self._saturate(workload, models, count, in_flight, self.drain_s, "warm")
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
-        rps = self._together(models, [count / end_s for end_s in ends_s])
-        return Capacity(rps, self.max_num_seqs * len(answers))
+        arms_rps = self._of_arms(models, [count / end_s for end_s in ends_s])
+        return Capacity(min(arms_rps), self.max_num_seqs * len(answers), max(arms_rps))
 
-    def _together(self, models: Sequence[str], rates_rps: Sequence[float]) -> float:
-        """Requests/s of all targets together; where each arm has its own, those of the slower."""
+    def _of_arms(self, models: Sequence[str], rates_rps: Sequence[float]) -> list[float]:
+        """Requests/s of the targets of each arm together; one number where they serve both."""
         of_arms: dict[str, float] = {}
         for target, rate_rps in zip(self._serving(models), rates_rps, strict=True):
             of_arms[target.arm] = of_arms.get(target.arm, 0.0) + rate_rps
-        return min(of_arms.values())
+        return list(of_arms.values())
 
     def _run(
         self, workload: Asks, models: tuple[str, ...], earlier: Capacity, window_s: float
@@ -193,7 +197,7 @@ class EngineCalibration:
                 workload, models, count, self._concurrency, window_s, salt
             )
         ]
-        return replace(earlier, rps=self._together(models, paces))
+        return replace(earlier, rps=min(self._of_arms(models, paces)))
 
     def _saturate(
         self,
