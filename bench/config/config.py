@@ -104,7 +104,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         slos=load_slos(options.slo),
         hardware=hardware,
         endpoints=endpoints,
-        traffic=_traffic(options, topology, hardware),
+        traffic=_traffic(options, topology, hardware, endpoints),
         cache=root / ".cache",
         results=root / "results",
     )
@@ -209,10 +209,15 @@ def _endpoint_arms(endpoints: Endpoints) -> dict[Role, Arm]:
     return arms
 
 
-def _traffic(options: Options, topology: Topology, hardware: Hardware) -> Fit | None:
+def _traffic(
+    options: Options, topology: Topology, hardware: Hardware, endpoints: Endpoints | None
+) -> Fit | None:
     if options.traffic is None:
         return None
     trace = read_trace(options.traffic, options.traffic_cut)
+    lengths = [] if endpoints is None else [one.max_model_len for one in endpoints.models.values()]
+    if known := [length for length in lengths if length is not None]:
+        return fit_trace(trace, min(known), None)
     if hardware == "gpu":
         return fit_trace(trace, topology.gpu_engine.max_model_len, None)
     return fit_trace(trace, topology.engine.max_model_len, topology.engine.trace_mean_tokens)

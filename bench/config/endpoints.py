@@ -16,7 +16,7 @@ They come from `--url` or `--endpoints` and their companions, or from a file:
     balanced:                            # the same fields, for one set of replicas:
       replicas: {NAME: [...]}            # the arms of the topology run in front of them
       max_num_seqs: 256                  # of a replica; with it loads relate to capacity
-    models: {NAME: {tokenizer: folder}}
+    models: {NAME: {tokenizer: folder, max_model_len: 8192}}
 """
 
 from __future__ import annotations
@@ -47,9 +47,14 @@ _strict = with_config(ConfigDict(extra="forbid"))
 @_strict
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as endpoints name it. `tokenizer` is a folder with its tokenizer.json."""
+    """A model as endpoints name it.
+
+    `tokenizer` is a folder with its tokenizer.json. Requests of a trace that are longer than
+    `max_model_len` tokens are fitted to it.
+    """
 
     tokenizer: Path | None = None
+    max_model_len: Count | None = None
 
 
 @_strict

@@ -79,6 +79,21 @@ def test_a_file_has_it_all(tmp_path: Path) -> None:
     assert "secret" not in repr(found)
 
 
+def test_a_trace_is_fitted_to_what_the_endpoints_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "secret")
+    trace, file = tmp_path / "trace.csv", tmp_path / "endpoints.yaml"
+    rows = (f"2023-11-16 18:15:{second:02}.000,{900 * second},100" for second in range(1, 8))
+    trace.write_text("\n".join(("TIMESTAMP,ContextTokens,GeneratedTokens", *rows)))
+    for length in (2048, 100_000):
+        file.write_text(FILE.replace("NAME: ,", f"NAME: {{max_model_len: {length}}},"))
+        config = resolved(tmp_path, endpoints=str(file), traffic=trace)
+        assert config.traffic is not None
+        assert config.traffic.limit_tokens == length
+        assert bool(config.traffic.shortened) is (length == 2048)
+
+
 def test_a_file_with_replicas_and_what_they_run_at_once_relates_loads_to_capacity(
     tmp_path: Path,
 ) -> None:
