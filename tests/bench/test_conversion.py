@@ -253,7 +253,7 @@ def test_foreign_missing_and_ambiguous_folders_are_one_line(tmp_path: Path) -> N
         convert(tmp_path, "theirs", RUN, tmp_path)
     for content in ("[]", "{}", "[" * 100_000):
         (tmp_path / "profile_export_aiperf.json").write_text(content)
-        with pytest.raises(UserError, match=r"holds no result: 1 files \(profile_export_aiperf"):
+        with pytest.raises(UserError, match=r"holds no result: 1 file \(profile_export_aiperf"):
             convert(tmp_path, "theirs", RUN, tmp_path)
     (tmp_path / "profile_export_aiperf.json").unlink()
     for name in "ab":
