@@ -93,8 +93,8 @@ def _given(paths: Sequence[str], options: Options) -> dict[Role, tuple[Path, ...
         raise UserError("give two paths, A and B, or --control and --treatment, not both")
     if paths and len(paths) != len(ROLES):
         raise UserError(
-            f"{len(paths)} paths given; give two, A and B, or more a side with --control PATH and"
-            " --treatment PATH, each as often as needed"
+            f"compare takes two paths, A and B, seen {len(paths)}; give more a side with --control"
+            " PATH and --treatment PATH, each as often as needed"
         )
     for role, typed in zip(ROLES, paths, strict=False):
         given[role] = (Path(typed),)

