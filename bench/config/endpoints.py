@@ -32,7 +32,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, with_config
 from bench.config.topology import Count
 from bench.config.yamlfile import load_yaml
 from bench.errors import UserError
-from bench.load.client.api import Api, ApiKind, Tls, split_url
+from bench.load.client.api import Api, ApiKind, split_url
+from bench.processes.tls import Tls
 from bench.records import Replica, Role
 
 ROLES: tuple[Role, Role] = ("control", "treatment")

@@ -149,7 +149,10 @@ class _PreparedTrial:
             if scenario_share is not None:
                 affected = tuple(self.affected.values())
                 conditions.enter_context(environment.slowed(affected, scenario_share))
-            scraper = conditions.enter_context(scraping(self.replicas, context.site))
+            api = self.load.api
+            scraper = conditions.enter_context(
+                scraping(self.replicas, context.site, headers=api.headers, tls=api.tls)
+            )
             watch = CpuWatch(environment.processes(), os.sched_getaffinity(0))
             result = context.driver.run(self.load, drain_timeout_s=context.profile.drain_s)
             # Other work on this machine matters only where it sends the load.

@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 from bench.errors import UserError
 from bench.processes.program import END, Program, Site, block, read_block
+from bench.processes.tls import Tls
 from bench.records import Replica, ServerReading, ServerSeries
 from lb.discovery.engine_metrics import compile_series, samples
 
@@ -96,9 +97,13 @@ def scraping(
     site: Site,
     period_s: float = PERIOD_S,
     timeout_s: float = TIMEOUT_S,
+    *,
+    headers: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Scraper]:
     """Scrape /metrics of `replicas` every `period_s` seconds within the context.
 
+    `headers` may hold a key: they are sent to the replicas' own URLs, and to no `metrics_url`.
     A replica whose metrics cannot be read is no error. One that does not answer delays the
     beginning by `timeout_s` seconds and the end by twice as long at most, and the scraping of
     the others not at all.
@@ -107,6 +112,8 @@ def scraping(
     order = {
         "period_s": period_s,
         "timeout_s": timeout_s,
+        "headers": dict(headers or {}),
+        "tls": (tls or Tls()).as_json(),
         "replicas": [(one.name, one.model, one.url, one.metrics_url) for one in replicas],
     }
     program = site.start("bench.telemetry.scraping", [], 0)
@@ -155,6 +162,8 @@ class ReplicaScraper(threading.Thread):
         period_s: float,
         timeout_s: float,
         ended: threading.Event,
+        headers: Mapping[str, str],
+        tls: Tls,
     ) -> None:
         super().__init__(daemon=True)
         self.rows: list[Row] = []
@@ -163,6 +172,8 @@ class ReplicaScraper(threading.Thread):
         self._url = urlsplit(metrics_url or url)
         own = f"{self._url.path or '/'}?{self._url.query}".rstrip("?")
         self._paths = [own] if metrics_url else [self._url.path.rstrip("/") + one for one in _PATHS]
+        self._headers = {"Connection": "close", **({} if metrics_url else headers)}
+        self._context = tls.context() if self._url.scheme == "https" else None
         self._period_s = period_s
         self._timeout_s = timeout_s
         self._ended = ended
@@ -195,11 +206,14 @@ class ReplicaScraper(threading.Thread):
         return at_s, text
 
     def _request(self, path: str) -> tuple[int, float, bytes]:
-        secure = self._url.scheme == "https"
-        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        host = self._url.netloc.rpartition("@")[2]
-        with contextlib.closing(connect(host, timeout=self._timeout_s)) as connection:
-            connection.request("GET", path, headers={"Connection": "close"})
+        host, timeout_s = self._url.netloc.rpartition("@")[2], self._timeout_s
+        connection = (
+            http.client.HTTPConnection(host, timeout=timeout_s)
+            if self._context is None
+            else http.client.HTTPSConnection(host, timeout=timeout_s, context=self._context)
+        )
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=self._headers)
             answer = connection.getresponse()
             coding = answer.getheader("Content-Encoding", "identity")
             if coding.lower() != "identity":
@@ -220,9 +234,12 @@ def main() -> None:
     """
     order = json.loads(sys.stdin.readline())
     period_s, timeout_s = order["period_s"], order["timeout_s"]
+    tls = Tls.from_json(order["tls"])
     ended = threading.Event()
     scrapers = {
-        name: ReplicaScraper(model, url, metrics_url, period_s, timeout_s, ended)
+        name: ReplicaScraper(
+            model, url, metrics_url, period_s, timeout_s, ended, order["headers"], tls
+        )
         for name, model, url, metrics_url in order["replicas"]
     }
     for scraper in scrapers.values():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +41,13 @@ OPEN = Scenario(
 )
 CLOSED = replace(OPEN, name="heavy-tail", arrival=ClosedLoop(per_sequence=1))
 BOTH = ("control=http://a:1", "treatment=http://b:1")
+KEY_FILE = "--upstream-api-key-file"
+ASKED = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "a"}],
+    "max_tokens": 2,
+    "stream": True,
+}
 TRIAL = PlannedTrial(0, 0, "control")
 
 
@@ -125,6 +135,30 @@ def test_processes_of_this_machine_that_serve_are_not_foreign(tmp_path: Path) ->
         )
         behind = environment(resolved(tmp_path, endpoints=str(file), models=()))
         assert len(behind.processes()) == 1
+
+
+def test_balancers_get_the_key_of_replicas_by_no_file_on_disk(tmp_path: Path) -> None:
+    file, served = tmp_path / "endpoints.yaml", Behaviour(key="the-key")
+    (tmp_path / "key").write_text("the-key")
+    with endpoint(served) as url:
+        file.write_text(
+            f"models: {{{MODEL}: }}\n"
+            f"balanced: {{api_key_file: {tmp_path / 'key'}, replicas: {{{MODEL}: ['{url}']}}}}"
+        )
+        config = resolved(tmp_path, endpoints=str(file), models=())
+        used = environment(config)
+        try:
+            used.start(config.models)
+            (base,) = used.arm_routes(config.arms["treatment"], 1, [MODEL])[MODEL]
+            answer = httpx.post(f"{base}/v1/chat/completions", json=ASKED, trust_env=False)
+            balancers = psutil.Process().children(recursive=True)
+            typed = [word for one in balancers for word in one.cmdline()]
+        finally:
+            used.stop()
+    assert answer.status_code == 200
+    (path,) = {after for word, after in itertools.pairwise(typed) if word == KEY_FILE}
+    assert not Path(path).exists()
+    assert "the-key" not in " ".join(typed)
 
 
 @given(words=st.integers(1, 400), per_word=st.floats(0.5, 5), overhead=st.integers(0, 60))

@@ -13,8 +13,9 @@ from bench.config.endpoints import base_url
 from bench.environments.external.checks import Examined, examine, requests_for_all
 from bench.environments.external.comparing import answers_note, round_trip_note
 from bench.errors import UserError
-from bench.load.client.api import Api, Tls
+from bench.load.client.api import Api
 from bench.processes.ports import free_ports
+from bench.processes.tls import Tls
 from tests.bench.endpoint import JSON, MODEL, Behaviour, endpoint
 
 HTML = "<!doctype html><title>Welcome</title>"

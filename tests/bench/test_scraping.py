@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.processes.local import LocalSite
+from bench.processes.tls import Tls
 from bench.records import Replica, ServerReading
 from bench.telemetry.scraping import SERIES, next_due_s, scraping
 
@@ -45,7 +50,9 @@ def waiting(handler: BaseHTTPRequestHandler) -> None:
 
 
 @contextmanager
-def served(answer: Answer, name: str = "m-0") -> Iterator[tuple[Replica, list[str]]]:
+def served(
+    answer: Answer, name: str = "m-0", tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[Replica, list[str]]]:
     """A replica that answers so, and the paths that it was asked for."""
     asked: list[str] = []
 
@@ -58,10 +65,13 @@ def served(answer: Answer, name: str = "m-0") -> Iterator[tuple[Replica, list[st
             """Keep quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield Replica("m", name, f"http://127.0.0.1:{server.server_port}"), asked
+        scheme = "http" if tls is None else "https"
+        yield Replica("m", name, f"{scheme}://127.0.0.1:{server.server_port}"), asked
     finally:
         server.shutdown()
         thread.join()
@@ -112,6 +122,29 @@ def test_a_server_that_knows_only_the_plain_path_is_asked_there() -> None:
         readings = readings_of(replica, lambda: len(asked) > 5)
     assert asked[1:] == ["/metrics"] * (len(asked) - 1)
     assert [reading.error for reading in readings] == [None] * len(readings)
+
+
+def test_a_replica_is_read_with_its_own_authority_and_a_key(tmp_path: Path) -> None:
+    authority, ca = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    keys: list[str | None] = []
+
+    def keyed(handler: BaseHTTPRequestHandler) -> None:
+        keys.append(handler.headers["Authorization"])
+        waiting(handler)
+
+    with served(keyed, tls=tls) as (own, _), served(keyed) as (other, _):
+        replicas = [own, replace(own, name="m-1", metrics_url=f"{other.url}/metrics")]
+        key = {"Authorization": "Bearer k"}
+        with scraping(replicas, LocalSite(), PERIOD_S, headers=key, tls=Tls(ca=ca)) as scraper:
+            while len(keys) < 4:
+                time.sleep(0.01)
+    for series in scraper.since(0.0):
+        assert {(one.error, one.waiting) for one in series.readings} == {(None, 3)}
+    # The place of metrics that is not the replica's own gets no key.
+    assert set(keys) == {"Bearer k", None}
 
 
 def broken(handler: BaseHTTPRequestHandler) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -176,6 +176,14 @@ class ExternalEnvironment(Environment):
         self._balancer_options = self._options_of(self._endpoints.arms["control"])
         self._cleanup.callback(self._balancers.stop)
 
+    def _in_memory(self, key: str) -> str:
+        """The path of a file with the key, which ends with this process, however that ends."""
+        file = os.memfd_create("key")
+        self._cleanup.callback(os.close, file)
+        os.fchmod(file, 0o600)
+        os.write(file, key.encode())
+        return f"/proc/{os.getpid()}/fd/{file}"
+
     def _options_of(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Options of a balancer with which it reaches the replicas as the client does."""
         options: list[str] = []
@@ -183,9 +191,5 @@ class ExternalEnvironment(Environment):
             options += ("--upstream-ca-file", str(endpoint.api.tls.ca.resolve()))
         key = endpoint.api.headers.get("Authorization", "").removeprefix("Bearer ")
         if key:
-            folder = self._cleanup.enter_context(tempfile.TemporaryDirectory())
-            path = Path(folder, "key")
-            path.touch(mode=0o600)
-            path.write_text(key, encoding="utf-8")
-            options += ("--upstream-api-key-file", str(path))
+            options += ("--upstream-api-key-file", self._in_memory(key))
         return tuple(options)

@@ -1,51 +1,20 @@
-"""How requests for a server are written: path, headers, body fields, and TLS."""
+"""How requests for a server are written: path, headers, body fields."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
 from bench.errors import UserError
+from bench.processes.tls import Tls
 from bench.records import PlannedRequest
 
 ApiKind = Literal["chat", "completions"]
 _PATHS: Mapping[ApiKind, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files for connections by TLS: what is trusted, and the client's own certificate.
-
-    Without `verify` any certificate of the server is taken.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    verify: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        """The settings as Python's ssl takes them. Raises UserError for a file it cannot use."""
-        reading = self.ca
-        try:
-            context = ssl.create_default_context(cafile=self.ca)
-            if self.certificate is not None:
-                reading = self.certificate
-                context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:  # without a file and a name it is a wrong password
-            raise UserError(
-                f"cannot use {reading} for TLS: {error.strerror or error}; give a PEM file"
-            ) from None
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +29,7 @@ class Api:
     kind: ApiKind = "chat"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    tls: Tls = Tls()
+    tls: Tls = field(default_factory=Tls)
     exact_answers: bool = True
 
     @property
