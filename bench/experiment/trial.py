@@ -216,6 +216,13 @@ def affected_replicas(replicas: Sequence[Replica], turn: int) -> dict[str, Repli
     return {model: each[turn % len(each)] for model, each in by_model.items()}
 
 
+def _address(url: str) -> str:
+    """The name by which balancers know a replica: `host:port`, and its base path."""
+    parts = urlsplit(url)
+    port = "" if parts.port else ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.netloc}{port}{parts.path.rstrip('/')}"
+
+
 def split_samples(
     samples: Sequence[Sample],
     replicas: Sequence[Replica],
@@ -227,7 +234,7 @@ def split_samples(
     Both with the name of the replica that served each: balancers report the address of one of
     `replicas`, and what bypassed the arm went to the one of `affected` for its model.
     """
-    names = {urlsplit(replica.url).netloc: replica.name for replica in replicas}
+    names = {_address(replica.url): replica.name for replica in replicas}
     served, bypassed = list[Sample](), list[Sample]()
     for sample in samples:
         if sample.index in bypassing:

@@ -19,6 +19,7 @@ from bench.experiment.trial_order import (
     role_order,
 )
 from bench.records import Replica, Role
+from lb.http.endpoint import parse_targets
 from tests.bench.making import answered
 
 
@@ -147,6 +148,16 @@ def test_both_arms_meet_both_turns_of_a_block(block: int) -> None:
         for role in BOTH
     }
     assert sorted(turns["control"]) == sorted(turns["treatment"]) == [block, block + 1]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:8100", "http://h", "https://h.example/openai", "https://[::1]:9443/a/b"]
+)
+def test_a_replica_is_known_by_the_name_that_balancers_give_it(url: str) -> None:
+    (target,) = parse_targets(url, "a test")
+    sample = answered(0, 0.1, replica=target.endpoint.name)
+    ((named,), _) = split_samples([sample], [Replica("m", "m-0", url)], (), {})
+    assert named.replica == "m-0"
 
 
 def test_requests_that_bypassed_the_arm_are_kept_apart_with_the_replica_that_served_them() -> None:
