@@ -23,7 +23,8 @@ from bench.console import Parser, exit_code, terminal
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
-from bench.environments.kubernetes.manifests import files
+from bench.environments.containers import files
+from bench.environments.kubernetes.manifests.files import K8S, manifest_files
 from bench.environments.local import kept_engines, stop_kept
 from bench.environments.node import wait_for_node
 from bench.progress import make_progress
@@ -114,8 +115,8 @@ def take_over(options: Options, folder: str) -> int:
 
 def manifests(options: Options, _: str) -> int:
     """Make k8s/ follow the topology file."""
-    folder = options.folder or files.K8S
-    made = files.manifest_files(load_topology(options.topology), files.suite_version())
+    folder = options.folder or K8S
+    made = manifest_files(load_topology(options.topology), files.suite_version())
     if options.check:
         if difference := files.first_difference(folder, made):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
+from bench.environments.containers.engine import VLLM_VERSION
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))

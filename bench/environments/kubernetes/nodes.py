@@ -9,7 +9,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from bench.config.topology import Model
 from bench.environments.base import model_facts
-from bench.environments.kubernetes.manifests.engine import VLLM_VERSION
+from bench.environments.containers.engine import VLLM_VERSION
 from bench.environments.kubernetes.objects import Object, Resource
 
 Resources = dict[str, float]

@@ -1,18 +1,19 @@
-"""The objects of a model's engines: engine.yaml, with what depends on the model and its hardware.
-
-Engines on CPUs get the arguments and variables that they have in environment `local`; engines on
-GPUs load weights from the hub.
-"""
+"""The objects of a model's engines: engine.yaml, with what depends on the model and its hardware."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from bench.config.topology import GpuEngineEntry, Model, Topology
-from bench.environments.cpu_engine import ENGINE_VARIABLES, engine_arguments
+from bench.config.topology import Model, Topology
+from bench.environments.containers.engine import (
+    MOUNTED_MODEL,
+    VLLM_VERSION,
+    arguments,
+    engine_container,
+)
 from bench.environments.kubernetes.objects import (
     ENGINE,
     MODEL_LABEL,
@@ -24,12 +25,6 @@ from bench.environments.kubernetes.objects import (
 
 TEMPLATE = Path(__file__).with_name("engine.yaml")
 HARDWARE = Path(__file__).with_name("hardware.yaml")
-# The version of vLLM in all images of engines.
-VLLM_VERSION = "0.30.0"
-CPU_IMAGE = "llm-bench-engine-cpu"
-GPU_IMAGE = "vllm/vllm-openai"
-# Where a folder of the node with a model is mounted.
-MOUNTED_MODEL = "/model"
 
 
 def engine_objects(model: Model, topology: Topology, version: str) -> tuple[Object, ...]:
@@ -73,50 +68,28 @@ def _fill_in(pod: Object, model: Model, topology: Topology, version: str) -> Non
     """Fill in what the pod and its container have on the model's hardware, and for the model."""
     (container,) = pod["containers"]
     own = yaml.safe_load(HARDWARE.read_text(encoding="utf-8"))[model.hardware]
-    variables, image = own["variables"], f"{GPU_IMAGE}:v{VLLM_VERSION}"
+    engine = engine_container(model.hardware, topology, version, kvcached=False)
     if model.hardware == "gpu":
         for amounts in own["resources"].values():
             amounts["nvidia.com/gpu"] = str(model.gpus)
-    else:
-        variables, image = {**ENGINE_VARIABLES, **variables}, f"{CPU_IMAGE}:{version}"
     if model.path is not None:
         source = {"path": str(model.path), "type": "Directory"}
         own["volumes"].append({"name": "model", "hostPath": source})
         mount = {"name": "model", "mountPath": MOUNTED_MODEL, "readOnly": True}
         own["volumeMounts"].append(mount)
-    pod["securityContext"].update(own["securityContext"])
+    pod["securityContext"].update(runAsUser=engine.user, runAsGroup=engine.group)
     pod["volumes"] = own["volumes"]
     container["resources"].update(own["resources"])
     container.update(
-        image=image,
+        image=f"{engine.image}:{engine.tag}",
         args=[*arguments(model, topology), *container["args"]],
-        env=environment(variables),
+        env=environment({**engine.variables, **own.get("variables", {})}),
         volumeMounts=own["volumeMounts"],
     )
-    for part, key in ((pod, "tolerations"), (container, "command")):
-        part[key] = own.get(key)
-        if part[key] is None:
+    for part, key, value in (
+        (pod, "tolerations", own.get("tolerations")),
+        (container, "command", list(engine.command)),
+    ):
+        part[key] = value
+        if not value:
             del part[key]
-
-
-def arguments(model: Model, topology: Topology) -> Sequence[str]:
-    """Arguments of a model's engines, without their address."""
-    if model.hub is None:
-        folder = f"/opt/models/{model.architecture}" if model.architecture else MOUNTED_MODEL
-        return engine_arguments(model, folder, topology.engine)
-    engine = topology.gpu_engine
-    parallel = ["--tensor-parallel-size", str(model.gpus)] if model.gpus > 1 else []
-    return [
-        model.hub,
-        *("--served-model-name", model.name),
-        *("--max-model-len", str(engine.max_model_len)),
-        *("--gpu-memory-utilization", gpu_memory_share(engine)),
-        *("--max-num-seqs", str(engine.max_num_seqs)),
-        *parallel,
-        "--disable-uvicorn-access-log",
-    ]
-
-
-def gpu_memory_share(engine: GpuEngineEntry) -> str:
-    """The share of a GPU's memory that an engine takes, as text."""
-    return f"{engine.gpu_memory_utilization:g}"

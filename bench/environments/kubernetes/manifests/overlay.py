@@ -7,13 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from bench.config.topology import Arm, GpuEngineEntry, Hardware
-from bench.environments.kubernetes.manifests.engine import (
-    GPU_IMAGE,
-    VLLM_VERSION,
-    environment,
-    gpu_memory_share,
-)
+from bench.config.topology import Arm, Hardware, Topology
+from bench.environments.containers.engine import engine_container, has_kvcached
+from bench.environments.kubernetes.manifests.engine import environment
 from bench.environments.kubernetes.objects import BALANCER, Object, namespace_of, object_name
 from bench.errors import UserError
 
@@ -52,7 +48,7 @@ def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -
     components = {
         "hub": hardware == "gpu",
         "node-folders": node_folders,
-        "kvcached": arm.kvcached and hardware == "gpu",
+        "kvcached": has_kvcached(arm, hardware),
     }
     made: Object = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -69,17 +65,18 @@ def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -
     return made
 
 
-def kvcached_component(engine: GpuEngineEntry) -> Object:
-    """The component that replaces the image of engines on GPUs by the one with KVCached.
-
-    They get as much memory as vLLM has without KVCached, and a prefix cache with no other bound.
-    """
+def kvcached_component(topology: Topology) -> Object:
+    """The component that replaces the image of engines on GPUs by the one with KVCached."""
     made: Object = yaml.safe_load(KVCACHED.read_text(encoding="utf-8"))
-    (image,), (patch,), variables = made["images"], made["patches"], made.pop("variables")
-    image.update(name=GPU_IMAGE, newTag=image["newTag"] + VLLM_VERSION)
-    variables["KVCACHED_GPU_UTILIZATION"] = gpu_memory_share(engine)
+    (image,), (patch,), added = made["images"], made["patches"], made.pop("variables")
+    without, with_it = (
+        engine_container("gpu", topology, "", kvcached=kvcached) for kvcached in (False, True)
+    )
+    image.update(name=without.image, newName=with_it.image, newTag=with_it.tag)
+    variables = dict(with_it.variables.items() - without.variables.items()) | added
     path = "/spec/template/spec/containers/0/env/-"
-    patch["patch"] = _json_patch("add", ((path, one) for one in environment(variables)))
+    ordered = environment(dict(sorted(variables.items())))
+    patch["patch"] = _json_patch("add", ((path, one) for one in ordered))
     return made
 
 

@@ -1,0 +1,1 @@
+"""What environments that run containers have in common: images, engines, generated files, turns."""
