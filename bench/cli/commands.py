@@ -20,10 +20,10 @@ from bench.config.config import new_run_id
 from bench.config.options import ENVIRONMENTS, ROOT, Options
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
+from bench.environments.containers import files
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
-from bench.environments.containers import files
 from bench.environments.kubernetes.manifests.files import K8S, manifest_files
 from bench.environments.local import kept_engines, stop_kept
 from bench.environments.node import wait_for_node

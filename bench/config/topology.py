@@ -96,11 +96,12 @@ class EngineEntry:
 @strict
 @dataclass(frozen=True, slots=True)
 class GpuEngineEntry:
-    """Flags of every engine on GPUs."""
+    """Flags of every engine on GPUs; `first_port` is the first engine's in environment `docker`."""
 
     max_model_len: Count = 8192
     gpu_memory_utilization: Share = 0.9
     max_num_seqs: Count = 256
+    first_port: Port = 8001
 
 
 def _with_names(entries: object) -> object:

@@ -21,15 +21,11 @@ from bench.config.topology import (
     Topology,
     load_topology,
 )
+from bench.environments.containers.engine import arguments
+from bench.environments.containers.files import first_difference, write_files
 from bench.environments.cpu_engine import engine_arguments
 from bench.environments.cpu_engine.models import model_folder
-from bench.environments.kubernetes.manifests.engine import arguments
-from bench.environments.kubernetes.manifests.files import (
-    K8S,
-    first_difference,
-    manifest_files,
-    write_files,
-)
+from bench.environments.kubernetes.manifests.files import K8S, manifest_files
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.objects import LONGEST, RESERVED, object_name
 from bench.errors import UserError

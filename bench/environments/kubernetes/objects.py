@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from bench.config.topology import Arm
+from bench.environments.containers.engine import engine_group
 from bench.errors import UserError
 from bench.records import Replica
 
@@ -71,8 +72,8 @@ def check_distinct(names: Iterable[str]) -> None:
 
 
 def namespace_of(arm: Arm) -> str:
-    """The namespace of an arm's engines: one for engines with KVCached, one for the others."""
-    return "managed" if arm.kvcached else "baseline"
+    """The namespace of an arm's engines, which has the name of their group."""
+    return engine_group(arm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,161 @@
+"""Arms in containers: all at once where there is room for their engines, else one group at a time."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from bench.config.topology import Arm, Model
+from bench.environments.base import Environment
+from bench.environments.containers.engine import engine_group
+from bench.environments.cpu_engine.models import model_folder
+from bench.errors import UserError
+from bench.progress import Progress
+from bench.records import Replica
+
+_TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+
+
+class ContainerEnvironment(Environment):
+    """Engines in containers, in the group that each arm's engines are of; see `Environment`.
+
+    Arms with the same engines share them. Where there is no room for the engines of all `arms` at
+    once, one group is up at a time (`alternates`). Containers may take `timeout_s` seconds to become
+    ready, or to end. With `keep`, what is up stays after `stop`.
+    """
+
+    def __init__(
+        self, arms: Sequence[Arm], cache: Path, progress: Progress, *, timeout_s: float, keep: bool
+    ) -> None:
+        self._wanted = tuple(dict.fromkeys(arms))
+        self._cache = cache
+        self._progress = progress
+        self._timeout_s = timeout_s
+        self._keep = keep
+        self.alternates = False
+        self._models: dict[str, Model] = {}
+        # By group that is up: the names of the arms that are reached, and how often each engine had
+        # been restarted when it became ready.
+        self._up: dict[str, Collection[str]] = {}
+        self._restarts: dict[str, Mapping[str, int]] = {}
+        self._facts: Mapping[str, Any] = {}
+        self._cleanup = ExitStack()
+
+    def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
+        """Bring up the first arm, and all others if there is room for them."""
+        started_s = time.monotonic()
+        self._models = {model.name: model for model in models}
+        self._prepare(models)
+        self.alternates = len(self._groups) > 1 and not self._all_fit()
+        if self.alternates:
+            self._progress.note("there is no room for all engines at once: arms take turns")
+        self._cleanup.callback(self._release)
+        first = self._wanted[0]
+        for arm in (first,) if self.alternates else self._wanted[::-1]:
+            self._bring_up(arm)
+        took_s = round(time.monotonic() - started_s, 1)
+        self._facts = {**self._provenance(), "alternates": self.alternates, "start_s": took_s}
+        return self.replicas(first)
+
+    def tokenizer_folder(self, model: str) -> Path:
+        """Folder on this machine with the model's tokenizer.json and chat template.
+
+        Those of a model of the hub are downloaded, with HF_TOKEN of this machine; raises UserError
+        if that fails.
+        """
+        hub = self._models[model].hub
+        if hub is None:
+            return model_folder(self._models[model], self._cache)
+        try:
+            return Path(snapshot_download(hub, allow_patterns=_TOKENIZER_FILES))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise UserError(
+                f"cannot download the tokenizer of {hub}, which prompts are made with: "
+                f"{' '.join(str(error).split())[:300]}; set HF_TOKEN on this machine too"
+            ) from None
+
+    def dead_replicas(self) -> tuple[str, ...]:
+        """Engines that are gone or have been restarted since their group became ready."""
+        return tuple(
+            self._dead(group, name, gone=name not in now)
+            for group, before in self._restarts.items()
+            for now in (self._restart_counts(group),)
+            for name, restarts in before.items()
+            if now.get(name, -1) != restarts
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """Versions, images, hardware, weights, and whether arms took turns."""
+        return self._facts
+
+    def stop(self) -> None:
+        self._cleanup.close()
+
+    @abstractmethod
+    def _prepare(self, models: Sequence[Model]) -> None:
+        """Look at what is wanted before anything is started."""
+
+    @abstractmethod
+    def _all_fit(self) -> bool:
+        """Whether there is room for the engines and balancers of all groups."""
+
+    @abstractmethod
+    def _deploy(self, arm: Arm) -> Collection[str]:
+        """Return when the arm is ready, with the names of the group's arms that are reached now."""
+
+    @abstractmethod
+    def _stop_group(self, group: str) -> None:
+        """Return when none of the group's containers is left."""
+
+    @abstractmethod
+    def _teardown(self, group: str) -> None:
+        """Return when nothing of the group is left."""
+
+    @abstractmethod
+    def _restart_counts(self, group: str) -> Mapping[str, int]:
+        """How often each engine of the group that runs has been restarted, by its name."""
+
+    @abstractmethod
+    def _dead(self, group: str, name: str, *, gone: bool) -> str:
+        """What to say of an engine that is `gone`, or else has been restarted."""
+
+    @abstractmethod
+    def _provenance(self) -> Mapping[str, Any]:
+        """What is measured on, as JSON values."""
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(engine_group, self._wanted)))
+
+    def _bring_up(self, arm: Arm) -> None:
+        """Return when the arm is ready. Where arms take turns, other groups go down first."""
+        group = engine_group(arm)
+        if arm.name in self._up.get(group, ()):
+            return
+        if self.alternates:
+            for other in self._groups:
+                if other != group:
+                    self._stop_group(other)
+                    self._up.pop(other, None)
+                    self._restarts.pop(other, None)
+        is_new = group not in self._up
+        self._up[group] = self._deploy(arm)
+        if is_new:
+            self._restarts[group] = self._restart_counts(group)
+
+    def _release(self) -> None:
+        if self._keep and self._up:
+            self._progress.note(
+                f"left running: {', '.join(self._up)}; "
+                f"python -m bench teardown --env {self.name} ends it"
+            )
+            return
+        for group in self._groups:
+            self._teardown(group)

@@ -1,0 +1,1 @@
+"""Environment `docker`: engines and balancers in containers of this machine, by Docker Compose."""
