@@ -17,6 +17,7 @@ from bench.cli.export import check_output, export
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import stored_run
 from bench.config.config import new_run_id
+from bench.config.fitting import require_fit
 from bench.config.options import ENVIRONMENTS, ROOT, Options
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
@@ -115,7 +116,10 @@ def take_over(options: Options, folder: str) -> int:
 def manifests(options: Options, _: str) -> int:
     """Make k8s/ follow the topology file."""
     folder = options.folder or files.K8S
-    made = files.manifest_files(load_topology(options.topology), files.suite_version())
+    topology = load_topology(options.topology)
+    for environment in topology.hardware:
+        require_fit(topology, topology.models_for("gpu", environment), environment)
+    made = files.manifest_files(topology, files.suite_version())
     if options.check:
         if difference := files.first_difference(folder, made):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)
@@ -129,7 +133,8 @@ def deploy(options: Options, name: str) -> int:
     """Bring an arm of the topology file up in a cluster."""
     topology = load_topology(options.topology)
     hardware = options.hardware or ENVIRONMENTS["k8s"].hardware
-    models = topology.select_models(options.models, hardware)
+    models = topology.select_models(options.models, hardware, "k8s")
+    require_fit(topology, models, "k8s")
     arm = DeployedArm(topology.arm(name), models)
     timeout_s, keep = options.ready_timeout, options.keep_env
     cluster.deploy_arm(_access(options), arm, make_progress(), timeout_s, keep=keep)
