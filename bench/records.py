@@ -19,13 +19,15 @@ class Replica:
     """One engine instance of a model, as an environment brought it up.
 
     `name` is unique in the environment (`tiny-llama-0`). `url` is where its API begins, without
-    `/v1`. Its metrics are at `metrics_url`, or else at `url`/metrics.
+    `/v1`. Its metrics are at `metrics_url`, or else at `url`/metrics. Balancers reach it at
+    `balancer_url`, or else at `url`.
     """
 
     model: str
     name: str
     url: str
     metrics_url: str = ""
+    balancer_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ def compare(
 def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, EngineCalibration]]:
     """One engine of the model while the context lasts, and what makes prompts for it."""
     topology = load_topology()
-    models = [replace(one, replicas=1) for one in topology.select_models([work.model], "cpu")]
+    picked = topology.select_models([work.model], "cpu", "local")
+    models = [replace(one, replicas=1) for one in picked]
     environment = LocalEnvironment(ROOT / ".cache", topology, progress)
     try:
         replicas = environment.start(models)

@@ -17,14 +17,16 @@ from bench.cli.export import check_output, export
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import stored_run
 from bench.config.config import new_run_id
+from bench.config.fitting import require_fit
 from bench.config.options import ENVIRONMENTS, ROOT, Options
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
 from bench.environments.containers import files
+from bench.environments.docker.compose import compose_files
 from bench.environments.kubernetes import commands as cluster
 from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
-from bench.environments.kubernetes.manifests.files import K8S, manifest_files
+from bench.environments.kubernetes.manifests.files import manifest_files
 from bench.environments.local import kept_engines, stop_kept
 from bench.environments.node import wait_for_node
 from bench.progress import make_progress
@@ -114,15 +116,24 @@ def take_over(options: Options, folder: str) -> int:
 
 
 def manifests(options: Options, _: str) -> int:
-    """Make k8s/ follow the topology file."""
-    folder = options.folder or K8S
-    made = manifest_files(load_topology(options.topology), files.suite_version())
+    """Make k8s/ and the Compose files of docker/ follow the topology file."""
+    root = options.folder or ROOT
+    topology = load_topology(options.topology)
+    for environment in topology.hardware:
+        require_fit(topology, topology.models_for("gpu", environment), environment)
+    version = files.suite_version()
+    made = {
+        root / "k8s": manifest_files(topology, version),
+        root / "docker": compose_files(topology, version),
+    }
     if options.check:
-        if difference := files.first_difference(folder, made):
+        differences = [files.first_difference(folder, texts) for folder, texts in made.items()]
+        if difference := next(filter(None, differences), None):
             print(f"{difference}; run python -m bench manifests", file=sys.stderr)
         return 1 if difference else 0
-    files.write_files(folder, made)
-    print(f"{len(made)} files written to {folder}")
+    for folder, texts in made.items():
+        files.write_files(folder, texts)
+        print(f"{len(texts)} files written to {folder}")
     return 0
 
 
@@ -130,7 +141,8 @@ def deploy(options: Options, name: str) -> int:
     """Bring an arm of the topology file up in a cluster."""
     topology = load_topology(options.topology)
     hardware = options.hardware or ENVIRONMENTS["k8s"].hardware
-    models = topology.select_models(options.models, hardware)
+    models = topology.select_models(options.models, hardware, "k8s")
+    require_fit(topology, models, "k8s")
     arm = DeployedArm(topology.arm(name), models)
     timeout_s, keep = options.ready_timeout, options.keep_env
     cluster.deploy_arm(_access(options), arm, make_progress(), timeout_s, keep=keep)

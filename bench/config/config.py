@@ -18,6 +18,7 @@ from bench.config.endpoints import (
     endpoints_from_file,
     endpoints_from_options,
 )
+from bench.config.fitting import require_fit
 from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
@@ -90,7 +91,9 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     topology = load_topology(options.topology)
     endpoints = _endpoints(options, os.environ)
     if endpoints is None:
-        models, arms = topology.select_models(options.models, hardware), _arms(options, topology)
+        models = topology.select_models(options.models, hardware, options.env)
+        require_fit(topology, models, options.env)
+        arms = _arms(options, topology)
     else:
         models = _served(endpoints, options.models)
         arms = _arms(options, topology) if endpoints.balanced else _endpoint_arms(endpoints)

@@ -41,6 +41,7 @@ class EnvironmentEntry:
 ENVIRONMENTS: Mapping[str, EnvironmentEntry] = {
     "local": EnvironmentEntry("local", "cpu"),
     "k8s": EnvironmentEntry("kubernetes", "gpu"),
+    "docker": EnvironmentEntry("docker", "gpu"),
     "external": EnvironmentEntry("external", "gpu"),
 }
 
@@ -326,5 +327,10 @@ class Options:
         commands=("manifests",),
     )
     folder: Path | None = option(
-        None, "where to write", "DIR", parse=Path, commands=("manifests",), shown="k8s"
+        None,
+        "where to write `k8s` and `docker`",
+        "DIR",
+        parse=Path,
+        commands=("manifests",),
+        shown="the checkout",
     )

@@ -1,4 +1,4 @@
-"""Models, replicas and arms, from the one file that lists them: `topology.yaml`."""
+"""Models, replicas, arms and GPUs, from the one file that lists them: `topology.yaml`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ DEFAULT_TOPOLOGY = Path(__file__).parents[1] / "topology.yaml"
 
 Architecture = Literal["llama", "qwen2", "mistral"]
 Hardware = Literal["cpu", "gpu"]
+GpuEnvironment = Literal["k8s", "docker"]
 Kubernetes = Literal["balancer", "kube-proxy"]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Gib = Annotated[float, Field(gt=0, strict=True)]
 Entry = TypeVar("Entry")
 
 
@@ -30,8 +32,9 @@ class Model:
     """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
 
     Exactly one of the three is set. `gpus` of each replica are for a model of the hub, and 0 for
-    others. `weights_gib`, the size of its weights, is for sizing machines. `counterpart` is the
-    full-size model that a tiny one stands for.
+    others. `weights_gib`, the size of its weights, is for sizing machines. `environments` are
+    those with GPUs that serve it; empty: all. `counterpart` is the full-size model that a tiny
+    one stands for.
     """
 
     name: str
@@ -41,7 +44,8 @@ class Model:
     replicas: Count = 2
     hub: str | None = None
     gpus: Count = 0
-    weights_gib: Annotated[float, Field(gt=0, strict=True)] | None = None
+    weights_gib: Gib | None = None
+    environments: Annotated[tuple[GpuEnvironment, ...], Field(min_length=1)] = ()
 
     @property
     def random_weights(self) -> bool:
@@ -52,6 +56,10 @@ class Model:
     def hardware(self) -> Hardware:
         """What the model runs on."""
         return "cpu" if self.hub is None else "gpu"
+
+    def is_for(self, environment: str) -> bool:
+        """Whether that environment serves the model, given the hardware."""
+        return not self.environments or environment in self.environments
 
 
 @strict
@@ -96,12 +104,27 @@ class EngineEntry:
 @strict
 @dataclass(frozen=True, slots=True)
 class GpuEngineEntry:
-    """Flags of every engine on GPUs; `first_port` is the first engine's in environment `docker`."""
+    """Flags of every engine on GPUs.
+
+    `first_port` is the first engine's in environment `docker`.
+    `reserve_gib` is no flag: the least that a replica needs of each GPU besides its weights.
+    """
 
     max_model_len: Count = 8192
     gpu_memory_utilization: Share = 0.9
     max_num_seqs: Count = 256
     first_port: Port = 8001
+    reserve_gib: Gib = 2.0
+
+
+@strict
+@dataclass(frozen=True, slots=True)
+class HardwareEntry:
+    """The GPUs of an environment: their name, their number, and the memory of each."""
+
+    gpu: str
+    gpus: Count
+    gpu_memory_gib: Gib
 
 
 def _with_names(entries: object) -> object:
@@ -120,33 +143,45 @@ def _with_names(entries: object) -> object:
 @strict
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All models and arms by name, and the engines' flags."""
+    """All models and arms by name, GPUs by environment, and the engines' flags."""
 
     models: Annotated[dict[str, Model], BeforeValidator(_with_names)]
     arms: Annotated[dict[str, Arm], BeforeValidator(_with_names)]
     engine: EngineEntry = field(default_factory=EngineEntry)
     gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
+    hardware: dict[GpuEnvironment, HardwareEntry] = field(default_factory=dict)
 
-    def models_for(self, hardware: Hardware) -> tuple[Model, ...]:
-        """All that run on that hardware, in the order of the file; there may be none."""
-        return tuple(model for model in self.models.values() if model.hardware == hardware)
+    def models_for(self, hardware: Hardware, environment: str) -> tuple[Model, ...]:
+        """All that run on that hardware there, in the order of the file; there may be none."""
+        return tuple(
+            model
+            for model in self.models.values()
+            if model.hardware == hardware and model.is_for(environment)
+        )
 
-    def select_models(self, names: Iterable[str], hardware: Hardware) -> tuple[Model, ...]:
-        """The named models in the order given; if `names` is empty, all for that hardware.
+    def select_models(
+        self, names: Iterable[str], hardware: Hardware, environment: str
+    ) -> tuple[Model, ...]:
+        """The named models in the order given; if `names` is empty, all that run there.
 
-        Raises UserError with one line for a name that is not known or needs other hardware,
-        and where none is left.
+        Raises UserError with one line for a name that is not known or needs other hardware or
+        another environment, and where none is left.
         """
-        fit = tuple(model.name for model in self.models_for(hardware))
+        fit = tuple(model.name for model in self.models_for(hardware, environment))
         wanted = tuple(names) or fit
         if not wanted:
-            raise UserError(f"the topology has no model for a {hardware}")
+            raise UserError(f"the topology has no model for a {hardware} in {environment}")
         picked = tuple(_pick(self.models, name, "model") for name in wanted)
         for model in picked:
             if model.hardware != hardware:
                 raise UserError(
                     f"model {model.name!r} is for a {model.hardware}, here engines run on a "
                     f"{hardware}; for that: {', '.join(fit) or 'none'}"
+                )
+            if not model.is_for(environment):
+                raise UserError(
+                    f"model {model.name!r} is for {', '.join(model.environments)}, here engines "
+                    f"run in {environment}; for that: {', '.join(fit) or 'none'}"
                 )
         return picked
 
@@ -179,6 +214,8 @@ def _mistake_in_model(model: Model) -> str | None:
         return "gpus belong to a model of the hub, all others run on CPUs"
     if model.weights_gib is not None and model.hub is None:
         return "weights_gib belongs to a model of the hub, others are not sized for GPUs"
+    if model.environments and model.hub is None:
+        return "environments belong to a model of the hub, others run wherever engines have CPUs"
     return None
 
 

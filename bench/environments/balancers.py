@@ -138,7 +138,7 @@ def why_not_ready(arm: Arm, answer: Any, replicas: Sequence[Replica]) -> str | N
     """
     try:
         if arm.policy:
-            wanted = {replica.url for replica in replicas}
+            wanted = {replica.balancer_url or replica.url for replica in replicas}
             found = {one["url"] for one in answer["replicas"] if one["healthy"]}
         else:
             wanted = {replica.model for replica in replicas}

@@ -234,7 +234,7 @@ def split_samples(
     Both with the name of the replica that served each: balancers report the address of one of
     `replicas`, and what bypassed the arm went to the one of `affected` for its model.
     """
-    names = {_address(replica.url): replica.name for replica in replicas}
+    names = {_address(one.balancer_url or one.url): one.name for one in replicas}
     served, bypassed = list[Sample](), list[Sample]()
     for sample in samples:
         if sample.index in bypassing:

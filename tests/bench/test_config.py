@@ -20,7 +20,9 @@ def configured(folder: Path, **typed: str) -> Config:
 def test_defaults_compare_managed_with_baseline_on_all_models_for_cpus(tmp_path: Path) -> None:
     config = configured(tmp_path)
     assert [arm.name for arm in config.arms.values()] == ["baseline", "managed"]
-    assert config.model_names == tuple(one.name for one in config.topology.models_for("cpu"))
+    assert config.model_names == tuple(
+        one.name for one in config.topology.models_for("cpu", "local")
+    )
     assert {"tiny-llama", "tiny-qwen", "tiny-mistral"} <= set(config.model_names)
 
 

@@ -52,7 +52,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (cache / "aiperf-venv").symlink_to(aiperf.folder)
     environment = LocalEnvironment(cache, TOPOLOGY, progress)
     try:
-        models = [replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu")]
+        models = [
+            replace(one, replicas=1) for one in TOPOLOGY.select_models([MODEL], "cpu", "local")
+        ]
         replicas = environment.start(models)
         calibration = EngineCalibration(
             site=environment.site(),

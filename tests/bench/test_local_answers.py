@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bench.environments.local.engines import await_answers
+from bench.environments.answers import await_answers
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from bench.records import Replica

@@ -33,7 +33,7 @@ PATIENCE_S = 30.0
 # Ports of their own, so that engines which somebody has kept are not in the way.
 ENGINE = EngineEntry(kv_cache_mib=64, first_port=8300)
 TOPOLOGY = replace(load_topology(), engine=ENGINE)
-MODELS = TOPOLOGY.select_models(["tiny-llama"], "cpu")
+MODELS = TOPOLOGY.select_models(["tiny-llama"], "cpu", "local")
 OWNER = """
 import sys, time
 from pathlib import Path

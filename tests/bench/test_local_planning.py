@@ -39,7 +39,7 @@ def topology(*replicas: int, engine: EngineEntry | None = None) -> Topology:
 
 def plan(top: Topology, names: list[str], cores: list[int]) -> tuple[ReplicaSpec, ...]:
     folders = {name: Path("/nowhere") / name for name in top.models}
-    return plan_replicas(top, top.select_models(names, "cpu"), folders, cores)
+    return plan_replicas(top, top.select_models(names, "cpu", "local"), folders, cores)
 
 
 counts = st.lists(st.integers(1, 4), min_size=1, max_size=4)

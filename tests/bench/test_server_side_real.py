@@ -81,7 +81,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvir
 @pytest.fixture(scope="module")
 def measured(environment: LocalEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """A trial of the baseline, which is round robin, through the whole experiment."""
-    replicas = environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
+    replicas = environment.start(TOPOLOGY.select_models([MODEL], "cpu", "local"))
     calibration = EngineCalibration(
         site=LocalSite(),
         targets=lambda: targets_of(replicas),

@@ -19,15 +19,15 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_shipped_file_serves_three_architectures_with_two_replicas_each() -> None:
-    models = load_topology().select_models(TINY, "cpu")
+    models = load_topology().select_models(TINY, "cpu", "local")
     assert {model.architecture for model in models} == {"llama", "qwen2", "mistral"}
     assert {model.replicas for model in models} == {2}
 
 
 def test_each_tiny_model_stands_for_one_of_the_hub() -> None:
     topology = load_topology()
-    real = topology.select_models(["llama-3.1-8b", "qwen2.5-7b", "mistral-7b"], "gpu")
-    tiny = topology.select_models(TINY, "cpu")
+    real = topology.select_models(["llama-3.1-8b", "qwen2.5-7b", "mistral-7b"], "gpu", "k8s")
+    tiny = topology.select_models(TINY, "cpu", "local")
     assert [model.hub for model in real] == [model.counterpart for model in tiny]
     assert {(model.replicas, model.gpus) for model in real} == {(2, 1)}
 
@@ -55,16 +55,40 @@ def test_adding_a_model_is_one_entry(tmp_path: Path) -> None:
 
 def test_models_come_in_the_order_asked_for() -> None:
     topology = load_topology()
-    names = [model.name for model in topology.select_models(["tiny-qwen", "tiny-llama"], "cpu")]
+    names = [
+        model.name for model in topology.select_models(["tiny-qwen", "tiny-llama"], "cpu", "local")
+    ]
     assert names == ["tiny-qwen", "tiny-llama"]
 
 
-def test_no_names_select_all_models_for_the_hardware() -> None:
+def test_no_names_select_all_models_for_the_hardware_and_the_environment() -> None:
     topology = load_topology()
-    cpu, gpu = topology.select_models([], "cpu"), topology.select_models([], "gpu")
-    assert cpu + gpu == tuple(topology.models.values())
-    assert {model.hardware for model in cpu} == {"cpu"}
-    assert {model.hardware for model in gpu} == {"gpu"}
+    for environment, other in (("k8s", "mixtral-8x7b"), ("docker", "mistral-7b")):
+        cpu = topology.select_models([], "cpu", environment)
+        gpu = topology.select_models([], "gpu", environment)
+        assert {one.name for one in cpu + gpu} == set(topology.models) - {other}
+        assert {model.hardware for model in cpu} == {"cpu"}
+        assert {model.hardware for model in gpu} == {"gpu"}
+
+
+def test_a_model_of_the_hub_is_for_all_environments_unless_told_otherwise(tmp_path: Path) -> None:
+    text = ONE_MODEL.replace("architecture: llama", "hub: a/b")
+    model = load_topology(written(tmp_path, text)).models["m"]
+    assert model.is_for("k8s")
+    assert model.is_for("docker")
+    text = text.replace("a/b", "a/b, environments: [docker]")
+    model = load_topology(written(tmp_path, text)).models["m"]
+    assert not model.is_for("k8s")
+    assert model.is_for("docker")
+
+
+def test_model_for_another_environment_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(UserError) as caught:
+        load_topology().select_models(["mixtral-8x7b"], "gpu", "k8s")
+    assert str(caught.value) == (
+        "model 'mixtral-8x7b' is for docker, here engines run in k8s; "
+        "for that: llama-3.1-8b, qwen2.5-7b, mistral-7b"
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +102,7 @@ def test_model_for_other_hardware_is_refused_with_those_that_fit(
     name: str, hardware: Hardware, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        load_topology().select_models([name], hardware)
+        load_topology().select_models([name], hardware, "k8s")
     assert "\n" not in str(caught.value)
 
 
@@ -98,12 +122,12 @@ def test_flags_of_engines_on_gpus_are_in_the_file(tmp_path: Path) -> None:
 
 def test_a_topology_without_a_model_for_the_hardware_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the topology has no model for a gpu"):
-        load_topology(written(tmp_path, ONE_MODEL)).select_models([], "gpu")
+        load_topology(written(tmp_path, ONE_MODEL)).select_models([], "gpu", "k8s")
 
 
 def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
     with pytest.raises(UserError, match=r"unknown model 'tiny-lama'; known: .*mean 'tiny-llama'"):
-        load_topology().select_models(["tiny-lama"], "cpu")
+        load_topology().select_models(["tiny-lama"], "cpu", "local")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +161,14 @@ def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
         (ONE_MODEL.replace("8080", "8080, kubernetes: x"), "arms.a.kubernetes: .*seen 'x'"),
         (ONE_MODEL + "gpu_engine: {gpu_memory_utilization: 1.5}\n", "utilization: .*seen 1.5"),
         (ONE_MODEL + "gpu_engine: {max_model_len: 0}\n", "gpu_engine.max_model_len: .*seen 0"),
+        (
+            ONE_MODEL.replace("architecture: llama", "hub: a/b, environments: [k9s]"),
+            "models.m.environments.0: .*'k8s' or 'docker', seen 'k9s'",
+        ),
+        (ONE_MODEL.replace("architecture: llama", "hub: a/b, environments: []"), "at least 1"),
+        (ONE_MODEL.replace("llama}", "llama, environments: [k8s]}"), "m: environments belong to"),
+        (ONE_MODEL + "hardware: {moon: {}}\n", "hardware.moon.*seen 'moon'"),
+        (ONE_MODEL + "hardware: {k8s: {gpu: X1, gpus: 8}}\n", "hardware.k8s.gpu_memory_gib"),
         (ONE_MODEL + "modles: {}\n", "modles: Unexpected keyword"),
     ],
 )

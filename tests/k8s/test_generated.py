@@ -106,7 +106,10 @@ def test_files_that_people_write_are_left_alone(copied: Path) -> None:
 
 def test_adding_a_model_is_one_entry_and_one_command(tmp_path: Path, copied: Path) -> None:
     text = DEFAULT_TOPOLOGY.read_text(encoding="utf-8")
-    entry = "models:\n  phi-4.mini:\n    hub: microsoft/Phi-4-mini-instruct\n    replicas: 3\n"
+    entry = (
+        "models:\n  phi-4.mini:\n    hub: microsoft/Phi-4-mini-instruct\n    replicas: 1\n"
+        "    environments: [k8s]\n"
+    )
     own = tmp_path / "topology.yaml"
     own.write_text(text.replace("models:\n", entry, 1), encoding="utf-8")
     assert main(["manifests", "--topology", str(own), "--folder", str(copied)]) == 0
@@ -114,7 +117,7 @@ def test_adding_a_model_is_one_entry_and_one_command(tmp_path: Path, copied: Pat
         objects = build(copied / path)
         assert not schema_errors(objects)
         assert not problems(objects)
-        assert find(objects, "Deployment", "engine-phi-4-mini")["spec"]["replicas"] == 3
+        assert find(objects, "Deployment", "engine-phi-4-mini")["spec"]["replicas"] == 1
         assert find(objects, "Service", "phi-4-mini")
     assert "phi-4-mini" not in map(name, build(copied / "overlays/cpu/managed"))
 
@@ -228,7 +231,7 @@ def test_hardware_without_a_model_has_no_overlay() -> None:
 
 
 def test_an_engine_on_a_cpu_gets_the_arguments_of_environment_local(tmp_path: Path) -> None:
-    for model in TOPOLOGY.models_for("cpu"):
+    for model in TOPOLOGY.models_for("cpu", "local"):
         here = engine_arguments(model, str(model_folder(model, tmp_path)), TOPOLOGY.engine)
         there = arguments(model, TOPOLOGY)
         assert there[2:] == here[2:]

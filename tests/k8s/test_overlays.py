@@ -81,7 +81,7 @@ def test_an_overlay_has_the_engines_of_the_topology(arm: Arm, hardware: Hardware
     objects = of_arm(arm, hardware)
     (space,) = of_kind(objects, "Namespace")
     assert name(space) == namespace_of(arm)
-    models = TOPOLOGY.models_for(hardware)
+    models = TOPOLOGY.models_for(hardware, "k8s")
     assert {name(one): one["spec"]["replicas"] for one in engines(objects)} == {
         deployment_name(model.name): model.replicas for model in models
     }

@@ -52,7 +52,7 @@ def replicas(cache: Path, worker_id: str) -> Iterator[tuple[Replica, ...]]:
         cache, replace(TOPOLOGY, engine=engine), make_progress(), keep=False
     )
     try:
-        yield environment.start(TOPOLOGY.select_models([MODEL], "cpu"))
+        yield environment.start(TOPOLOGY.select_models([MODEL], "cpu", "local"))
     finally:
         environment.stop()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.config.topology import GpuEngineEntry, load_topology
 from bench.environments.kubernetes.manifests.engine import HARDWARE
 from bench.environments.kubernetes.nodes import requests_of
 from tests.k8s.built import SUPPORTED_VERSIONS
@@ -36,9 +37,9 @@ def module(tmp_path: Path) -> Path:
 def topology_with(folder: Path, model: str) -> Path:
     """A copy of the topology with one more model: the one edit that adds it."""
     text = TOPOLOGY.read_text(encoding="utf-8")
-    assert text.count("\narms:\n") == 1
+    assert text.count("\nhardware:\n") == 1
     file = folder / "topology.yaml"
-    file.write_text(text.replace("\narms:\n", f"\n{model}arms:\n"), encoding="utf-8")
+    file.write_text(text.replace("\nhardware:\n", f"\n{model}hardware:\n"), encoding="utf-8")
     return file
 
 
@@ -102,6 +103,42 @@ def test_weights_that_do_not_fit_are_refused_with_the_arithmetic(
         "mine-7b: 87.0 GiB of weights on 2 GPU(s) are 43.5 GiB each, with 2 GiB for activations "
         "and KV cache 45.5 GiB; NVIDIA L4 has 22.4 GiB, of which gpu_memory_utilization 0.9 "
         "leaves 20.2 GiB." in said
+    )
+
+
+@pytest.mark.parametrize(("root", "environment"), [("k3s-l4", "k8s"), ("compose-h100", "docker")])
+def test_a_roots_node_has_the_gpus_that_the_topology_declares(
+    module: Path, root: str, environment: str
+) -> None:
+    config = dict(named(parsed(TERRAFORM / root), "module"))["config"]
+    sizing = outputs(module, runtime=config["runtime"], gpu=config["gpu"])["sizing"]
+    topology = load_topology()
+    (declared,) = [one for name, one in topology.hardware.items() if name == environment]
+    assert (sizing["gpu"], sizing["gpus"]) == (declared.gpu, declared.gpus)
+    machines = yaml.safe_load((NODE_CONFIG / "machines.yaml").read_text(encoding="utf-8"))
+    assert machines["gpus"][config["gpu"]]["memory_gib"] == declared.gpu_memory_gib
+    models = topology.models_for("gpu", environment)
+    assert sizing["weights_gib"] == {one.name: one.weights_gib for one in models}
+    assert sizing["gpus_of_an_arm"] == sum(one.replicas * one.gpus for one in models)
+
+
+def test_terraform_assumes_the_defaults_of_the_suite(module: Path, tmp_path: Path) -> None:
+    """Without flags of engines in the file, both say the same of a model at the limit."""
+    engine = GpuEngineEntry()
+    usable = load_topology().hardware["k8s"].gpu_memory_gib * engine.gpu_memory_utilization
+    entry = "models:\n  mine: {hub: org/mine, replicas: 1, weights_gib: "
+    file = tmp_path / "topology.yaml"
+    file.write_text(f"{entry}{usable - engine.reserve_gib - 0.01}}}\n", encoding="utf-8")
+    outputs(module, topology_file=str(file))
+    file.write_text(f"{entry}{usable - engine.reserve_gib + 0.01}}}\n", encoding="utf-8")
+    assert "Does not fit a GPU: mine: " in refusal(module, topology_file=str(file))
+
+
+def test_a_model_for_another_environment_alone_is_refused_by_name(module: Path) -> None:
+    assert (
+        "models has mixtral-8x7b, which the topology file has for other environments than k8s "
+        "alone; leave it out, or add k8s to its environments."
+        in refusal(module, models=["mixtral-8x7b"])
     )
 
 

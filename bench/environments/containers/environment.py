@@ -1,10 +1,10 @@
-"""Arms in containers: all at once where there is room for their engines, else one group at a time."""
+"""Arms in containers: all at once where there is room for their engines, else by turns."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ class ContainerEnvironment(Environment):
     """Engines in containers, in the group that each arm's engines are of; see `Environment`.
 
     Arms with the same engines share them. Where there is no room for the engines of all `arms` at
-    once, one group is up at a time (`alternates`). Containers may take `timeout_s` seconds to become
-    ready, or to end. With `keep`, what is up stays after `stop`.
+    once, one group is up at a time (`alternates`). Containers may take `timeout_s` seconds to
+    become ready, or to end. With `keep`, what is up stays after `stop`.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class ContainerEnvironment(Environment):
         self._keep = keep
         self.alternates = False
         self._models: dict[str, Model] = {}
-        # By group that is up: the names of the arms that are reached, and how often each engine had
-        # been restarted when it became ready.
+        # By group that is up: the names of the arms that are reached, and the latest start of each
+        # engine when it became ready.
         self._up: dict[str, Collection[str]] = {}
-        self._restarts: dict[str, Mapping[str, int]] = {}
+        self._starts: dict[str, Mapping[str, Hashable]] = {}
         self._facts: Mapping[str, Any] = {}
         self._cleanup = ExitStack()
 
@@ -85,10 +85,10 @@ class ContainerEnvironment(Environment):
         """Engines that are gone or have been restarted since their group became ready."""
         return tuple(
             self._dead(group, name, gone=name not in now)
-            for group, before in self._restarts.items()
-            for now in (self._restart_counts(group),)
-            for name, restarts in before.items()
-            if now.get(name, -1) != restarts
+            for group, before in self._starts.items()
+            for now in (self._latest_starts(group),)
+            for name, start in before.items()
+            if name not in now or now[name] != start
         )
 
     def facts(self) -> Mapping[str, Any]:
@@ -119,8 +119,8 @@ class ContainerEnvironment(Environment):
         """Return when nothing of the group is left."""
 
     @abstractmethod
-    def _restart_counts(self, group: str) -> Mapping[str, int]:
-        """How often each engine of the group that runs has been restarted, by its name."""
+    def _latest_starts(self, group: str) -> Mapping[str, Hashable]:
+        """By name of each engine of the group that is there: what differs after another start."""
 
     @abstractmethod
     def _dead(self, group: str, name: str, *, gone: bool) -> str:
@@ -144,11 +144,11 @@ class ContainerEnvironment(Environment):
                 if other != group:
                     self._stop_group(other)
                     self._up.pop(other, None)
-                    self._restarts.pop(other, None)
+                    self._starts.pop(other, None)
         is_new = group not in self._up
         self._up[group] = self._deploy(arm)
         if is_new:
-            self._restarts[group] = self._restart_counts(group)
+            self._starts[group] = self._latest_starts(group)
 
     def _release(self) -> None:
         if self._keep and self._up:

@@ -1,4 +1,4 @@
-"""Generated YAML files of a folder: their text, how they differ from what is there, writing them."""
+"""Generated YAML files of a folder: their text, and how the folder differs from them."""
 
 from __future__ import annotations
 

@@ -95,12 +95,15 @@ def engine_service(
     plan: EnginePlan, topology: Topology, version: str, *, kvcached: bool
 ) -> Service:
     """The service of an engine; `version` is that of the suite's own images."""
-    model = plan.model
-    made = _templates()["engine"][model.hardware]
+    model, templates = plan.model, _templates()
     own = engine_container(model.hardware, topology, version, kvcached=kvcached)
+    made = {**templates["all"], **templates["engine"][model.hardware]}
     variables = {**own.variables, **made.pop("environment", {})}
     if kvcached:
         variables["KVCACHED_IPC_NAME"] = plan.name.replace("-", "_")
+    if len(plan.gpus) > 1:
+        variables |= templates["parallel"].pop("environment")
+        made |= templates["parallel"]
     service: Service = {
         "image": f"{own.image}:{own.tag}",
         "user": f"{own.user}:{own.group}",
@@ -109,7 +112,6 @@ def engine_service(
         "environment": variables,
         "ports": [f"{BIND}:{plan.port}:{PORT}"],
         "labels": {PART_OF: "", KIND: ENGINE, MODEL: model.name},
-        **_templates()["all"],
         **made,
         "healthcheck": _health(PORT, "/health", patched=kvcached),
     }
@@ -119,9 +121,6 @@ def engine_service(
         service["cpuset"] = f"{plan.core}"
     if plan.gpus:
         service["deploy"] = _reservation(plan.gpus)
-    if len(plan.gpus) > 1:
-        service["shm_size"] = made["parallel_shm_size"]
-    service.pop("parallel_shm_size", None)
     if model.path is not None:
         mount = {"type": "bind", "source": f"{model.path}", "target": MOUNTED_MODEL}
         service.setdefault("volumes", []).append({**mount, "read_only": True})
@@ -186,7 +185,7 @@ def compose_files(topology: Topology, version: str) -> Mapping[PurePosixPath, st
 
 def _engines(topology: Topology, hardware: Hardware, version: str, *, kvcached: bool) -> Service:
     """The engines of all models for that hardware, and what a balancer has of them."""
-    models = topology.models_for(hardware)
+    models = topology.models_for(hardware, "docker")
     plans = plan_engines(models, topology.gpu_engine.first_port)
     if not plans:
         return {}

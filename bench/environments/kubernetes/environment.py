@@ -135,7 +135,7 @@ class KubernetesEnvironment(ContainerEnvironment):
     def _teardown(self, group: str) -> None:
         teardown(self._api, group, self._progress, self._timeout_s)
 
-    def _restart_counts(self, group: str) -> Mapping[str, int]:
+    def _latest_starts(self, group: str) -> Mapping[str, int]:
         pods = self._engines(group)
         return {pod.name: pod.restart_count for pod in pods if not pod.is_terminating}
 

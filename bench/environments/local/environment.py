@@ -170,7 +170,8 @@ def plan_replicas(
     The replicas of the whole topology take `cores` in turn. So a replica keeps its core
     whichever models are picked, and two of one model share a core only if there are too few.
     """
-    every = [name for model in topology.models_for("cpu") for name in _replica_names(model)]
+    there = topology.models_for("cpu", "local")
+    every = [name for model in there for name in _replica_names(model)]
     return tuple(
         ReplicaSpec(
             name=name,

@@ -30,6 +30,8 @@ locals {
   topology = yamldecode(file(var.topology_file))
   catalog  = yamldecode(file("${path.module}/machines.yaml"))
   gpu      = local.catalog.gpus[var.gpu]
+  # The environment that measures on the node (--env): models may be for some environments only.
+  environment = { k3s = "k8s", compose = "docker" }[var.runtime]
 
   # What a replica needs of the node. CPUs and memory are the requests in
   # bench/environments/kubernetes/manifests/hardware.yaml, disk the limits of its /tmp and home there.
@@ -40,8 +42,6 @@ locals {
   other_vcpus      = 4
   other_memory_gib = 16
   other_disk_gib   = 100
-  # Of the memory of each GPU: activations, CUDA graphs, and the KV cache of one sequence.
-  gpu_reserve_gib = 2
 
   # --- the models -----------------------------------------------------------------------------------
   models = {
@@ -51,8 +51,10 @@ locals {
       # Where they are not known, as much as its GPUs have.
       weights_gib = try(model.weights_gib, try(model.gpus, 1) * local.gpu.memory_gib)
       known       = can(model.weights_gib + 0)
-    } if can(model.hub) && (length(var.models) == 0 || contains(var.models, name))
+    } if can(model.hub) && contains(try(model.environments, [local.environment]), local.environment)
+    && (length(var.models) == 0 || contains(var.models, name))
   }
+  elsewhere       = [for name in var.models : name if !contains(keys(local.models), name)]
   replicas        = sum(concat([0], [for model in local.models : model.replicas]))
   gpus            = sum(concat([0], [for model in local.models : model.gpus * model.replicas]))
   gpus_of_largest = max(0, [for model in local.models : model.gpus]...)
@@ -62,9 +64,11 @@ locals {
 
   gpu_share      = try(local.topology.gpu_engine.gpu_memory_utilization, 0.9)
   gpu_usable_gib = local.gpu.memory_gib * local.gpu_share
+  # Activations, CUDA graphs, and the KV cache of one sequence.
+  gpu_reserve_gib = try(local.topology.gpu_engine.reserve_gib, 2)
   too_large = [
     for name, model in local.models : format(
-      "%s: %.1f GiB of weights on %d GPU(s) are %.1f GiB each, with %d GiB for activations and KV cache %.1f GiB",
+      "%s: %.1f GiB of weights on %d GPU(s) are %.1f GiB each, with %v GiB for activations and KV cache %.1f GiB",
       name, model.weights_gib, model.gpus, model.weights_gib / model.gpus, local.gpu_reserve_gib,
       model.weights_gib / model.gpus + local.gpu_reserve_gib
     ) if model.known && model.weights_gib / model.gpus + local.gpu_reserve_gib > local.gpu_usable_gib

@@ -25,8 +25,12 @@ output "node" {
     error_message = "machine_type is ${local.machine_type}; with gpu ${var.gpu} and provisioning ${var.provisioning} give one of ${join(", ", local.offered)}."
   }
   precondition {
-    condition     = length(local.models) > 0
-    error_message = "The topology file has no model of the hub, so there is nothing for GPUs to serve; give a model a hub name."
+    condition     = length(local.elsewhere) == 0
+    error_message = "models has ${join(", ", local.elsewhere)}, which the topology file has for other environments than ${local.environment} alone; leave it out, or add ${local.environment} to its environments."
+  }
+  precondition {
+    condition     = length(local.models) > 0 || length(local.elsewhere) > 0
+    error_message = "The topology file has no model of the hub for environment ${local.environment}, so there is nothing for GPUs to serve; give a model a hub name."
   }
   precondition {
     condition     = length(local.too_large) == 0

@@ -72,7 +72,7 @@ variable "topology_file" {
 }
 
 variable "models" {
-  description = "Models of the topology file that the node has to have room for; all models of the hub if none is named."
+  description = "Models of the topology file that the node has to have room for; all models of the hub for its environment if none is named."
   type        = list(string)
   default     = []
 

@@ -1,4 +1,4 @@
-"""The objects of a model's engines: engine.yaml, with what depends on the model and its hardware."""
+"""The objects of a model's engines: engine.yaml, and what depends on model and hardware."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
     for hardware in get_args(Hardware):
         engines = {
             f"{object_name(model.name)}.yaml": engine_objects(model, topology, version)
-            for model in topology.models_for(hardware)
+            for model in topology.models_for(hardware, "k8s")
         }
         if not engines:
             continue

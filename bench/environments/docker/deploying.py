@@ -1,0 +1,235 @@
+"""Arms on this machine's Docker daemon: brought up, waited for, and taken down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from bench.config.topology import Arm, Model, Topology
+from bench.environments.answers import await_answers
+from bench.environments.balancers import READY_TIMEOUT_S, why_not_ready
+from bench.environments.containers.engine import engine_group, has_kvcached
+from bench.environments.containers.files import suite_version
+from bench.environments.docker.compose import BALANCER, ENGINE, EnginePlan, plan_engines
+from bench.environments.docker.daemon import Container, Daemon
+from bench.environments.docker.project import (
+    PREFIX,
+    Balancer,
+    Project,
+    balancer_name,
+    find_compose,
+    take_down,
+    up,
+)
+from bench.environments.docker.room import free_gib, gpu_names, groups_that_fit
+from bench.errors import UserError
+from bench.processes.local import LocalSite
+from bench.processes.ports import LOOPBACK, free_ports
+from bench.processes.program import END
+from bench.progress import Progress, Step
+from bench.records import Replica
+
+# A look at all containers takes some milliseconds of CPU, which starting engines need.
+_LOOK_S = 2.0
+_REAPER_TIMEOUT_S = 60.0
+_GROUPS = ("baseline", "managed")
+_PARALLEL_ADVICE = (
+    "; engines on several GPUs (tensor parallel) hang at start where NCCL cannot pass data between "
+    "the GPUs: look at docker logs, then try again with NCCL_P2P_DISABLE=1"
+)
+
+
+class Deployment:
+    """Arms with the same models, in one project for each group of engines.
+
+    `rooms` says for how many groups this machine has room.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        topology: Topology,
+        models: Sequence[Model],
+        cache: Path,
+        progress: Progress,
+        timeout_s: float,
+    ) -> None:
+        """Raises UserError if there is no Docker Compose, or no room for one group."""
+        self._daemon = daemon
+        self._topology = topology
+        self._models = tuple(models)
+        self._folder = cache / "docker"
+        self._progress = progress
+        self._timeout_s = timeout_s
+        self._version = suite_version()
+        self._balancers: dict[str, tuple[Balancer, ...]] = {}
+        self.compose = find_compose()
+        running = sum(one.kind == ENGINE and one.runs for one in daemon.containers())
+        gpus = len(gpu_names()) if any(model.gpus for model in models) else 0
+        self.rooms = groups_that_fit(self._models, gpus, free_gib(running))
+
+    def up(self, arm: Arm, count: int = 1) -> None:
+        """Return when the arm's engines and `count` balancers are ready. Safe to repeat.
+
+        Raises UserError with the reason, and the command that shows the log, if one does not become
+        ready; what has been started stays.
+        """
+        group = engine_group(arm)
+        others = tuple(one for one in self._balancers.get(group, ()) if one.arm != arm)
+        self._balancers[group] = (*others, *self._of(arm, count, others))
+        project = self._project(group)
+        services = project.services(self._topology, self._version)
+        up(
+            *(project, services, self.compose, self._daemon),
+            *(self._folder, self._progress, self._timeout_s),
+        )
+        self._await_engines(project)
+        with self._progress.step(f"waiting for the balancer of {arm.name}") as step:
+            for balancer in self._balancers[group]:
+                self._await_balancer(project, balancer, step)
+
+    def adopt(self, arms: Mapping[str, Arm]) -> None:
+        """Leave balancers of `arms` (by name) that run already alone when others are brought up."""
+        for group in _GROUPS:
+            there = [one for one in self.containers(group) if one.kind == BALANCER]
+            self._balancers[group] = tuple(
+                Balancer(arms[one.arm], one.service, one.ports[0])
+                for one in there
+                if one.runs and one.ports and one.arm in arms
+            )
+
+    def balancers(self, arm: Arm) -> tuple[Balancer, ...]:
+        """The arm's balancers that have been brought up."""
+        group = self._balancers.get(engine_group(arm), ())
+        return tuple(one for one in group if one.arm == arm)
+
+    def replicas(self, group: str) -> tuple[Replica, ...]:
+        """The engines of a group as replicas; they need not be up."""
+        return tuple(
+            Replica(
+                plan.model.name, plan.name, f"http://{LOOPBACK}:{plan.port}", balancer_url=plan.url
+            )
+            for plan in self._engines(group)
+        )
+
+    def containers(self, group: str) -> tuple[Container, ...]:
+        """The containers of a group that are there."""
+        return self._daemon.containers(PREFIX + group)
+
+    def take_down(self, group: str) -> bool:
+        """Return when nothing of a group is left; False if there was nothing."""
+        self._balancers.pop(group, None)
+        return take_down(self._daemon, PREFIX + group, self._progress)
+
+    def _project(self, group: str) -> Project:
+        balancers = self._balancers[group]
+        hardware = self._models[0].hardware
+        kvcached = any(has_kvcached(one.arm, hardware) for one in balancers)
+        return Project(group, self._engines(group), kvcached, balancers)
+
+    def _engines(self, group: str) -> tuple[EnginePlan, ...]:
+        """Where both groups have room, the second one has the ports and GPUs after the first's."""
+        before = _GROUPS.index(group) if self.rooms >= len(_GROUPS) else 0
+        port = self._topology.gpu_engine.first_port
+        port += before * sum(model.replicas for model in self._models)
+        gpu = before * sum(model.replicas * model.gpus for model in self._models)
+        on_cpu = self._models[0].hardware == "cpu"
+        cores = sorted(os.sched_getaffinity(0)) if on_cpu else ()
+        return plan_engines(self._models, port, first_gpu=gpu, cores=cores)
+
+    def _of(self, arm: Arm, count: int, others: Collection[Balancer]) -> Iterator[Balancer]:
+        """`count` balancers of an arm: those that there are first, then on ports that are free."""
+        there = self.balancers(arm)
+        taken = {one.port for one in (*others, *there)}
+        taken |= {one.port for one in self._topology.arms.values()}
+        taken |= {plan.port for group in _GROUPS for plan in self._engines(group)}
+        free = free_ports(arm.port + 1, taken)
+        for index in range(count):
+            if index < len(there):
+                yield there[index]
+            else:
+                port = next(free) if index else arm.port
+                yield Balancer(arm, balancer_name(arm, index), port)
+
+    def _await_engines(self, project: Project) -> None:
+        replicas = self.replicas(project.group)
+        parallel = {plan.name for plan in project.engines if len(plan.gpus) > 1}
+
+        def advice(late: Collection[str]) -> str:
+            return _PARALLEL_ADVICE if parallel & set(late) else ""
+
+        check = self._watched(project.name)
+        with self._progress.step(f"waiting for the engines of {project.group}") as step:
+            asyncio.run(await_answers(replicas, step, self._timeout_s, check, advice))
+
+    def _await_balancer(self, project: Project, balancer: Balancer, step: Step) -> None:
+        check = self._watched(project.name)
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        url = f"http://{LOOPBACK}:{balancer.port}/health"
+        replicas = self.replicas(project.group)
+        while missing := _missing(balancer.arm, url, replicas):
+            check()
+            if time.monotonic() > deadline_s:
+                raise UserError(
+                    f"{balancer.name} is not ready after {READY_TIMEOUT_S:.0f} s: {missing}; see "
+                    f"docker logs in project {project.name}"
+                )
+            step.update(missing)
+            time.sleep(0.1)
+
+    def _watched(self, project: str) -> Watch:
+        return Watch(self._daemon, project)
+
+
+class Watch:
+    """Looks now and then whether a container of a project has ended or started again."""
+
+    def __init__(self, daemon: Daemon, project: str) -> None:
+        self._daemon = daemon
+        self._project = project
+        self._before = {one.name: one.starts for one in daemon.containers(project)}
+        self._last_s = time.monotonic()
+
+    def __call__(self) -> None:
+        """Raise UserError with the reason if one has."""
+        if time.monotonic() - self._last_s < _LOOK_S:
+            return
+        self._last_s = time.monotonic()
+        there = {one.name: one for one in self._daemon.containers(self._project)}
+        for name, starts in self._before.items():
+            if name not in there:
+                raise UserError(f"container {name} is gone: somebody has removed it")
+            one = there[name]
+            if not one.runs or one.starts != starts:
+                cause = self._daemon.cause(one)
+                raise UserError(f"{one.service} died at start: {cause}; see docker logs {name}")
+
+
+@contextmanager
+def removed_if_killed(groups: Collection[str]) -> Iterator[None]:
+    """Let another process remove everything of groups should this one be killed in the context."""
+    arguments = [PREFIX + group for group in groups]
+    reaper = LocalSite().start("bench.environments.docker.reaper", arguments, 0)
+    try:
+        reaper.line(_REAPER_TIMEOUT_S)  # once it is ready
+        yield
+    finally:
+        reaper.send(END)
+        reaper.close()
+
+
+def _missing(arm: Arm, url: str, replicas: Sequence[Replica]) -> str | None:
+    """What a balancer lacks; None when it is ready."""
+    try:
+        answer = httpx.get(url, timeout=5.0, trust_env=False).json()
+    except httpx.HTTPError as error:
+        return f"/health: {error}"
+    except ValueError:
+        return "/health is not JSON"
+    return why_not_ready(arm, answer, replicas)
