@@ -202,10 +202,10 @@ def _reservation(gpus: Sequence[int]) -> Service:
 
 
 def _health(port: int, path: str, *, patched: bool = False) -> Service:
-    """A health check in Python, which all images have; the few modules that it needs load fast.
+    """A health check in Python, which all images have; the one module that it needs loads fast.
 
-    Without site-packages (-S), and where Python is `patched` by KVCached told not to be, it does not
-    load what an engine does.
+    Without site-packages (-S), and told not to be `patched` by KVCached, it does not load what an
+    engine does.
     """
     code = _templates()["health_code"].format(port=port, path=path)
     unpatched = ["env", "ENABLE_KVCACHED=false", "KVCACHED_AUTOPATCH=0"] if patched else []

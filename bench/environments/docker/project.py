@@ -78,7 +78,8 @@ class Project:
 
     def ports(self) -> Mapping[int, str]:
         """The port of this machine that each service listens on, and the service."""
-        return {one.port: one.name for one in (*self.engines, *self.balancers)}
+        engines = {plan.port: plan.name for plan in self.engines}
+        return engines | {one.port: one.name for one in self.balancers}
 
 
 def balancer_name(arm: Arm, index: int) -> str:

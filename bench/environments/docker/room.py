@@ -36,8 +36,8 @@ def groups_that_fit(models: Sequence[Model], gpus: int, free_gib: float) -> int:
     if needed:
         if needed > gpus:
             raise UserError(
-                f"{engines} engines need {needed} GPUs ({_sizes(models)}), this machine has {gpus}; "
-                "pick fewer models with --models, or use --hardware cpu"
+                f"{engines} engines need {needed} GPUs ({_sizes(models)}), this machine has "
+                f"{gpus}; pick fewer models with --models, or use --hardware cpu"
             )
         return gpus // needed
     needed_gib = engines * CPU_ENGINE_GIB
