@@ -22,9 +22,12 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-comp
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile \
     -r /tmp/requirements.txt
 COPY bench /app/bench
-RUN cd /app && /opt/venv/bin/python -m bench.environments.cpu_engine.models /opt/models
+WORKDIR /app
+RUN /opt/venv/bin/python -m bench.environments.cpu_engine.models /opt/models
 
 FROM ${PYTHON}
+# A version that is pinned would be gone from the distribution's servers after its next update.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libnuma1 \
     && rm -rf /var/lib/apt/lists/*

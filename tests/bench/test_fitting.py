@@ -115,7 +115,7 @@ def test_manifests_of_what_does_not_fit_are_not_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], check: list[str]
 ) -> None:
     everywhere = edited(tmp_path, "    environments: [k8s]\n", "")
-    made = tmp_path / "k8s"
+    made = tmp_path / "made"
     arguments = ["manifests", "--topology", str(everywhere), "--folder", str(made), *check]
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"error: {TOO_MANY}\n"

@@ -72,7 +72,7 @@ def test_a_file_that_was_changed_by_hand_is_named(
 ) -> None:
     file = copied / "engines/gpu/qwen2-5-7b.yaml"
     file.write_text(file.read_text().replace("replicas: 2", "replicas: 3"))
-    check = ["manifests", "--check", "--folder", str(copied)]
+    check = ["manifests", "--check", "--folder", str(copied.parent)]
     assert main(check) == 1
     assert capsys.readouterr().err == (
         f"{file} differs from the topology; run python -m bench manifests\n"
@@ -112,7 +112,7 @@ def test_adding_a_model_is_one_entry_and_one_command(tmp_path: Path, copied: Pat
     )
     own = tmp_path / "topology.yaml"
     own.write_text(text.replace("models:\n", entry, 1), encoding="utf-8")
-    assert main(["manifests", "--topology", str(own), "--folder", str(copied)]) == 0
+    assert main(["manifests", "--topology", str(own), "--folder", str(copied.parent)]) == 0
     for path in ("overlays/baseline", "overlays/managed"):
         objects = build(copied / path)
         assert not schema_errors(objects)
