@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +32,8 @@ class Container:
     """A container of the suite, as the daemon had it when it was asked.
 
     `project` is that of Compose, `kind` what the suite has it for. `pid` is 0 where it does not
-    run. `started` is when it was started last, `ports` those of this machine that lead to it.
+    run. `started` is when it was started last. `url` and `ports` are those of this machine that
+    lead to it; empty where it does not run. `variables` are the names of its environment's.
     """
 
     id: str
@@ -49,7 +51,9 @@ class Container:
     started: datetime.datetime
     pid: int
     ports: tuple[int, ...]
+    url: str
     core: str
+    variables: tuple[str, ...]
 
     @classmethod
     def seen(cls, shown: Mapping[str, Any]) -> Self:
@@ -74,7 +78,9 @@ class Container:
             started=datetime.datetime.fromisoformat(f"{began[:19]}+00:00"),
             pid=state.get("Pid") or 0,
             ports=tuple(sorted({int(one["HostPort"]) for one in published})),
+            url=_url(published[0]) if published else "",
             core=shown["HostConfig"].get("CpusetCpus") or "",
+            variables=tuple(one.partition("=")[0] for one in shown["Config"]["Env"] or ()),
         )
 
     @property
@@ -219,6 +225,13 @@ def processes(containers: Collection[Container]) -> tuple[int, ...]:
                 first = psutil.Process(one.pid)
                 found |= {one.pid, *(child.pid for child in first.children(recursive=True))}
     return tuple(sorted(found - {os.getpid()}))
+
+
+def _url(published: Mapping[str, str]) -> str:
+    """The base URL of a port that Docker publishes, `0.0.0.0` for all addresses."""
+    address = ipaddress.ip_address(published.get("HostIp") or "0.0.0.0")  # noqa: S104  (compared)
+    host = LOOPBACK if address.is_unspecified else f"{address}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{published['HostPort']}"
 
 
 def _one_line(text: object) -> str:

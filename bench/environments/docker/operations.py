@@ -1,0 +1,132 @@
+"""What the commands do in environment `docker`: arms in projects of Compose."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import httpx
+
+from bench.config.options import ROOT, Options
+from bench.config.topology import Arm, Model, Topology
+from bench.environments.containers.engine import engine_group
+from bench.environments.docker.compose import BALANCER, ENGINE
+from bench.environments.docker.daemon import Container, Daemon
+from bench.environments.docker.deploying import Deployment, removed_if_killed
+from bench.environments.docker.project import group_of, take_down
+from bench.environments.operations import Operations, Service
+from bench.errors import UserError
+from bench.progress import Progress
+
+_ANSWER_TIMEOUT_S = 5.0
+
+
+def make_operations(options: Options, topology: Topology, progress: Progress) -> Operations:
+    """The operations on the daemon of this machine. Sends no request yet."""
+    return DockerOperations(topology, progress, options.ready_timeout)
+
+
+class DockerOperations(Operations):
+    """Arms with the same engines share a project. Engines may take `timeout_s` to become ready."""
+
+    def __init__(self, topology: Topology, progress: Progress, timeout_s: float) -> None:
+        self._topology = topology
+        self._progress = progress
+        self._timeout_s = timeout_s
+
+    def deploy(self, arms: Sequence[Arm], models: Sequence[Model], *, keep: bool) -> None:
+        """Balancers of other arms stay. Raises UserError where there is no room for all groups."""
+        deployment = Deployment(
+            self._daemon, self._topology, models, ROOT / ".cache", self._progress, self._timeout_s
+        )
+        deployment.adopt(self._topology.arms)
+        there = {group_of(one.project) for one in self._daemon.containers() if one.kind == ENGINE}
+        wanted = dict.fromkeys(map(engine_group, arms))
+        if len({*wanted, *there}) > deployment.rooms:
+            raise UserError(
+                f"there is room for the engines of {deployment.rooms} of {', '.join(wanted)}"
+                + (f", and {', '.join(sorted(there))} is up" if there else "")
+                + ": deploy one arm at a time, or let pytest take turns"
+            )
+        new = [group for group in wanted if group not in there]
+        with removed_if_killed(new):
+            try:
+                for arm in arms:
+                    deployment.up(arm)
+            except (UserError, KeyboardInterrupt):
+                for group in () if keep else new:
+                    deployment.take_down(group)
+                raise
+
+    def services(self, arms: Sequence[Arm] | None) -> tuple[Service, ...]:
+        """All containers of the arms' projects, also those that were started by hand."""
+        found = self._containers(arms)
+        return tuple(
+            self._service(one, found)
+            for one in sorted(found, key=lambda one: (one.project, one.kind, one.name))
+        )
+
+    def fetch(self, service: Service, path: str) -> bytes:
+        try:
+            answer = httpx.get(service.url + path, timeout=_ANSWER_TIMEOUT_S, trust_env=False)
+        except httpx.HTTPError as error:
+            raise UserError(f"{service.name} does not answer {path}: {error}") from None
+        if answer.status_code != httpx.codes.OK:
+            raise UserError(f"{service.name} answers {path} with status {answer.status_code}")
+        return answer.content
+
+    def logs(self, service: Service, lines: int | None, *, follow: bool) -> Iterator[str]:
+        named = [one for one in self._daemon.containers() if one.name == service.name]
+        return self._daemon.lines(named[0], lines, follow=follow) if named else iter(())
+
+    def teardown(self, arms: Sequence[Arm] | None) -> bool:
+        """Remove the arms' balancers, and with the last one of a project all of it."""
+        removed = False
+        names = None if arms is None else {arm.name for arm in arms}
+        for project in self._projects(arms):
+            balancers = [one for one in self._daemon.containers(project) if one.kind == BALANCER]
+            going = [one for one in balancers if names is None or one.arm in names]
+            if len(going) == len(balancers):
+                removed |= take_down(self._daemon, project, self._progress)
+            elif going:
+                self._daemon.remove(going, self._progress.note)
+                removed = True
+        return removed
+
+    @cached_property
+    def _daemon(self) -> Daemon:
+        return Daemon.chosen(os.environ)
+
+    def _projects(self, arms: Sequence[Arm] | None) -> tuple[str, ...]:
+        groups = None if arms is None else set(map(engine_group, arms))
+        found = self._daemon.projects()
+        return tuple(one for one in found if groups is None or group_of(one) in groups)
+
+    def _containers(self, arms: Sequence[Arm] | None) -> list[Container]:
+        names = None if arms is None else {arm.name for arm in arms}
+        return [
+            one
+            for project in self._projects(arms)
+            for one in self._daemon.containers(project)
+            if names is None or one.kind == ENGINE or one.arm in names
+        ]
+
+    def _service(self, one: Container, found: Sequence[Container]) -> Service:
+        arms = {other.arm for other in found if other.project == one.project and other.arm}
+        now = datetime.datetime.now(datetime.UTC)
+        return Service(
+            "engine" if one.kind == ENGINE else "balancer",
+            one.name,
+            arm=one.arm or (arms.pop() if len(arms) == 1 else ""),
+            model=one.model,
+            url=one.url,
+            place=f"core {one.core}" if one.core else "",
+            state=self._daemon.cause(one) if one.end else one.health or one.status,
+            ready=one.runs and one.health in ("", "healthy"),
+            restarts=one.restarts,
+            uptime_s=(now - one.started).total_seconds() if one.runs else None,
+            kvcached="ENABLE_KVCACHED" in one.variables,
+            log=f"docker logs {one.name}",
+        )
