@@ -53,6 +53,7 @@ class Cluster:
     server: str = ""
     started: list[asyncio.subprocess.Process] = field(default_factory=list)
     _made: int = 0
+    _version: int = 0
     _connections: list[asyncio.Transport] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -89,7 +90,12 @@ class Cluster:
             return await self._execute(request)
         if request.method == "PATCH":
             return web.json_response(self._patch(path, json.loads(await request.read())))
+        if request.method in {"POST", "PUT"}:
+            return self._write(path, json.loads(await request.read()))
         if request.method == "DELETE":
+            options = json.loads(await request.read() or "{}")
+            if not self._is_version(path, options.get("preconditions") or {}):
+                return web.json_response({"message": f"{path} has changed"}, status=409)
             self._delete(path)
             return web.json_response(SUCCESS)
         if path.endswith("/log"):
@@ -128,8 +134,29 @@ class Cluster:
             return self._scale(path.removesuffix("/scale"), said)
         return self._apply(path, said)
 
+    def _write(self, path: str, wanted: Object) -> web.Response:
+        """Create an object (POST), or replace the version of it that is named (PUT)."""
+        meta = wanted["metadata"]
+        replaces = "resourceVersion" in meta
+        path = path if replaces else f"{path}/{meta['name']}"
+        if f"/api/v1/namespaces/{meta['namespace']}" not in self.objects:
+            return web.json_response({"message": "its namespace is not found"}, status=404)
+        if replaces != (path in self.objects) or not self._is_version(path, meta):
+            return web.json_response({"message": f"{path} has changed"}, status=409)
+        self._version += 1
+        meta["resourceVersion"] = str(self._version)
+        self.objects[path] = wanted
+        return web.json_response(wanted)
+
+    def _is_version(self, path: str, named: Mapping[str, str]) -> bool:
+        """Whether the object has the version that is named, if any is."""
+        version = named.get("resourceVersion")
+        found = self.objects.get(path, {"metadata": {}})["metadata"]
+        return version is None or found.get("resourceVersion") == version
+
     def _apply(self, path: str, wanted: Object) -> Object:
-        wanted["metadata"]["uid"] = path
+        self._made += 1
+        wanted["metadata"]["uid"] = f"{path} {self._made}"
         self.objects[path] = wanted
         if wanted["kind"] == "Job":
             for place in range(wanted["spec"]["completions"]):
@@ -197,6 +224,10 @@ class Cluster:
         gone = self.objects.pop(path, None)
         if gone and gone["kind"] in {"Job", "Deployment"}:
             self._remove_pods(gone)
+        if gone and gone["kind"] == "Namespace":
+            name = gone["metadata"]["name"]
+            for one in [one for one in self.objects if f"/namespaces/{name}/" in one]:
+                del self.objects[one]
 
     async def _execute(self, request: web.Request) -> web.StreamResponse:
         pod = request.path.removesuffix("/exec")
@@ -239,6 +270,7 @@ PLURALS = {
     *("namespaces", "priorityclasses", "serviceaccounts", "roles", "rolebindings"),
     *("networkpolicies", "persistentvolumeclaims", "services", "poddisruptionbudgets"),
     *("deployments", "jobs", "pods", "events", "nodes", "secrets", "configmaps"),
+    "leases",
 }
 
 
