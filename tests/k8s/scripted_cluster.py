@@ -32,7 +32,7 @@ READY = {
     ],
 }
 NODE_INFO = {"architecture": "amd64", "kubeletVersion": "v1.32.13", "kernelVersion": "6.1.0"}
-SUCCESS = {"status": "Success"}
+SUCCESS: Object = {"status": "Success"}
 
 
 @dataclass
@@ -66,6 +66,11 @@ class Cluster:
         """How many programs run."""
         return sum(process.returncode is None for process in self.started)
 
+    def next_version(self) -> str:
+        """The `resourceVersion` of what is written now."""
+        self._version += 1
+        return str(self._version)
+
     def cut(self) -> None:
         """Break all connections of programs, without a word."""
         for transport in self._connections:
@@ -88,16 +93,10 @@ class Cluster:
         path = request.path
         if path.endswith("/exec"):
             return await self._execute(request)
-        if request.method == "PATCH":
-            return web.json_response(self._patch(path, json.loads(await request.read())))
-        if request.method in {"POST", "PUT"}:
-            return self._write(path, json.loads(await request.read()))
-        if request.method == "DELETE":
-            options = json.loads(await request.read() or "{}")
-            if not self._is_version(path, options.get("preconditions") or {}):
-                return web.json_response({"message": f"{path} has changed"}, status=409)
-            self._delete(path)
-            return web.json_response(SUCCESS)
+        if request.method != "GET":
+            said = json.loads(await request.read() or "{}")
+            status, body = self._change(request.method, path, said)
+            return web.json_response(body, status=status)
         if path.endswith("/log"):
             return web.Response(text="")
         found = self._found(path, request.query)
@@ -129,24 +128,33 @@ class Cluster:
             and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
 
+    def _change(self, method: str, path: str, said: Object) -> tuple[int, Object]:
+        if method == "PATCH":
+            return 200, self._patch(path, said)
+        if method in {"POST", "PUT"}:
+            return self._write(path, said)
+        if not self._is_version(path, said.get("preconditions") or {}):
+            return 409, {"message": f"{path} has changed"}
+        self._delete(path)
+        return 200, SUCCESS
+
     def _patch(self, path: str, said: Object) -> Object:
         if path.endswith("/scale"):
             return self._scale(path.removesuffix("/scale"), said)
         return self._apply(path, said)
 
-    def _write(self, path: str, wanted: Object) -> web.Response:
+    def _write(self, path: str, wanted: Object) -> tuple[int, Object]:
         """Create an object (POST), or replace the version of it that is named (PUT)."""
         meta = wanted["metadata"]
         replaces = "resourceVersion" in meta
         path = path if replaces else f"{path}/{meta['name']}"
         if f"/api/v1/namespaces/{meta['namespace']}" not in self.objects:
-            return web.json_response({"message": "its namespace is not found"}, status=404)
+            return 404, {"message": "its namespace is not found"}
         if replaces != (path in self.objects) or not self._is_version(path, meta):
-            return web.json_response({"message": f"{path} has changed"}, status=409)
-        self._version += 1
-        meta["resourceVersion"] = str(self._version)
+            return 409, {"message": f"{path} has changed"}
+        meta["resourceVersion"] = self.next_version()
         self.objects[path] = wanted
-        return web.json_response(wanted)
+        return 200, wanted
 
     def _is_version(self, path: str, named: Mapping[str, str]) -> bool:
         """Whether the object has the version that is named, if any is."""
