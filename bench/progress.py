@@ -63,7 +63,8 @@ class TerminalProgress:
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
         started_s = time.monotonic()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        text_column = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), text_column, TimeElapsedColumn())
         with RichProgress(*columns, console=self._console, transient=True) as live:
             task = live.add_task(text, total=None)
             yield Step(lambda state: live.update(task, description=f"{text}: {state}"))

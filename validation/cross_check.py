@@ -6,8 +6,9 @@ All do the same work, one after another; the table shows how far their figures d
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -117,7 +118,10 @@ def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, E
     picked = topology.select_models([work.model], "cpu", "local")
     models = [replace(one, replicas=1) for one in picked]
     environment = LocalEnvironment(ROOT / ".cache", topology, progress)
-    try:
+    with ExitStack() as cleanup:
+        held = environment.hold("python -m validation cross-check", progress, math.inf)
+        cleanup.enter_context(held)
+        cleanup.callback(environment.stop)
         replicas = environment.start(models)
         yield (
             environment,
@@ -133,8 +137,6 @@ def served(work: Work, progress: Progress) -> Iterator[tuple[LocalEnvironment, E
                 progress=progress,
             ),
         )
-    finally:
-        environment.stop()
 
 
 def run_rounds(

@@ -107,6 +107,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seconds_from_0(text: str) -> float:
+    """Seconds, 0 or more."""
+    if not 0 <= float(text) < math.inf:
+        raise ValueError
+    return float(text)
+
+
 def seconds(text: str) -> float:
     """Seconds, more than 0."""
     if not 0 < float(text) < math.inf:
@@ -251,6 +258,14 @@ class Options:
         "COMMAND",
         commands=("wait",),
         shown="none: this machine is the node",
+    )
+    wait_for_run: float = option(
+        1800,
+        "seconds to wait for another run that measures on this machine, or in environment k8s in "
+        "the cluster; 0: none",
+        "S",
+        parse=seconds_from_0,
+        takes="seconds from 0",
     )
     ready_timeout: float = option(
         1800,

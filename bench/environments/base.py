@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from bench.config.topology import Arm, Model
 from bench.load.client.api import Api
+from bench.processes.machine import hold_machine
 from bench.processes.program import Site
+from bench.progress import Progress
 from bench.records import Replica, Role
 
 
@@ -31,8 +33,9 @@ class Target:
 class Environment(Protocol):
     """A place that runs engines and balancers.
 
-    Call `site` and `start` once, then `arm_routes` and `slowed` any number of times, and `stop` at
-    the end, also after an error. An environment reports to its progress what it waits for.
+    Within the context of `hold` call `site` and `start` once, then `arm_routes` and `slowed` any
+    number of times, and `stop` at the end, also after an error. An environment reports to its
+    progress what it waits for.
 
     If `alternates` is true after `start`, only one arm is up at a time: the one that was passed to
     `arm_routes` last. Its replicas are new ones each time it comes up.
@@ -40,6 +43,14 @@ class Environment(Protocol):
 
     name: str
     alternates: bool
+
+    def hold(self, what: str, progress: Progress, timeout_s: float) -> AbstractContextManager[None]:
+        """A context in which no other run uses what this environment measures on.
+
+        That is this machine where load is sent from it. `what` names the run to others. Waits at
+        most `timeout_s` seconds for another run, and then raises UserError that names it.
+        """
+        return hold_machine(what, progress, timeout_s)
 
     def site(self) -> Site:
         """Where load is sent from and replicas are scraped from. Needs no engines.

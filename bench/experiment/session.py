@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -47,7 +48,7 @@ class Session:
     progress: Progress
     provenance: Mapping[str, Any]
     make_environment: Callable[[], Environment]
-    _environment: Environment | None = None
+    _cleanup: ExitStack = field(default_factory=ExitStack)
     _experiment: Experiment | None = None
     _failure: UserError | None = None
     _rounds: dict[str, tuple[Case, ...]] = field(default_factory=dict)
@@ -80,9 +81,8 @@ class Session:
         return why_not(scenario, self.config)
 
     def close(self) -> None:
-        """Stop what was started, also when starting failed half way."""
-        if self._environment is not None:
-            self._environment.stop()
+        """Stop what was started, also when starting failed half way, and let others measure."""
+        self._cleanup.close()
 
     def _question(self, scenario: Scenario, models: tuple[str, ...]) -> Question:
         self.config.slos.check_tenants(scenario.name, scenario.tenants)
@@ -158,7 +158,11 @@ class Session:
 
     def _start(self) -> Experiment:
         config = self.config
-        environment = self._environment = self.make_environment()
+        environment = self.make_environment()
+        what = f"run {config.run_id} ({', '.join(arm.name for arm in config.arms.values())})"
+        held = environment.hold(what, self.progress, config.options.wait_for_run)
+        self._cleanup.enter_context(held)
+        self._cleanup.callback(environment.stop)
         site = environment.site()
         accuracy = check_client(self.progress, site)  # before engines make the machine busy
         driver = make_driver(

@@ -45,7 +45,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, machine: None) -> Iterator[Served]:
     cache, progress = tmp_path_factory.mktemp("cache"), make_progress()
     (cache / "engine-venv").symlink_to(ensure_engine(ROOT / ".cache", progress).folder)
     aiperf = ensure_venv("aiperf", REQUIREMENTS, ROOT / ".cache", progress)

@@ -61,7 +61,7 @@ def chat(
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(tmp_path_factory: pytest.TempPathFactory, machine: None) -> Iterator[Path]:
     """A cache of its own, with the engine's packages of the project's."""
     folder = tmp_path_factory.mktemp("cache")
     venv = ensure_engine(ROOT / ".cache", make_progress())

@@ -17,6 +17,7 @@ EVERY_OPTION = (
     "--env k8s --models a,b,a --arms x,y --profile quick --slo s.yaml --topology t.yaml --seed 7"
     " --keep-env --load-processes 3 --driver openai --traffic t.csv --traffic-cut 5:9"
     " --hardware gpu --kubeconfig c --context prod --ready-timeout 60 --undecided pass"
+    " --wait-for-run 0"
     " --url control=http://a --url treatment=http://b --endpoints e.yaml --api-key-env KEY --ca c"
     " --insecure --rate 2.5 --concurrency 8 --max-requests 100 --max-tokens 9 --yes"
 )
@@ -59,6 +60,7 @@ def test_every_option_of_pytest_can_be_typed() -> None:
         kubeconfig=Path("c"),
         context="prod",
         ready_timeout=60.0,
+        wait_for_run=0.0,
         undecided="pass",
         url=("control=http://a", "treatment=http://b"),
         endpoints="e.yaml",
@@ -92,6 +94,7 @@ def test_model_is_another_name_of_models() -> None:
         ("arms", "a,", r"--arms takes control,treatment \(two names\), seen 'a,'"),
         ("load_processes", "-1", "--load-processes takes auto or a whole number from 1, seen '-1'"),
         ("ready_timeout", "soon", "--ready-timeout takes seconds above 0, seen 'soon'"),
+        ("wait_for_run", "-1", "--wait-for-run takes seconds from 0, seen '-1'"),
         ("ready_timeout", "inf", "--ready-timeout takes seconds above 0, seen 'inf'"),
         ("undecided", "maybe", "--undecided takes fail or pass, seen 'maybe'"),
         ("hardware", "", "--hardware takes cpu or gpu, seen ''"),

@@ -66,7 +66,9 @@ class Measured:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvironment]:
+def environment(
+    tmp_path_factory: pytest.TempPathFactory, machine: None
+) -> Iterator[LocalEnvironment]:
     """Two replicas, with the engine's packages of the project's cache."""
     folder = tmp_path_factory.mktemp("cache")
     venv = ensure_engine(ROOT / ".cache", make_progress())

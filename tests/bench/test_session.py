@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,8 @@ import pytest
 from bench.analysis.judgement import Verdict
 from bench.config.config import resolve
 from bench.config.options import Options
+from bench.environments.base import Environment
+from bench.errors import UserError
 from bench.experiment.experiment import Experiment
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.session import Session
@@ -110,3 +113,58 @@ def test_a_run_says_what_it_can_find_once_there_is_noise_to_go_by(tmp_path: Path
     made.rounds(SCENARIO, ("tiny-llama",))
     assert "up to 16 blocks find a difference of " in said.getvalue()
     assert "by the noise of 1 earlier here" in said.getvalue()
+
+
+class Failing:
+    """An environment that comes up no further than to where load is sent from."""
+
+    def __init__(self, told: list[str], *, in_use: bool = False) -> None:
+        self._told = told
+        self._in_use = in_use
+
+    @contextmanager
+    def hold(self, what: str, progress: PlainProgress, timeout_s: float) -> Iterator[None]:
+        if self._in_use:
+            raise UserError("in use by run 1")
+        self._told.append(f"{what} holds it, after at most {timeout_s:g} s")
+        yield
+        self._told.append("let go")
+
+    def site(self) -> Any:
+        self._told.append("site")
+        raise UserError("no site")
+
+    def stop(self) -> None:
+        self._told.append("stop")
+
+
+def failing_session(tmp_path: Path, environment: Failing) -> Session:
+    options = Options(models=("tiny-llama",), wait_for_run=7.0)
+    return Session(
+        config=resolve(options, tmp_path, "20260131-235959-a1b2"),
+        compares=True,
+        progress=PlainProgress(io.StringIO()),
+        provenance={},
+        make_environment=lambda: cast(Environment, environment),
+    )
+
+
+def test_other_runs_are_kept_out_before_anything_starts_and_until_all_has_stopped(
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+    made = failing_session(tmp_path, Failing(told))
+    with pytest.raises(UserError, match="no site"):
+        made.rounds(SCENARIO, ("tiny-llama",))
+    made.close()
+    held = "run 20260131-235959-a1b2 (baseline, managed) holds it, after at most 7 s"
+    assert told == [held, "site", "stop", "let go"]
+
+
+def test_nothing_is_started_or_stopped_while_another_run_measures(tmp_path: Path) -> None:
+    told: list[str] = []
+    made = failing_session(tmp_path, Failing(told, in_use=True))
+    with pytest.raises(UserError, match="in use by run 1"):
+        made.rounds(SCENARIO, ("tiny-llama",))
+    made.close()
+    assert told == []

@@ -15,6 +15,7 @@ RULE = "TID251"
 MAY_READ = {
     "bench/config/config.py",
     "bench/environments/local/environment.py",
+    "bench/environments/kubernetes/holding.py",
     "bench/console.py",
     "validation/harness.py",
     "bench/drivers/__init__.py",

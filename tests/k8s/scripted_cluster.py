@@ -32,7 +32,7 @@ READY = {
     ],
 }
 NODE_INFO = {"architecture": "amd64", "kubeletVersion": "v1.32.13", "kernelVersion": "6.1.0"}
-SUCCESS = {"status": "Success"}
+SUCCESS: Object = {"status": "Success"}
 
 
 @dataclass
@@ -53,6 +53,7 @@ class Cluster:
     server: str = ""
     started: list[asyncio.subprocess.Process] = field(default_factory=list)
     _made: int = 0
+    _version: int = 0
     _connections: list[asyncio.Transport] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -64,6 +65,11 @@ class Cluster:
     def running(self) -> int:
         """How many programs run."""
         return sum(process.returncode is None for process in self.started)
+
+    def next_version(self) -> str:
+        """The `resourceVersion` of what is written now."""
+        self._version += 1
+        return str(self._version)
 
     def cut(self) -> None:
         """Break all connections of programs, without a word."""
@@ -87,11 +93,10 @@ class Cluster:
         path = request.path
         if path.endswith("/exec"):
             return await self._execute(request)
-        if request.method == "PATCH":
-            return web.json_response(self._patch(path, json.loads(await request.read())))
-        if request.method == "DELETE":
-            self._delete(path)
-            return web.json_response(SUCCESS)
+        if request.method != "GET":
+            said = json.loads(await request.read() or "{}")
+            status, body = self._change(request.method, path, said)
+            return web.json_response(body, status=status)
         if path.endswith("/log"):
             return web.Response(text="")
         found = self._found(path, request.query)
@@ -123,13 +128,43 @@ class Cluster:
             and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
 
+    def _change(self, method: str, path: str, said: Object) -> tuple[int, Object]:
+        if method == "PATCH":
+            return 200, self._patch(path, said)
+        if method in {"POST", "PUT"}:
+            return self._write(path, said)
+        if not self._is_version(path, said.get("preconditions") or {}):
+            return 409, {"message": f"{path} has changed"}
+        self._delete(path)
+        return 200, SUCCESS
+
     def _patch(self, path: str, said: Object) -> Object:
         if path.endswith("/scale"):
             return self._scale(path.removesuffix("/scale"), said)
         return self._apply(path, said)
 
+    def _write(self, path: str, wanted: Object) -> tuple[int, Object]:
+        """Create an object (POST), or replace the version of it that is named (PUT)."""
+        meta = wanted["metadata"]
+        replaces = "resourceVersion" in meta
+        path = path if replaces else f"{path}/{meta['name']}"
+        if f"/api/v1/namespaces/{meta['namespace']}" not in self.objects:
+            return 404, {"message": "its namespace is not found"}
+        if replaces != (path in self.objects) or not self._is_version(path, meta):
+            return 409, {"message": f"{path} has changed"}
+        meta["resourceVersion"] = self.next_version()
+        self.objects[path] = wanted
+        return 200, wanted
+
+    def _is_version(self, path: str, named: Mapping[str, str]) -> bool:
+        """Whether the object has the version that is named, if any is."""
+        version = named.get("resourceVersion")
+        found = self.objects.get(path, {"metadata": {}})["metadata"]
+        return version is None or found.get("resourceVersion") == version
+
     def _apply(self, path: str, wanted: Object) -> Object:
-        wanted["metadata"]["uid"] = path
+        self._made += 1
+        wanted["metadata"]["uid"] = f"{path} {self._made}"
         self.objects[path] = wanted
         if wanted["kind"] == "Job":
             for place in range(wanted["spec"]["completions"]):
@@ -197,6 +232,10 @@ class Cluster:
         gone = self.objects.pop(path, None)
         if gone and gone["kind"] in {"Job", "Deployment"}:
             self._remove_pods(gone)
+        if gone and gone["kind"] == "Namespace":
+            name = gone["metadata"]["name"]
+            for one in [one for one in self.objects if f"/namespaces/{name}/" in one]:
+                del self.objects[one]
 
     async def _execute(self, request: web.Request) -> web.StreamResponse:
         pod = request.path.removesuffix("/exec")
@@ -239,6 +278,7 @@ PLURALS = {
     *("namespaces", "priorityclasses", "serviceaccounts", "roles", "rolebindings"),
     *("networkpolicies", "persistentvolumeclaims", "services", "poddisruptionbudgets"),
     *("deployments", "jobs", "pods", "events", "nodes", "secrets", "configmaps"),
+    "leases",
 }
 
 

@@ -35,7 +35,7 @@ LONG, SHORT = 1500, 32
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory, machine: None) -> Path:
     """A cache of its own, with the engine's packages of the project's."""
     folder = tmp_path_factory.mktemp("cache")
     venv = ensure_engine(ROOT / ".cache", make_progress())

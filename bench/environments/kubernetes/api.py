@@ -60,17 +60,36 @@ class Api:
         query = [*_AS_US, ("force", "true")]
         self._request(f"apply {what}", "PATCH", path, query=query, body=wanted, content=_APPLY)
 
+    def write(self, wanted: Object) -> Resource | None:
+        """Create an object, or replace the version of it that `wanted` names.
+
+        Returns it as it is then; None if it exists already, or that version does not any more.
+        """
+        meta = wanted["metadata"]
+        name = meta["name"] if "resourceVersion" in meta else ""
+        _, path = _locate(wanted["kind"], meta["namespace"], name)
+        what, _ = _locate(wanted["kind"], meta["namespace"], meta["name"])
+        action, method = (f"replace {what}", "PUT") if name else (f"create {what}", "POST")
+        accepted = (404, 409) if name else (409,)
+        text = self._request(action, method, path, query=_AS_US, body=wanted, accepted=accepted)
+        return Resource(json.loads(text)) if text else None
+
     def scale(self, namespace: str, deployment: str, replicas: int) -> None:
         """Set how many pods a Deployment has."""
         what, path = _locate("Deployment", namespace, deployment)
         body, path = {"spec": {"replicas": replicas}}, f"{path}/scale"
         self._request(f"scale {what}", "PATCH", path, query=_AS_US, body=body, content=_MERGE)
 
-    def delete(self, kind: str, namespace: str | None, name: str) -> None:
-        """Delete an object and what it owns. Nothing happens if it does not exist."""
+    def delete(self, kind: str, namespace: str | None, name: str, version: str = "") -> None:
+        """Delete an object and what it owns, with `version` only that version of it.
+
+        Nothing happens if that does not exist.
+        """
         what, path = _locate(kind, namespace, name)
         query = [("propagationPolicy", "Background")]
-        self._request(f"delete {what}", "DELETE", path, query=query, accepted=(404,))
+        body = {"preconditions": {"resourceVersion": version}} if version else None
+        accepted = (404, 409) if version else (404,)
+        self._request(f"delete {what}", "DELETE", path, query=query, body=body, accepted=accepted)
 
     def log(self, namespace: str, pod: str, lines: int, *, previous: bool = False) -> str:
         """The last lines of a pod's log, with `previous` of the container before its restart.

@@ -11,6 +11,7 @@ from bench.console import as_text
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
+from bench.environments.kubernetes.holding import refuse_while_held
 from bench.environments.kubernetes.objects import LOAD_NAMESPACE, OURS, namespace_of
 from bench.environments.kubernetes.waiting import find_problems, late_pods
 from bench.errors import UserError
@@ -28,6 +29,7 @@ def deploy_arm(
     """
     api = connect(access)
     progress.note(f"cluster {api.context} ({api.server}), Kubernetes {api.version()}")
+    refuse_while_held(api, progress)
     if not keep and api.find("Deployment", arm.namespace, OURS):
         progress.note(f"namespace {arm.namespace} has replicas: they stay, even if this fails")
         keep = True
@@ -45,6 +47,7 @@ def deploy_arm(
 def take_down(access: Access, arm: Arm, progress: Progress, timeout_s: float) -> bool:
     """Delete an arm and the pods that send load, whoever has deployed them; False if none exist."""
     api = connect(access)
+    refuse_while_held(api, progress)
     arms = teardown(api, namespace_of(arm), progress, timeout_s)
     return teardown(api, LOAD_NAMESPACE, progress, timeout_s) or arms
 

@@ -179,7 +179,7 @@ def teardown(api: Api, namespace: str, progress: Progress, timeout_s: float) -> 
         progress.note(f"namespace {namespace} stays: it holds other objects: {others[0]}")
     else:
         api.delete("Namespace", None, namespace)
-        wait.until_namespace_gone()
+        wait.until_namespace_gone(space)
     return True
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
-from bench.environments.kubernetes.load_pods import PodSite, start_load_pods
+from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
+from bench.environments.kubernetes.load_pods import PodSite, load_objects, start_load_pods
 from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import BALANCER, ENGINE, LOAD_NAMESPACE, OURS, Resource
 from bench.environments.kubernetes.waiting import Wait
@@ -67,6 +68,17 @@ class KubernetesEnvironment(ContainerEnvironment):
         self._access = access
         self._load_pods = load_pods
         self._arms: dict[str, DeployedArm] = {}
+        self._held: HeldCluster | None = None
+
+    @contextmanager
+    def hold(self, what: str, progress: Progress, timeout_s: float) -> Iterator[None]:
+        """A context in which this run holds the cluster; see `hold_cluster`.
+
+        If the lease is lost, whatever is done next raises UserError, and nothing is taken down.
+        """
+        (namespace,) = (one for one in load_objects(1) if one["kind"] == "Namespace")
+        with hold_cluster(self._api, namespace, what, progress, timeout_s) as self._held:
+            yield
 
     def site(self) -> PodSite:
         """Bring up the pods that load is sent from."""
@@ -123,19 +135,29 @@ class KubernetesEnvironment(ContainerEnvironment):
 
     def _deploy(self, arm: Arm) -> Collection[str]:
         """Also reached are the arms that have no balancer; a namespace has one balancer."""
+        self._require_held()
         deploy(self._api, self._arms[arm.name], self._progress, self._timeout_s)
         same = (one for one in self._arms.values() if one.namespace == engine_group(arm))
         return {arm.name, *(one.arm.name for one in same if not one.balanced)}
 
     def _stop_group(self, group: str) -> None:
+        self._require_held()
         for one in self._api.find("Deployment", group, OURS):
             self._api.scale(group, one.name, 0)
         self._wait(group).until_pods_gone()
 
     def _teardown(self, group: str) -> None:
-        teardown(self._api, group, self._progress, self._timeout_s)
+        if self._held is not None and (lost := self._held.lost):
+            self._progress.note(f"namespace {group} is left as it is: {lost}")
+        else:
+            teardown(self._api, group, self._progress, self._timeout_s)
+
+    def _require_held(self) -> None:
+        if self._held is not None:
+            self._held.require()
 
     def _latest_starts(self, group: str) -> Mapping[str, int]:
+        self._require_held()  # at the end of every trial, before that counts
         pods = self._engines(group)
         return {pod.name: pod.restart_count for pod in pods if not pod.is_terminating}
 
@@ -159,4 +181,4 @@ class KubernetesEnvironment(ContainerEnvironment):
         if self._keep:
             self._progress.note(f"left running: namespace {LOAD_NAMESPACE}")
         else:
-            teardown(self._api, LOAD_NAMESPACE, self._progress, self._timeout_s)
+            self._teardown(LOAD_NAMESPACE)

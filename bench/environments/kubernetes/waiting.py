@@ -97,12 +97,12 @@ class Wait:
 
         self._until_gone(f"pods in namespace {self.namespace}", look)
 
-    def until_namespace_gone(self) -> None:
-        """Return when the namespace does not exist any more."""
+    def until_namespace_gone(self, space: Resource) -> None:
+        """Return when the namespace does not exist any more; another run may make a new one."""
 
         def look() -> str | None:
             found = self.api.get("Namespace", None, self.namespace)
-            if found is None:
+            if found is None or found["metadata"]["uid"] != space["metadata"]["uid"]:
                 return None
             messages = found.true_conditions.values()
             return next(map(one_line, messages), "its objects are being deleted")

@@ -35,7 +35,7 @@ Found = TypeVar("Found")
 
 
 class EngineSet:
-    """The engines of a cache folder, of which there is one set; its user holds the run lock."""
+    """The engines of a cache folder, of which there is one set; its user holds their lock."""
 
     def __init__(self, cache: Path, logs: Path, progress: Progress) -> None:
         self._cache = cache

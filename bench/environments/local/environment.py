@@ -21,7 +21,7 @@ from bench.environments.cpu_engine import MIB, engine_arguments
 from bench.environments.cpu_engine.models import model_folder, weight_bytes
 from bench.environments.local.enginehost.replicas import ReplicaSpec
 from bench.environments.local.engines import EngineSet
-from bench.environments.local.host import host_fingerprint, run_lock
+from bench.environments.local.host import engines_lock, host_fingerprint
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
 from bench.processes import throttle
@@ -78,7 +78,7 @@ class LocalEnvironment(Environment):
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Start every replica of `models`, or take those that an earlier run has kept."""
         started_s = time.monotonic()
-        self._cleanup.enter_context(run_lock(self._cache, self._progress))
+        self._cleanup.enter_context(engines_lock(self._cache, self._progress))
         self._cleanup.callback(self._release_engines)
         venv = ensure_engine(self._cache, self._progress)
         self._folders = {model.name: model_folder(model, self._cache) for model in models}

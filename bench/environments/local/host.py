@@ -1,7 +1,7 @@
 """The host of the engines, as those who start or use it see it.
 
 It is started with the engine's own Python, kept by leases, and found again by the state file
-that it writes. Whoever starts engines or takes them over holds the run lock.
+that it writes. Whoever starts engines, takes them over or ends them holds their lock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bench.processes.ports import LOOPBACK
 from bench.progress import Progress
 
 STOP_TIMEOUT_S = 15.0
-RUN_TIMEOUT_S = 1800.0
+LOCK_TIMEOUT_S = 1800.0
 # Appended last, so that nothing beside the package can stand in for an installed module.
 # -I ignores PYTHON* variables: PYTHONDONTWRITEBYTECODE would make every start compile.
 _PACKAGE = str(Path(__file__).parent)
@@ -207,10 +207,14 @@ def await_end(process: ProcessIdentity, timeout_s: float) -> bool:
     return not is_alive(process)
 
 
-def run_lock(
-    cache: Path, progress: Progress, timeout_s: float = RUN_TIMEOUT_S
+def engines_lock(
+    cache: Path, progress: Progress, timeout_s: float = LOCK_TIMEOUT_S
 ) -> AbstractContextManager[None]:
-    """The lock on the engines of a cache folder, which their user holds; see `exclusive`."""
+    """The lock on the engines of a cache folder, which their user holds; see `exclusive`.
+
+    Runs that measure hold the machine, too. This lock is between a run and `env stop`, which may
+    end engines while another folder's are measured, and between containers that share a folder.
+    """
     return exclusive(state_file(cache).with_name("lock"), "the engines", progress, timeout_s)
 
 
@@ -229,7 +233,7 @@ def stop_kept(cache: Path, progress: Progress) -> bool:
 
     Raises UserError if a run is using them.
     """
-    with run_lock(cache, progress, timeout_s=0.0):
+    with engines_lock(cache, progress, timeout_s=0.0):
         state = state_file(cache)
         engines = read_engines(state)
         if engines is not None:
