@@ -247,7 +247,9 @@ class KubernetesEnvironment(Environment):
     def _release(self) -> None:
         if self._keep and self._up:
             self._progress.note(
-                "left running: namespace " + ", ".join(self._up) + "; python -m bench teardown"
+                "left running: namespace "
+                + ", ".join(self._up)
+                + "; python -m bench teardown --env k8s ends that"
             )
             return
         for namespace in self._namespaces:
