@@ -105,7 +105,11 @@ def _balancer(operations: Operations, service: Service) -> Health:
 def _balancer_problem(said: dict[str, Any]) -> str | None:
     """What is wrong according to the `/health` of this project's balancer."""
     replicas = said["replicas"]
-    unhealthy = [one.get("name") or one["url"] for one in replicas if not one["healthy"]]
+    unhealthy = [
+        one.get("name") or str(one["url"]).partition("://")[2]
+        for one in replicas
+        if not one["healthy"]
+    ]
     if said["draining"]:
         return "it is stopping"
     if not replicas:

@@ -110,11 +110,12 @@ def _services(operations: Operations, arms: Sequence[Arm]) -> tuple[Service, ...
     """What is deployed of `arms`, none for all; an arm of which nothing is there is a row too."""
     if not arms:
         return operations.services(None)
-    found = dict[Service, None]()
+    found = dict[tuple[str, str], Service]()  # arms may share engines
     for arm in arms:
         absent = Service("balancer", arm.name, arm=arm.name, state="not deployed")
-        found.update(dict.fromkeys(operations.services([arm]) or (absent,)))
-    return tuple(sorted(found, key=lambda one: one.kind))
+        for one in operations.services([arm]) or (absent,):
+            found[one.kind, one.name] = one
+    return tuple(sorted(found.values(), key=lambda one: one.kind))
 
 
 def _status_text(options: Options, services: Sequence[Service]) -> str:
@@ -143,7 +144,12 @@ def _show(look: Callable[[], tuple[str, int]], options: Options) -> int:
             print(text, flush=True)
             time.sleep(options.interval)
             text, _ = look()
-    with Live(Text.from_ansi(text), auto_refresh=False) as live:
+    with Live(_as_shown(text), auto_refresh=False) as live:
         while True:
             time.sleep(options.interval)
-            live.update(Text.from_ansi(look()[0]), refresh=True)
+            live.update(_as_shown(look()[0]), refresh=True)
+
+
+def _as_shown(text: str) -> Text:
+    """A text whose lines have been broken, and coloured, already."""
+    return Text.from_ansi(text, no_wrap=True, overflow="ignore")

@@ -25,7 +25,7 @@ def status_table(services: Sequence[Service], *, width: int, colour: bool) -> st
     """A row for each service: where it is, and its state. Columns without a value are left out."""
     rows = [
         (
-            one.arm,
+            one.arm or "shared",
             one.name,
             one.url,
             one.place,
@@ -43,7 +43,7 @@ def health_table(found: Sequence[Health], *, width: int, colour: bool) -> str:
     """A row for each service: what it says of itself, and what is wrong."""
     rows = [
         (
-            one.service.arm,
+            one.service.arm or "shared",
             one.service.name,
             one.service.url,
             ", ".join(one.models),

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from bench.config.topology import EngineEntry, Topology, load_topology
-from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
+from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.host import Engines, read_engines, state_file
 from bench.environments.local.install import ensure_engine
 from bench.errors import UserError
@@ -188,7 +188,7 @@ def test_half_dead_engines_are_replaced(
     second.start(MODELS)
     assert second.facts()["engines"] == "started"
     assert all_gone(old)
-    assert all("running" in line for line in kept_engines(cache))
+    assert all(one.alive for one in running(cache).replicas)
     second.stop()
 
 
@@ -233,4 +233,4 @@ def test_an_engine_that_dies_at_start_is_told_in_one_line_with_its_log(cache: Pa
     assert "99999" in message
     assert f"see {cache / 'logs'}" in message
     assert "\n" not in message
-    assert kept_engines(cache) == ()
+    assert read_engines(state_file(cache)) is None
