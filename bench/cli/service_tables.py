@@ -13,7 +13,8 @@ from bench.cli.health import Health
 from bench.console import as_text
 from bench.environments.operations import Service
 
-NARROWEST = 80
+NARROWEST = 120
+_WORDS = {"state", "health"}
 STATUS_COLUMNS = ("arm", "name", "URL", "on", "ready", "restarts", "uptime", "state")
 HEALTH_COLUMNS = (
     *("arm", "name", "URL", "models", "version", "running", "waiting", "KVCached", "uptime"),
@@ -95,14 +96,15 @@ def duration_text(seconds: float | None) -> str:
     """`42 s`, `12 min`, `3 h 20 min`, `2 d 4 h`; empty for None."""
     if seconds is None:
         return ""
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    whole = int(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
     if not minutes:
-        return f"{seconds:.0f} s"
+        return f"{whole} s"
     if not hours:
-        return f"{minutes:.0f} min"
+        return f"{minutes} min"
     if not days:
-        return f"{hours:.0f} h {minutes % 60:.0f} min"
-    return f"{days:.0f} d {hours % 24:.0f} h"
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
 
 
 def _service_values(one: Service) -> dict[str, Any]:
@@ -117,7 +119,9 @@ def _table(
     used = [index for index in range(len(titles)) if any(row[index] for row in rows)]
     table = Table(box=None, pad_edge=False)
     for index in used:
-        table.add_column(titles[index], overflow="fold")
+        # Names and addresses stay whole, to be copied; words may take several lines.
+        words = titles[index] in _WORDS
+        table.add_column(titles[index], overflow="fold", no_wrap=not words, min_width=20 * words)
     for row in rows:
         table.add_row(*(row[index] or "-" for index in used))
     return as_text([table], width=width, narrowest=NARROWEST, colour=colour).rstrip("\n")

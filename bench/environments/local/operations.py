@@ -117,8 +117,10 @@ class LocalOperations(Operations):
         except OSError as error:
             raise UserError(f"cannot read {service.log}: {error.strerror}") from None
         with file:
-            yield from (line.rstrip("\n") for line in deque(file, maxlen=lines))
-            begun = ""
+            found = deque(file, maxlen=lines)
+            # Its writer has not ended the last line yet.
+            begun = found.pop() if follow and found and not found[-1].endswith("\n") else ""
+            yield from (line.rstrip("\n") for line in found)
             while follow:
                 over = not self._is_running(service)
                 while line := file.readline():
