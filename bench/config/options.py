@@ -39,13 +39,13 @@ class EnvironmentEntry:
 
     package: str
     hardware: Hardware
-    operated: bool = True
+    operated: bool = False
 
 
 ENVIRONMENTS: Mapping[str, EnvironmentEntry] = {
-    "local": EnvironmentEntry("local", "cpu"),
-    "k8s": EnvironmentEntry("kubernetes", "gpu"),
-    "external": EnvironmentEntry("external", "gpu", operated=False),
+    "local": EnvironmentEntry("local", "cpu", operated=True),
+    "k8s": EnvironmentEntry("kubernetes", "gpu", operated=True),
+    "external": EnvironmentEntry("external", "gpu"),
 }
 OPERATED = tuple(name for name, entry in ENVIRONMENTS.items() if entry.operated)
 

@@ -86,6 +86,7 @@ class Operations(Protocol):
     def teardown(self, arms: Sequence[Arm] | None) -> bool:
         """End arms; return when all is gone. False if nothing of them was there.
 
-        Engines that arms share end with the last of these arms.
+        Engines that arms share end with the last of these arms, or with any of them where it is
+        not known which are up.
         """
         ...
