@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,8 +14,11 @@ from bench.cli.health import Health
 from bench.console import as_text
 from bench.environments.operations import Service
 
-NARROWEST = 120
-_WORDS = {"state", "health"}
+# Names and addresses stay whole, to be copied. Lists of models and the last column, which has
+# words, may take several lines.
+_MOST = defaultdict(lambda: 1000, models=24)
+_LEAST_OF_LAST = 24
+_GAP = 2
 STATUS_COLUMNS = ("arm", "name", "URL", "on", "ready", "restarts", "uptime", "state")
 HEALTH_COLUMNS = (
     *("arm", "name", "URL", "models", "version", "running", "waiting", "KVCached", "uptime"),
@@ -117,11 +121,16 @@ def _table(
     titles: Sequence[str], rows: Sequence[Sequence[str]], *, width: int, colour: bool
 ) -> str:
     used = [index for index in range(len(titles)) if any(row[index] for row in rows)]
+    widths = [
+        min(max(map(len, (titles[index], *(row[index] for row in rows)))), _MOST[titles[index]])
+        for index in used
+    ]
+    left = width - sum(widths[:-1]) - _GAP * (len(used) - 1)
+    widths[-1] = min(widths[-1], max(left, _LEAST_OF_LAST))
     table = Table(box=None, pad_edge=False)
-    for index in used:
-        # Names and addresses stay whole, to be copied; words may take several lines.
-        words = titles[index] in _WORDS
-        table.add_column(titles[index], overflow="fold", no_wrap=not words, min_width=20 * words)
+    for index, one in zip(used, widths, strict=True):
+        table.add_column(titles[index], overflow="fold", width=one)
     for row in rows:
         table.add_row(*(row[index] or "-" for index in used))
-    return as_text([table], width=width, narrowest=NARROWEST, colour=colour).rstrip("\n")
+    narrowest = sum(widths) + _GAP * len(widths)
+    return as_text([table], width=width, narrowest=narrowest, colour=colour).rstrip("\n")

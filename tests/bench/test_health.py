@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cli.health import Health, check, check_all
-from bench.cli.service_tables import duration_text
+from bench.cli.service_tables import duration_text, health_table
 from bench.environments.operations import Service
 from tests.bench.operating import (
     ENGINE,
@@ -135,3 +135,13 @@ def test_no_part_of_a_duration_is_as_large_as_the_next_unit(seconds: float) -> N
     assert all(
         int(number) < limits[unit] for number, unit in zip(words[::2], words[1::2], strict=True)
     )
+
+
+@given(st.integers(20, 300))
+def test_names_and_addresses_stay_whole_and_words_are_all_there(width: int) -> None:
+    name, url = "managed/engine-" + "a" * 40, "http://127.0.0.1:8100"
+    long = Health(replace(REPLICA, name=name, url=url), models=("a", "b" * 40), problem="so " * 40)
+    table = health_table([long, health_of(BALANCER, balancer_answers())], width=width, colour=False)
+    assert table.count(name) == table.count(url) == 1
+    assert table.count("so") == 40
+    assert table.count("b") >= 40

