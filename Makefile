@@ -4,18 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Where engines run: local, k8s, ... Not `?=`: a shell's variable ENV is something else.
+ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check evidence docs test test-fast check scan report stop lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check deploy-baseline deploy-managed evidence docs health logs status teardown test test-fast check scan report lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
-@$(BIN)/pytest -m managed $(1) $(ARGS); status=$$?; \
+@$(BIN)/pytest -m managed --env $(ENV) $(1) $(ARGS); status=$$?; \
 [ $$status -gt 2 ] || $(BIN)/python -m reports generate; exit $$status
 endef
 
 help: ## Show this list
-	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 ##@ Measure arms
 
@@ -28,8 +30,25 @@ bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
 report: $(VENV)/.stamp ## Generate the Allure report of the last run again
 	$(BIN)/python -m reports generate
 
-stop: $(VENV)/.stamp ## Stop engines that --keep-env left running
-	$(BIN)/python -m bench env stop
+##@ Operate arms (ENV=local|k8s)
+
+deploy-baseline: $(VENV)/.stamp ## Bring arm baseline up, which stays up
+	$(BIN)/python -m bench deploy baseline --env $(ENV) $(ARGS)
+
+deploy-managed: $(VENV)/.stamp ## Bring arm managed up, which stays up
+	$(BIN)/python -m bench deploy managed --env $(ENV) $(ARGS)
+
+status: $(VENV)/.stamp ## Show what is up
+	$(BIN)/python -m bench status --env $(ENV) $(ARGS)
+
+health: $(VENV)/.stamp ## Ask every balancer and engine how it is
+	$(BIN)/python -m bench health --env $(ENV) $(ARGS)
+
+logs: $(VENV)/.stamp ## Show the end of their logs
+	$(BIN)/python -m bench logs --env $(ENV) $(ARGS)
+
+teardown: $(VENV)/.stamp ## End all that is up, also what --keep-env left
+	$(BIN)/python -m bench teardown --env $(ENV) $(ARGS)
 
 ##@ Measure the suite itself, and programs like it
 

@@ -313,6 +313,13 @@ def make_environment(config: Config, progress: Progress) -> MyEnvironment:
     """The environment; nothing is started yet."""
     return MyEnvironment(config.cache, config.topology, progress)
 '''
+OPERATIONS = '''\
+"""What the commands do in environment `mine`: the same as in the local one."""
+
+from bench.environments.local.operations import make_operations
+
+__all__ = ["make_operations"]
+'''
 MAKE_ENVIRONMENT = """
 from pathlib import Path
 from bench.cli.pytest_run import make_environment
@@ -327,12 +334,14 @@ print(make_environment(config, make_progress()).name, config.hardware)
 def test_an_environment(recipe: Copy) -> None:
     recipe.add("bench/environments/mine/__init__.py", '"""Environment `mine`."""\n')
     recipe.add("bench/environments/mine/environment.py", ENVIRONMENT)
-    entry = '    "mine": EnvironmentEntry("mine", "cpu"),\n'
-    local = '    "local": EnvironmentEntry("local", "cpu"),\n'
+    recipe.add("bench/environments/mine/operations.py", OPERATIONS)
+    entry = '    "mine": EnvironmentEntry("mine", "cpu", operated=True),\n'
+    local = '    "local": EnvironmentEntry("local", "cpu", operated=True),\n'
     recipe.insert("bench/config/options.py", entry, after=local)
     selected = recipe.collected("-m", "latency and managed", "--env", "mine", SCENARIOS)
     assert "test_latency.py" in selected
     options = recipe.output("-m", "bench", "options").replace("\\", "")
     assert "`--env local|mine|k8s|external`" in options
     assert recipe.output("-c", MAKE_ENVIRONMENT) == "mine cpu\n"
+    assert recipe.output("-m", "bench", "status", "--env", "mine").startswith("nothing is deployed")
     recipe.test("tests/bench/test_config.py")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,20 +13,17 @@ from bench.analysis.judgement import Judgement
 from bench.cli.comparing import compare_files, require_files, write_report
 from bench.cli.conversion import convert
 from bench.cli.export import check_output, export
+from bench.cli.operating import deploy, health, logs, status, teardown
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import stored_run
 from bench.config.config import new_run_id
 from bench.config.fitting import require_fit
-from bench.config.options import ENVIRONMENTS, ROOT, Options
+from bench.config.options import ROOT, Options
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
 from bench.environments.containers import files
 from bench.environments.docker.compose import compose_files
-from bench.environments.kubernetes import commands as cluster
-from bench.environments.kubernetes.access import Access
-from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.manifests.files import manifest_files
-from bench.environments.local import kept_engines, stop_kept
 from bench.environments.node import wait_for_node
 from bench.progress import make_progress
 from bench.store import TrialStore
@@ -39,15 +35,13 @@ class Command:
     """One command: `run` takes its options and its argument, and returns the exit code.
 
     The first line of `run`'s docstring is its help. `argument` is the name of the argument in the
-    usage line; empty for a command without one. `choices` are all arguments that it takes; empty
-    where they are not known in advance. With `several`, `run` takes a list of arguments, which may
-    be empty.
+    usage line; empty for a command without one. With `several`, `run` takes a list of arguments,
+    which may be empty.
     """
 
     name: str
     run: Callable[[Options, Any], int]
     argument: str = ""
-    choices: tuple[str, ...] = ()
     several: bool = False
     epilog: str = ""
 
@@ -76,9 +70,8 @@ def parser() -> Parser:
     for command in COMMANDS:
         made = parsers.add_parser(command.name, help=command.help, epilog=command.epilog)
         if command.argument:
-            choices = command.choices or None
             count = "*" if command.several else None
-            made.add_argument("argument", metavar=command.argument, choices=choices, nargs=count)
+            made.add_argument("argument", metavar=command.argument, nargs=count)
         add_options(made.add_argument, command.name)
         made.set_defaults(command=command)
     return top
@@ -137,45 +130,6 @@ def manifests(options: Options, _: str) -> int:
     return 0
 
 
-def deploy(options: Options, name: str) -> int:
-    """Bring an arm of the topology file up in a cluster."""
-    topology = load_topology(options.topology)
-    hardware = options.hardware or ENVIRONMENTS["k8s"].hardware
-    models = topology.select_models(options.models, hardware, "k8s")
-    require_fit(topology, models, "k8s")
-    arm = DeployedArm(topology.arm(name), models)
-    timeout_s, keep = options.ready_timeout, options.keep_env
-    cluster.deploy_arm(_access(options), arm, make_progress(), timeout_s, keep=keep)
-    print(f"arm {name} is up; python -m bench teardown {name} takes it down")
-    return 0
-
-
-def status(options: Options, name: str) -> int:
-    """Show the state of an arm's replicas in a cluster."""
-    arm = load_topology(options.topology).arm(name)
-    width, colour = terminal()
-    print(cluster.status_of(_access(options), arm, width=width, colour=colour))
-    return 0
-
-
-def teardown(options: Options, name: str) -> int:
-    """Take an arm down in a cluster."""
-    arm = load_topology(options.topology).arm(name)
-    gone = cluster.take_down(_access(options), arm, make_progress(), options.ready_timeout)
-    print(f"arm {name} is gone" if gone else f"nothing of arm {name} is there")
-    return 0
-
-
-def kept_environment(_: Options, action: str) -> int:
-    """Show or stop the engines that --keep-env left running."""
-    if action == "stop":
-        stopped = stop_kept(ROOT / ".cache", make_progress())
-        print("engines stopped" if stopped else "no engines are running")
-    else:
-        print("\n".join(kept_engines(ROOT / ".cache")) or "no engines are running")
-    return 0
-
-
 def wait(options: Options, _: str) -> int:
     """Wait until a rented node has set itself up (docs/how-to/gcp.md)."""
     ready = wait_for_node(options.ssh, make_progress(), options.ready_timeout)
@@ -189,6 +143,7 @@ def list_options(_: Options, __: str) -> int:
     return 0
 
 
+ARMS = "ARM|all"
 COMMANDS = (
     Command(
         "compare",
@@ -201,17 +156,21 @@ COMMANDS = (
     ),
     Command("convert", take_over, "FOLDER"),
     Command("manifests", manifests),
-    Command("deploy", deploy, "ARM"),
-    Command("status", status, "ARM"),
-    Command("teardown", teardown, "ARM"),
+    Command("deploy", deploy, ARMS, several=True),
+    Command("status", status, ARMS, several=True),
+    Command(
+        "health",
+        health,
+        ARMS,
+        several=True,
+        epilog="exit codes: 0 all is well, 1 something is wrong or nothing is deployed, 2 usage "
+        "error or an environment that cannot be reached, 130 Ctrl-C",
+    ),
+    Command("logs", logs, ARMS, several=True),
+    Command("teardown", teardown, ARMS, several=True),
     Command("wait", wait),
-    Command("env", kept_environment, "status|stop", ("status", "stop")),
     Command("options", list_options),
 )
-
-
-def _access(options: Options) -> Access:
-    return Access.chosen(options.kubeconfig, options.context, os.environ)
 
 
 def _print_summary(judgements: Sequence[Judgement]) -> None:

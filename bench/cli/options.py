@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ class Option:
 
     def value(self, typed: str) -> Any:
         """The value of a text. Raises UserError with one line if it is not valid."""
-        takes = self.takes or " or ".join((", ".join(self.choices[:-1]), *self.choices[-1:]))
+        *others, last = self.choices or ("",)
+        takes = self.takes or (f"{', '.join(others)} or {last}" if others else last)
         mistake = UserError(f"{self.flag} takes {takes}, seen {typed!r}")
         if self.choices and typed not in self.choices:
             raise mistake
@@ -71,7 +72,18 @@ _PAGE = """# Options
 Made from `bench/config/options.py` by `python -m bench options > docs/reference/options.md`: change
 them there. "Taken by" names pytest and the commands of `python -m bench`.
 """
-OPTIONS = tuple(Option(one.name, one.default, **one.metadata) for one in fields(Options))
+
+
+def _declared(one: Field[Any]) -> Iterator[Option]:
+    """An option, and after it what it is for commands for which it differs."""
+    metadata = dict(one.metadata)
+    variants = metadata.pop("variants", {})
+    made = Option(one.name, one.default, **metadata)
+    yield made
+    yield from (replace(made, commands=commands, **more) for commands, more in variants.items())
+
+
+OPTIONS = tuple(option for one in fields(Options) for option in _declared(one))
 
 
 def options_of(command: str) -> tuple[Option, ...]:
@@ -112,7 +124,10 @@ def _value(option: Option, typed: Any) -> Any:
 
 
 def options_page() -> str:
-    """All options as a page of Markdown: a row each, with default, meaning and commands."""
+    """All options as a page of Markdown: a row each, with default, meaning and commands.
+
+    An option that differs between commands has a row for each.
+    """
     lines = [_PAGE, "| option | default | meaning | taken by |", "|---|---|---|---|"]
     for one in OPTIONS:
         option = f"{one.flag} {one.value_name}".strip().replace("|", "\\|")

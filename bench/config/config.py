@@ -80,9 +80,7 @@ class Config:
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
     """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
-    hardware = options.hardware or ENVIRONMENTS[options.env].hardware
-    if hardware == "gpu" and options.env == "local":
-        raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")
+    hardware = hardware_of(options)
     if options.env == "k8s" and options.driver != "builtin":
         raise UserError(
             f"driver {options.driver} sends from this machine, which does not reach pods; "
@@ -111,6 +109,14 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         cache=root / ".cache",
         results=root / "results",
     )
+
+
+def hardware_of(options: Options) -> Hardware:
+    """What engines run on. Raises UserError if the environment does not have that."""
+    hardware = options.hardware or ENVIRONMENTS[options.env].hardware
+    if hardware == "gpu" and options.env == "local":
+        raise UserError("--hardware takes cpu, and gpu with --env k8s, seen 'gpu' with --env local")
+    return hardware
 
 
 def new_run_id() -> str:

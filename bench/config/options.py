@@ -21,7 +21,9 @@ from bench.records import Expectation
 
 ROOT = Path(__file__).parents[2]
 PYTEST = "pytest"
-CLUSTER = ("deploy", "status", "teardown")
+# What operates an environment.
+OPERATE = ("deploy", "status", "health", "logs", "teardown")
+SHOW = ("status", "health")
 FORMATS = ("md", "json", "junit", "csv", "html", "llmd")
 
 Value = TypeVar("Value")
@@ -31,19 +33,22 @@ Value = TypeVar("Value")
 class EnvironmentEntry:
     """A value of `--env`: a package in bench/environments/, and what engines run on by default.
 
-    The package's module `environment` has `make_environment(config, progress)`.
+    The package's module `environment` has `make_environment(config, progress)`. If the environment
+    is `operated`, its module `operations` has `make_operations(options, topology, progress)`.
     """
 
     package: str
     hardware: Hardware
+    operated: bool = False
 
 
 ENVIRONMENTS: Mapping[str, EnvironmentEntry] = {
-    "local": EnvironmentEntry("local", "cpu"),
-    "k8s": EnvironmentEntry("kubernetes", "gpu"),
-    "docker": EnvironmentEntry("docker", "gpu"),
+    "local": EnvironmentEntry("local", "cpu", operated=True),
+    "k8s": EnvironmentEntry("kubernetes", "gpu", operated=True),
+    "docker": EnvironmentEntry("docker", "gpu", operated=True),
     "external": EnvironmentEntry("external", "gpu"),
 }
+OPERATED = tuple(name for name, entry in ENVIRONMENTS.items() if entry.operated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,10 @@ PROFILES = {
 
 
 def option(default: Value, meaning: str, metavar: str = "", **more: Any) -> Value:
-    """A field of `Options`; `more` are further fields of `bench.cli.options.Option`."""
+    """A field of `Options`; `more` are further fields of `bench.cli.options.Option`.
+
+    Among these, `variants` says what differs for some commands: by commands, the fields that do.
+    """
     declared = {"meaning": meaning, "metavar": metavar, **more}
     made: Value = field(default=default, metadata=declared)
     return made
@@ -125,7 +133,12 @@ def seconds(text: str) -> float:
 class Options:
     """The values of all options."""
 
-    env: str = option("local", "where engines run", choices=tuple(ENVIRONMENTS))
+    env: str = option(
+        "local",
+        "where engines run",
+        choices=tuple(ENVIRONMENTS),
+        variants={OPERATE: {"choices": OPERATED}},
+    )
     url: tuple[str, ...] = option(
         (),
         "with --env external: the endpoint of a role, control or treatment; give both",
@@ -200,14 +213,13 @@ class Options:
         DEFAULT_TOPOLOGY,
         "models, replicas and arms",
         "FILE",
-        commands=(PYTEST, *CLUSTER, "manifests"),
+        commands=(PYTEST, *OPERATE, "manifests"),
     )
     seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
         "leave the engines (in environment k8s also balancers and load pods) running for the next "
-        "run, or what is there when `deploy` fails; `python -m bench env stop`, in k8s "
-        "`teardown ARM`, ends them",
+        "run, or what is there when `deploy` fails; `python -m bench teardown` ends them",
         commands=(PYTEST, "deploy"),
     )
     load_processes: int | None = option(
@@ -242,14 +254,14 @@ class Options:
         "how to reach the cluster",
         "FILE",
         parse=Path,
-        commands=(PYTEST, *CLUSTER),
+        commands=(PYTEST, *OPERATE),
         shown="$KUBECONFIG, ~/.kube/config",
     )
     context: str | None = option(
         None,
         "context of the kubeconfig",
         "NAME",
-        commands=(PYTEST, *CLUSTER),
+        commands=(PYTEST, *OPERATE),
         shown="its current one",
     )
     ssh: str = option(
@@ -262,10 +274,11 @@ class Options:
     wait_for_run: float = option(
         1800,
         "seconds to wait for another run that measures on this machine, or in environment k8s in "
-        "the cluster; 0: none",
+        "the cluster, where `deploy` and `teardown` do not wait; 0: none",
         "S",
         parse=seconds_from_0,
         takes="seconds from 0",
+        commands=(PYTEST, "deploy", "teardown"),
     )
     ready_timeout: float = option(
         1800,
@@ -273,7 +286,7 @@ class Options:
         "S",
         parse=seconds,
         takes="seconds above 0",
-        commands=(PYTEST, *CLUSTER, "wait"),
+        commands=(PYTEST, "deploy", "teardown", "wait"),
     )
     undecided: str = option(
         "fail",
@@ -327,6 +340,32 @@ class Options:
         "print the run in this format, or write it to --output (docs/reference/formats.md)",
         choices=FORMATS,
         commands=("compare",),
+        variants={
+            SHOW: {
+                "meaning": "print JSON in place of a table (docs/how-to/operate.md)",
+                "choices": ("json",),
+            }
+        },
+    )
+    watch: bool = option(False, "show it again and again until Ctrl-C", commands=SHOW)
+    interval: float = option(
+        2.0,
+        "with --watch: seconds from one time to the next",
+        "S",
+        parse=seconds,
+        takes="seconds above 0",
+        commands=SHOW,
+    )
+    follow: bool = option(
+        False, "print also what is written from now on, until Ctrl-C", commands=("logs",)
+    )
+    tail: int = option(
+        50,
+        "lines from the end of each log",
+        "N",
+        parse=count,
+        takes="a whole number from 1",
+        commands=("logs",),
     )
     output: Path | None = option(
         None,

@@ -29,8 +29,14 @@ class Balancer:
     """A running balancer. `name` is its arm's, with a number from an arm's second one on."""
 
     name: str
-    url: str
+    port: int
+    command: tuple[str, ...]
     process: Guarded
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://{LOOPBACK}:{self.port}"
 
     def require_alive(self) -> None:
         """Raise UserError, with the reason and the log, if it has died."""
@@ -72,9 +78,20 @@ class Balancers:
             balancer.require_alive()
         return tuple(balancer.url for balancer in running)
 
+    @property
+    def running(self) -> tuple[Balancer, ...]:
+        """All balancers that have been started and not been ended, also if they have died."""
+        return tuple(itertools.chain.from_iterable(self._running.values()))
+
+    def keep(self) -> None:
+        """Let all balancers outlive this process: `stop` does not end them any more."""
+        for balancer in self.running:
+            balancer.process.keep()
+        self._running.clear()
+
     def stop(self) -> None:
         """End all balancers."""
-        for balancer in itertools.chain.from_iterable(self._running.values()):
+        for balancer in self.running:
             balancer.process.terminate()
         self._running.clear()
 
@@ -86,7 +103,7 @@ class Balancers:
         with self._progress.step(f"starting the balancer of {name}") as step, ExitStack() as undo:
             process = Guarded(command, log=log, folder=ROOT)
             undo.callback(process.terminate)
-            balancer = Balancer(name, f"http://{LOOPBACK}:{port}", process)
+            balancer = Balancer(name, port, tuple(command), process)
             await_ready(balancer, arm, self._replicas, step)
             undo.pop_all()
             return balancer

@@ -1,7 +1,8 @@
 """Runs a command, and ends it when the guard's standard input is closed.
 
     guard.py GRACE_S COMMAND...
-        The command's input is empty. When the guard's is closed, the command gets SIGTERM.
+        The command's input is empty. When the guard's is closed, the command gets SIGTERM;
+        if the guard has read `keep` before that, the command runs on by itself instead.
     guard.py --module GRACE_S MODULE ARGUMENT...
         A program of the suite, run by the same Python. It gets all of the guard's input, and is
         expected to end when that ends.
@@ -26,6 +27,7 @@ import sys
 import threading
 
 MODULE = "--module"
+KEEP = b"keep"
 _AT_ONCE = 1 << 20
 
 
@@ -47,11 +49,14 @@ def main(grace_s: float, command: list[str], *, forward_input: bool) -> int:
 
 def _end_without_input(child: subprocess.Popen[bytes], grace_s: float) -> None:
     """End it once the input is closed, though not all of the input may have been read."""
-    closed = select.poll()
-    closed.register(0, 0)
-    closed.poll()
     if child.stdin is None:
+        if os.read(0, len(KEEP)) == KEEP:
+            return
         signal_group(child.pid, signal.SIGTERM)
+    else:
+        closed = select.poll()
+        closed.register(0, 0)
+        closed.poll()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(grace_s)
     signal_group(child.pid, signal.SIGKILL)

@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+
 from bench.errors import UserError
+from bench.processes.guard import KEEP
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -33,8 +36,8 @@ LIMIT = 300
 class Guarded:
     """A command that ends with this process, even when this process is killed with -9.
 
-    Its output goes to `log`. It gets SIGTERM, and after `grace_s` seconds SIGKILL,
-    together with every process of its group.
+    That holds until `keep` is called. Its output goes to `log`. It gets SIGTERM, and after
+    `grace_s` seconds SIGKILL, together with every process of its group.
     """
 
     def __init__(
@@ -76,6 +79,21 @@ class Guarded:
             return self._guard.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+
+    @property
+    def command_pid(self) -> int | None:
+        """The process of the command, which leads a process group; None if it has ended."""
+        try:
+            children = psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return None
+        return children[0].pid if children else None
+
+    def keep(self) -> None:
+        """Let it outlive this process. Call nothing else afterwards."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.write(KEEP)
+        self._guard.stdin.close()
 
     def terminate(self) -> None:
         """End it and all it started; returns when that is done. Safe to repeat."""

@@ -28,6 +28,15 @@ def is_free(port: int) -> bool:
     return True
 
 
+def accepts_connections(port: int) -> bool:
+    """Whether something on this machine listens on TCP port `port`."""
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def port_holder(port: int) -> str:
     """The process that listens on TCP port `port`, as far as this user may see it."""
     for _, pid in _listening({port}):

@@ -81,6 +81,7 @@ class ControlPlane:
         self._fleet.refresh(now_s)
         content = {
             "status": "ok" if self._any_serving() else "unavailable",
+            "version": lb.__version__,
             "policy": self._policy,
             "draining": self.draining,
             "replicas": [_facts(replica, now_s) for replica in self._fleet.replicas],

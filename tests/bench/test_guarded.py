@@ -114,3 +114,33 @@ def test_last_lines_skips_blank_lines(tmp_path: Path) -> None:
 
 def test_a_log_that_is_missing_has_no_last_lines(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "log") == ""
+
+
+def test_what_is_kept_outlives_kill_9_of_the_parent_and_is_known_by_its_process(
+    tmp_path: Path, fifo: Path
+) -> None:
+    parent_code = (
+        "import sys, time; from pathlib import Path; from bench.processes.guarded import Guarded\n"
+        "child = Guarded(sys.argv[2:], log=Path(sys.argv[1])); sys.stdin.readline()\n"
+        "print(child.command_pid); child.keep(); print('kept', flush=True); time.sleep(600)"
+    )
+    command = ["sh", "-c", f"exec 3>{fifo}; echo ready >&3; sleep 600"]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", parent_code, str(tmp_path / "log"), *command],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    reader = open_when_ready(fifo)
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    print(file=parent.stdin, flush=True)
+    pid = int(parent.stdout.readline())
+    assert parent.stdout.readline() == "kept\n"
+    parent.kill()
+    parent.communicate()
+    readable, _, _ = select.select([reader], [], [], 0.5)
+    assert not readable, "it has ended with its parent"
+    os.killpg(pid, signal.SIGTERM)
+    assert all_writers_ended(reader)

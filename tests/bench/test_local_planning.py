@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bench.config.topology import EngineEntry, Model, Topology
 from bench.environments.cpu_engine import engine_arguments
 from bench.environments.local.enginehost.replicas import ReplicaSpec
-from bench.environments.local.environment import (
+from bench.environments.local.starting import (
     SERVER_BYTES,
     available_memory,
     check_memory,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.topology import load_topology
 from bench.environments.local.enginehost.replicas import (
     ProcessIdentity,
     ReplicaSpec,
@@ -22,12 +23,18 @@ from bench.environments.local.host import (
     Engines,
     RunningReplica,
     end_engines,
-    kept_engines,
     read_engines,
     state_file,
-    stop_kept,
     why_unusable,
 )
+from bench.environments.local.kept import (
+    KeptBalancer,
+    end_all_balancers,
+    read_balancers,
+    stop_kept,
+    write_balancers,
+)
+from bench.environments.local.operations import LocalOperations
 from bench.progress import PlainProgress
 
 PLAN = ReplicaSpec("a-0", "a", core=0, argv=("--model", "x"))
@@ -117,14 +124,16 @@ def test_a_process_that_got_a_recycled_number_is_left_alone(
 
 def test_without_a_state_file_there_are_no_engines(tmp_path: Path) -> None:
     assert read_engines(state_file(tmp_path)) is None
-    assert kept_engines(tmp_path) == ()
+    assert services(tmp_path) == []
 
 
 def test_kept_engines_are_listed_with_address_and_state(
     tmp_path: Path, sleeper: ProcessIdentity
 ) -> None:
     write_state(tmp_path, sleeper, replica=recycled(sleeper))
-    assert kept_engines(tmp_path) == ("a-0  http://127.0.0.1:8100  core 0  dead  a-0.log",)
+    assert services(tmp_path) == [
+        ("a-0", "http://127.0.0.1:8100", "core 0", False, "dead: no error in its log, so")
+    ]
 
 
 def test_stopping_kept_engines_tells_whether_there_were_any(
@@ -134,7 +143,37 @@ def test_stopping_kept_engines_tells_whether_there_were_any(
     assert not stop_kept(tmp_path, progress)
     write_state(tmp_path, recycled(sleeper), replica=recycled(sleeper))
     assert stop_kept(tmp_path, progress)
-    assert kept_engines(tmp_path) == ()
+    assert services(tmp_path) == []
+
+
+def test_a_balancer_is_ended_with_the_engines_and_one_that_got_its_number_is_not(
+    tmp_path: Path, sleeper: ProcessIdentity
+) -> None:
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    identity = identify(process.pid)
+    assert identity is not None
+    kept = [balancer("managed", identity), balancer("baseline", recycled(sleeper))]
+    write_state(tmp_path, recycled(sleeper), replica=recycled(sleeper))
+    write_balancers(tmp_path, kept)
+    assert read_balancers(tmp_path) == tuple(kept)
+    said = io.StringIO()
+    end_all_balancers(tmp_path, PlainProgress(said), "this run starts its own")
+    assert process.wait(30.0) < 0
+    assert is_alive(sleeper)
+    assert read_balancers(tmp_path) == ()
+    assert said.getvalue() == (
+        "the deployed balancer of managed is ended: this run starts its own\n"
+    )
+
+
+def balancer(arm: str, process: ProcessIdentity) -> KeptBalancer:
+    return KeptBalancer(arm, 8081, ("lb",), f"{arm}.log", process)
+
+
+def services(cache: Path) -> list[tuple[object, ...]]:
+    progress = PlainProgress(io.StringIO())
+    found = LocalOperations(cache, load_topology(), progress).services(None)
+    return [(one.name, one.url, one.place, one.ready, one.state[:29]) for one in found]
 
 
 def write_state(cache: Path, host: ProcessIdentity, replica: ProcessIdentity) -> None:

@@ -114,8 +114,11 @@ def test_a_mistake_says_what_the_option_takes(name: str, typed: str, takes: str)
             "unrecognized arguments: --seed; see python -m bench",
         ),
         (["comprae"], "argument COMMAND: invalid choice: 'comprae'"),
-        (["env", "start"], "invalid choice: 'start'"),
-        (["deploy"], "required: ARM; see python -m bench deploy --help"),
+        (["status", "--env", "external"], "--env takes local or k8s, seen 'external'"),
+        (["health", "--format", "md"], "--format takes json, seen 'md'"),
+        (["deploy", "basline"], "unknown arm 'basline'"),
+        (["logs", "--context", "lab"], "--context belongs to --env k8s, seen --env local"),
+        (["deploy", "--hardware", "gpu"], "--hardware takes cpu, and gpu with --env k8s"),
     ],
 )
 def test_a_mistake_in_a_command_is_one_line(

@@ -41,7 +41,7 @@ class Cluster:
 
     `pod_status` gives the status of a Job's pod by its index, `come_up` says whether the pods of
     Deployments become ready. If `refusal`, a status and a message, is not None, exec is answered
-    with it.
+    with it. `log` is that of every pod, `served` what pods answer by path, through the API server.
     """
 
     cores: int = 4
@@ -49,6 +49,8 @@ class Cluster:
     pod_status: Callable[[int], Mapping[str, Any]] = lambda _: READY
     come_up: bool = True
     refusal: tuple[int, str] | None = None
+    log: str = ""
+    served: Mapping[str, str] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
     server: str = ""
     started: list[asyncio.subprocess.Process] = field(default_factory=list)
@@ -97,12 +99,23 @@ class Cluster:
             said = json.loads(await request.read() or "{}")
             status, body = self._change(request.method, path, said)
             return web.json_response(body, status=status)
-        if path.endswith("/log"):
-            return web.Response(text="")
+        if path.endswith("/log") or "/proxy/" in path:
+            return self._from_pod(path, request.query)
         found = self._found(path, request.query)
         if found is None:
             return web.json_response({"message": f"{path} not found"}, status=404)
         return web.json_response(found)
+
+    def _from_pod(self, path: str, query: Mapping[str, str]) -> web.Response:
+        at, _, asked = path.partition("/proxy")
+        if not asked:
+            lines = self.log.splitlines(keepends=True)
+            return web.Response(text="".join(lines[-int(query.get("tailLines", 9999)) :]))
+        pod, _, port = at.rpartition(":")
+        known = self.objects[pod]["spec"]["containers"][0]["ports"][0]["containerPort"]
+        if int(port) != known or asked not in self.served:
+            return web.json_response({"message": "error trying to reach service"}, status=503)
+        return web.Response(text=self.served[asked])
 
     def _found(self, path: str, query: Mapping[str, str]) -> Object | None:
         if path == "/version":

@@ -9,9 +9,8 @@ import pytest
 
 from bench.config.topology import load_topology
 from bench.environments.kubernetes.access import Access
-from bench.environments.kubernetes.commands import deploy_arm
-from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
+from bench.environments.kubernetes.operations import KubernetesOperations
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from tests.k8s.scripted_cluster import Cluster
@@ -19,7 +18,6 @@ from tests.k8s.scripted_cluster import Cluster
 TOPOLOGY = load_topology()
 MODEL = TOPOLOGY.models["tiny-llama"]
 BASELINE, SIMPLE, MANAGED = (TOPOLOGY.arm(name) for name in ("baseline", "simple", "managed"))
-WANTED = DeployedArm(BASELINE, (MODEL,))
 
 
 Make = Callable[..., KubernetesEnvironment]
@@ -88,21 +86,25 @@ def test_a_replica_that_is_gone_is_dead(cluster: Cluster, environment: Make) -> 
     assert one.dead_replicas() == (f"{gone} in namespace baseline is gone",)
 
 
+def operations(access: Access, said: io.StringIO, timeout_s: float = 10.0) -> KubernetesOperations:
+    return KubernetesOperations(access, TOPOLOGY, PlainProgress(said), timeout_s)
+
+
 def test_what_does_not_come_up_is_taken_down_again(
     cluster: Cluster, access: Access, said: io.StringIO
 ) -> None:
     cluster.come_up = False
     with pytest.raises(UserError, match="0 of 2 are"):
-        deploy_arm(access, WANTED, PlainProgress(said), 0.1, keep=False)
+        operations(access, said, 0.1).deploy([BASELINE, MANAGED], [MODEL], keep=False)
     assert not cluster.objects
 
 
 def test_what_was_up_before_stays_when_another_arm_does_not_come_up(
     cluster: Cluster, access: Access, said: io.StringIO
 ) -> None:
-    deploy_arm(access, WANTED, PlainProgress(said), 10.0, keep=False)
+    operations(access, said).deploy([BASELINE], [MODEL], keep=False)
     cluster.come_up = False
     with pytest.raises(UserError, match="are; --ready-timeout allows more"):
-        deploy_arm(access, DeployedArm(SIMPLE, (MODEL,)), PlainProgress(said), 0.1, keep=False)
+        operations(access, said, 0.1).deploy([SIMPLE], [MODEL], keep=False)
     assert len(engines(cluster, "baseline")) == 2
     assert "namespace baseline has replicas: they stay" in said.getvalue()

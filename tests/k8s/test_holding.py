@@ -16,11 +16,10 @@ from bench.config.topology import load_topology
 from bench.environments.kubernetes import holding
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
-from bench.environments.kubernetes.commands import deploy_arm, take_down
-from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
 from bench.environments.kubernetes.load_pods import load_objects
+from bench.environments.kubernetes.operations import KubernetesOperations
 from bench.errors import UserError
 from bench.processes.machine import user_name
 from bench.progress import PlainProgress
@@ -275,19 +274,13 @@ def test_an_arm_is_neither_deployed_nor_taken_down_under_a_run(
 ) -> None:
     lease_of(cluster)
     time.meanwhile = lambda: lease_of(cluster)
-    before: set[str] = set(cluster.objects)
-    arm = DeployedArm(BASELINE, (MODEL,))
-    for act in (
-        lambda: deploy_arm(access, arm, PlainProgress(said), 10.0, keep=False),
-        lambda: take_down(access, BASELINE, PlainProgress(said), 10.0),
-    ):
-        with pytest.raises(UserError) as caught:
-            act()
-        assert str(caught.value) == (
-            f"cluster lab is in use by {FIRST}, since {SINCE}; let it end, or end it: the lease of "
-            "a run that was killed expires within 40 s"
-        )
-    assert set(cluster.objects) == before
+    operations = KubernetesOperations(access, load_topology(), PlainProgress(said), 10.0)
+    with pytest.raises(UserError) as caught, operations.hold("x", PlainProgress(said), 1800.0):
+        pytest.fail("the cluster is in use")
+    assert str(caught.value) == (
+        f"cluster lab is in use by {FIRST}, since {SINCE}; let it end, or end it: the lease of "
+        "a run that was killed expires within 40 s"
+    )
 
 
 def test_what_a_killed_run_has_left_is_taken_down_when_its_lease_has_expired(
@@ -297,7 +290,9 @@ def test_what_a_killed_run_has_left_is_taken_down_when_its_lease_has_expired(
     killed.site()
     killed.start((MODEL,))
     lease_of(cluster)
-    assert take_down(access, BASELINE, PlainProgress(said), 10.0)
+    operations = KubernetesOperations(access, load_topology(), PlainProgress(said), 10.0)
+    with operations.hold("x", PlainProgress(said), 0.0):
+        assert operations.teardown([BASELINE])
     assert 40 <= time.slept_s < 45
     assert not cluster.objects
     assert f"looking whether {FIRST}, since {SINCE} still uses cluster lab" in said.getvalue()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import parse_qsl
 
 from kubernetes.client import ApiClient, ApiException
+from kubernetes.client.rest import RESTResponse
 from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 from urllib3.exceptions import HTTPError
 from websocket import WebSocketBadStatusException, WebSocketException
@@ -14,8 +17,11 @@ from bench.environments.kubernetes.objects import KINDS, Kind, Object, Resource,
 from bench.environments.kubernetes.streams import PROTOCOL, Streams
 from bench.errors import UserError
 
-# To connect, and between bytes of an answer, in seconds.
-TIMEOUT_S = (10.0, 60.0)
+# To connect, and between bytes of an answer.
+CONNECT_S, SILENCE_S = 10.0, 60.0
+# The same for what a pod answers.
+_PROXY_SILENCE_S = 10.0
+_CHUNK_BYTES = 65536
 _AS_US = [("fieldManager", "llm-bench")]
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
@@ -106,6 +112,50 @@ class Api:
             accepted=(400, 404),  # there is no such container yet, or none before it
         )
 
+    def lines(self, namespace: str, pod: str, tail: int | None, *, follow: bool) -> Iterator[str]:
+        """The last `tail` lines of a pod's log as they come, or all; `follow` waits for more.
+
+        There are none if there is no log.
+        """
+        what, path = _locate("Pod", namespace, pod)
+        action, query = f"read the log of {what}", [("follow", str(follow).lower())]
+        if tail is not None:
+            query.append(("tailLines", str(tail)))
+        with self._reaching(action):
+            answer = self._open(
+                "GET", f"{path}/log", query=query, accept="*/*", silence_s=None if follow else 60.0
+            )
+            if answer.status in (400, 404):  # there is no such container yet
+                return
+            if answer.status >= 300:
+                raise _refusal(action, answer.status, answer.reason or "", _text(answer))
+            begun = b""
+            try:
+                for data in answer.response.stream(_CHUNK_BYTES):
+                    *whole, begun = (begun + data).split(b"\n")
+                    yield from (line.decode(errors="replace") for line in whole)
+            finally:
+                answer.response.close()  # what has not been read is not waited for
+            if begun:
+                yield begun.decode(errors="replace")
+
+    def fetch(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+        """The body of a pod's answer to GET `path`, through the API server."""
+        what, at = _locate("Pod", namespace, pod)
+        path, _, query = path.partition("?")
+        action = f"get {path} of {what} through the API server"
+        with self._reaching(action):
+            answer = self._open(
+                "GET",
+                f"{at}:{port}/proxy{path}",
+                query=parse_qsl(query),
+                accept="*/*",
+                silence_s=_PROXY_SILENCE_S,
+            )
+            if answer.status >= 300:
+                raise _refusal(action, answer.status, answer.reason or "", _text(answer))
+            return bytes(answer.read())
+
     def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Streams:
         """Start a command in a container; the streams are its input, output and errors."""
         what, path = _locate("Pod", namespace, pod)
@@ -171,26 +221,52 @@ class Api:
         accepted: Sequence[int] = (),
     ) -> str:
         """The body of the answer; empty for an error status in `accepted`."""
-        try:
-            request = self._client.param_serialize(
-                method,
-                path,
-                query_params=list(query),
-                header_params={"Accept": accept, "Content-Type": content},
-                # As text: the client knows this content type for no JSON.
-                body=json.dumps(body) if content == _APPLY else body,
-                auth_settings=["BearerToken"],
+        with self._reaching(action):
+            answer = self._open(
+                method, path, query=query, body=body, content=content, accept=accept
             )
-            answer = self._client.call_api(*request, _request_timeout=TIMEOUT_S)
-            text = str(answer.read().decode(errors="replace"))
-        except (ApiException, HTTPError, OSError) as error:
-            # The client raises its own exception for TLS errors only.
-            raise _unreachable(action, self.server, error) from None
+            text = _text(answer)
         if answer.status in accepted:
             return ""
         if answer.status >= 300:
             raise _refusal(action, answer.status, answer.reason or "", text)
         return text
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: Object | None = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        silence_s: float | None = SILENCE_S,
+    ) -> RESTResponse:
+        """The answer, whose body has not been read; `silence_s` may pass between its bytes."""
+        request = self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params={"Accept": accept, "Content-Type": content},
+            # As text: the client knows this content type for no JSON.
+            body=json.dumps(body) if content == _APPLY else body,
+            auth_settings=["BearerToken"],
+        )
+        return self._client.call_api(*request, _request_timeout=(CONNECT_S, silence_s))
+
+    @contextmanager
+    def _reaching(self, action: str) -> Iterator[None]:
+        """Makes UserErrors of failures to reach the API server."""
+        try:
+            yield
+        except (ApiException, HTTPError, OSError) as error:
+            # The client raises its own exception for TLS errors only.
+            raise _unreachable(action, self.server, error) from None
+
+
+def _text(answer: RESTResponse) -> str:
+    return str(answer.read().decode(errors="replace"))
 
 
 def _locate(kind: str | Kind, namespace: str | None, name: str = "") -> tuple[str, str]:

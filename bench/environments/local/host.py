@@ -28,7 +28,6 @@ from bench.environments.local.enginehost.main import KEEP, SOCKET
 from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
 from bench.processes.guard import signal_group
 from bench.processes.lock import exclusive
-from bench.processes.ports import LOOPBACK
 from bench.progress import Progress
 
 STOP_TIMEOUT_S = 15.0
@@ -216,26 +215,3 @@ def engines_lock(
     end engines while another folder's are measured, and between containers that share a folder.
     """
     return exclusive(state_file(cache).with_name("lock"), "the engines", progress, timeout_s)
-
-
-def kept_engines(cache: Path) -> tuple[str, ...]:
-    """One line for every engine in the state file: name, address, core, running or dead, log."""
-    engines = read_engines(state_file(cache))
-    return tuple(
-        f"{replica.spec.name}  http://{LOOPBACK}:{replica.spec.port}  core {replica.spec.core}  "
-        f"{'running' if replica.alive else 'dead'}  {replica.spec.log}"
-        for replica in (engines.replicas if engines else ())
-    )
-
-
-def stop_kept(cache: Path, progress: Progress) -> bool:
-    """End the engines that were kept; False if there were none.
-
-    Raises UserError if a run is using them.
-    """
-    with engines_lock(cache, progress, timeout_s=0.0):
-        state = state_file(cache)
-        engines = read_engines(state)
-        if engines is not None:
-            end_engines(engines, state)
-        return engines is not None
