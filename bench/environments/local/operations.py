@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 
@@ -113,24 +114,15 @@ class LocalOperations(Operations):
 
     def logs(self, service: Service, lines: int | None, *, follow: bool) -> Iterator[str]:
         try:
-            file = Path(service.log).open(encoding="utf-8", errors="replace")  # noqa: SIM115
+            with Path(service.log).open(encoding="utf-8", errors="replace") as file:
+                found = deque(file, maxlen=lines)
+                # Its writer has not ended the last line yet.
+                begun = found.pop() if follow and found and not found[-1].endswith("\n") else ""
+                yield from (line.rstrip("\n") for line in found)
+                if follow:
+                    yield from self._new_lines(service, file, begun)
         except OSError as error:
             raise UserError(f"cannot read {service.log}: {error.strerror}") from None
-        with file:
-            found = deque(file, maxlen=lines)
-            # Its writer has not ended the last line yet.
-            begun = found.pop() if follow and found and not found[-1].endswith("\n") else ""
-            yield from (line.rstrip("\n") for line in found)
-            while follow:
-                over = not self._is_running(service)
-                while line := file.readline():
-                    begun += line
-                    if begun.endswith("\n"):
-                        yield begun.rstrip("\n")
-                        begun = ""
-                if over:
-                    return
-                time.sleep(LOG_POLL_S)
 
     def teardown(self, arms: Sequence[Arm] | None) -> bool:
         if arms is None:
@@ -173,6 +165,20 @@ class LocalOperations(Operations):
         new = [KeptBalancer.of(one) for one in balancers.running]
         write_balancers(self._cache, [*read_balancers(self._cache), *new])
         balancers.keep()
+
+    def _new_lines(self, service: Service, file: TextIO, begun: str) -> Iterator[str]:
+        """The lines that are written to `file`, `begun` already, until the service has ended."""
+        over = False
+        while not over:
+            over = not self._is_running(service)
+            while line := file.readline():
+                begun += line
+                if begun.endswith("\n"):
+                    yield begun.rstrip("\n")
+                    begun = ""
+            time.sleep(0.0 if over else LOG_POLL_S)
+        if begun:
+            yield begun
 
     def _is_running(self, service: Service) -> bool:
         found = (one for one in self.services(None) if one.log == service.log)
