@@ -142,6 +142,15 @@ def test_a_model_for_another_environment_alone_is_refused_by_name(module: Path) 
     )
 
 
+def test_a_machine_that_is_not_offered_is_refused_once(module: Path) -> None:
+    said = refusal(module, machine_type="a3-highgpu-8g")
+    assert said.count("Error: ") == 1
+    assert (
+        "machine_type is a3-highgpu-8g; with gpu l4 and provisioning on-demand give one of "
+        "g2-standard-12, g2-standard-24, g2-standard-48, g2-standard-96." in said
+    )
+
+
 def test_a_model_of_unknown_size_may_fill_its_gpus(module: Path, tmp_path: Path) -> None:
     unknown = MODEL.format(size="0", gpus=1).replace("    weights_gib: 0\n", "")
     made = outputs(module, topology_file=str(topology_with(tmp_path, unknown)))
