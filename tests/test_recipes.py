@@ -119,14 +119,66 @@ def package_or_file(paths: set[str]) -> set[str]:
     return folders | {path for path in paths if str(Path(path).parent) not in folders}
 
 
+TINY = "  mine:\n    architecture: llama\n    replicas: 1\n\n"
+HUB = (
+    "  mine:\n    hub: org/mine\n    weights_gib: 14.0\n    gpus: 2\n    replicas: 1\n"
+    "    environments: [k8s]\n"
+)
+SIZING = """
+import tempfile
+from pathlib import Path
+from tests.terraform.running import TOPOLOGY, copy_of_node_config, outputs
+values = {"topology_file": str(TOPOLOGY), "models": ["mine"]}
+with tempfile.TemporaryDirectory() as folder:
+    sizing = outputs(copy_of_node_config(Path(folder)), **values)["sizing"]
+print(sizing["weights_gib"], sizing["gpus_of_an_arm"], sizing["model_cache_gib"])
+"""
+REPORT = """
+from dataclasses import replace
+from pathlib import Path
+from bench.cli.review import stored_run
+from bench.config.slo import load_slos
+from bench.store import TrialStore
+from reports.page import render_page
+from tests.reports.cases import better_case
+slo = load_slos().resolve("heavy-tail", "mine")
+store = TrialStore(Path("results"))
+for trial in better_case(models=("mine",)).trials:
+    store.save(replace(trial, scenario=replace(trial.scenario, slos={"mine": slo})))
+print(render_page(stored_run(store, trial.run_id)))
+"""
+
+
 def test_a_model(recipe: Copy) -> None:
-    entry = "  mine:\n    architecture: llama\n    replicas: 1\n\n"
-    recipe.insert("bench/topology.yaml", entry, before="  # Models of Hugging Face's hub")
-    assert "is_not_worse_than_control[mine]" in recipe.collected(
-        "-m", "latency and managed", SCENARIOS
-    )
+    recipe.insert("bench/topology.yaml", TINY, before="  # Models of Hugging Face's hub")
     manifests_follow(recipe, "engines/cpu/mine.yaml")
-    recipe.test("tests/bench/test_topology.py", "tests/bench/test_config.py")
+    compose_follows(recipe, "mine")
+    assert "mine: engine-mine\n" in recipe.output("-m", "tests.k8s.discovered", "cpu/managed")
+    ids_and_reports_follow(recipe)
+
+
+def test_a_model_of_the_hub(recipe: Copy) -> None:
+    recipe.insert("bench/topology.yaml", HUB, before="\nhardware:\n")
+    manifests_follow(recipe, "engines/gpu/mine.yaml")
+    compose_follows(recipe, "mine")
+    assert "mine: engine-mine\n" in recipe.output("-m", "tests.k8s.discovered", "managed")
+    assert recipe.output("-c", SIZING) == "{'mine': 14} 2 40\n"
+    ids_and_reports_follow(recipe, "--env", "k8s")
+    recipe.test("tests/terraform/test_node_config.py", "tests/k8s/test_generated.py")
+
+
+def ids_and_reports_follow(copy: Copy, *environment: str) -> None:
+    """Ids of tests and a report have the name of model `mine`, with the SLOs of all."""
+    ids = copy.collected("-m", "latency and managed", *environment, SCENARIOS)
+    assert "is_not_worse_than_control[mine]" in ids
+    page = copy.output("-c", REPORT)
+    assert page.count("<td>heavy-tail · mine</td>") == 2, "a row of SLOs for each arm"
+    assert "TTFT ≤ 2 s, TPOT ≤ 100 ms" in page
+    copy.test(*(f"tests/bench/test_{one}.py" for one in ("topology", "config", "fitting")))
+
+
+def compose_follows(copy: Copy, name: str) -> None:
+    """Compose files have the model's engines. To be filled in with environment docker."""
 
 
 def test_an_arm(recipe: Copy) -> None:

@@ -16,15 +16,15 @@ from bench.config.config import resolve
 from bench.config.fitting import require_fit
 from bench.config.options import PYTEST
 from bench.config.topology import (
-    DEFAULT_TOPOLOGY,
     HardwareEntry,
     Model,
     Topology,
     load_topology,
 )
 from bench.errors import UserError
+from tests.terraform.running import EXAMPLE
 
-TOPOLOGY = load_topology()
+TOPOLOGY = load_topology(EXAMPLE)
 TOO_LARGE = (
     "environment k8s: mixtral-8x7b does not fit: 87.0 GiB of weights over 2 GPUs are 43.5 GiB "
     "each; NVIDIA L4 has 22.4 GiB, of which gpu_memory_utilization 0.9 leaves 20.2, so for "
@@ -55,19 +55,21 @@ def refusal(topology: Topology, *models: Model) -> str:
 
 
 def edited(folder: Path, old: str, new: str) -> Path:
-    """A copy of the topology file with another text."""
-    text = DEFAULT_TOPOLOGY.read_text(encoding="utf-8")
+    """A copy of the example with another text."""
+    text = EXAMPLE.read_text(encoding="utf-8")
     assert old in text
     file = folder / "topology.yaml"
     file.write_text(text.replace(old, new), encoding="utf-8")
     return file
 
 
-@pytest.mark.parametrize(("environment", "gpus"), [("k8s", 6), ("docker", 8)])
-def test_what_is_shipped_fits(environment: str, gpus: int) -> None:
-    models = TOPOLOGY.models_for("gpu", environment)
-    require_fit(TOPOLOGY, models, environment)
-    assert sum(model.replicas * model.gpus for model in models) == gpus
+def test_what_is_shipped_fits_and_mixtral_fills_the_h100s() -> None:
+    shipped = load_topology()
+    assert set(shipped.hardware) == {"k8s", "docker"}
+    for environment in shipped.hardware:
+        require_fit(shipped, shipped.models_for("gpu", environment), environment)
+    docker = shipped.models_for("gpu", "docker")
+    assert sum(model.replicas * model.gpus for model in docker) == shipped.hardware["docker"].gpus
 
 
 def test_weights_need_room_beside_them() -> None:
@@ -114,7 +116,7 @@ def test_what_is_not_declared_is_not_checked() -> None:
 def test_manifests_of_what_does_not_fit_are_not_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], check: list[str]
 ) -> None:
-    everywhere = edited(tmp_path, "    environments: [k8s]\n", "")
+    everywhere = edited(tmp_path, ", environments: [k8s]", "")
     made = tmp_path / "made"
     arguments = ["manifests", "--topology", str(everywhere), "--folder", str(made), *check]
     assert main(arguments) == 2

@@ -8,6 +8,7 @@ from bench.config.topology import GpuEngineEntry, Hardware, load_topology
 from bench.errors import UserError
 from lb.policies import POLICIES
 
+ENVIRONMENTS = ("k8s", "docker")
 TINY = ("tiny-llama", "tiny-qwen", "tiny-mistral")
 ONE_MODEL = "models: {m: {architecture: llama}}\narms: {a: {policy: round-robin, port: 8080}}\n"
 
@@ -63,12 +64,23 @@ def test_models_come_in_the_order_asked_for() -> None:
 
 def test_no_names_select_all_models_for_the_hardware_and_the_environment() -> None:
     topology = load_topology()
-    for environment, other in (("k8s", "mixtral-8x7b"), ("docker", "mistral-7b")):
+    for environment in ENVIRONMENTS:
         cpu = topology.select_models([], "cpu", environment)
         gpu = topology.select_models([], "gpu", environment)
-        assert {one.name for one in cpu + gpu} == set(topology.models) - {other}
+        there = [one for one in topology.models.values() if one.is_for(environment)]
+        assert cpu + gpu == tuple(there)
         assert {model.hardware for model in cpu} == {"cpu"}
         assert {model.hardware for model in gpu} == {"gpu"}
+
+
+def test_only_h100s_serve_mixtral() -> None:
+    topology = load_topology()
+    names = {name: {one.name for one in topology.models_for("gpu", name)} for name in ENVIRONMENTS}
+    assert {"llama-3.1-8b", "qwen2.5-7b"} <= names["k8s"] & names["docker"]
+    assert names["k8s"] >= {"mistral-7b"}
+    assert names["docker"] >= {"mixtral-8x7b"}
+    assert "mixtral-8x7b" not in names["k8s"]
+    assert "mistral-7b" not in names["docker"]
 
 
 def test_a_model_of_the_hub_is_for_all_environments_unless_told_otherwise(tmp_path: Path) -> None:
@@ -85,7 +97,7 @@ def test_a_model_of_the_hub_is_for_all_environments_unless_told_otherwise(tmp_pa
 def test_model_for_another_environment_is_refused_with_those_that_fit() -> None:
     with pytest.raises(UserError) as caught:
         load_topology().select_models(["mixtral-8x7b"], "gpu", "k8s")
-    assert str(caught.value) == (
+    assert str(caught.value).startswith(
         "model 'mixtral-8x7b' is for docker, here engines run in k8s; "
         "for that: llama-3.1-8b, qwen2.5-7b, mistral-7b"
     )

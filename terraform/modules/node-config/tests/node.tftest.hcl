@@ -6,7 +6,7 @@ variables {
   project_id    = "my-project"
   zone          = "us-central1-a"
   source_ranges = ["203.0.113.7/32"]
-  topology_file = "../../../bench/topology.yaml"
+  topology_file = "tests/topology.yaml"
 }
 
 run "a_forgotten_node_is_deleted" {

@@ -6,7 +6,7 @@ variables {
   project_id    = "my-project"
   zone          = "us-central1-a"
   source_ranges = ["203.0.113.7/32"]
-  topology_file = "../../../bench/topology.yaml"
+  topology_file = "tests/topology.yaml"
 }
 
 run "takes_the_example" {
@@ -36,6 +36,15 @@ run "refuses_source_ranges_empty" {
 
   variables {
     source_ranges = []
+  }
+  expect_failures = [var.source_ranges]
+}
+
+run "refuses_source_ranges_none" {
+  command = plan
+
+  variables {
+    source_ranges = null
   }
   expect_failures = [var.source_ranges]
 }
@@ -126,6 +135,15 @@ run "refuses_topology_file_without_models" {
 
   variables {
     topology_file = "machines.yaml"
+  }
+  expect_failures = [var.topology_file]
+}
+
+run "refuses_topology_file_with_a_model_without_gpus" {
+  command = plan
+
+  variables {
+    topology_file = "tests/no-gpus.yaml"
   }
   expect_failures = [var.topology_file]
 }
@@ -245,6 +263,30 @@ run "refuses_labels_value" {
     labels = { team = "ML" }
   }
   expect_failures = [var.labels]
+}
+
+run "refuses_labels_that_are_set_already" {
+  command = plan
+
+  variables {
+    labels = { app = "mine" }
+  }
+  expect_failures = [var.labels]
+}
+
+run "takes_null_for_what_has_a_default" {
+  command = plan
+
+  variables {
+    models       = null
+    provisioning = null
+    labels       = null
+  }
+
+  assert {
+    condition     = output.node.scheduling.provisioning_model == "STANDARD" && output.sizing.replicas == 6
+    error_message = jsonencode(output.node.scheduling)
+  }
 }
 
 run "refuses_machine_usd_per_hour" {
