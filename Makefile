@@ -30,7 +30,7 @@ bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
 report: $(VENV)/.stamp ## Generate the Allure report of the last run again
 	$(BIN)/python -m reports generate
 
-##@ Operate arms (ENV=local|k8s)
+##@ Operate arms (ENV=local|docker|k8s)
 
 deploy-baseline: $(VENV)/.stamp ## Bring arm baseline up, which stays up
 	$(BIN)/python -m bench deploy baseline --env $(ENV) $(ARGS)

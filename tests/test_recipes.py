@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ print(render_page(stored_run(store, trial.run_id)))
 def test_a_model(recipe: Copy) -> None:
     recipe.insert("bench/topology.yaml", TINY, before="  # Models of Hugging Face's hub")
     manifests_follow(recipe, "engines/cpu/mine.yaml")
-    compose_follows(recipe, "mine")
+    compose_follows(recipe, "compose.cpu.yaml", 1)
     assert "mine: engine-mine\n" in recipe.output("-m", "tests.k8s.discovered", "cpu/managed")
     ids_and_reports_follow(recipe)
 
@@ -160,7 +161,17 @@ def test_a_model(recipe: Copy) -> None:
 def test_a_model_of_the_hub(recipe: Copy) -> None:
     recipe.insert("bench/topology.yaml", HUB, before="\nhardware:\n")
     manifests_follow(recipe, "engines/gpu/mine.yaml")
-    compose_follows(recipe, "mine")
+    # The eight GPUs that are declared for Docker are taken: there it needs room.
+    written = (recipe.folder / "bench/topology.yaml").read_text("utf-8")
+    taken = "    gpus: 2\n    replicas: 2\n    environments: [docker]\n"
+    assert written.count(taken) == 1
+    roomy = written.replace(taken, taken.replace("replicas: 2", "replicas: 1"))
+    roomy = roomy.replace(HUB, HUB.replace("    environments: [k8s]\n", ""))
+    (recipe.folder / "roomy.yaml").write_text(roomy, encoding="utf-8")
+    recipe.output("-m", "bench", "manifests", "--topology", "roomy.yaml", "--folder", ".")
+    for arm in ("baseline", "managed"):
+        compose_follows(recipe, f"{arm}/compose.override.yaml", 1)
+    recipe.output("-m", "bench", "manifests")
     assert "mine: engine-mine\n" in recipe.output("-m", "tests.k8s.discovered", "managed")
     assert recipe.output("-c", SIZING) == "{'mine': 14} 2 40\n"
     ids_and_reports_follow(recipe, "--env", "k8s")
@@ -177,8 +188,15 @@ def ids_and_reports_follow(copy: Copy, *environment: str) -> None:
     copy.test(*(f"tests/bench/test_{one}.py" for one in ("topology", "config", "fitting")))
 
 
-def compose_follows(copy: Copy, name: str) -> None:
-    """Compose files have the model's engines. To be filled in with environment docker."""
+def compose_follows(copy: Copy, path: str, engines: int) -> None:
+    """A Compose file has so many engines of model `mine`, and a balancer in front of them."""
+    services = yaml.safe_load((copy.folder / "docker" / path).read_text("utf-8"))["services"]
+    names = [f"mine-{index}" for index in range(engines)]
+    assert [name for name in services if name.startswith("mine-")] == names
+    balancer = services["balancer"]
+    for name in names:
+        assert f"http://{name}:8000" in balancer["environment"]["VLLM_ENDPOINTS"].split(",")
+        assert balancer["depends_on"][name] == {"condition": "service_healthy"}
 
 
 def test_an_arm(recipe: Copy) -> None:

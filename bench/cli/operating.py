@@ -105,7 +105,14 @@ def _arms(topology: Topology, names: Sequence[str]) -> list[Arm]:
 
 
 def _operations(options: Options, topology: Topology) -> Operations:
-    """The operations of the environment that the options name."""
+    """The operations of the environment that the options name.
+
+    Raises UserError for an option that it does not have.
+    """
+    if options.env != "k8s":
+        for flag, value in (("--kubeconfig", options.kubeconfig), ("--context", options.context)):
+            if value is not None:
+                raise UserError(f"{flag} belongs to --env k8s, seen --env {options.env}")
     package = ENVIRONMENTS[options.env].package
     module = import_module(f"bench.environments.{package}.operations")
     made: Operations = module.make_operations(options, topology, make_progress())

@@ -59,7 +59,7 @@ def test_repeated_model_is_measured_once(tmp_path: Path) -> None:
     ("typed", "message"),
     [
         ({"env": "mars"}, "--env takes local.*, seen 'mars'"),
-        ({"hardware": "gpu"}, "gpu with --env k8s, seen 'gpu' with --env local"),
+        ({"hardware": "gpu"}, "gpu with --env docker or k8s, seen 'gpu' with --env local"),
         ({"env": "k8s", "hardware": "tpu"}, "--hardware takes cpu or gpu, seen 'tpu'"),
         ({"env": "k8s", "models": "tiny-qwen"}, "'tiny-qwen' is for a cpu, here"),
         ({"models": "gpt"}, "unknown model 'gpt'; known: tiny-llama"),

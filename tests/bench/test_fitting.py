@@ -128,8 +128,8 @@ def test_an_arm_of_what_does_not_fit_is_not_deployed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = edited(tmp_path, "environments: [docker]", "environments: [k8s]")
-    deploy = ["deploy", "baseline", "--topology", str(moved), "--models", "mixtral-8x7b"]
-    assert main(deploy) == 2
+    which = ["--env", "k8s", "--topology", str(moved), "--models", "mixtral-8x7b"]
+    assert main(["deploy", "baseline", *which]) == 2
     assert capsys.readouterr().err == f"error: {TOO_LARGE}\n"
 
 

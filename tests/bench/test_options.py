@@ -118,7 +118,7 @@ def test_a_mistake_says_what_the_option_takes(name: str, typed: str, takes: str)
         (["health", "--format", "md"], "--format takes json, seen 'md'"),
         (["deploy", "basline"], "unknown arm 'basline'"),
         (["logs", "--context", "lab"], "--context belongs to --env k8s, seen --env local"),
-        (["deploy", "--hardware", "gpu"], "--hardware takes cpu, and gpu with --env k8s"),
+        (["deploy", "--hardware", "gpu"], "--hardware takes cpu, and gpu with --env docker or k8s"),
     ],
 )
 def test_a_mistake_in_a_command_is_one_line(

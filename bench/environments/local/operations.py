@@ -47,9 +47,7 @@ LOG_POLL_S = 0.2
 
 def make_operations(options: Options, topology: Topology, progress: Progress) -> Operations:
     """The operations on the engines of this checkout."""
-    for flag, value in {"--kubeconfig": options.kubeconfig, "--context": options.context}.items():
-        if value is not None:
-            raise UserError(f"{flag} belongs to --env k8s, seen --env local")
+    del options  # those that remain are for clusters
     return LocalOperations(ROOT / ".cache", topology, progress)
 
 
