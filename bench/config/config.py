@@ -115,7 +115,9 @@ def hardware_of(options: Options) -> Hardware:
     """What engines run on. Raises UserError if the environment does not have that."""
     hardware = options.hardware or ENVIRONMENTS[options.env].hardware
     if hardware == "gpu" and options.env == "local":
-        raise UserError("--hardware takes cpu, and gpu with --env docker or k8s, seen 'gpu' with --env local")
+        raise UserError(
+            "--hardware takes cpu, and gpu with --env docker or k8s, seen 'gpu' with --env local"
+        )
     return hardware
 
 

@@ -218,8 +218,8 @@ class Options:
     seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
-        "leave the engines (in environment k8s also balancers and load pods) running for the next "
-        "run, or what is there when `deploy` fails; `python -m bench teardown` ends them",
+        "leave the engines (in docker and k8s also balancers and load pods) running for the next run, "
+        " or what is there when `deploy` fails; `python -m bench teardown` ends them",
         commands=(PYTEST, "deploy"),
     )
     load_processes: int | None = option(
@@ -247,7 +247,7 @@ class Options:
         "what engines run on",
         choices=get_args(Hardware),
         commands=(PYTEST, "deploy"),
-        shown="cpu for local, gpu for k8s",
+        shown="cpu for local, gpu for docker and k8s",
     )
     kubeconfig: Path | None = option(
         None,
@@ -282,7 +282,7 @@ class Options:
     )
     ready_timeout: float = option(
         1800,
-        "seconds that a node, or pods of a cluster, may take to become ready, or pods to end",
+        "seconds that a node, a container or a pod may take to become ready, or pods to end",
         "S",
         parse=seconds,
         takes="seconds above 0",
