@@ -218,8 +218,8 @@ class Options:
     seed: int = option(1, "seed of every schedule and prompt", "N", takes="a whole number")
     keep_env: bool = option(
         False,
-        "leave the engines (in docker and k8s also balancers and load pods) running for the next run, "
-        " or what is there when `deploy` fails; `python -m bench teardown` ends them",
+        "leave the engines (in docker and k8s also balancers and load pods) running for the next "
+        "run, or what is there when `deploy` fails; `python -m bench teardown` ends them",
         commands=(PYTEST, "deploy"),
     )
     load_processes: int | None = option(
