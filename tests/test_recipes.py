@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ print(render_page(stored_run(store, trial.run_id)))
 def test_a_model(recipe: Copy) -> None:
     recipe.insert("bench/topology.yaml", TINY, before="  # Models of Hugging Face's hub")
     manifests_follow(recipe, "engines/cpu/mine.yaml")
-    compose_follows(recipe, "mine")
+    compose_follows(recipe, "compose.cpu.yaml")
     assert "mine: engine-mine\n" in recipe.output("-m", "tests.k8s.discovered", "cpu/managed")
     ids_and_reports_follow(recipe)
 
@@ -160,7 +161,10 @@ def test_a_model(recipe: Copy) -> None:
 def test_a_model_of_the_hub(recipe: Copy) -> None:
     recipe.insert("bench/topology.yaml", HUB, before="\nhardware:\n")
     manifests_follow(recipe, "engines/gpu/mine.yaml")
-    compose_follows(recipe, "mine")
+    # All H100s have a model already, so that another one is for Kubernetes alone.
+    assert "mine" not in (recipe.folder / "docker/baseline/compose.override.yaml").read_text(
+        "utf-8"
+    )
     assert "mine: engine-mine\n" in recipe.output("-m", "tests.k8s.discovered", "managed")
     assert recipe.output("-c", SIZING) == "{'mine': 14} 2 40\n"
     ids_and_reports_follow(recipe, "--env", "k8s")
@@ -177,8 +181,15 @@ def ids_and_reports_follow(copy: Copy, *environment: str) -> None:
     copy.test(*(f"tests/bench/test_{one}.py" for one in ("topology", "config", "fitting")))
 
 
-def compose_follows(copy: Copy, name: str) -> None:
-    """Compose files have the model's engines. To be filled in with environment docker."""
+def compose_follows(copy: Copy, path: str) -> None:
+    """A Compose file has an engine of model `mine`, behind its balancer."""
+    services = yaml.safe_load((copy.folder / "docker" / path).read_text(encoding="utf-8"))[
+        "services"
+    ]
+    command = services["mine-0"]["command"]
+    assert command[command.index("--served-model-name") + 1] == "mine"
+    assert "http://mine-0:8000" in services["balancer"]["environment"]["VLLM_ENDPOINTS"].split(",")
+    assert "mine-0" in services["balancer"]["depends_on"]
 
 
 def test_an_arm(recipe: Copy) -> None:
