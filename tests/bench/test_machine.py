@@ -134,6 +134,7 @@ def test_the_time_of_waiting_is_limited(name: str) -> None:
 def test_a_holder_that_is_stopped_is_named_by_its_process(name: str) -> None:
     with run(name) as first:
         first.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, first.pid, os.WSTOPPED)
         said = refusal(name)
         first.send_signal(signal.SIGCONT)
     assert "in use by a program that does not answer" in said
