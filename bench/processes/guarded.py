@@ -152,7 +152,12 @@ def error_in(output: str) -> str:
 
 def cause_of_death(log: Path) -> str:
     """Why a process that had been running is gone: the last error in its log, if any."""
-    error = _last_error(last_lines(log, _LOG_LINES), or_last_line=False)
+    return cause_in(last_lines(log, _LOG_LINES))
+
+
+def cause_in(output: str) -> str:
+    """Like `cause_of_death`, of what a process has printed."""
+    error = _last_error(output, or_last_line=False)
     return error or "no error in its log, so it was killed from outside"
 
 

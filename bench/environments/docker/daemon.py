@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 import docker
 from bench.environments.docker.compose import ARM, KIND, MODEL, PART_OF
 from bench.errors import UserError
-from bench.processes.guarded import error_in
+from bench.processes.guarded import cause_in, error_in
 from bench.processes.ports import LOOPBACK, listeners
 
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
@@ -178,9 +178,10 @@ class Daemon:
             if rest:
                 yield rest.decode(errors="replace")
 
-    def cause(self, container: Container) -> str:
+    def cause(self, container: Container, *, at_start: bool = False) -> str:
         """Why a container does not run or start: how it ended, and the last error in its log."""
-        error = error_in(self.log(container))
+        log = self.log(container)
+        error = error_in(log) if at_start else cause_in(log)
         return f"{container.end}: {error}" if container.end else error
 
     def has_image(self, image: str) -> bool:

@@ -207,7 +207,7 @@ class Watch:
                 raise UserError(f"container {name} is gone: somebody has removed it")
             one = there[name]
             if not one.runs or one.starts != starts:
-                cause = self._daemon.cause(one)
+                cause = self._daemon.cause(one, at_start=True)
                 raise UserError(f"{one.service} died at start: {cause}; see docker logs {name}")
 
 

@@ -123,10 +123,16 @@ class DockerOperations(Operations):
             model=one.model,
             url=one.url,
             place=f"core {one.core}" if one.core else "",
-            state=self._daemon.cause(one) if one.end else one.health or one.status,
+            state=self._state(one),
             ready=one.runs,
             restarts=one.restarts,
             uptime_s=(now - one.started).total_seconds() if one.runs else None,
             kvcached="ENABLE_KVCACHED" in one.variables,
             log=f"docker logs {one.name}",
         )
+
+    def _state(self, one: Container) -> str:
+        """Why it does not run; else what its health check has found, if that is bad."""
+        if one.end:
+            return self._daemon.cause(one)
+        return "unhealthy" if one.health == "unhealthy" else one.status
