@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import socketserver
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus
 
 import pytest
 
 from bench.environments.docker.daemon import Container, Daemon
 from bench.errors import UserError
-
-ENGINE = {
-    "Id": "1",
-    "Name": "/llm-bench-managed_tiny-llama-0_1",
-    "RestartCount": 0,
-    "State": {
-        "Status": "running",
-        "Pid": 77,
-        "ExitCode": 0,
-        "StartedAt": "2026-01-31T23:59:59.123456789Z",
-        "Health": {"Status": "healthy"},
-    },
-    "Config": {
-        "Labels": {
-            "llm-bench": "",
-            "llm-bench.kind": "engine",
-            "llm-bench.model": "tiny-llama",
-            "com.docker.compose.project": "llm-bench-managed",
-            "com.docker.compose.service": "tiny-llama-0",
-        },
-        "Env": ["ENABLE_KVCACHED=true", "HF_TOKEN=secret"],
-        "Image": "llm-bench-engine-cpu:0.1.0",
-    },
-    "HostConfig": {"CpusetCpus": "1"},
-    "NetworkSettings": {"Ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8001"}]}},
-}
+from tests.docker.scripted_daemon import ENGINE, Answers, container, scripted_daemon
 
 
 def seen(**state: Any) -> Container:
@@ -88,79 +58,12 @@ def test_a_container_that_was_started_again_is_another_start() -> None:
     assert Container.seen({**ENGINE, "Id": "2"}).starts != before.starts
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
-    """A daemon that has `containers`, by id, and refuses to remove the one with id `stuck`."""
-
-    containers: dict[str, dict[str, Any]]
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        path = unquote_plus(self.path)
-        if "/version" in path:
-            self.answer(200, {"ApiVersion": "1.41", "Version": "20.10.24"})
-        elif "/containers/json" in path:
-            asked = json.loads(path.partition("filters=")[2].partition("&")[0])["label"]
-            labels = {one.partition("=")[0]: one.partition("=")[2] for one in asked}
-            self.answer(
-                200,
-                [
-                    {"Id": one["Id"]}
-                    for one in self.containers.values()
-                    if labels.items() <= one["Config"]["Labels"].items()
-                ],
-            )
-        elif "/containers/" in path:
-            found = self.containers.get(path.split("/")[3])
-            self.answer(200 if found else 404, found or {"message": "No such container"})
-        else:
-            self.answer(200, [])
-
-    def do_DELETE(self) -> None:
-        gone = self.path.split("/")[3].partition("?")[0]
-        if gone == "stuck":
-            self.answer(500, {"message": "device\nor resource busy"})
-        else:
-            self.answer(204 if self.containers.pop(gone, None) else 404, {"message": "No such"})
-
-    def answer(self, status: int, body: object) -> None:
-        text = b"" if status == 204 else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def address_string(self) -> str:
-        return "unix"
-
-
-def container(number: str, project: str, **labels: str) -> dict[str, Any]:
-    own = {"llm-bench": "", "com.docker.compose.project": project, **labels}
-    config = {**ENGINE["Config"], "Labels": own}  # type: ignore[dict-item]
-    return {**ENGINE, "Id": number, "Name": f"/{number}", "Config": config}
-
-
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[Daemon]:
-    Answers.containers = {
-        "a": container("a", "llm-bench-baseline"),
-        "b": container("b", "llm-bench-managed"),
-        "c": {**container("c", "theirs"), "Config": {"Labels": {}, "Env": None}},
-    }
-    path = tmp_path / "docker.sock"
-    with Server(str(path), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Daemon(f"unix://{path}")
-        server.shutdown()
-        thread.join()
+    theirs = {**container("c", "theirs"), "Config": {"Labels": {}, "Env": None}}
+    ours = (container("a", "llm-bench-baseline"), container("b", "llm-bench-managed"))
+    with scripted_daemon(tmp_path, *ours, theirs) as daemon:
+        yield daemon
 
 
 def test_only_containers_of_the_suite_are_seen_and_removed(answering: Daemon) -> None:
