@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ class Balancers:
             process = Guarded(command, log=log, folder=ROOT)
             undo.callback(process.terminate)
             balancer = Balancer(name, port, tuple(command), process)
-            await_ready(balancer, arm, self._replicas, step)
+            await_ready(arm, balancer.url, self._replicas, step, balancer.require_alive, log)
             undo.pop_all()
             return balancer
 
@@ -119,18 +119,26 @@ class Balancers:
         return arm.port
 
 
-def await_ready(balancer: Balancer, arm: Arm, replicas: Sequence[Replica], step: Step) -> None:
-    """Return when it serves all of `replicas`.
+def await_ready(
+    arm: Arm,
+    url: str,
+    replicas: Sequence[Replica],
+    step: Step,
+    require_alive: Callable[[], None],
+    log: object,
+) -> None:
+    """Return when a balancer of the arm, at `url`, serves all of `replicas`.
 
-    Raises UserError if it dies first, or takes too long.
+    Calls `require_alive`, which may raise, while it waits. Raises UserError, with its `log`, if it
+    takes too long.
     """
     deadline_s = time.monotonic() + READY_TIMEOUT_S
-    while missing := _ask(arm, balancer.url, replicas):
-        balancer.require_alive()
+    while missing := _ask(arm, url, replicas):
+        require_alive()
         if time.monotonic() > deadline_s:
             raise UserError(
-                f"the balancer of {balancer.name} is not ready after {READY_TIMEOUT_S:.0f} s: "
-                f"{missing}; see {balancer.process.log}"
+                f"the balancer of {arm.name} is not ready after {READY_TIMEOUT_S:.0f} s: "
+                f"{missing}; see {log}"
             )
         step.update(missing)
         time.sleep(0.1)

@@ -9,11 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.answers import await_answers
-from bench.environments.balancers import READY_TIMEOUT_S, why_not_ready
+from bench.environments.balancers import await_ready
 from bench.environments.containers.engine import engine_group, has_kvcached
 from bench.environments.containers.files import suite_version
 from bench.environments.docker.compose import BALANCER, ENGINE, EnginePlan, plan_engines
@@ -32,7 +30,7 @@ from bench.errors import UserError
 from bench.processes.local import LocalSite
 from bench.processes.ports import LOOPBACK, free_ports
 from bench.processes.program import END
-from bench.progress import Progress, Step
+from bench.progress import Progress
 from bench.records import Replica
 
 # A look at all containers takes some milliseconds of CPU, which starting engines need.
@@ -86,13 +84,25 @@ class Deployment:
         project = self._project(group)
         services = project.services(self._topology, self._version)
         up(
-            *(project, services, self.compose, self._daemon),
-            *(self._folder, self._progress, self._timeout_s),
+            project,
+            services,
+            self.compose,
+            self._daemon,
+            self._folder,
+            self._progress,
+            self._timeout_s,
         )
         self._await_engines(project)
         with self._progress.step(f"waiting for the balancer of {arm.name}") as step:
             for balancer in self._balancers[group]:
-                self._await_balancer(project, balancer, step)
+                await_ready(
+                    balancer.arm,
+                    f"http://{LOOPBACK}:{balancer.port}",
+                    self.replicas(group),
+                    step,
+                    Watch(self._daemon, project.name),
+                    f"the log of {balancer.name} (docker logs)",
+                )
 
     def adopt(self, arms: Mapping[str, Arm]) -> None:
         """Leave balancers of `arms` (by name) that run already alone when others are brought up."""
@@ -164,27 +174,9 @@ class Deployment:
         def advice(late: Collection[str]) -> str:
             return _PARALLEL_ADVICE if parallel & set(late) else ""
 
-        check = self._watched(project.name)
+        check = Watch(self._daemon, project.name)
         with self._progress.step(f"waiting for the engines of {project.group}") as step:
             asyncio.run(await_answers(replicas, step, self._timeout_s, check, advice))
-
-    def _await_balancer(self, project: Project, balancer: Balancer, step: Step) -> None:
-        check = self._watched(project.name)
-        deadline_s = time.monotonic() + READY_TIMEOUT_S
-        url = f"http://{LOOPBACK}:{balancer.port}/health"
-        replicas = self.replicas(project.group)
-        while missing := _missing(balancer.arm, url, replicas):
-            check()
-            if time.monotonic() > deadline_s:
-                raise UserError(
-                    f"{balancer.name} is not ready after {READY_TIMEOUT_S:.0f} s: {missing}; see "
-                    f"docker logs in project {project.name}"
-                )
-            step.update(missing)
-            time.sleep(0.1)
-
-    def _watched(self, project: str) -> Watch:
-        return Watch(self._daemon, project)
 
 
 class Watch:
@@ -222,14 +214,3 @@ def removed_if_killed(groups: Collection[str]) -> Iterator[None]:
     finally:
         reaper.send(END)
         reaper.close()
-
-
-def _missing(arm: Arm, url: str, replicas: Sequence[Replica]) -> str | None:
-    """What a balancer lacks; None when it is ready."""
-    try:
-        answer = httpx.get(url, timeout=5.0, trust_env=False).json()
-    except httpx.HTTPError as error:
-        return f"/health: {error}"
-    except ValueError:
-        return "/health is not JSON"
-    return why_not_ready(arm, answer, replicas)

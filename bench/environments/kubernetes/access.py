@@ -15,6 +15,7 @@ from kubernetes.client import ApiClient, Configuration
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.objects import one_line
 from bench.errors import UserError
+from bench.progress import Progress
 
 _PRODUCTION = {"prod", "production", "live", "prd"}
 
@@ -36,6 +37,13 @@ class Access:
         """What the user gave; without a kubeconfig, the one that kubectl would use."""
         default = environ.get("KUBECONFIG") or "~/.kube/config"
         return cls(default if kubeconfig is None else str(kubeconfig), context)
+
+
+def connect_noted(access: Access, progress: Progress) -> Api:
+    """Like `connect`; notes which cluster it is, which is asked for its version."""
+    api = connect(access)
+    progress.note(f"cluster {api.context} ({api.server}), Kubernetes {api.version()}")
+    return api
 
 
 def connect(access: Access) -> Api:

@@ -13,7 +13,7 @@ from bench.config.config import Config
 from bench.config.topology import Arm, Model
 from bench.environments.containers.engine import engine_group
 from bench.environments.containers.environment import ContainerEnvironment
-from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.access import Access, connect_noted
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
 from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
@@ -118,10 +118,7 @@ class KubernetesEnvironment(ContainerEnvironment):
     @cached_property
     def _api(self) -> Api:
         """The cluster, connected to when it is first needed."""
-        api = connect(self._access)
-        version = api.version()
-        self._progress.note(f"cluster {api.context} ({api.server}), Kubernetes {version}")
-        return api
+        return connect_noted(self._access, self._progress)
 
     def _prepare(self, models: Sequence[Model]) -> None:
         self._arms = {arm.name: DeployedArm(arm, tuple(models)) for arm in self._wanted}

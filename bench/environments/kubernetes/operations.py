@@ -11,7 +11,7 @@ from functools import cached_property
 
 from bench.config.options import Options
 from bench.config.topology import Arm, Model, Topology
-from bench.environments.kubernetes.access import Access, connect
+from bench.environments.kubernetes.access import Access, connect_noted
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import BALANCER_PORT, DeployedArm, deploy, teardown
 from bench.environments.kubernetes.holding import refuse_while_held
@@ -111,10 +111,7 @@ class KubernetesOperations(Operations):
     @cached_property
     def _api(self) -> Api:
         """The cluster, connected to when it is first needed."""
-        api = connect(self._access)
-        version = api.version()
-        self._progress.note(f"cluster {api.context} ({api.server}), Kubernetes {version}")
-        return api
+        return connect_noted(self._access, self._progress)
 
     def _namespaces(self, arms: Sequence[Arm] | None) -> tuple[str, ...]:
         wanted = self._topology.arms.values() if arms is None else arms
