@@ -67,6 +67,8 @@ class Deployment:
         self._timeout_s = timeout_s
         self._version = suite_version()
         self._balancers: dict[str, tuple[Balancer, ...]] = {}
+        # By group that is up: the base URL of each service, whose address .env may have chosen.
+        self._urls: dict[str, Mapping[str, str]] = {}
         self.compose = find_compose()
         running = sum(one.kind == ENGINE and one.runs for one in daemon.containers())
         gpus = len(gpu_names()) if any(model.gpus for model in models) else 0
@@ -92,12 +94,13 @@ class Deployment:
             self._progress,
             self._timeout_s,
         )
+        self._urls[group] = {one.service: one.url for one in self.containers(group) if one.url}
         self._await_engines(project)
         with self._progress.step(f"waiting for the balancer of {arm.name}") as step:
             for balancer in self._balancers[group]:
                 await_ready(
                     balancer.arm,
-                    f"http://{LOOPBACK}:{balancer.port}",
+                    self._url(group, balancer),
                     self.replicas(group),
                     step,
                     Watch(self._daemon, project.name),
@@ -114,17 +117,14 @@ class Deployment:
                 if one.runs and one.ports and one.arm in arms
             )
 
-    def balancers(self, arm: Arm) -> tuple[Balancer, ...]:
-        """The arm's balancers that have been brought up."""
-        group = self._balancers.get(engine_group(arm), ())
-        return tuple(one for one in group if one.arm == arm)
+    def urls(self, arm: Arm) -> tuple[str, ...]:
+        """The base URLs of the arm's balancers that have been brought up."""
+        return tuple(self._url(engine_group(arm), one) for one in self._of_arm(arm))
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The engines of a group as replicas; they need not be up."""
         return tuple(
-            Replica(
-                plan.model.name, plan.name, f"http://{LOOPBACK}:{plan.port}", balancer_url=plan.url
-            )
+            Replica(plan.model.name, plan.name, self._url(group, plan), balancer_url=plan.url)
             for plan in self._engines(group)
         )
 
@@ -135,7 +135,16 @@ class Deployment:
     def take_down(self, group: str) -> bool:
         """Return when nothing of a group is left; False if there was nothing."""
         self._balancers.pop(group, None)
+        self._urls.pop(group, None)
         return take_down(self._daemon, PREFIX + group, self._progress)
+
+    def _url(self, group: str, service: EnginePlan | Balancer) -> str:
+        found = self._urls.get(group, {})
+        return found.get(service.name, f"http://{LOOPBACK}:{service.port}")
+
+    def _of_arm(self, arm: Arm) -> tuple[Balancer, ...]:
+        group = self._balancers.get(engine_group(arm), ())
+        return tuple(one for one in group if one.arm == arm)
 
     def _project(self, group: str) -> Project:
         balancers = self._balancers[group]
@@ -155,7 +164,7 @@ class Deployment:
 
     def _of(self, arm: Arm, count: int, others: Collection[Balancer]) -> Iterator[Balancer]:
         """`count` balancers of an arm: those that there are first, then on ports that are free."""
-        there = self.balancers(arm)
+        there = self._of_arm(arm)
         taken = {one.port for one in (*others, *there)}
         taken |= {one.port for one in self._topology.arms.values()}
         taken |= {plan.port for group in _GROUPS for plan in self._engines(group)}

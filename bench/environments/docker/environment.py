@@ -24,7 +24,6 @@ from bench.environments.docker.room import gpu_names
 from bench.errors import UserError
 from bench.processes import throttle
 from bench.processes.local import LocalSite
-from bench.processes.ports import LOOPBACK
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
 from bench.records import Replica
@@ -71,10 +70,9 @@ class DockerEnvironment(ContainerEnvironment):
         self, arm: Arm, balancers: int, models: Sequence[str]
     ) -> Mapping[str, tuple[str, ...]]:
         self._bring_up(arm)
-        if len(self._deployed.balancers(arm)) != balancers:
+        if len(self._deployed.urls(arm)) != balancers:
             self._deployed.up(arm, balancers)
-        ports = [one.port for one in self._deployed.balancers(arm)]
-        return dict.fromkeys(models, tuple(f"http://{LOOPBACK}:{port}" for port in ports))
+        return dict.fromkeys(models, self._deployed.urls(arm))
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         """All engines of the arm's group."""
