@@ -212,7 +212,7 @@ class Daemon:
             raise UserError(f"Docker refuses: {_one_line(error.explanation)}") from None
         except (DockerException, RequestException) as error:
             raise UserError(
-                f"no Docker daemon answers at {self.url}: {_one_line(error)}; is it running, and "
+                f"no Docker daemon answers at {self.url}: {_reason(error)}; is it running, and "
                 "may you use it (group docker)?"
             ) from None
 
@@ -233,6 +233,17 @@ def _url(published: Mapping[str, str]) -> str:
     address = ipaddress.ip_address(published.get("HostIp") or "0.0.0.0")  # noqa: S104  (compared)
     host = LOOPBACK if address.is_unspecified else f"{address}"
     return f"http://{f'[{host}]' if ':' in host else host}:{published['HostPort']}"
+
+
+def _reason(error: BaseException | None) -> str:
+    """The operating system's own words, from inside what the client raises, else that in a line."""
+    inner = error
+    while inner is not None:
+        for one in (inner, *inner.args):
+            if isinstance(one, OSError) and one.strerror:
+                return one.strerror
+        inner = inner.__cause__ or inner.__context__
+    return _one_line(error)
 
 
 def _one_line(text: object) -> str:
