@@ -12,11 +12,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import httpx
+
 from bench.config.topology import Arm, Model
+from bench.errors import UserError
 from bench.processes.machine import hold_machine
 from bench.progress import Progress
 
 Kind = Literal["balancer", "engine"]
+_ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +101,15 @@ class Operations(Protocol):
         not known which are up.
         """
         ...
+
+
+def fetch_directly(service: Service, path: str) -> bytes:
+    """`Operations.fetch` for a service that this machine reaches at its `url`."""
+    try:
+        answer = httpx.get(service.url + path, timeout=_ANSWER_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{service.name} does not answer {path}: {reason}") from None
+    if answer.status_code != httpx.codes.OK:
+        raise UserError(f"{service.name} answers {path} with status {answer.status_code}")
+    return answer.content

@@ -25,6 +25,9 @@ def test_a_running_engine_is_read_as_docker_shows_it() -> None:
     assert (one.url, one.ports, one.core, one.pid) == ("http://127.0.0.1:8001", (8001,), "1", 77)
     assert one.runs
     assert not one.end
+    assert one.place == "core 1"
+    on_gpus = {"CpusetCpus": "", "DeviceRequests": [{"DeviceIDs": ["4", "5"]}]}
+    assert Container.seen({**ENGINE, "HostConfig": on_gpus}).place == "GPU 4, 5"
     assert "secret" not in str(one)
 
 

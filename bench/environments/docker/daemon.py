@@ -53,6 +53,7 @@ class Container:
     ports: tuple[int, ...]
     url: str
     core: str
+    gpus: tuple[str, ...]
     variables: tuple[str, ...]
 
     @classmethod
@@ -80,8 +81,20 @@ class Container:
             ports=tuple(sorted({int(one["HostPort"]) for one in published})),
             url=_url(published[0]) if published else "",
             core=shown["HostConfig"].get("CpusetCpus") or "",
+            gpus=tuple(
+                gpu
+                for one in shown["HostConfig"].get("DeviceRequests") or ()
+                for gpu in one.get("DeviceIDs") or ()
+            ),
             variables=tuple(one.partition("=")[0] for one in shown["Config"]["Env"] or ()),
         )
+
+    @property
+    def place(self) -> str:
+        """Its GPUs or its core, in words; empty if it has no certain ones."""
+        if self.gpus:
+            return f"GPU {', '.join(self.gpus)}"
+        return f"core {self.core}" if self.core else ""
 
     @property
     def runs(self) -> bool:

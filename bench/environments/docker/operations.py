@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-import httpx
-
 from bench.config.options import ROOT, Options
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.containers.engine import engine_group
@@ -16,11 +14,9 @@ from bench.environments.docker.compose import BALANCER, ENGINE
 from bench.environments.docker.daemon import Container, Daemon
 from bench.environments.docker.deploying import Deployment, removed_if_killed
 from bench.environments.docker.project import group_of, take_down
-from bench.environments.operations import Operations, Service
+from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
 from bench.progress import Progress
-
-_ANSWER_TIMEOUT_S = 5.0
 
 
 def make_operations(options: Options, topology: Topology, progress: Progress) -> Operations:
@@ -69,13 +65,7 @@ class DockerOperations(Operations):
         )
 
     def fetch(self, service: Service, path: str) -> bytes:
-        try:
-            answer = httpx.get(service.url + path, timeout=_ANSWER_TIMEOUT_S, trust_env=False)
-        except httpx.HTTPError as error:
-            raise UserError(f"{service.name} does not answer {path}: {error}") from None
-        if answer.status_code != httpx.codes.OK:
-            raise UserError(f"{service.name} answers {path} with status {answer.status_code}")
-        return answer.content
+        return fetch_directly(service, path)
 
     def logs(self, service: Service, lines: int | None, *, follow: bool) -> Iterator[str]:
         named = [one for one in self._daemon.containers() if one.name == service.name]
@@ -122,7 +112,7 @@ class DockerOperations(Operations):
             arm=one.arm or (arms.pop() if len(arms) == 1 else ""),
             model=one.model,
             url=one.url,
-            place=f"core {one.core}" if one.core else "",
+            place=one.place,
             state=self._state(one),
             ready=one.runs,
             restarts=one.restarts,

@@ -211,7 +211,7 @@ def engines_lock(
 ) -> AbstractContextManager[None]:
     """The lock on the engines of a cache folder, which their user holds; see `exclusive`.
 
-    Runs that measure hold the machine, too. This lock is between a run and `env stop`, which may
+    Runs that measure hold the machine, too. This lock is between a run and `teardown`, which may
     end engines while another folder's are measured, and between containers that share a folder.
     """
     return exclusive(state_file(cache).with_name("lock"), "the engines", progress, timeout_s)

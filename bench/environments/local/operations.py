@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-import httpx
-
 from bench.config.options import ROOT, Options
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.balancers import Balancers, balancer_command
@@ -34,14 +32,13 @@ from bench.environments.local.kept import (
     write_balancers,
 )
 from bench.environments.local.starting import arm_ports, run_logs, start_engines
-from bench.environments.operations import Operations, Service
+from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
 from bench.processes.guarded import cause_of_death
 from bench.processes.ports import LOOPBACK, accepts_connections
 from bench.progress import Progress
 from bench.records import Replica
 
-ANSWER_TIMEOUT_S = 5.0
 LOG_POLL_S = 0.2
 
 
@@ -101,14 +98,7 @@ class LocalOperations(Operations):
         )
 
     def fetch(self, service: Service, path: str) -> bytes:
-        try:
-            answer = httpx.get(service.url + path, timeout=ANSWER_TIMEOUT_S, trust_env=False)
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise UserError(f"{service.name} does not answer {path}: {reason}") from None
-        if answer.status_code != httpx.codes.OK:
-            raise UserError(f"{service.name} answers {path} with status {answer.status_code}")
-        return answer.content
+        return fetch_directly(service, path)
 
     def logs(self, service: Service, lines: int | None, *, follow: bool) -> Iterator[str]:
         try:
