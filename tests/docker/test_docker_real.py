@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -156,6 +157,30 @@ def test_an_engine_that_is_killed_under_load_is_named(
     said = (tmp_path / "output").read_text()
     assert f"{MODEL}-1" in said
     assert "ended with exit code 137" in said
+    assert nothing_left(daemon)
+
+
+def test_a_deployed_arm_is_asked_how_it_is_and_taken_down(daemon: Daemon) -> None:
+    def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bench", *arguments, "--env", "docker"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    try:
+        done = bench("deploy", "baseline", "--hardware", "cpu", "--models", MODEL)
+        assert done.returncode == 0, done.stderr
+        asked = bench("health", "--format", "json")
+        assert asked.returncode == 0, asked.stdout
+        services = json.loads(asked.stdout)["services"]
+        assert [one["models"] for one in services] == [[MODEL]] * 3
+        assert all(one["version"] for one in services)
+        client = docker.DockerClient(base_url=daemon.url)
+        client.api.kill(services[-1]["name"])
+        client.close()
+        asked = bench("health", "--format", "json")
+        assert asked.returncode == 1
+        assert "137" in json.loads(asked.stdout)["services"][-1]["problem"]
+    finally:
+        bench("teardown")
     assert nothing_left(daemon)
 
 
