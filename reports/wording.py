@@ -133,6 +133,13 @@ def attained(result: SloResult) -> str:
     return f"{text} [{percent(result.low)}, {percent(result.high)}]"
 
 
+def margin(result: SloResult) -> str:
+    """How far the attained share is from its target: `+8.2 points`."""
+    if result.attainment is None:
+        return NO_DATA
+    return f"{100 * (result.attainment - result.target):+.1f} points"
+
+
 def metric(name: str) -> str:
     """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`, of a tenant if it names one."""
     name, _, tenant = name.partition("@")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from bench.analysis.judgement import Case
 from bench.records import Sample, Trial
-from reports.charts.style import ARM
+from reports.charts.style import ARM, REPLICAS, Line
 from reports.run import arms_of
 
 Floats = npt.NDArray[np.float64]
@@ -62,6 +63,25 @@ def typical_trials(case: Case) -> list[Series]:
     ordered = sorted(case.trials, key=lambda trial: trial.position)
     of_block = replace(case, trials=tuple(trial for trial in ordered if trial.block == block))
     return [replace(arm, trials=arm.trials[:1]) for arm in series_of(of_block)]
+
+
+def titled(what: str, arms: Sequence[Series]) -> str:
+    """The title of a chart of the typical block: with its number."""
+    if not arms:
+        return what
+    # What another tool measured has no schedule, and so no blocks.
+    unit = "block" if arms[0].first.schedule_sha256 else "run"
+    return f"{what}, {unit} {arms[0].first.block + 1}"
+
+
+def scraped_replicas(arms: Sequence[Series]) -> tuple[dict[str, str], list[Line]]:
+    """The colours of replicas that were scraped, by name, and the legend that says so."""
+    replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
+    colours = dict(zip(replicas, REPLICAS, strict=False))
+    lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
+    if len(replicas) > len(lines):
+        lines.append(Line(f"● {len(replicas) - len(lines)} more replicas"))
+    return colours, lines
 
 
 def in_flight(trial: Trial) -> tuple[Floats, Floats]:
