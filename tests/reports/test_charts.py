@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Replica
-from reports.charts import pictures_of
+from reports.charts import interactivity, kv_cache, margins, pictures_of, quantiles
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, ratio_axis
 from reports.charts.over_time import queues, timeline
@@ -32,6 +32,7 @@ from tests.reports.cases import (
     one_arm_case,
     same_arm_case,
     scraped_case,
+    searched_case,
     unreadable_case,
 )
 
@@ -163,12 +164,82 @@ def test_more_replicas_than_colours_are_counted() -> None:
     assert "3 more replicas" in text
 
 
+@pytest.mark.parametrize(
+    "case", [same_arm_case(), one_arm_case(), failing_case(), unreadable_case(), searched_case()]
+)
+def test_every_case_has_a_gallery_and_its_pictures_say_what_their_legends_say(case: Case) -> None:
+    pictures = pictures_of(case, SETUP)
+    assert pictures
+    assert all(one.text.startswith(one.title) for one in pictures)
+    assert any(arm in one.text for one in pictures for arm in ("baseline", "managed"))
+
+
+def test_quantiles_of_the_arms_are_drawn_against_each_other_on_equal_axes() -> None:
+    (chart,) = quantiles.charts(better_case(), SETUP)
+    (axes,) = chart.figure.axes
+    assert axes.get_xlim() == axes.get_ylim()
+    diagonal, curve, *_ = axes.lines
+    assert all(np.asarray(curve.get_ydata()) < np.asarray(curve.get_xdata()))
+    assert np.asarray(diagonal.get_xdata()).tolist() == np.asarray(diagonal.get_ydata()).tolist()
+    assert list(quantiles.charts(one_arm_case(), SETUP)) == []
+    assert list(quantiles.charts(failing_case(), SETUP)) == []
+
+
+def test_kv_caches_of_both_arms_share_their_axes() -> None:
+    (chart,) = kv_cache.charts(scraped_case(), SETUP)
+    control, treatment = chart.figure.axes
+    assert (control.get_xlim(), control.get_ylim()) == (treatment.get_xlim(), treatment.get_ylim())
+    assert [max(np.asarray(line.get_ydata())) for line in control.lines] == [50, 25]
+
+
+def test_tokens_of_a_user_and_in_total_have_a_dot_for_each_trial() -> None:
+    (chart,) = interactivity.charts(better_case(), SETUP)
+    (axes,) = chart.figure.axes
+    dots = [np.asarray(line.get_xdata()) for line in axes.lines]
+    # Both arms: the trials, then their median. A token takes 10 ms.
+    assert [len(one) for one in dots] == [8, 1, 8, 1]
+    assert all(one == pytest.approx(100) for one in dots)
+    (chart,) = interactivity.charts(failing_case(), SETUP)
+    assert [line.text.partition(",")[0] for line in chart.lines] == ["● baseline"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20))
+def test_no_trial_beats_one_of_the_front_in_both(points: list[tuple[float, float]]) -> None:
+    kept = interactivity.front(points)
+    assert kept == sorted(kept)
+    for x, y in points:
+        assert any(a >= x and b >= y for a, b in kept)
+        assert not any(a < x and b < y for a, b in kept)
+
+
+def test_margins_have_a_row_for_each_objective_and_the_time_that_the_wanted_share_took() -> None:
+    (chart,) = margins.charts(better_case(), SETUP)
+    text = words(chart)
+    assert "tiny-llama TTFT" in text
+    assert "520 ms" in text
+    assert "220 ms" in text
+    facts = replace(better_case().judgement.scenario, slos={})
+    without = replace(better_case(), judgement=replace(better_case().judgement, scenario=facts))
+    assert list(margins.charts(without, SETUP)) == []
+
+
+@given(st.lists(st.integers(0, 50), min_size=1), st.floats(0.01, 1))
+def test_the_time_of_a_share_is_the_shortest_within_which_that_share_was_done(
+    times: list[float], share: float
+) -> None:
+    kept = margins.kept_s(times, share)
+    assert kept is not None
+    assert sum(one <= kept for one in times) >= share * len(times) - 1e-5
+    assert sum(one < kept for one in times) < share * len(times)
+
+
 def test_queues_are_in_the_gallery_only_where_servers_were_scraped() -> None:
     def titles(case: Case) -> list[str]:
         return [picture.title for picture in pictures_of(case, SETUP)]
 
-    (title,) = set(titles(scraped_case())) - set(titles(better_case()))
-    assert title.startswith("Queues in the replicas, block")
+    kv_cache, queue = sorted(set(titles(scraped_case())) - set(titles(better_case())))
+    assert kv_cache.startswith("KV cache in the replicas, block")
+    assert queue.startswith("Queues in the replicas, block")
 
 
 def test_the_gallery_of_a_case_without_trials_is_empty() -> None:

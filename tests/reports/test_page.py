@@ -68,7 +68,7 @@ def test_it_needs_nothing_but_itself() -> None:
     page = read(html)
     assert "script" not in page.tags
     assert page.addresses
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert all(one.startswith(("data:image/svg+xml;base64,", "#tail-")) for one in page.addresses)
     assert not re.search(r"url\(|@import|\son\w+=", html)
 
 
@@ -76,7 +76,7 @@ def test_its_charts_are_pictures_and_not_inline_svg_with_use() -> None:
     html = render_page(run_with(better_case()))
     # The Allure report's sanitiser takes <use> out, and with it every marker.
     assert "use" not in read(html).tags
-    for address in read(html).addresses:
+    for address in filter(re.compile("data:").match, read(html).addresses):
         ET.fromstring(base64.b64decode(address.partition(",")[2]))
 
 
@@ -84,7 +84,8 @@ def test_it_tells_what_was_compared_when_on_what_and_the_numbers() -> None:
     text = read(render_page(run_with(better_case("heavy-tail"), better_case("burst")))).text
     for words in (
         "Managed against baseline",
-        "vLLM 0.30.0 on CPU, random weights. Measured 31 January 2026, 14:02.",
+        "Measured 31 January 2026, 14:02 on vLLM 0.30.0 on CPU, random weights.",
+        "baseline is the control, managed the treatment.",
         "heavy-tail · tiny-llama",
         "burst · tiny-llama",
         "What burst asks.",
@@ -145,7 +146,7 @@ def test_unlike_shares_of_failed_requests_are_in_the_table() -> None:
 
 def test_without_readings_there_is_no_servers_side() -> None:
     page = read(render_page(run_with(better_case())))
-    assert "h4" not in page.tags
+    assert "The server's side\n" not in page.text
     assert "Preemptions" not in page.text
 
 
