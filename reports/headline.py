@@ -57,12 +57,15 @@ def _size(one: Comparison) -> str:
 def _of_several(primaries: Sequence[Comparison]) -> str:
     """How many comparisons have which verdict; the range of ratios where it has a meaning."""
     counts = Counter(one.verdict for one in primaries)
-    of_all = f"of {len(primaries)} comparisons"
-    said = [f"{one} in {counts[one]}" for one in Verdict if counts[one]]
-    said[0] = f"{said[0]} {of_all}"
     control, treatment = primaries[0].control, primaries[0].treatment
     other = "itself" if control == treatment else control
-    sentence = f"{treatment} against {other}: {', '.join(said)}."
+    better = counts.pop(Verdict.BETTER, 0) or "none"
+    rest = [f"{n} {'is' if n == 1 else 'are'} {one}" for one in Verdict if (n := counts[one])]
+    parts = (
+        f"{treatment} is better than {other} in {better} of {len(primaries)} comparisons",
+        ", ".join(rest),
+    )
+    sentence = f"{'; '.join(filter(None, parts))}."
     for verdict in (Verdict.BETTER, Verdict.WORSE):
         ones = [one for one in primaries if one.verdict is verdict]
         ratios = [one.ratio for one in ones if one.ratio is not None]

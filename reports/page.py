@@ -32,7 +32,7 @@ _BAR_WIDTH = 150.0
 _BAR_EDGE = math.log(4)
 # Charts that a case shows at once; the others are folded.
 _SHOWN = 4
-_NUMBER = re.compile(r"((?<![\w.,-])\d[\d,]*(?:\.\d+)?(?![\w-]))")
+_NUMBER = re.compile(r"((?<![\w.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w-]))")
 _MARKED = Markup('<span class="n">{}</span>')
 
 

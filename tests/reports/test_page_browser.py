@@ -212,7 +212,7 @@ def test_pictures_of_it_are_light_and_dark_and_paper_is_white(
     corners = {}
     for scheme in ("light", "dark"):
         for name, size in (("wide", WIDE), ("narrow", NARROW)):
-            page = opened(browser, file, size, scheme)  # type: ignore[arg-type]
+            page = opened(browser, file, size, scheme)
             path = tmp_path / f"{name}-{scheme}.png"
             page.screenshot(path=path, full_page=True)
             pixels = imread(path)
