@@ -75,9 +75,8 @@ def _ratios(judgement: Judgement) -> tuple[float | None, ...]:
 def _lane(judgement: Judgement, place: Place) -> Lane:
     primary = judgement.primary
     assert primary is not None
-    unit = primary.over.split()[0].removesuffix("s")
     dots = tuple(
-        (place(ratio), f"{unit} {index + 1}: {wording.factor(ratio)}")
+        (place(ratio), f"{wording.block(index, primary.over)}: {wording.factor(ratio)}")
         for index, ratio in judgement.ratios.items()
         if ratio is not None
     )

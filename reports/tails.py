@@ -16,7 +16,7 @@ from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
 from bench.records import Role, Sample, Trial
 from reports import wording
-from reports.charts.series import Series, series_of
+from reports.charts.series import Series, block_of, series_of
 from reports.charts.style import seconds_label, seconds_ticks
 
 # Of each arm.
@@ -169,10 +169,9 @@ def _example(
     key: str, pair: list[Request], names: dict[Role, str], at: Place, along: Place
 ) -> Example:
     trial, sample = pair[0]
-    unit = "block" if trial.schedule_sha256 else "run"
     return Example(
         key=key,
-        text=f"{_waited(sample)} ({unit} {trial.block + 1}, request {sample.index + 1})",
+        text=f"{_waited(sample)} ({block_of(trial)}, request {sample.index})",
         place=at(scheduled_ttft_s(sample)),
         lines=tuple(_line(one, names, along) for one in pair),
     )

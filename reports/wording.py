@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.analysis.judgement import Comparison, Judgement, SloResult
+from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloResult
 from bench.records import Slo
 
 NO_DATA = "no data"
@@ -163,6 +163,13 @@ def objectives(slo: Slo) -> str:
         for name, limit in limits
         if limit is not None
     )
+
+
+def block(index: int, over: str = BLOCKS) -> str:
+    """`block 0`, as notes and files name it; what another tool ran has no block: `run 1`."""
+    if over == BLOCKS:
+        return f"block {index}"
+    return f"{over.split(maxsplit=1)[0].removesuffix('s')} {index + 1}"
 
 
 def count(n: int, noun: str) -> str:

@@ -63,7 +63,7 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
         name, over = wording.metric(judgement.primary.metric), judgement.primary.over
         rows = [
             _Row(
-                f"{over.split()[0].removesuffix('s')} {index + 1}",
+                wording.block(index, over),
                 wording.factor(ratio),
                 MUTED,
                 block=ratio,

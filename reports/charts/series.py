@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bench.analysis.judgement import Case
+from bench.analysis.judgement import BLOCKS, Case
 from bench.records import Sample, Trial
+from reports import wording
 from reports.charts.style import ARM, REPLICAS, Line
 from reports.run import arms_of
 
@@ -69,9 +70,12 @@ def titled(what: str, arms: Sequence[Series]) -> str:
     """The title of a chart of the typical block: with its number."""
     if not arms:
         return what
-    # What another tool measured has no schedule, and so no blocks.
-    unit = "block" if arms[0].first.schedule_sha256 else "run"
-    return f"{what}, {unit} {arms[0].first.block + 1}"
+    return f"{what}, {block_of(arms[0].first)}"
+
+
+def block_of(trial: Trial) -> str:
+    """The name of its block, or of its run: what another tool measured has no schedule."""
+    return wording.block(trial.block, BLOCKS if trial.schedule_sha256 else "runs")
 
 
 def scraped_replicas(arms: Sequence[Series]) -> tuple[dict[str, str], list[Line]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
-from bench.records import Replica
+from bench.records import Replica, Slo
 from reports.charts import interactivity, kv_cache, margins, pictures_of, quantiles
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, ratio_axis
@@ -24,7 +24,7 @@ from reports.charts.over_time import queues, timeline
 from reports.charts.replicas import replicas
 from reports.charts.series import in_flight, typical_block
 from reports.charts.style import Chart, Frame, new_chart, seconds_axis
-from tests.bench.making import answered, failed, trial, with_readings
+from tests.bench.making import FACTS, answered, failed, trial, with_readings
 from tests.reports.cases import (
     SETUP,
     better_case,
@@ -102,7 +102,7 @@ def test_the_distribution_counts_failed_requests_as_never_answered() -> None:
 
 def test_the_block_chart_has_a_row_for_each_block_and_the_verdict() -> None:
     text = words(DRAWN["blocks"](better_case()))
-    assert [f"block {n}" in text for n in (1, 2, 3, 4, 5)] == [True] * 4 + [False]
+    assert [f"block {n}" in text for n in (0, 1, 2, 3, 4)] == [True] * 4 + [False]
     assert "0.41 [0.36, 0.46]" in text
     assert "better" in text
 
@@ -223,6 +223,20 @@ def test_margins_have_a_row_for_each_objective_and_the_time_that_the_wanted_shar
     assert list(margins.charts(without, SETUP)) == []
 
 
+def test_margins_have_a_row_for_each_tenant_and_a_cross_where_too_many_failed() -> None:
+    facts = replace(FACTS, slos={"tiny-llama@a": Slo(ttft_s=1.0), "tiny-llama@b": Slo(ttft_s=1.0)})
+    samples = [answered(index, 0.25, tenant="a") for index in range(20)]
+    samples += [failed(index, tenant="b") for index in range(20, 40)]
+    made = trial("control", 0, 0, samples, scenario=facts)
+    judgement = replace(better_case().judgement, scenario=facts)
+    (chart,) = margins.charts(Case(judgement, (made,)), SETUP)
+    assert [one in words(chart) for one in ("tiny-llama@a TTFT", "tiny-llama@b TTFT")] == [True] * 2
+    (axes,) = chart.figure.axes
+    limit, met, lost = axes.lines
+    assert [line.get_marker() for line in (met, lost)] == ["o", "x"]
+    assert float(np.asarray(met.get_xdata())[0]) == pytest.approx(0.25)
+
+
 @given(st.lists(st.integers(0, 50), min_size=1), st.floats(0.01, 1))
 def test_the_time_of_a_share_is_the_shortest_within_which_that_share_was_done(
     times: list[float], share: float
@@ -272,12 +286,12 @@ def test_the_block_shown_over_time_is_one_that_counts() -> None:
     assert typical_block(with_ratios({1: 0.2, 3: 0.5})) == 1
     assert typical_block(with_ratios({2: None, 3: None})) == 2
     text = words(timeline(with_ratios({1: 0.2, 2: 0.5, 3: 0.9}), SETUP))
-    assert "Over time, block 3" in text
+    assert "Over time, block 2" in text
 
 
 def test_the_block_chart_has_no_row_for_a_block_that_was_set_aside() -> None:
     text = words(blocks(with_ratios({0: 0.4, 2: 0.5}).judgement, SETUP))
-    assert [f"block {n}" in text for n in (1, 2, 3)] == [True, False, True]
+    assert [f"block {n}" in text for n in (0, 1, 2)] == [True, False, True]
 
 
 def with_ratios(ratios: dict[int, float | None]) -> Case:

@@ -31,9 +31,10 @@ from tests.reports.cases import (
 )
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs a browser: apt-get install -y chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install -y chromium"),
+]
 WIDE, NARROW = (1200, 900), (360, 800)
 Scheme = Literal["light", "dark"]
 

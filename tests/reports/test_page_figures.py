@@ -34,7 +34,7 @@ def test_every_comparison_has_a_lane_with_interval_and_blocks() -> None:
         assert lane.high is not None
         assert 0 <= lane.low < lane.middle < lane.high < chart.one
         assert len(lane.dots) == 4
-        assert "block 1: 0.40" in lane.text
+        assert "block 0: 0.40" in lane.text
     assert lanes_of([one_arm_case().judgement]) is None
 
 
@@ -71,10 +71,10 @@ def test_the_slowest_requests_come_first_with_the_same_one_of_the_other_arm() ->
     assert tails is not None
     control, treatment = tails.lanes
     slowest, lost = control.examples[0], treatment.examples[0]
-    assert slowest.text == "2.00 s to the first token (block 1, request 4)"
+    assert slowest.text == "2.00 s to the first token (block 0, request 3)"
     assert [line.role for line in slowest.lines] == ["control", "treatment"]
     assert slowest.lines[1].text.startswith("managed: 100 ms to the first token")
-    assert lost.text == "failed: status (block 1, request 6)"
+    assert lost.text == "failed: status (block 0, request 5)"
     assert lost.place == tails.failed
     assert lost.lines[0].failed_at is not None
     assert slowest.place > max(one.place for one in control.examples[1:])
