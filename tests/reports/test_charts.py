@@ -232,7 +232,7 @@ def test_margins_have_a_row_for_each_tenant_and_a_cross_where_too_many_failed() 
     (chart,) = margins.charts(Case(judgement, (made,)), SETUP)
     assert [one in words(chart) for one in ("tiny-llama@a TTFT", "tiny-llama@b TTFT")] == [True] * 2
     (axes,) = chart.figure.axes
-    limit, met, lost = axes.lines
+    _, met, lost = axes.lines
     assert [line.get_marker() for line in (met, lost)] == ["o", "x"]
     assert float(np.asarray(met.get_xdata())[0]) == pytest.approx(0.25)
 
