@@ -17,6 +17,7 @@ from bench.analysis.gates import (
 )
 from bench.analysis.judgement import Case, Judgement
 from reports import wording
+from reports.headline import headline
 from reports.run import Arms, Run, arms_of, title
 from reports.tables import notes_of, rows_of
 
@@ -88,7 +89,7 @@ def _xml(text: str) -> str:
 
 
 def markdown(run: Run) -> str:
-    """The run for a comment on GitHub: outcome, why gates failed, tables, then folded notes.
+    """The run for a comment on GitHub: outcome and headline, failed gates, tables, folded notes.
 
     The primary metric is bold. Names and notes from outside are escaped.
     """
@@ -99,8 +100,8 @@ def markdown(run: Run) -> str:
     notes = [(title(one), note) for one in judgements for note in notes_of(one)]
     parts = (
         [f"### {_escaped(arms.title)}: {overall(judgements)}"],
+        [_escaped(sentence)] if (sentence := headline(judgements)) else [],
         _items((title(one), str(failure)) for one, failure in failures),
-        _items((title(one), text) for one in judgements if (text := wording.headline(one))),
         *(_case_table(one, arms) for one in judgements),
         _folded(wording.count(len(notes), "note"), _items(notes)) if notes else [],
         _folded("What was measured", _items({"Measured": run.when, **run.facts}.items())),

@@ -97,10 +97,17 @@ def advice(error: str) -> str:
 
 
 def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> Path:
-    """Path of the report generator's program, which is installed first where it is missing.
+    """Path of the report generator's program, installed first where it is missing.
 
-    `folder` has `package.json` and `package-lock.json`. Other processes wait meanwhile. Raises
-    UserError when npm fails.
+    `folder` has its `package.json` and `package-lock.json`. Raises UserError when npm fails.
+    """
+    return packages(progress, folder, run) / "allure" / "cli.js"
+
+
+def packages(progress: Progress, folder: Path, run: RunNode = run_node) -> Path:
+    """The packages that `folder` locks, installed into it first where they are missing.
+
+    Other processes wait meanwhile. Raises UserError when npm fails.
     """
     lock = folder / "package-lock.json"
     modules = folder / "node_modules"
@@ -113,7 +120,7 @@ def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> 
             with progress.step(_INSTALLING):
                 _install(folder, run)
             stamp.write_text(wanted)
-    return modules / "allure" / "cli.js"
+    return modules
 
 
 def _install(folder: Path, run: RunNode) -> None:

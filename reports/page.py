@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,37 +11,44 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from bench.analysis.gates import gating
-from bench.analysis.judgement import Judgement, SloOutcome, SloResult, Verdict
+from bench.analysis.judgement import Case, Judgement, SloOutcome, SloResult, Verdict
 from bench.analysis.verdict import ALIKE, MATERIAL
 from bench.records import Expectation
 from reports import wording
 from reports.charts import pictures_of, style
-from reports.charts.forest import forest
 from reports.charts.style import Picture
+from reports.headline import headline
+from reports.lanes import lanes_of
 from reports.run import Arms, Run, arms_of, title
 from reports.tables import notes_of, rows_of, server_rows
+from reports.tails import tails_of
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _BAR_WIDTH = 150.0
 # A ratio of 4, or 1/4, lies on the edge of the bar.
 _BAR_EDGE = math.log(4)
+# Charts that a case shows at once; the others are folded.
+_SHOWN = 4
+_NUMBER = re.compile(r"((?<![\w.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w-]))")
+_MARKED = Markup('<span class="n">{}</span>')
 
 
 def render_page(run: Run) -> str:
     """The page as HTML. Every name, note and value from outside is escaped."""
     judgements, arms = run.judgements, arms_of(run.judgements)
-    compared = any(one.primary for one in judgements)
     return _template("comparison.html.j2").render(
         run=run,
         title=arms.title[:1].upper() + arms.title[1:],
         tallies=tallies(judgements),
-        headlines=list(filter(None, map(wording.headline, judgements))),
+        headline=headline(judgements),
+        arms=arms,
         headings=list(arms.headings.values()),
         ratio_heading=wording.ratio_heading(judgements),
-        forest=forest(judgements, run.setup).picture() if compared else None,
-        cases=[_case(one.judgement, arms, pictures_of(one, run.setup)) for one in run.cases],
+        chart=lanes_of(judgements),
+        cases=[_case_of(place, one, arms, run.setup) for place, one in enumerate(run.cases)],
         objectives=objectives_of(judgements),
         material=wording.target(round(math.expm1(MATERIAL), 4)),
         alike=wording.target(round(math.expm1(ALIKE), 4)),
@@ -70,7 +78,27 @@ def _template(name: str) -> Template:
         "verdicts": Verdict,
         "wording": wording,
     }
+    environment.filters["numbers"] = numbers
     return environment.get_template(name)
+
+
+def numbers(text: str) -> Markup:
+    """The text, escaped, with each number in it as an element of class `n`.
+
+    Such a number is a stored one, rounded as it is shown. Digits of a name (`p95`) are none.
+    """
+    # What is between numbers, and numbers, by turns.
+    parts = enumerate(_NUMBER.split(text))
+    return Markup("").join(_MARKED.format(part) if place % 2 else part for place, part in parts)
+
+
+def _case_of(place: int, case: Case, arms: Arms, setup: str) -> dict[str, Any]:
+    pictures = pictures_of(case, setup)
+    return _case(case.judgement, arms, pictures) | {
+        "tails": tails_of(case, f"tail-{place}"),
+        "shown": pictures[:_SHOWN],
+        "folded": pictures[_SHOWN:],
+    }
 
 
 def _case(judgement: Judgement, arms: Arms, pictures: tuple[Picture, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.analysis.judgement import Comparison, Judgement, SloResult
+from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloResult
 from bench.records import Slo
 
 NO_DATA = "no data"
@@ -133,6 +133,13 @@ def attained(result: SloResult) -> str:
     return f"{text} [{percent(result.low)}, {percent(result.high)}]"
 
 
+def margin(result: SloResult) -> str:
+    """How far the attained share is from its target: `+8.2 points`."""
+    if result.attainment is None:
+        return NO_DATA
+    return f"{100 * (result.attainment - result.target):+.1f} points"
+
+
 def metric(name: str) -> str:
     """`scheduled_ttft_p95_s` -> `Scheduled TTFT p95`, of a tenant if it names one."""
     name, _, tenant = name.partition("@")
@@ -156,6 +163,13 @@ def objectives(slo: Slo) -> str:
         for name, limit in limits
         if limit is not None
     )
+
+
+def block(index: int, over: str = BLOCKS) -> str:
+    """`block 0`, as notes and files name it; what another tool ran has no block: `run 1`."""
+    if over == BLOCKS:
+        return f"block {index}"
+    return f"{over.split(maxsplit=1)[0].removesuffix('s')} {index + 1}"
 
 
 def count(n: int, noun: str) -> str:

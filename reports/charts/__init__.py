@@ -12,7 +12,10 @@ from reports.charts.style import Chart, Picture
 from reports.run import short_title
 
 # The order in which they are shown; charts of other modules follow.
-_ORDER = ("load", "cdf", "forest", "replicas", "over_time")
+_ORDER = (
+    *("load", "cdf", "forest", "margins", "replicas", "over_time", "kv_cache", "quantiles"),
+    "interactivity",
+)
 
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:

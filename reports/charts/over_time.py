@@ -12,10 +12,15 @@ from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Sample, Trial
 from reports import wording
-from reports.charts.series import Series, in_flight, typical_trials
+from reports.charts.series import (
+    Series,
+    in_flight,
+    scraped_replicas,
+    titled,
+    typical_trials,
+)
 from reports.charts.style import (
     MUTED,
-    REPLICAS,
     Chart,
     Frame,
     Line,
@@ -42,7 +47,7 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 def timeline(case: Case, caption: str) -> Chart:
     """The first trial of each arm in the typical block: both have the same arrivals."""
     arms = typical_trials(case)
-    title = _title("Over time", arms)
+    title = titled("Over time", arms)
     if len({arm.first.schedule_sha256 for arm in arms} - {""}) == 1 < len(arms):
         title = f"{title}: the same arrivals"
     lines = [Line(_requests(arm), arm.colour) for arm in arms]
@@ -73,13 +78,9 @@ def queues(case: Case, caption: str) -> Chart:
     their axes. A line is broken where metrics could not be read.
     """
     arms = typical_trials(case)
-    replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
-    colours = dict(zip(replicas, REPLICAS, strict=False))
-    lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
-    if len(replicas) > len(lines):
-        lines.append(Line(f"● {len(replicas) - len(lines)} more replicas"))
+    colours, lines = scraped_replicas(arms)
     frame = Frame(plots=(_TTFT_IN, _QUEUE_IN) * max(1, len(arms)), gap=0.45, head=0.3)
-    chart, axes = new_chart(_title("Queues in the replicas", arms), lines, caption, frame)
+    chart, axes = new_chart(titled("Queues in the replicas", arms), lines, caption, frame)
     if not arms:
         for one in axes:
             empty(one)
@@ -96,14 +97,6 @@ def queues(case: Case, caption: str) -> Chart:
     axes[-1].set_xlim(0, max(arm.first.elapsed_s for arm in arms))
     axes[-1].set_xlabel("seconds since the start of the trial")
     return chart
-
-
-def _title(what: str, arms: Sequence[Series]) -> str:
-    if not arms:
-        return what
-    # What another tool measured has no schedule, and so no blocks.
-    unit = "block" if arms[0].first.schedule_sha256 else "run"
-    return f"{what}, {unit} {arms[0].first.block + 1}"
 
 
 def _requests(arm: Series) -> str:

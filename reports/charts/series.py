@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.analysis.judgement import Case
+from bench.analysis.judgement import BLOCKS, Case
 from bench.records import Sample, Trial
-from reports.charts.style import ARM
+from reports import wording
+from reports.charts.style import ARM, REPLICAS, Line
 from reports.run import arms_of
 
 Floats = npt.NDArray[np.float64]
@@ -62,6 +64,28 @@ def typical_trials(case: Case) -> list[Series]:
     ordered = sorted(case.trials, key=lambda trial: trial.position)
     of_block = replace(case, trials=tuple(trial for trial in ordered if trial.block == block))
     return [replace(arm, trials=arm.trials[:1]) for arm in series_of(of_block)]
+
+
+def titled(what: str, arms: Sequence[Series]) -> str:
+    """The title of a chart of the typical block: with its number."""
+    if not arms:
+        return what
+    return f"{what}, {block_of(arms[0].first)}"
+
+
+def block_of(trial: Trial) -> str:
+    """The name of its block, or of its run: what another tool measured has no schedule."""
+    return wording.block(trial.block, BLOCKS if trial.schedule_sha256 else "runs")
+
+
+def scraped_replicas(arms: Sequence[Series]) -> tuple[dict[str, str], list[Line]]:
+    """The colours of replicas that were scraped, by name, and the legend that says so."""
+    replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
+    colours = dict(zip(replicas, REPLICAS, strict=False))
+    lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
+    if len(replicas) > len(lines):
+        lines.append(Line(f"● {len(replicas) - len(lines)} more replicas"))
+    return colours, lines
 
 
 def in_flight(trial: Trial) -> tuple[Floats, Floats]:

@@ -92,10 +92,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure that is drawn."""
+    """A figure that is drawn, and the lines of text in it."""
 
     title: str
     figure: Figure
+    lines: tuple[Line, ...] = ()
 
     def picture(self) -> Picture:
         """The chart as SVG, without dates, and with coordinates to a hundredth of a point."""
@@ -107,15 +108,18 @@ class Chart:
             metadata = {"Date": None, "Creator": None}
             self.figure.savefig(buffer, format="svg", dpi=160, metadata=metadata)
         short = _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), buffer.getvalue())
-        return Picture(self.title, short)
+        return Picture(
+            self.title, short, ". ".join((self.title, *(one.text for one in self.lines)))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A chart as SVG."""
+    """A chart as SVG, and what it says for those who do not see it: title and legend."""
 
     title: str
     svg: bytes
+    text: str
 
     @property
     def url(self) -> str:
@@ -166,7 +170,7 @@ def new_chart(
             figure.text(x, y_in / height_in, line.text, color=line.colour, size=9, va="top")
             y_in -= _LINE_IN
         figure.text(x, 0.1 / height_in, caption, color=MUTED, size=8, va="bottom")
-    return Chart(title, figure), axes
+    return Chart(title, figure, tuple(lines)), axes
 
 
 def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:
@@ -174,7 +178,7 @@ def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(_SecondsLocator())
-    axis.set_major_formatter(FuncFormatter(_seconds))
+    axis.set_major_formatter(FuncFormatter(seconds_label))
     axis.set_minor_locator(NullLocator())
 
 
@@ -203,13 +207,24 @@ class _SecondsLocator(LogLocator):
         return [float(tick) for tick in even if vmin <= tick <= vmax]
 
 
-def _seconds(seconds: float, _: object) -> str:
+def seconds_ticks(low_s: float, high_s: float) -> list[tuple[float, str]]:
+    """Ticks between two times, with their labels, for a logarithmic axis."""
+    return [(one, seconds_label(one)) for one in _SecondsLocator().tick_values(low_s, high_s)]
+
+
+def seconds_label(seconds: float, _: object = None) -> str:
+    """The label of a tick: `50 ms`, `2 s`."""
     return f"{seconds * 1000:.6g} ms" if seconds < 1 else f"{seconds:.6g} s"
 
 
 def subtitle(axes: Axes, text: str) -> None:
     """Label a plot's vertical axis, in a line above the plot."""
     axes.set_title(text, loc="left", size=8.5, color=MUTED)
+
+
+def name_point(axes: Axes, x: float, y: float, text: str, colour: str = MUTED) -> None:
+    """Write a text beside a point."""
+    axes.annotate(text, (x, y), xytext=(6, -3), textcoords="offset points", size=7.5, color=colour)
 
 
 def empty(axes: Axes, text: str = wording.NO_DATA) -> None:

@@ -59,6 +59,29 @@ def scraped_case() -> Case:
     return judged([with_readings(one, levels[one.role] | counts) for one in better_case().trials])
 
 
+def searched_case() -> Case:
+    """Trials whose loads were searched for: baseline carries 10 requests/s, managed 20."""
+    facts = replace(
+        FACTS, primary="carried_rps", metrics=("carried_rps",), search_step=1.25, alpha=0.01
+    )
+    made = []
+    for block in range(4):
+        tried = [("control", 10.0, 0.5), ("control", 12.5, 2.0)]
+        tried += [("treatment", 20.0, 0.4), ("treatment", 25.0, 2.0)]
+        made += [
+            trial(
+                role,  # type: ignore[arg-type]
+                block,
+                place,
+                [answered(index, ttft_s) for index in range(40)],
+                scenario=facts,
+                offered_rps=rps,
+            )
+            for place, (role, rps, ttft_s) in enumerate(tried)
+        ]
+    return judged(made)
+
+
 def unreadable_case() -> Case:
     """`scraped_case` in which the second replica's metrics could not be read."""
     lost = ServerReading(-0.1, -0.1, error="connection refused")

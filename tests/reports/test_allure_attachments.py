@@ -77,24 +77,24 @@ def test_details_are_shown_but_do_not_part_a_test_from_its_history(result: dict[
 
 def test_the_description_shows_table_and_charts(result: dict[str, Any]) -> None:
     assert "0.41 [0.36, 0.46]" in result["descriptionHtml"]
-    assert result["descriptionHtml"].count("<img ") == 5
+    assert result["descriptionHtml"].count("<img ") == 8
 
 
 def test_charts_and_numbers_are_attached(written: Path, result: dict[str, Any]) -> None:
     kinds = [one["type"] for one in result["attachments"]]
-    assert kinds == ["image/svg+xml"] * 5 + ["text/csv"]
+    assert kinds == ["image/svg+xml"] * 8 + ["text/csv"]
     assert all((written / one["source"]).stat().st_size for one in result["attachments"])
 
 
 def test_both_rounds_are_shown_the_one_that_counts_first(written: Path) -> None:
     again = result_of(written, "test_again")
     html = again["descriptionHtml"]
-    assert html.count("<img ") == 10
+    assert html.count("<img ") == 16
     title = "heavy-tail · tiny-llama"
     assert 0 <= html.index(f"<h3>{title} · again</h3>") < html.index(f"<h3>{title}</h3>")
     names = [one["name"] for one in again["attachments"]]
-    assert sum("(round 2)" in name for name in names[:6]) == 6
-    assert sum("(round 1)" in name for name in names[6:]) == 6
+    assert sum("(round 2)" in name for name in names[:9]) == 9
+    assert sum("(round 1)" in name for name in names[9:]) == 9
 
 
 def test_the_page_is_attached_to_the_run(written: Path) -> None:

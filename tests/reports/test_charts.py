@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
-from bench.records import Replica
-from reports.charts import pictures_of
+from bench.records import Replica, Slo
+from reports.charts import interactivity, kv_cache, margins, pictures_of, quantiles
 from reports.charts.cdf import latency_cdf
-from reports.charts.forest import blocks, forest
+from reports.charts.forest import blocks, ratio_axis
 from reports.charts.over_time import queues, timeline
 from reports.charts.replicas import replicas
 from reports.charts.series import in_flight, typical_block
 from reports.charts.style import Chart, Frame, new_chart, seconds_axis
-from tests.bench.making import answered, failed, trial, with_readings
+from tests.bench.making import FACTS, answered, failed, trial, with_readings
 from tests.reports.cases import (
     SETUP,
     better_case,
@@ -32,6 +32,7 @@ from tests.reports.cases import (
     one_arm_case,
     same_arm_case,
     scraped_case,
+    searched_case,
     unreadable_case,
 )
 
@@ -43,7 +44,6 @@ DRAWN: dict[str, Draw] = {
     "blocks": lambda case: blocks(case.judgement, SETUP),
     "queues": lambda case: queues(case, SETUP),
     "replicas": lambda case: replicas(case, SETUP),
-    "forest": lambda case: forest([case.judgement], SETUP),
 }
 EMPTY = replace(better_case(), trials=())
 
@@ -102,34 +102,24 @@ def test_the_distribution_counts_failed_requests_as_never_answered() -> None:
 
 def test_the_block_chart_has_a_row_for_each_block_and_the_verdict() -> None:
     text = words(DRAWN["blocks"](better_case()))
-    assert [f"block {n}" in text for n in (1, 2, 3, 4, 5)] == [True] * 4 + [False]
+    assert [f"block {n}" in text for n in (0, 1, 2, 3, 4)] == [True] * 4 + [False]
     assert "0.41 [0.36, 0.46]" in text
     assert "better" in text
-
-
-def test_the_forest_has_a_row_for_each_case() -> None:
-    cases = [better_case("heavy-tail"), better_case("burst")]
-    text = words(forest([case.judgement for case in cases], SETUP))
-    assert "heavy-tail · tiny-llama" in text
-    assert "burst · tiny-llama" in text
 
 
 def test_an_infinite_interval_is_drawn_to_the_edge() -> None:
     judgement = better_case().judgement
     wild = replace(judgement.comparisons[0], low=0.0, high=math.inf)
-    chart = forest([replace(judgement, comparisons=(wild,))], SETUP)
+    chart = blocks(replace(judgement, comparisons=(wild,)), SETUP)
     (axes,) = chart.figure.axes
     assert "unbounded" in words(chart)
     assert list(axes.get_xlim()) in [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
 
 
 def test_an_interval_of_few_noisy_blocks_leaves_an_axis_that_can_be_read() -> None:
-    judgement = better_case().judgement
-    wild = replace(judgement.comparisons[0], low=1e-14, high=2.28e13)
-    chart = forest([replace(judgement, comparisons=(wild,))], SETUP)
-    (axes,) = chart.figure.axes
-    assert len(axes.get_xticks()) <= 7
-    assert "0.41 [0.00, > 999]" in words(chart)
+    low, high, ticks = ratio_axis([1e-14, 0.41, 2.28e13, None, math.inf])
+    assert 1e-4 < low < high < 1e4
+    assert 3 <= len(ticks) <= 7
 
 
 def test_replicas_that_served_nothing_and_requests_without_one_are_shown() -> None:
@@ -174,12 +164,96 @@ def test_more_replicas_than_colours_are_counted() -> None:
     assert "3 more replicas" in text
 
 
+@pytest.mark.parametrize(
+    "case", [same_arm_case(), one_arm_case(), failing_case(), unreadable_case(), searched_case()]
+)
+def test_every_case_has_a_gallery_and_its_pictures_say_what_their_legends_say(case: Case) -> None:
+    pictures = pictures_of(case, SETUP)
+    assert pictures
+    assert all(one.text.startswith(one.title) for one in pictures)
+    assert any(arm in one.text for one in pictures for arm in ("baseline", "managed"))
+
+
+def test_quantiles_of_the_arms_are_drawn_against_each_other_on_equal_axes() -> None:
+    (chart,) = quantiles.charts(better_case(), SETUP)
+    (axes,) = chart.figure.axes
+    assert axes.get_xlim() == axes.get_ylim()
+    diagonal, curve, *_ = axes.lines
+    assert all(np.asarray(curve.get_ydata()) < np.asarray(curve.get_xdata()))
+    assert np.asarray(diagonal.get_xdata()).tolist() == np.asarray(diagonal.get_ydata()).tolist()
+    assert list(quantiles.charts(one_arm_case(), SETUP)) == []
+    assert list(quantiles.charts(failing_case(), SETUP)) == []
+
+
+def test_kv_caches_of_both_arms_share_their_axes() -> None:
+    (chart,) = kv_cache.charts(scraped_case(), SETUP)
+    control, treatment = chart.figure.axes
+    assert (control.get_xlim(), control.get_ylim()) == (treatment.get_xlim(), treatment.get_ylim())
+    assert [max(np.asarray(line.get_ydata())) for line in control.lines] == [50, 25]
+
+
+def test_tokens_of_a_user_and_in_total_have_a_dot_for_each_trial() -> None:
+    (chart,) = interactivity.charts(better_case(), SETUP)
+    (axes,) = chart.figure.axes
+    dots = [np.asarray(line.get_xdata()) for line in axes.lines]
+    # Both arms: the trials, then their median. A token takes 10 ms.
+    assert [len(one) for one in dots] == [8, 1, 8, 1]
+    assert all(one == pytest.approx(100) for one in dots)
+    (chart,) = interactivity.charts(failing_case(), SETUP)
+    assert [line.text.partition(",")[0] for line in chart.lines] == ["● baseline"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20))
+def test_no_trial_beats_one_of_the_front_in_both(points: list[tuple[float, float]]) -> None:
+    kept = interactivity.front(points)
+    assert kept == sorted(kept)
+    for x, y in points:
+        assert any(a >= x and b >= y for a, b in kept)
+        assert not any(a < x and b < y for a, b in kept)
+
+
+def test_margins_have_a_row_for_each_objective_and_the_time_that_the_wanted_share_took() -> None:
+    (chart,) = margins.charts(better_case(), SETUP)
+    text = words(chart)
+    assert "tiny-llama TTFT" in text
+    assert "520 ms" in text
+    assert "220 ms" in text
+    facts = replace(better_case().judgement.scenario, slos={})
+    without = replace(better_case(), judgement=replace(better_case().judgement, scenario=facts))
+    assert list(margins.charts(without, SETUP)) == []
+
+
+def test_margins_have_a_row_for_each_tenant_and_a_cross_where_too_many_failed() -> None:
+    facts = replace(FACTS, slos={"tiny-llama@a": Slo(ttft_s=1.0), "tiny-llama@b": Slo(ttft_s=1.0)})
+    samples = [answered(index, 0.25, tenant="a") for index in range(20)]
+    samples += [failed(index, tenant="b") for index in range(20, 40)]
+    made = trial("control", 0, 0, samples, scenario=facts)
+    judgement = replace(better_case().judgement, scenario=facts)
+    (chart,) = margins.charts(Case(judgement, (made,)), SETUP)
+    assert [one in words(chart) for one in ("tiny-llama@a TTFT", "tiny-llama@b TTFT")] == [True] * 2
+    (axes,) = chart.figure.axes
+    _, met, lost = axes.lines
+    assert [line.get_marker() for line in (met, lost)] == ["o", "x"]
+    assert float(np.asarray(met.get_xdata())[0]) == pytest.approx(0.25)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1), st.floats(0.01, 1))
+def test_the_time_of_a_share_is_the_shortest_within_which_that_share_was_done(
+    times: list[float], share: float
+) -> None:
+    kept = margins.kept_s(times, share)
+    assert kept is not None
+    assert sum(one <= kept for one in times) >= share * len(times) - 1e-5
+    assert sum(one < kept for one in times) < share * len(times)
+
+
 def test_queues_are_in_the_gallery_only_where_servers_were_scraped() -> None:
     def titles(case: Case) -> list[str]:
         return [picture.title for picture in pictures_of(case, SETUP)]
 
-    (title,) = set(titles(scraped_case())) - set(titles(better_case()))
-    assert title.startswith("Queues in the replicas, block")
+    kv_cache, queue = sorted(set(titles(scraped_case())) - set(titles(better_case())))
+    assert kv_cache.startswith("KV cache in the replicas, block")
+    assert queue.startswith("Queues in the replicas, block")
 
 
 def test_the_gallery_of_a_case_without_trials_is_empty() -> None:
@@ -212,12 +286,12 @@ def test_the_block_shown_over_time_is_one_that_counts() -> None:
     assert typical_block(with_ratios({1: 0.2, 3: 0.5})) == 1
     assert typical_block(with_ratios({2: None, 3: None})) == 2
     text = words(timeline(with_ratios({1: 0.2, 2: 0.5, 3: 0.9}), SETUP))
-    assert "Over time, block 3" in text
+    assert "Over time, block 2" in text
 
 
 def test_the_block_chart_has_no_row_for_a_block_that_was_set_aside() -> None:
     text = words(blocks(with_ratios({0: 0.4, 2: 0.5}).judgement, SETUP))
-    assert [f"block {n}" in text for n in (1, 2, 3)] == [True, False, True]
+    assert [f"block {n}" in text for n in (0, 1, 2)] == [True, False, True]
 
 
 def with_ratios(ratios: dict[int, float | None]) -> Case:
