@@ -77,7 +77,7 @@ def mark_interrupted(listener: Any) -> None:
 def attach_run(run: Run, logs: Sequence[Path] = ()) -> None:
     """Attach the comparison page and the ends of logs to the run as a whole.
 
-    Each gate that did not hold is an error of the run.
+    Each comparison whose gates did not hold is an error of the run.
     """
     name = f"Comparison: {arms_of(run.judgements).title}"
     allure.global_attach(render_page(run), name, allure.attachment_type.HTML)
@@ -85,5 +85,5 @@ def attach_run(run: Run, logs: Sequence[Path] = ()) -> None:
         end = log.read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace")
         allure.global_attach(end, f"Log: {log.stem}", allure.attachment_type.TEXT)
     for judgement in gating(run.judgements):
-        for failure in gate_failures(judgement):
-            allure.global_error(f"{title(judgement)}: {failure}")
+        if failures := gate_failures(judgement):
+            allure.global_error("\n".join((title(judgement), *map(str, failures))))

@@ -1,8 +1,9 @@
 """Where a series of results of runs moved, and how small a move it could show.
 
-A series is split where the sums of squares between its two parts are largest; a t-test says whether
-the parts differ, its error rate shared among all places of the split. Each part is then searched in
-turn. A run is one value. docs/evidence/README.md has how often this is right.
+After each run, the runs since the last move are split where the sums of squares between the two
+parts are largest. A t-test says whether the parts differ; its error rate is shared among all places
+of the split. What was found stays found, also where the series moved back later. A run is one
+value. docs/evidence/README.md has how often this is right.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bench.analysis.verdict import ALPHA, MATERIAL, POWER
 
 # Runs on each side of a move, so that a single one that went astray makes none.
 SIDE = 3
-# The two-sided error rate of one search: a series is searched again after each of its runs.
+# The two-sided error rate of the search after one run.
 ALARM = 0.001
 # With fewer runs than it takes to find a move by this factor, data are insufficient.
 FINDS = 1.2
@@ -72,8 +73,7 @@ class Watched:
 def watch(values: Sequence[float]) -> Watched:
     """What is known of a series of ratios or times, oldest first; all are finite and above 0."""
     logs = [math.log(value) for value in values]
-    places = sorted(_places(logs, 0))
-    if places:
+    if places := tuple(_places(logs)):
         edges = (0, *places, len(logs))
         parts = [logs[start:end] for start, end in pairwise(edges)]
         return Watched(State.MOVED, tuple(map(_move, places, parts, parts[1:])))
@@ -86,13 +86,14 @@ def watch(values: Sequence[float]) -> Watched:
     return Watched(state, finds=_findable(spread, runs), more=enough - runs)
 
 
-def _places(logs: Sequence[float], start: int) -> Iterator[int]:
-    """Where `logs`, which begin at index `start` of the series, moved."""
-    place = _split(logs)
-    if place is not None:
-        yield start + place
-        yield from _places(logs[:place], start)
-        yield from _places(logs[place:], start + place)
+def _places(logs: Sequence[float]) -> Iterator[int]:
+    """The index of the first value after each move."""
+    start = 0
+    for end in range(1, len(logs) + 1):
+        place = _split(logs[start:end])
+        if place is not None:
+            start += place
+            yield start
 
 
 def _split(logs: Sequence[float]) -> int | None:

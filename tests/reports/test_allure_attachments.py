@@ -129,7 +129,7 @@ def test_the_run_has_the_ends_of_logs_and_each_gate_that_failed(written: Path) -
     assert text.endswith("the end")
     assert len(text) == 64_000
     (message,) = globals_of(written, "errors")
-    assert message.startswith("heavy-tail · tiny-llama: worse: expected better, seen: ")
+    assert message.startswith("heavy-tail · tiny-llama\nworse: expected better, seen: ")
 
 
 def test_a_test_keeps_its_history_in_another_folder_and_under_xdist(
