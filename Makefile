@@ -8,7 +8,7 @@ ARGS ?=
 ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check deploy-baseline deploy-managed evidence docs health logs status teardown test test-fast check scan report lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check deploy-baseline deploy-managed evidence docs health logs nightly status teardown test test-fast check scan report lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -26,6 +26,10 @@ bench: $(VENV)/.stamp ## The main job in a quarter of an hour: engines, balancer
 
 bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
 	$(call measure)
+
+nightly: $(VENV)/.stamp ## The same, then say which metrics moved since earlier runs
+	@$(MAKE) --no-print-directory bench-all; measured=$$?; \
+	$(BIN)/python -m bench watch --undecided pass && exit $$measured
 
 report: $(VENV)/.stamp ## Generate the Allure report of the last run again
 	$(BIN)/python -m reports generate

@@ -29,7 +29,7 @@ from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
 from reports.formats import properties
-from reports.run import setup_of
+from reports.run import Arms, setup_of
 from reports.terminal import summary_text
 
 # What checks options, collects tests and turns failed gates into failed tests.
@@ -87,6 +87,8 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
         label(
             scenario.name,
             models,
+            Arms(**facts["arms"]),
+            scenario.expect,
             facts["arms"] | {name: facts[name] for name in ("profile", "seed")},
         )
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import allure
 from allure_commons.model2 import Status, StatusDetails
 
+from bench.analysis.gates import gate_failures, gating
 from bench.analysis.judgement import Case
+from bench.records import Expectation
 from reports.charts import pictures_of
 from reports.page import render_case, render_page
 from reports.result_files import comparisons_csv
-from reports.run import Run, arms_of
+from reports.run import Arms, Run, arms_of, title
+
+# Of the end of each log: the report is one file.
+_LOG_BYTES = 64_000
 
 
-def label(scenario: str, models: tuple[str, ...], details: Mapping[str, object]) -> None:
-    """Name the running test and group it by scenario.
+def label(
+    scenario: str,
+    models: tuple[str, ...],
+    arms: Arms,
+    expect: Expectation,
+    details: Mapping[str, object],
+) -> None:
+    """Name the running test, and group it by arms, scenario and models.
 
     `details` become parameters that are excluded from the test's identity: it keeps its history
-    when they change.
+    when they change. A test is critical where the treatment is expected to be better.
     """
     allure.dynamic.title(f"{scenario} · {', '.join(models)}")
+    allure.dynamic.epic(arms.title)
     allure.dynamic.feature(scenario)
+    allure.dynamic.story(", ".join(models))
+    critical = expect is Expectation.BETTER
+    level = allure.severity_level.CRITICAL if critical else allure.severity_level.NORMAL
+    allure.dynamic.severity(level)
     for name, value in details.items():
         allure.dynamic.parameter(name, value, excluded=True)
 
@@ -57,7 +74,16 @@ def mark_interrupted(listener: Any) -> None:
         test.statusDetails = StatusDetails(message="interrupted before it was decided")
 
 
-def attach_run(run: Run) -> None:
-    """Attach the comparison page to the run as a whole."""
+def attach_run(run: Run, logs: Sequence[Path] = ()) -> None:
+    """Attach the comparison page and the ends of logs to the run as a whole.
+
+    Each comparison whose gates did not hold is an error of the run.
+    """
     name = f"Comparison: {arms_of(run.judgements).title}"
     allure.global_attach(render_page(run), name, allure.attachment_type.HTML)
+    for log in logs:
+        end = log.read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace")
+        allure.global_attach(end, f"Log: {log.stem}", allure.attachment_type.TEXT)
+    for judgement in gating(run.judgements):
+        if failures := gate_failures(judgement):
+            allure.global_error("\n".join((title(judgement), *map(str, failures))))

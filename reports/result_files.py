@@ -21,7 +21,7 @@ from reports.run import Run, arms_of, title
 # Names that Allure gives to files; others in the folder are somebody else's.
 _OURS = re.compile(
     r".*-(result|container|globals|perf)\.json|.*-attachment(\..*)?"
-    r"|categories\.json|environment\.properties"
+    r"|(categories|executor)\.json|environment\.properties"
 )
 # What a properties file treats as more than a character of a name.
 _SPECIAL = " :=#!"
@@ -45,11 +45,13 @@ def clear(folder: Path) -> None:
 
 
 def write_run(folder: Path, run: Run) -> None:
-    """Write the environment, the categories and the numbers of the Metrics page."""
+    """Write the environment, what made it, the categories and the numbers of the Metrics page."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = [entry for judgement in run.judgements for entry in _metrics(judgement)]
     (folder / "environment.properties").write_text(properties(run.facts), "utf-8")
     (folder / "categories.json").write_text(json.dumps(category_rules(), indent=1), "utf-8")
+    executor = {"name": run.facts.get("Machine"), "buildName": run.facts.get("Run")}
+    (folder / "executor.json").write_text(json.dumps(executor), "utf-8")
     (folder / "bench-perf.json").write_text(json.dumps(metrics, indent=1), "utf-8")
 
 
@@ -98,21 +100,29 @@ def comparisons_csv(judgements: Sequence[Judgement]) -> str:
 
 
 def _metrics(judgement: Judgement) -> Iterator[dict[str, Any]]:
-    """Values of the arms for Allure's Metrics page, which takes finite numbers only."""
-    names = arms_of([judgement]).headings
-    for one in judgement.summaries:
-        if one.value is None or not math.isfinite(one.value):
+    """Ratios and values of the arms for Allure's Metrics page, which takes finite numbers only."""
+    arms = arms_of([judgement])
+    numbers = [
+        (one.metric, arms.ratio, one.ratio, "")
+        for one in judgement.comparisons
+        if one.models == judgement.models and not one.tenant
+    ]
+    numbers += [
+        (one.metric, arms.headings[one.role], one.value, one.unit) for one in judgement.summaries
+    ]
+    for name, of, value, unit in numbers:
+        if value is None or not math.isfinite(value):
             continue
         # Allure shows three decimals only: seconds become milliseconds.
-        value, unit = (one.value * 1000, "ms") if one.unit == "s" else (one.value, one.unit)
-        key = f"{title(judgement)} · {one.metric} · {names[one.role]}"
+        factor, shown = (1000, "ms") if unit == "s" else (1, unit)
+        key = f"{title(judgement)} · {name} · {of}"
         yield {
             "id": key,
             "key": key,
-            "title": f"{wording.metric(one.metric)}, {names[one.role]}",
-            "value": value,
-            "unit": unit,
-            "better": metric(one.metric).direction,
+            "title": f"{wording.metric(name)}, {of}",
+            "value": value * factor,
+            "unit": shown,
+            "better": metric(name).direction,
             "group": title(judgement),
             "groupTitle": title(judgement),
             # Allure asks for them and shows none.

@@ -95,7 +95,7 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
         "Engine": _engine(environment),
         "Weights": _weights(environment, models),
         "Models": ", ".join(models),
-        "Machine": _machine(environment),
+        "Machine": machine_of(environment),
         "Profile": f"{suite.get('profile')}, seed {suite.get('seed')}",
         "Run": first.run_id,
         "Commit": str(suite.get("commit") or "unknown")[:12],
@@ -113,7 +113,7 @@ def setup_of(trial: Trial) -> str:
     """The line below a chart: engine, weights and machine."""
     environment = trial.provenance.get("environment", {})
     weights = _weights(environment, trial.models)
-    return f"{_engine(environment)}, {weights}, {_machine(environment)}"
+    return f"{_engine(environment)}, {weights}, {machine_of(environment)}"
 
 
 def _endpoint_facts(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _weights(environment: Mapping[str, Any], models: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(kinds))
 
 
-def _machine(environment: Mapping[str, Any]) -> str:
+def machine_of(environment: Mapping[str, Any]) -> str:
     """`AMD EPYC, 2 cores`."""
     if "machine" in environment:
         return str(environment["machine"])

@@ -47,6 +47,11 @@ _NO_FAILURE: Mapping[Gate, Outcome] = {
     Gate.INVALID: Outcome.INVALID,
     Gate.INCONCLUSIVE: Outcome.UNDECIDED,
 }
+# In words, as an answer to "expected".
+_EXPECTED: Mapping[Expectation, str] = {
+    Expectation.BETTER: "better",
+    Expectation.NOT_WORSE: "not worse",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,8 @@ def _verdict_failures(judgement: Judgement) -> Iterator[Failure]:
     if primary is None:
         return
     if (gate := _gate(judgement, primary.verdict)) is not None:
-        yield Failure(gate, f"{describe(primary)}; expected {judgement.scenario.expect}")
+        expected = "no difference" if gate is Gate.NOISE else _EXPECTED[judgement.scenario.expect]
+        yield Failure(gate, f"expected {expected}, seen: {describe(primary)}")
 
 
 def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
@@ -170,7 +176,7 @@ def describe_slo(result: SloResult) -> str:
     seen = "no" if result.attainment is None else f"{result.attainment:.1%}"
     tenant = f" for {result.tenant}" if result.tenant else ""
     requests = f"{result.arm}'s requests to {result.model}{tenant}"
-    return f"{seen} of {requests} met {limits}; {result.target:.0%} are wanted"
+    return f"expected {result.target:.0%} of {requests} to meet {limits}, seen: {seen}"
 
 
 def outcome_of_gates(gates: Iterable[Gate]) -> Outcome:

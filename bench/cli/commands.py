@@ -16,6 +16,7 @@ from bench.cli.export import check_output, export
 from bench.cli.operating import deploy, health, logs, status, teardown
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import stored_run
+from bench.cli.watching import watch_runs
 from bench.config.config import new_run_id
 from bench.config.fitting import require_fit
 from bench.config.options import ROOT, Options
@@ -155,6 +156,12 @@ COMMANDS = (
         "3 undecided, 4 invalid (the instrument failed)",
     ),
     Command("convert", take_over, "FOLDER"),
+    Command(
+        "watch",
+        watch_runs,
+        epilog="exit codes: 0 all are steady, 1 a metric moved, 2 usage error, 3 insufficient data "
+        "(docs/how-to/watch.md)",
+    ),
     Command("manifests", manifests),
     Command("deploy", deploy, ARMS, several=True),
     Command("status", status, ARMS, several=True),

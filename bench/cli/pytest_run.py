@@ -12,7 +12,7 @@ from _pytest.skipping import evaluate_skip_marks
 
 from bench.cli.export import text_of
 from bench.config.config import Config
-from bench.config.options import ENVIRONMENTS
+from bench.config.options import ENVIRONMENTS, ROOT
 from bench.environments.base import Environment
 from bench.errors import UserError
 from bench.progress import Progress
@@ -54,7 +54,8 @@ def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, P
     write_whole(page, render_page(run).encode())
     if allure is not None:
         write_run(Path(allure), run)
-        attach_run(run)
+        logs = run.provenance.get("environment", {}).get("logs", "")
+        attach_run(run, sorted((ROOT / logs).glob("*.log")) if logs else ())
     return latest, page
 
 

@@ -293,6 +293,7 @@ class Options:
         "what becomes of a comparison that noise leaves undecided",
         choices=("fail", "pass"),
         commands=(PYTEST, "compare"),
+        variants={("watch",): {"meaning": "what becomes of metrics with insufficient data"}},
     )
     control: tuple[Path, ...] = option(
         (),
@@ -317,6 +318,7 @@ class Options:
         "NAME",
         commands=("compare",),
         shown="TTFT p95, or the next that all files have",
+        variants={("watch",): {"meaning": "what is watched", "shown": "each primary metric"}},
     )
     expect: Expectation = option(
         Expectation.NOT_WORSE,
@@ -330,7 +332,10 @@ class Options:
         commands=("compare",),
     )
     results: Path = option(
-        ROOT / "results", "folder of stored runs", "DIR", commands=("compare", "convert")
+        ROOT / "results",
+        "folder of stored runs",
+        "DIR",
+        commands=("compare", "convert", "watch"),
     )
     run: str | None = option(
         None, "the stored run", "ID", commands=("compare",), shown="the latest"
@@ -344,8 +349,19 @@ class Options:
             SHOW: {
                 "meaning": "print JSON in place of a table (docs/how-to/operate.md)",
                 "choices": ("json",),
-            }
+            },
+            ("watch",): {"meaning": "print JSON in place of lines", "choices": ("json",)},
         },
+    )
+    since: str | None = option(
+        None,
+        "the first stored run that counts: for after a move that was meant",
+        "ID",
+        commands=("watch",),
+        shown="all",
+    )
+    absolute: bool = option(
+        False, "watch each arm's own figures, too, not ratios alone", commands=("watch",)
     )
     watch: bool = option(False, "show it again and again until Ctrl-C", commands=SHOW)
     interval: float = option(

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +37,7 @@ _SAFE_MODEL = re.compile(r"[A-Za-z0-9%][A-Za-z0-9._%~-]*")
 FORMAT = 1
 
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_TRIAL = TypeAdapter(Trial)
 # The fields of a trial that are in tables.
 _IN_TABLES = ("samples", "bypassed", "server")
 
@@ -93,9 +94,20 @@ class TrialStore:
         if wanted not in runs:
             close = difflib.get_close_matches(wanted, runs, n=1) or [max(runs)]
             raise UserError(f"no run {wanted!r} under {self._root}; the closest is {close[0]!r}")
-        trials = [self.load(path) for path in sorted(runs[wanted])]
+        return self._trials(runs[wanted])
+
+    def each_run(self, since: str = "") -> Iterator[list[Trial]]:
+        """The trials of each run from `since` on, as `load_run` gives them, the oldest run first.
+
+        Raises UserError when a file is damaged.
+        """
+        for run_id, paths in sorted(self._runs().items()):
+            if run_id >= since:
+                yield self._trials(paths)
+
+    def _trials(self, paths: Iterable[Path]) -> list[Trial]:
         return sorted(
-            trials,
+            map(self.load, paths),
             key=lambda one: (one.scenario.name, one.models, one.round, one.block, one.position),
         )
 
@@ -188,7 +200,7 @@ def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Tria
         readings.setdefault(row.pop("replica"), []).append(row)
     series = [{"replica": name, "readings": rows} for name, rows in readings.items()]
     tables = {"samples": samples[False], "bypassed": samples[True], "server": series}
-    return TypeAdapter(Trial).validate_python(facts | tables)
+    return _TRIAL.validate_python(facts | tables)
 
 
 def _column(kind: Any) -> pa.DataType:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_missed_slo_of_the_control_is_no_fault_of_the_treatment() -> None:
     slos = (slo("control", SloOutcome.MISSED), slo("treatment", SloOutcome.UNDECIDED))
     judged = judgement(Verdict.BETTER, slos=slos)
     require_gates(judged)
-    with pytest.raises(GateFailedError, match=r"62\.0% of baseline's requests to tiny-llama met"):
+    with pytest.raises(GateFailedError, match=r"^SLO missed: expected 90% .*, seen: 62\.0%$"):
         require_slo(judged)
 
 
@@ -128,7 +129,8 @@ def test_each_model_must_meet_its_objectives() -> None:
     met, missed = (SloOutcome.MET, SloOutcome.MISSED)
     slos = (slo("treatment", met), slo("treatment", missed, "tiny-qwen"))
     with pytest.raises(
-        GateFailedError, match=r"requests to tiny-qwen met ttft ≤ 2 s; 90%"
+        GateFailedError,
+        match=r"expected 90% of managed's requests to tiny-qwen to meet ttft ≤ 2 s, seen",
     ) as caught:
         require_gates(judgement(Verdict.BETTER, slos=slos))
     assert len(caught.value.failures) == 1
@@ -147,8 +149,16 @@ def test_invalid_measurement_is_judged_no_further() -> None:
         require_slo(judged)
 
 
-def test_message_has_the_numbers() -> None:
-    with pytest.raises(
-        GateFailedError, match=r"worse: .*managed / baseline is 0.33 \[0.25, 0.44\]"
-    ):
-        require_gates(judgement(Verdict.WORSE))
+def test_the_first_line_says_what_was_expected_and_what_was_seen() -> None:
+    slos = (slo("control", SloOutcome.MET), slo("treatment", SloOutcome.MISSED))
+    with pytest.raises(GateFailedError) as caught:
+        require_gates(judgement(Verdict.WORSE, Expectation.NOT_WORSE, slos=slos))
+    assert re.match(
+        r"worse: expected not worse, seen: .* of managed / baseline is 0.33 \[0.25, 0.44\] .*\n",
+        str(caught.value),
+    )
+
+
+def test_of_an_arm_against_itself_no_difference_is_expected() -> None:
+    with pytest.raises(GateFailedError, match=r"^A/A differs: expected no difference, seen: "):
+        require_gates(judgement(Verdict.WORSE, treatment="baseline"))

@@ -137,7 +137,9 @@ def test_a_tenants_objectives_are_told_with_its_name() -> None:
     judgement = judge([mixed("control", 0, 0, 0.3)])
     titles = [name for name, _, _ in objectives_of([judgement])]
     assert titles == [f"{FACTS.name} · tiny-llama · {name}" for name in ("quiet", "noisy")]
-    assert "requests to tiny-llama for quiet met ttft ≤ 0.2 s" in describe_slo(judgement.slos[0])
+    assert "requests to tiny-llama for quiet to meet ttft ≤ 0.2 s" in describe_slo(
+        judgement.slos[0]
+    )
 
 
 def test_an_unknown_metric_of_a_tenant_is_told() -> None:

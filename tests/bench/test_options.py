@@ -114,7 +114,7 @@ def test_a_mistake_says_what_the_option_takes(name: str, typed: str, takes: str)
             "unrecognized arguments: --seed; see python -m bench",
         ),
         (["comprae"], "argument COMMAND: invalid choice: 'comprae'"),
-        (["status", "--env", "external"], "--env takes local or k8s, seen 'external'"),
+        (["status", "--env", "external"], "--env takes local, k8s or docker, seen 'external'"),
         (["health", "--format", "md"], "--format takes json, seen 'md'"),
         (["deploy", "basline"], "unknown arm 'basline'"),
         (["logs", "--context", "lab"], "--context belongs to --env k8s, seen --env local"),

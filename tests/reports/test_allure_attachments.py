@@ -13,17 +13,27 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCENARIO = """
 from dataclasses import replace
-from bench.analysis.judgement import Case
+from bench.analysis.gates import require_gates
+from bench.analysis.judgement import Case, Verdict
+from bench.records import Expectation
+from pathlib import Path
 from reports.allure_results import attach_cases, attach_run, label, step
+from reports.run import Arms
 from tests.reports.cases import SETUP, better_case, run_with
+
+ARMS = Arms("baseline", "managed")
 
 def test_scenario():
     case = better_case()
-    label("heavy-tail", ("tiny-llama",), {"profile": "quick"})
+    label("heavy-tail", ("tiny-llama",), ARMS, Expectation.BETTER, {"profile": "quick"})
     with step("block 1"):
         pass
     attach_cases([case], SETUP)
-    attach_run(run_with(case))
+    worse = replace(case.judgement.primary, verdict=Verdict.WORSE)
+    failed = Case(replace(case.judgement, comparisons=(worse,)), case.trials)
+    log = Path("engine-0.log")
+    log.write_bytes(b"x" * 100_000 + b"the end")
+    attach_run(run_with(failed), [log])
 
 def test_again():
     first = better_case()
@@ -40,13 +50,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_pytest(folder, pytest.ExitCode.OK)
 
 
-def run_pytest(folder: Path, expected: pytest.ExitCode) -> Path:
+def run_pytest(folder: Path, expected: pytest.ExitCode, *options: str) -> Path:
     """Run the tests in `folder`; where Allure's results are."""
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
     results = folder / "results"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--alluredir={results}"]
     done = subprocess.run(
-        [*command, str(folder)], cwd=folder, capture_output=True, text=True, check=False
+        [*command, *options, str(folder)], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == expected, done.stdout
     return results
@@ -66,7 +76,10 @@ def result_of(written: Path, test: str) -> dict[str, Any]:
 
 def test_a_test_is_named_after_its_scenario_and_models(result: dict[str, Any]) -> None:
     assert result["name"] == "heavy-tail · tiny-llama"
-    assert {"name": "feature", "value": "heavy-tail"} in result["labels"]
+    labels = {one["name"]: one["value"] for one in result["labels"]}
+    assert labels["epic"] == "managed against baseline"
+    assert (labels["feature"], labels["story"]) == ("heavy-tail", "tiny-llama")
+    assert labels["severity"] == "critical"
     assert [step["name"] for step in result["steps"]] == ["block 1"]
 
 
@@ -97,12 +110,34 @@ def test_both_rounds_are_shown_the_one_that_counts_first(written: Path) -> None:
     assert sum("(round 1)" in name for name in names[9:]) == 9
 
 
+def globals_of(written: Path, kind: str) -> dict[str, Any]:
+    """What belongs to the run as a whole, by its name or message."""
+    files = [json.loads(one.read_text("utf-8")) for one in written.glob("*-globals.json")]
+    found = [entry for one in files for entry in one.get(kind, ())]
+    return {entry.get("name") or entry["message"]: entry for entry in found}
+
+
 def test_the_page_is_attached_to_the_run(written: Path) -> None:
-    (file,) = written.glob("*-globals.json")
-    (attachment,) = json.loads(file.read_text("utf-8"))["attachments"]
-    assert attachment["name"] == "Comparison: managed against baseline"
+    attachment = globals_of(written, "attachments")["Comparison: managed against baseline"]
     assert attachment["type"] == "text/html"
     assert (written / attachment["source"]).read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_the_run_has_the_ends_of_logs_and_each_gate_that_failed(written: Path) -> None:
+    log = globals_of(written, "attachments")["Log: engine-0"]
+    text = (written / log["source"]).read_text("utf-8")
+    assert text.endswith("the end")
+    assert len(text) == 64_000
+    (message,) = globals_of(written, "errors")
+    assert message.startswith("heavy-tail · tiny-llama\nworse: expected better, seen: ")
+
+
+def test_a_test_keeps_its_history_in_another_folder_and_under_xdist(
+    tmp_path: Path, result: dict[str, Any]
+) -> None:
+    (tmp_path / "test_one.py").write_text(SCENARIO.replace("quick", "standard"))
+    other = run_pytest(tmp_path, pytest.ExitCode.OK, "-n", "1")
+    assert result_of(other, "test_scenario")["historyId"] == result["historyId"]
 
 
 INTERRUPTED = """

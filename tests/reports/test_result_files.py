@@ -34,6 +34,22 @@ def test_metrics_have_a_value_for_each_arm_in_units_that_keep_their_digits(tmp_p
     assert values["Output throughput, managed"][1] == "tok/s"
 
 
+def test_metrics_have_the_ratio_of_each_comparison(tmp_path: Path) -> None:
+    case = better_case("multi-tenant", ("tiny-llama", "tiny-qwen"))
+    write_run(tmp_path, run_with(case))
+    ratios = {one["title"]: one["value"] for one in metrics_of(tmp_path) if "ratio" in one["title"]}
+    primary = case.judgement.primary
+    assert primary is not None
+    assert ratios["Scheduled TTFT p95, ratio managed / baseline"] == primary.ratio
+    assert len(ratios) == 2  # not those of single models
+
+
+def test_the_executor_is_the_machine_and_the_run(tmp_path: Path) -> None:
+    write_run(tmp_path, run_with(better_case(), facts={"Machine": "a CPU", "Run": "20260131-1"}))
+    written = json.loads((tmp_path / "executor.json").read_text("utf-8"))
+    assert written == {"name": "a CPU", "buildName": "20260131-1"}
+
+
 def test_metrics_say_which_direction_is_better(tmp_path: Path) -> None:
     write_run(tmp_path, run_with(better_case()))
     better = {one["title"]: one["better"] for one in metrics_of(tmp_path)}
@@ -44,7 +60,7 @@ def test_metrics_say_which_direction_is_better(tmp_path: Path) -> None:
 def test_the_arms_of_an_a_a_run_have_metrics_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path, run_with(same_arm_case()))
     keys = [one["key"] for one in metrics_of(tmp_path)]
-    assert len(keys) == len(set(keys)) == 4
+    assert len(keys) == len(set(keys)) == 6
 
 
 def test_values_that_are_no_numbers_are_left_out_of_the_metrics(tmp_path: Path) -> None:

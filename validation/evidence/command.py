@@ -85,7 +85,8 @@ def write_pages(folder: Path) -> None:
     entries = read_ledger(folder / "ledger.jsonl")
     found = folder / "summary.json"
     write_whole(found, strict_json(found, summary(entries, RULE)))
-    write_whole(folder / "README.md", page(entries, RULE).encode())
+    with make_progress().step("making the page"):
+        write_whole(folder / "README.md", page(entries, RULE).encode())
     print(f"{len(entries)} runs in {folder}")
 
 

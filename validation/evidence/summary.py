@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.analysis.judgement import Verdict
 from validation.evidence.ledger import LedgerEntry, PlannedRun, planned_runs
+from validation.evidence.watching import watching
 
 # By kind: what it is, the verdicts that are wrong or right, and the share that is wanted of them.
 TITLES: Mapping[str, str] = {
@@ -51,9 +52,10 @@ def _counts(entries: Sequence[LedgerEntry]) -> dict[str, dict[str, int]]:
 
 
 def page(entries: Sequence[LedgerEntry], rule: int) -> str:
-    """The page of the docs: a table by kind, and one of all runs."""
+    """The page of the docs: a table by kind, how often the watch is right, and all runs."""
     current = [entry for entry in entries if entry.rule == rule]
-    return "\n".join((*_head(entries, rule, current), *_kinds(current), *_runs(entries))) + "\n"
+    parts = (_head(entries, rule, current), _kinds(current), watching(current), _runs(entries))
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def _head(

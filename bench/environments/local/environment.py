@@ -44,9 +44,9 @@ class LocalEnvironment(Environment):
         self._topology = topology
         self._progress = progress
         self._keep = keep
-        logs = run_logs(cache)
-        self._engines = EngineSet(cache, logs, progress)
-        self._balancers = Balancers(logs, progress, reserved=arm_ports(topology))
+        self._logs = run_logs(cache)
+        self._engines = EngineSet(cache, self._logs, progress)
+        self._balancers = Balancers(self._logs, progress, reserved=arm_ports(topology))
         self._started = StartedEngines((), {}, {}, found=False)
         self._cleanup = ExitStack()
 
@@ -94,8 +94,11 @@ class LocalEnvironment(Environment):
         return self._engines.processes()
 
     def facts(self) -> Mapping[str, Any]:
-        """Engine versions and flags, weights, pinning, hardware, and the start of the engines."""
-        return self._started.facts
+        """Engine versions and flags, weights, pinning, hardware, the start of the engines.
+
+        Also the folder of the logs, relative to that of the cache.
+        """
+        return {**self._started.facts, "logs": str(self._logs.relative_to(self._cache.parent))}
 
     def stop(self) -> None:
         self._cleanup.close()
