@@ -138,10 +138,9 @@ def balancer_service(arm: Arm, port: int, version: str) -> Service:
             "give it a policy of this project's balancer"
         )
     made = _templates()
-    listen = ["--host", "0.0.0.0", "--port", f"{BALANCER_PORT}"]  # noqa: S104  (its container's)
     return {
         "image": f"llm-bench-lb:{version}",
-        "command": ["--policy", arm.policy, *arm.options, *listen],
+        "command": ["--policy", arm.policy, *arm.options, *made["balancer"].pop("arguments")],
         "ports": [f"{BIND}:{port}:{BALANCER_PORT}"],
         "labels": {PART_OF: "", KIND: BALANCER, ARM: arm.name},
         **made["all"],

@@ -242,9 +242,10 @@ def processes(containers: Collection[Container]) -> tuple[int, ...]:
 
 
 def _url(published: Mapping[str, str]) -> str:
-    """The base URL of a port that Docker publishes, `0.0.0.0` for all addresses."""
-    address = ipaddress.ip_address(published.get("HostIp") or "0.0.0.0")  # noqa: S104  (compared)
-    host = LOOPBACK if address.is_unspecified else f"{address}"
+    """The base URL of a port that Docker publishes, perhaps at all addresses of this machine."""
+    host = published.get("HostIp") or LOOPBACK
+    if ipaddress.ip_address(host).is_unspecified:
+        host = LOOPBACK
     return f"http://{f'[{host}]' if ':' in host else host}:{published['HostPort']}"
 
 
