@@ -83,7 +83,7 @@ def bystander(daemon: Daemon) -> Iterator[Callable[[], None]]:
 
 
 @pytest.fixture
-def run(daemon: Daemon, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def run(daemon: Daemon, tmp_path: Path, ctrl_c_works: None) -> Iterator[subprocess.Popen[bytes]]:
     """A comparison that is being measured."""
     before = stored_trials()
     log = tmp_path / "output"
