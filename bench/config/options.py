@@ -330,7 +330,10 @@ class Options:
         commands=("compare",),
     )
     results: Path = option(
-        ROOT / "results", "folder of stored runs", "DIR", commands=("compare", "convert")
+        ROOT / "results",
+        "folder of stored runs",
+        "DIR",
+        commands=("compare", "convert", "dashboard"),
     )
     run: str | None = option(
         None, "the stored run", "ID", commands=("compare",), shown="the latest"
@@ -355,6 +358,14 @@ class Options:
         parse=seconds,
         takes="seconds above 0",
         commands=SHOW,
+    )
+    port: int = option(
+        8501,
+        "port of the page, on 127.0.0.1",
+        "N",
+        parse=count,
+        takes="a whole number from 1",
+        commands=("dashboard",),
     )
     follow: bool = option(
         False, "print also what is written from now on, until Ctrl-C", commands=("logs",)

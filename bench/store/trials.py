@@ -11,6 +11,7 @@ the second round's files begin with `again-`.
 from __future__ import annotations
 
 import difflib
+import glob
 import hashlib
 import io
 import json
@@ -93,7 +94,7 @@ class TrialStore:
         if wanted not in runs:
             close = difflib.get_close_matches(wanted, runs, n=1) or [max(runs)]
             raise UserError(f"no run {wanted!r} under {self._root}; the closest is {close[0]!r}")
-        trials = [self.load(path) for path in sorted(runs[wanted])]
+        trials = [self.load(path) for path in self.paths(wanted)]
         return sorted(
             trials,
             key=lambda one: (one.scenario.name, one.models, one.round, one.block, one.position),
@@ -101,7 +102,11 @@ class TrialStore:
 
     def has_run(self, run_id: str) -> bool:
         """Whether any trial of a run is stored."""
-        return run_id in self._runs()
+        return bool(self.paths(run_id))
+
+    def paths(self, run_id: str) -> list[Path]:
+        """The JSON files of a run's trials by name; empty where none is stored."""
+        return sorted(self._root.glob(f"*/*/{glob.escape(run_id)}/*/*/*block-*.json"))
 
     def _runs(self) -> dict[str, list[Path]]:
         """JSON files by run. Run ids sort by time."""

@@ -1,0 +1,68 @@
+"""The run in progress: its trials, queues, and a forest plot that grows, read every two seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import streamlit as st
+
+from bench.analysis.judgement import Case
+from bench.cli.dashboard.history import Entry, history
+from bench.cli.dashboard.loading import cases_of, latest_case, versions
+from bench.cli.dashboard.showing import show_chart, show_table
+from bench.errors import UserError
+from bench.processes.machine import machine_holder
+from reports.charts.forest import forest
+from reports.charts.over_time import queues
+from reports.dashboard import figures
+from reports.run import setup_of, short_title
+
+EVERY_S = 2.0
+_LATEST = 8
+NO_RUN = "no run measures on this machine now"
+
+
+def show_live(folders: Sequence[Path]) -> None:
+    """The latest stored run, again and again."""
+
+    def look() -> None:
+        st.write(figures.plain(f"In progress: {machine_holder() or NO_RUN}."))
+        entry = next((one for one in history(folders) if one.report is None), None)
+        if entry is None:
+            st.info("No trial is stored yet; the first one of a run will be here.")
+            return
+        try:
+            _show(entry)
+        except UserError as error:
+            st.error(figures.plain(str(error)))
+
+    st.fragment(look, run_every=EVERY_S)()
+
+
+def _show(entry: Entry) -> None:
+    files = versions(entry)
+    cases = cases_of(files)
+    case = latest_case(cases, files)
+    st.header(figures.plain(entry.label))
+    blocks = len({one.block for one in case.trials})
+    counted = f"{len(files)} trials are stored, {len(case.trials)} of them of the latest comparison"
+    st.write(figures.plain(f"{counted}: {short_title(case.judgement)}, block {blocks}."))
+    latest = case.trials[-_LATEST:]
+    show_table(figures.trials_table(latest), "the latest trials")
+    setup = setup_of(case.trials[0])
+    compared = [one.judgement for one in cases if one.judgement.primary is not None]
+    left, right = st.columns(2)
+    with left:
+        if compared:
+            show_chart(lambda: forest(compared, setup), "live-forest")
+    with right:
+        show_chart(lambda: queues(_last_block(case), setup), "live-queues")
+
+
+def _last_block(case: Case) -> Case:
+    """The case with only the trials of its last block, judged or not."""
+    block = case.trials[-1].block
+    trials = tuple(one for one in case.trials if one.block == block)
+    return Case(replace(case.judgement, ratios={}), trials)
