@@ -115,6 +115,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ValueError
+    return int(text)
+
+
 def seconds_from_0(text: str) -> float:
     """Seconds, 0 or more."""
     if not 0 <= float(text) < math.inf:
@@ -363,8 +370,8 @@ class Options:
         8501,
         "port of the page, on 127.0.0.1",
         "N",
-        parse=count,
-        takes="a whole number from 1",
+        parse=port_number,
+        takes="a whole number from 1 to 65535",
         commands=("dashboard",),
     )
     follow: bool = option(

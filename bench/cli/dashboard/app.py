@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -14,12 +15,12 @@ import streamlit as st
 from bench.cli.dashboard.history import Entry, benchmarks, history
 from bench.cli.dashboard.live import show_live
 from bench.cli.dashboard.loading import Loaded, load
-from bench.cli.dashboard.showing import show_chart, show_table
+from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
 from reports.charts import charts_of
 from reports.dashboard import charts, figures
 from reports.dashboard.figures import STAR, Series
-from reports.run import setup_of
+from reports.run import setup_of, title
 
 BOTH = "both"
 SINGLE, BESIDE, OVERLAY = VIEWS = ("single environment", "side by side", "overlay")
@@ -171,19 +172,18 @@ def _show_panel(
     rows = figures.table(series, cases, chosen)
     # A narrow column takes a table that stands on its side.
     show_table(figures.on_its_side(rows) if abreast == 1 else rows, "figures")
-    columns = st.columns(abreast)
     own = [case for case in cases if any(case in one.cases for one in series)]
-    drawn: list[Callable[[], charts.Chart]] = [
-        lambda metric=metric: charts.bars(metric, series, own, beside)
-        for metric in figures.shown_metrics(chosen)
+    draws = [
+        partial(charts.bars, name, series, own, beside) for name in figures.shown_metrics(chosen)
     ]
     if latency:
-        drawn += [
-            lambda case=case: charts.percentiles(latency, series, case, beside) for case in own
-        ]
-    for place, draw in enumerate(drawn):
-        with columns[place % abreast]:
-            show_chart(draw, f"{series[0].name}-{len(series)}-{place}")
+        draws += [partial(charts.percentiles, latency, series, case, beside) for case in own]
+    for first in range(0, len(draws), abreast):
+        # A row each, so that their order holds where the page is narrow.
+        for place, column in enumerate(st.columns(abreast), start=first):
+            if place < len(draws):
+                with column:
+                    show_chart(drawn(draws[place]), f"{series[0].name}-{len(series)}-{place}")
 
 
 def _show_comparisons(loaded: Sequence[tuple[Entry, Loaded]]) -> None:
@@ -200,8 +200,9 @@ def _show_comparisons(loaded: Sequence[tuple[Entry, Loaded]]) -> None:
     if with_charts and st.toggle("Charts of each comparison"):
         for entry, case in with_charts:
             st.subheader(figures.plain(entry.run))
-            for place, chart in enumerate(charts_of(case, setup_of(case.trials[0]))):
-                show_chart(lambda chart=chart: chart, f"{entry.run}-{chart.title}-{place}")
+            of_case = drawn(charts_of, case, setup_of(case.trials[0]))
+            for place, chart in enumerate(of_case):
+                show_chart(chart, f"{title(case.judgement)}-{entry.run}-{place}")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from bench.config.options import Options
 from bench.errors import UserError
+from bench.processes.ports import LOOPBACK, is_free, port_holder
 
-_ADDRESS = "127.0.0.1"
-INSTALL = 'pip install ".[dashboard]"'
+INSTALL = 'python -m pip install ".[dashboard]"'
 
 
 def dashboard(options: Options, folders: Sequence[str]) -> int:
@@ -22,30 +22,23 @@ def dashboard(options: Options, folders: Sequence[str]) -> int:
     for folder in folders:
         if not Path(folder).is_dir():
             raise UserError(f"{folder} is no folder; give folders with results")
-    _require_free(options.port)
-    shown = [str(Path(one).absolute()) for one in (options.results, *folders)]
+    if not is_free(options.port):
+        raise UserError(
+            f"port {options.port} is in use by {port_holder(options.port)}; give another --port"
+        )
+    shown = [str(one.absolute()) for one in (options.results, *map(Path, folders))]
     _serve(import_module("bench.cli.dashboard.app").__file__, shown, options.port)
     return 0
 
 
-def _require_free(port: int) -> None:
-    """Raise UserError unless the port can be listened on."""
-    try:
-        with socket.create_server((_ADDRESS, port)):
-            pass
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot listen on {_ADDRESS}:{port}: {why}; give another --port"
-        ) from error
-
-
 def _serve(script: str | None, arguments: list[str], port: int) -> None:
+    # Imported here, since Streamlit may be absent.
     bootstrap = import_module("streamlit.web.bootstrap")
+    net_util: Any = import_module("streamlit.net_util")
     # It would ask a server outside for this machine's address when a foreign page connects.
-    import_module("streamlit.net_util").get_external_ip = lambda: None
+    net_util.get_external_ip = lambda: None
     flags = {
-        "server_address": _ADDRESS,
+        "server_address": LOOPBACK,
         "server_port": port,
         "server_headless": True,
         "server_fileWatcherType": "none",

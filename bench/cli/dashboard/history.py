@@ -127,7 +127,7 @@ def _of_run(root: Path, run: str, found: Sequence[tuple[Path, list[Path]]]) -> E
         run=run,
         benchmark=UNKNOWN if trial is None else _benchmark(trial, trial.stat().st_mtime_ns),
         begun=run,
-        arms=tuple(dict.fromkeys(folder.parent.parent.name for folder, _ in found)),
+        arms=tuple(sorted({folder.parent.parent.name for folder, _ in found})),
         environments=tuple(dict.fromkeys(folder.parent.name for folder, _ in found)),
         scenarios=tuple(dict.fromkeys(case.parent.name for case in cases)),
         models=tuple(dict.fromkeys(models)),

@@ -11,7 +11,7 @@ import streamlit as st
 from bench.analysis.judgement import Case
 from bench.cli.dashboard.history import Entry, history
 from bench.cli.dashboard.loading import cases_of, latest_case, versions
-from bench.cli.dashboard.showing import show_chart, show_table
+from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
 from bench.processes.machine import machine_holder
 from reports.charts.forest import forest
@@ -21,14 +21,15 @@ from reports.run import setup_of, short_title
 
 EVERY_S = 2.0
 _LATEST = 8
-NO_RUN = "no run measures on this machine now"
+NO_RUN = "No run measures on this machine now. This is the latest that is stored."
 
 
 def show_live(folders: Sequence[Path]) -> None:
     """The latest stored run, again and again."""
 
     def look() -> None:
-        st.write(figures.plain(f"In progress: {machine_holder() or NO_RUN}."))
+        holder = machine_holder()
+        st.write(figures.plain(f"In progress: {holder}" if holder else NO_RUN))
         entry = next((one for one in history(folders) if one.report is None), None)
         if entry is None:
             st.info("No trial is stored yet; the first one of a run will be here.")
@@ -56,9 +57,9 @@ def _show(entry: Entry) -> None:
     left, right = st.columns(2)
     with left:
         if compared:
-            show_chart(lambda: forest(compared, setup), "live-forest")
+            show_chart(drawn(forest, compared, setup), "live-forest")
     with right:
-        show_chart(lambda: queues(_last_block(case), setup), "live-queues")
+        show_chart(drawn(queues, _last_block(case), setup), "live-queues")
 
 
 def _last_block(case: Case) -> Case:

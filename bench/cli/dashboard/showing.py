@@ -5,12 +5,16 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import streamlit as st
 
 from reports.charts.style import Chart
 from reports.dashboard import figures
+
+Drawn = TypeVar("Drawn")
 
 # Styles of matplotlib are of the whole process, and each page has a thread.
 _DRAWING = Lock()
@@ -25,17 +29,23 @@ def show_table(rows: Sequence[Mapping[str, str]], what: str) -> None:
     st.table(escaped, hide_index=True, alt=what)
 
 
-def show_chart(draw: Callable[[], Chart], key: str) -> None:
-    """The chart that is drawn, and a button that downloads it as PNG."""
+def drawn(draw: Callable[..., Drawn], *arguments: object) -> Drawn:
+    """What `draw` returns, a chart or several, while nothing else is drawn."""
     with _DRAWING:
-        chart = draw()
-        picture = chart.picture()
+        return draw(*arguments)
 
-    def png() -> bytes:
-        with _DRAWING:
-            return chart.png()
 
+def show_chart(chart: Chart, key: str) -> None:
+    """The chart, and a button that downloads it as PNG; `key` tells it from others of the page."""
+    picture = drawn(chart.picture)
     alt = html.escape(chart.title, quote=True)
     st.html(f'<img alt="{alt}" src="{picture.url}" style="width: 100%; max-width: {_WIDEST_PX}px">')
-    name = f"{re.sub(r'[^a-z0-9]+', '-', chart.title.lower()).strip('-')}.png"
-    st.download_button("PNG", png, name, "image/png", key=key, on_click="ignore", type="tertiary")
+    st.download_button(
+        "PNG",
+        partial(drawn, chart.png),
+        f"{re.sub(r'[^a-z0-9]+', '-', chart.title.lower()).strip('-')}.png",
+        "image/png",
+        key=key,
+        on_click="ignore",
+        type="tertiary",
+    )
