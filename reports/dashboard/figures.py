@@ -61,13 +61,13 @@ def series_of(run: str, benchmark: str, judgements: Sequence[Judgement]) -> list
             same = judgement.control == judgement.treatment and role == "treatment"
             empty = Series(run, benchmark, f"{arm}, again" if same else arm, "", {})
             before = found.get((role, arm), empty)
-            cases = {**before.cases, title(judgement): _with_success(own)}
+            cases = {**before.cases, title(judgement): with_success(own)}
             environment = judgement.environment
             found[role, arm] = replace(before, environment=environment, cases=cases)
     return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
-def _with_success(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
+def with_success(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
     """The summaries, and the share of requests that did not fail, where that is known."""
     errors = summaries.get("error_rate")
     if errors is None or errors.value is None:
@@ -169,7 +169,7 @@ def ratios(series: Sequence[Series], cases: Sequence[str], latency: str) -> list
 
 
 def verdicts(run: str, judgements: Sequence[Judgement]) -> list[dict[str, str]]:
-    """A row for each case in which two arms were compared: the verdict on its primary metric."""
+    """A row for each case in which two arms were compared: its verdict; if invalid, the reasons."""
     return [
         {
             "scenario · model": title(one),
@@ -177,7 +177,7 @@ def verdicts(run: str, judgements: Sequence[Judgement]) -> list[dict[str, str]]:
             "primary metric": wording.metric(one.primary.metric),
             "ratio": f"{one.primary.treatment} / {one.primary.control} "
             f"{wording.ratio(one.primary)}",
-            "verdict": str(one.primary.verdict),
+            "verdict": "; ".join((one.primary.verdict, *one.invalid_reasons)),
         }
         for one in judgements
         if one.primary is not None

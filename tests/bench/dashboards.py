@@ -9,27 +9,29 @@ from pathlib import Path
 
 from bench.records import Trial
 from bench.store import TrialStore
+from tests.bench.making import answered, failed
 from tests.reports.cases import scraped_case
 
 AIPERF = Path(__file__).parents[1] / "data" / "results" / "aiperf-0.13.0"
 FIRST, SECOND = "20260131-120000-aaaa", "20260131-130000-bbbb"
 
 
-def trials_of(run_id: str, share: float = 1.0) -> list[Trial]:
-    """Four blocks of two arms; each request was sent so late that `share` of its wait is left."""
-    return [
-        replace(
-            one,
-            run_id=run_id,
-            samples=tuple(
-                replace(sample, sent_s=(sample.first_token_s or 0.0) * (1 - share))
-                if share < 1
-                else sample
-                for sample in one.samples
-            ),
-        )
-        for one in scraped_case().trials
-    ]
+def trials_of(run_id: str) -> list[Trial]:
+    """Four blocks of two arms; each request of a trial waits a little longer than the one before.
+
+    The last request of each trial of the control fails.
+    """
+    made = []
+    for one in scraped_case().trials:
+        first_s = one.samples[0].first_token_s or 0.0
+        samples = [
+            failed(index)
+            if one.role == "control" and index == len(one.samples) - 1
+            else answered(index, first_s * (1 + index / 40) + 0.01 * one.position)
+            for index in range(len(one.samples))
+        ]
+        made.append(replace(one, run_id=run_id, samples=tuple(samples)))
+    return made
 
 
 def save(results: Path, trials: Sequence[Trial]) -> None:

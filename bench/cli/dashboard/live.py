@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import streamlit as st
 
 from bench.analysis.judgement import Case
 from bench.cli.dashboard.history import Entry, history
-from bench.cli.dashboard.loading import cases_of, latest_case, versions
+from bench.cli.dashboard.loading import Version, cases_of, latest_case, versions
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
 from bench.processes.machine import machine_holder
 from reports.charts.forest import forest
 from reports.charts.over_time import queues
+from reports.charts.style import Chart
 from reports.dashboard import figures
 from reports.run import setup_of, short_title
 
@@ -50,16 +52,28 @@ def _show(entry: Entry) -> None:
     blocks = len({one.block for one in case.trials})
     counted = f"{len(files)} trials are stored, {len(case.trials)} of them of the latest comparison"
     st.write(figures.plain(f"{counted}: {short_title(case.judgement)}, block {blocks}."))
+    for reason in case.judgement.invalid_reasons:
+        st.warning(figures.plain(f"Invalid so far: {reason}"))
     latest = case.trials[-_LATEST:]
     show_table(figures.trials_table(latest), "the latest trials")
+    found = drawn(_charts, files)
+    for column, chart in zip(st.columns(2), found, strict=False):
+        with column:
+            show_chart(chart, f"live-{found.index(chart)}")
+
+
+@lru_cache(maxsize=2)
+def _charts(files: tuple[Version, ...]) -> tuple[Chart, ...]:
+    """The forest plot of all comparisons so far, and the queues during the latest block.
+
+    They are kept until there is another trial: drawing takes time of a machine that measures.
+    """
+    cases = cases_of(files)
+    case = latest_case(cases, files)
     setup = setup_of(case.trials[0])
     compared = [one.judgement for one in cases if one.judgement.primary is not None]
-    left, right = st.columns(2)
-    with left:
-        if compared:
-            show_chart(drawn(forest, compared, setup), "live-forest")
-    with right:
-        show_chart(drawn(queues, _last_block(case), setup), "live-queues")
+    plots = (forest(compared, setup),) if compared else ()
+    return (*plots, queues(_last_block(case), setup))
 
 
 def _last_block(case: Case) -> Case:

@@ -15,7 +15,7 @@ from bench.drivers.artifacts.reading import read_runs
 from bench.drivers.artifacts.run import ToolRun
 from bench.records import Trial
 from bench.store import TrialStore, by_scenario
-from reports.dashboard.figures import LATENCIES, PERCENTILES, Series, series_of
+from reports.dashboard.figures import LATENCIES, PERCENTILES, Series, series_of, with_success
 
 # Trials, cases and reports that are kept in memory.
 _TRIALS, _RUNS = 2000, 32
@@ -108,4 +108,4 @@ def _series(entry: Entry, run: ToolRun) -> Series:
         if name in METRICS
     }
     case = f"{run.load} · {', '.join(run.models)}"
-    return Series(entry.run, entry.benchmark, run.tool, "external", {case: summaries})
+    return Series(entry.run, entry.benchmark, run.tool, "external", {case: with_success(summaries)})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 from typing import TypeVar
 
 import streamlit as st
 
-from reports.charts.style import Chart
+from reports.charts.style import Chart, Picture
 from reports.dashboard import figures
 
 Drawn = TypeVar("Drawn")
@@ -19,6 +19,7 @@ Drawn = TypeVar("Drawn")
 # Styles of matplotlib are of the whole process, and each page has a thread.
 _DRAWING = Lock()
 _WIDEST_PX = 640
+_KEPT = 8
 
 
 def show_table(rows: Sequence[Mapping[str, str]], what: str) -> None:
@@ -37,7 +38,7 @@ def drawn(draw: Callable[..., Drawn], *arguments: object) -> Drawn:
 
 def show_chart(chart: Chart, key: str) -> None:
     """The chart, and a button that downloads it as PNG; `key` tells it from others of the page."""
-    picture = drawn(chart.picture)
+    picture = drawn(_picture, chart)
     alt = html.escape(chart.title, quote=True)
     st.html(f'<img alt="{alt}" src="{picture.url}" style="width: 100%; max-width: {_WIDEST_PX}px">')
     st.download_button(
@@ -49,3 +50,8 @@ def show_chart(chart: Chart, key: str) -> None:
         on_click="ignore",
         type="tertiary",
     )
+
+
+@lru_cache(maxsize=_KEPT)
+def _picture(chart: Chart) -> Picture:
+    return chart.picture()
