@@ -8,7 +8,7 @@ ARGS ?=
 ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check deploy-baseline deploy-managed evidence docs health logs nightly status teardown test test-fast check scan report lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs health logs nightly status teardown test test-fast check scan report lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -33,6 +33,9 @@ nightly: $(VENV)/.stamp ## The same, then say which metrics moved since earlier 
 
 report: $(VENV)/.stamp ## Generate the Allure report of the last run again
 	$(BIN)/python -m reports generate
+
+dashboard: $(VENV)/.dashboard ## Show stored runs in a browser, until Ctrl-C
+	$(BIN)/python -m bench dashboard $(ARGS)
 
 ##@ Operate arms (ENV=local|docker|k8s)
 
@@ -76,7 +79,7 @@ evidence: $(VENV)/.stamp ## How often the rule is right, in seven hours of compa
 test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait
 	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
 
-test: check ## The tests, among them one real comparison on real vLLM
+test: check $(VENV)/.dashboard ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
 	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama
 
@@ -123,4 +126,10 @@ $(VENV)/.stamp: requirements.txt
 	@echo "installing the suite's packages into $(VENV), once ..."
 	@began=$$(date +%s); $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -r requirements.txt && \
 	echo "installing the suite's packages: done in $$(($$(date +%s) - began)) s"
+	@touch $@
+
+# The extra of pyproject.toml: nothing but the dashboard needs it.
+$(VENV)/.dashboard: $(VENV)/.stamp pyproject.toml
+	@echo "installing Streamlit into $(VENV), once ..."
+	@$(BIN)/pip install -q ".[dashboard]"
 	@touch $@

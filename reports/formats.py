@@ -99,8 +99,8 @@ def markdown(run: Run) -> str:
     failures = [(one, failure) for one in counting for failure in gate_failures(one)]
     notes = [(title(one), note) for one in judgements for note in notes_of(one)]
     parts = (
-        [f"### {_escaped(arms.title)}: {overall(judgements)}"],
-        [_escaped(sentence)] if (sentence := headline(judgements)) else [],
+        [f"### {escaped(arms.title)}: {overall(judgements)}"],
+        [escaped(sentence)] if (sentence := headline(judgements)) else [],
         _items((title(one), str(failure)) for one, failure in failures),
         *(_case_table(one, arms) for one in judgements),
         _folded(wording.count(len(notes), "note"), _items(notes)) if notes else [],
@@ -111,12 +111,12 @@ def markdown(run: Run) -> str:
 
 def _case_table(judgement: Judgement, arms: Arms) -> list[str]:
     """A table of a comparison: a row for each metric and each SLO."""
-    names = map(_escaped, (title(judgement), *arms.headings.values()))
+    names = map(escaped, (title(judgement), *arms.headings.values()))
     rows = [[*names, wording.ratio_heading([judgement]), "verdict"]]
     rows.append([":--", *("--:" for _ in rows[0][1:])])
     for row in rows_of(judgement, arms):
         # Rows of a part of the requests stand below those of them all.
-        label = f"{'&emsp;' if row.label.startswith(' ') else ''}{_escaped(row.label)}"
+        label = f"{'&emsp;' if row.label.startswith(' ') else ''}{escaped(row.label)}"
         strong = "**" if row.primary else ""
         values = (value for _, value in row.values)
         verdict = f"{strong}{row.outcome}{strong}" if row.outcome else ""
@@ -125,13 +125,13 @@ def _case_table(judgement: Judgement, arms: Arms) -> list[str]:
 
 
 def _items(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    return [f"- {_escaped(name)}: {_escaped(text)}" for name, text in pairs]
+    return [f"- {escaped(name)}: {escaped(text)}" for name, text in pairs]
 
 
 def _folded(summary: str, lines: Iterable[str]) -> list[str]:
     return [f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """The text on one line, with nothing in it that Markdown or HTML would read."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -12,6 +12,7 @@ from bench.analysis.gates import EXIT_CODES, Outcome, outcome_line, overall
 from bench.analysis.judgement import Judgement
 from bench.cli.comparing import compare_files, require_files, write_report
 from bench.cli.conversion import convert
+from bench.cli.dashboard.command import dashboard
 from bench.cli.export import check_output, export
 from bench.cli.operating import deploy, health, logs, status, teardown
 from bench.cli.options import add_options, options_page, read_options
@@ -161,6 +162,14 @@ COMMANDS = (
         watch_runs,
         epilog="exit codes: 0 all are steady, 1 a metric moved, 2 usage error, 3 insufficient data "
         "(docs/how-to/watch.md)",
+    ),
+    Command(
+        "dashboard",
+        dashboard,
+        "FOLDER",
+        several=True,
+        epilog="FOLDERs with results of this suite, aiperf or genai-perf are shown beside --results"
+        " (docs/how-to/dashboard.md)",
     ),
     Command("manifests", manifests),
     Command("deploy", deploy, ARMS, several=True),

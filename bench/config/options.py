@@ -115,6 +115,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ValueError
+    return int(text)
+
+
 def seconds_from_0(text: str) -> float:
     """Seconds, 0 or more."""
     if not 0 <= float(text) < math.inf:
@@ -335,7 +342,7 @@ class Options:
         ROOT / "results",
         "folder of stored runs",
         "DIR",
-        commands=("compare", "convert", "watch"),
+        commands=("compare", "convert", "watch", "dashboard"),
     )
     run: str | None = option(
         None, "the stored run", "ID", commands=("compare",), shown="the latest"
@@ -371,6 +378,14 @@ class Options:
         parse=seconds,
         takes="seconds above 0",
         commands=SHOW,
+    )
+    port: int = option(
+        8501,
+        "port of the page, on 127.0.0.1",
+        "N",
+        parse=port_number,
+        takes="a whole number from 1 to 65535",
+        commands=("dashboard",),
     )
     follow: bool = option(
         False, "print also what is written from now on, until Ctrl-C", commands=("logs",)

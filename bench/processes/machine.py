@@ -83,6 +83,12 @@ def hold_machine(
         listener.close()
 
 
+def machine_holder(address: str = ADDRESS) -> str | None:
+    """Which run holds this machine, in words; None if none does."""
+    found = _ask(address)
+    return None if found is None else str(found)
+
+
 def user_name(user: int) -> str:
     """The name of a user of this machine; the number where it has none."""
     try:

@@ -11,6 +11,7 @@ the second round's files begin with `again-`.
 from __future__ import annotations
 
 import difflib
+import glob
 import hashlib
 import io
 import json
@@ -113,7 +114,11 @@ class TrialStore:
 
     def has_run(self, run_id: str) -> bool:
         """Whether any trial of a run is stored."""
-        return run_id in self._runs()
+        return bool(self.paths(run_id))
+
+    def paths(self, run_id: str) -> list[Path]:
+        """The JSON files of a run's trials by name; empty where none is stored."""
+        return sorted(self._root.glob(f"*/*/{glob.escape(run_id)}/*/*/*block-*.json"))
 
     def _runs(self) -> dict[str, list[Path]]:
         """JSON files by run. Run ids sort by time."""

@@ -20,11 +20,15 @@ _ORDER = (
 
 def pictures_of(case: Case, setup: str) -> tuple[Picture, ...]:
     """The charts that the case has data for; `setup` goes into their captions."""
+    return tuple(chart.picture() for chart in charts_of(case, setup))
+
+
+def charts_of(case: Case, setup: str) -> list[Chart]:
+    """The same, before they become pictures."""
     if not case.trials:
-        return ()
+        return []
     caption = f"{short_title(case.judgement)} · {setup}"
-    charts: list[Chart] = [one for module in _modules() for one in module.charts(case, caption)]
-    return tuple(chart.picture() for chart in charts)
+    return [one for module in _modules() for one in module.charts(case, caption)]
 
 
 @cache

@@ -100,17 +100,23 @@ class Chart:
 
     def picture(self) -> Picture:
         """The chart as SVG, without dates, and with coordinates to a hundredth of a point."""
+        svg = self._saved("svg", {"Date": None, "Creator": None})
+        short = _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), svg)
+        text = ". ".join((self.title, *(one.text for one in self.lines)))
+        return Picture(self.title, short, text)
+
+    def png(self) -> bytes:
+        """The chart as PNG, 864 pixels wide."""
+        return self._saved("png", {})
+
+    def _saved(self, kind: str, metadata: dict[str, None]) -> bytes:
         buffer = io.BytesIO()
         for text in self.figure.findobj(Text):
             # A `$` in a name is no formula.
             text.set_parse_math(False)
         with rc_context(_RC):
-            metadata = {"Date": None, "Creator": None}
-            self.figure.savefig(buffer, format="svg", dpi=160, metadata=metadata)
-        short = _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), buffer.getvalue())
-        return Picture(
-            self.title, short, ". ".join((self.title, *(one.text for one in self.lines)))
-        )
+            self.figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bench.records import Slo
 # The ends of reports' names; the beginning is an option of the tool.
 _AIPERF = "_aiperf.json"
 _GENAI_PERF = "_genai_perf.json"
+REPORT_NAMES = {_AIPERF: "aiperf", _GENAI_PERF: "genai-perf"}
 KNOWN = "aiperf 0.8 to 0.13, genai-perf 0.0.8 to 0.0.16"
 _TO_BASE = {**TO_S, "%": 0.01}
 # The tools' names for what the metrics here are named after.

@@ -1,0 +1,1 @@
+"""`python -m bench dashboard`: stored runs in a browser, and the one that is measured."""

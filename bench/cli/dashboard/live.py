@@ -1,0 +1,83 @@
+"""The run in progress: its trials, queues, and a forest plot that grows, read every two seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import streamlit as st
+
+from bench.analysis.judgement import Case
+from bench.cli.dashboard.history import Entry, history
+from bench.cli.dashboard.loading import Version, cases_of, latest_case, versions
+from bench.cli.dashboard.showing import drawn, show_chart, show_table
+from bench.errors import UserError
+from bench.processes.machine import machine_holder
+from reports.charts.forest import forest
+from reports.charts.over_time import queues
+from reports.charts.style import Chart
+from reports.dashboard import figures
+from reports.run import setup_of, short_title
+
+EVERY_S = 2.0
+_LATEST = 8
+NO_RUN = "No run measures on this machine now. This is the latest that is stored."
+
+
+def show_live(folders: Sequence[Path]) -> None:
+    """The latest stored run, again and again."""
+
+    def look() -> None:
+        holder = machine_holder()
+        st.write(figures.plain(f"In progress: {holder}" if holder else NO_RUN))
+        entry = next((one for one in history(folders) if one.report is None), None)
+        if entry is None:
+            st.info("No trial is stored yet; the first one of a run will be here.")
+            return
+        try:
+            _show(entry)
+        except UserError as error:
+            st.error(figures.plain(str(error)))
+
+    st.fragment(look, run_every=EVERY_S)()
+
+
+def _show(entry: Entry) -> None:
+    files = versions(entry)
+    cases = cases_of(files)
+    case = latest_case(cases, files)
+    st.header(figures.plain(entry.label))
+    blocks = len({one.block for one in case.trials})
+    counted = f"{len(files)} trials are stored, {len(case.trials)} of them of the latest comparison"
+    st.write(figures.plain(f"{counted}: {short_title(case.judgement)}, block {blocks}."))
+    for reason in case.judgement.invalid_reasons:
+        st.warning(figures.plain(f"Invalid so far: {reason}"))
+    latest = case.trials[-_LATEST:]
+    show_table(figures.trials_table(latest), "the latest trials")
+    found = drawn(_charts, files)
+    for column, chart in zip(st.columns(2), found, strict=False):
+        with column:
+            show_chart(chart, f"live-{found.index(chart)}")
+
+
+@lru_cache(maxsize=2)
+def _charts(files: tuple[Version, ...]) -> tuple[Chart, ...]:
+    """The forest plot of all comparisons so far, and the queues during the latest block.
+
+    They are kept until there is another trial: drawing takes time of a machine that measures.
+    """
+    cases = cases_of(files)
+    case = latest_case(cases, files)
+    setup = setup_of(case.trials[0])
+    compared = [one.judgement for one in cases if one.judgement.primary is not None]
+    plots = (forest(compared, setup),) if compared else ()
+    return (*plots, queues(_last_block(case), setup))
+
+
+def _last_block(case: Case) -> Case:
+    """The case with only the trials of its last block, judged or not."""
+    block = case.trials[-1].block
+    trials = tuple(one for one in case.trials if one.block == block)
+    return Case(replace(case.judgement, ratios={}), trials)
