@@ -5,6 +5,7 @@ import io
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bench.analysis.judgement import Judgement, Summary
@@ -145,7 +146,7 @@ def test_charts_that_stand_side_by_side_share_their_axes_and_colours() -> None:
     ]
     upper, lower = (chart.figure.axes[0] for chart in lines)
     assert upper.get_ylim() == lower.get_ylim()
-    assert list(upper.lines[0].get_ydata()) == [2.0, 4.0]
+    assert np.asarray(upper.lines[0].get_ydata()).tolist() == [2.0, 4.0]
 
 
 def test_charts_without_figures_say_so() -> None:

@@ -15,7 +15,7 @@ from bench.cli.dashboard.loading import Version, cases_of, latest_case, versions
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
 from bench.processes.machine import machine_holder
-from reports.charts.forest import forest
+from reports.charts.forest import blocks
 from reports.charts.over_time import queues
 from reports.charts.style import Chart
 from reports.dashboard import figures
@@ -49,9 +49,9 @@ def _show(entry: Entry) -> None:
     cases = cases_of(files)
     case = latest_case(cases, files)
     st.header(figures.plain(entry.label))
-    blocks = len({one.block for one in case.trials})
+    count = len({one.block for one in case.trials})
     counted = f"{len(files)} trials are stored, {len(case.trials)} of them of the latest comparison"
-    st.write(figures.plain(f"{counted}: {short_title(case.judgement)}, block {blocks}."))
+    st.write(figures.plain(f"{counted}: {short_title(case.judgement)}, block {count}."))
     for reason in case.judgement.invalid_reasons:
         st.warning(figures.plain(f"Invalid so far: {reason}"))
     latest = case.trials[-_LATEST:]
@@ -64,15 +64,14 @@ def _show(entry: Entry) -> None:
 
 @lru_cache(maxsize=2)
 def _charts(files: tuple[Version, ...]) -> tuple[Chart, ...]:
-    """The forest plot of all comparisons so far, and the queues during the latest block.
+    """The ratios of all blocks of the latest comparison so far, and the queues during its last one.
 
     They are kept until there is another trial: drawing takes time of a machine that measures.
     """
     cases = cases_of(files)
     case = latest_case(cases, files)
     setup = setup_of(case.trials[0])
-    compared = [one.judgement for one in cases if one.judgement.primary is not None]
-    plots = (forest(compared, setup),) if compared else ()
+    plots = (blocks(case.judgement, setup),) if case.judgement.effects else ()
     return (*plots, queues(_last_block(case), setup))
 
 
