@@ -208,7 +208,7 @@ class Options:
         takes="control,treatment (two names)",
     )
     profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
-    slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE")
+    slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE", commands=(PYTEST, "gates"))
     topology: Path = option(
         DEFAULT_TOPOLOGY,
         "models, replicas and arms",
@@ -294,6 +294,13 @@ class Options:
         choices=("fail", "pass"),
         commands=(PYTEST, "compare"),
     )
+    webhook_env: str | None = option(
+        None,
+        "the environment variable that has a URL, to which the verdict is posted as JSON "
+        "(docs/how-to/ci.md)",
+        "NAME",
+        commands=(PYTEST, "compare"),
+    )
     control: tuple[Path, ...] = option(
         (),
         "a result file of another tool, or a folder with some, of the control, in place of A; may "
@@ -344,7 +351,8 @@ class Options:
             SHOW: {
                 "meaning": "print JSON in place of a table (docs/how-to/operate.md)",
                 "choices": ("json",),
-            }
+            },
+            ("gates",): {"meaning": "print JSON in place of a table", "choices": ("json",)},
         },
     )
     watch: bool = option(False, "show it again and again until Ctrl-C", commands=SHOW)
