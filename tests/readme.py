@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.cli.scenarios import tested_scenarios
+from bench.cli.scenarios import measured_scenarios
 from lb.policies import POLICIES
 from reports import wording
 
@@ -33,7 +33,7 @@ def scenario_table() -> Iterator[str]:
     """The lines of the table of scenarios; those that every model is measured in come first."""
     yield "| scenario | what it does | models | primary metric | expected of the treatment |"
     yield "|---|---|---|---|---|"
-    for one in tested_scenarios():
+    for one in measured_scenarios():
         metric = wording.metric(one.scenario.primary)
         expected = one.scenario.expect.replace("-", " ")
         yield f"| {one.scenario.name} | {one.summary} | {one.models} | {metric} | {expected} |"

@@ -15,7 +15,7 @@ from bench.analysis.checks import DEFAULT_BOUNDS, checks
 from bench.analysis.gates import EXIT_CODES, Gate, Outcome, gate_of, outcome_of_gates
 from bench.analysis.judgement import Verdict
 from bench.analysis.verdict import ALIKE, ALPHA, LOOKS, MATERIAL, RULE
-from bench.cli.scenarios import TestedScenario, tested_scenarios
+from bench.cli.scenarios import MeasuredScenario, measured_scenarios
 from bench.config.options import ROOT
 from bench.config.slo import Slos
 from bench.console import as_text
@@ -52,7 +52,7 @@ def gates_json(slos: Slos) -> dict[str, Any]:
         "slo_file": str(
             slos.path.relative_to(ROOT) if slos.path.is_relative_to(ROOT) else slos.path
         ),
-        "scenarios": [_scenario_json(one, slos) for one in tested_scenarios()],
+        "scenarios": [_scenario_json(one, slos) for one in measured_scenarios()],
     }
 
 
@@ -67,7 +67,7 @@ def _outcome(verdict: Verdict, expect: Expectation) -> Outcome:
     return outcome_of_gates([] if gate is None else [gate])
 
 
-def _scenario_json(one: TestedScenario, slos: Slos) -> dict[str, Any]:
+def _scenario_json(one: MeasuredScenario, slos: Slos) -> dict[str, Any]:
     scenario = one.scenario
     return {
         "scenario": scenario.name,

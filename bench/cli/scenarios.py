@@ -40,7 +40,7 @@ class ScenarioTest:
 
 
 @dataclass(frozen=True, slots=True)
-class TestedScenario:
+class MeasuredScenario:
     """A scenario, the name of its module, and the module's docstring.
 
     `summary` is the docstring's first line and `why` the rest of it, on one line.
@@ -54,16 +54,16 @@ class TestedScenario:
     tests: tuple[ScenarioTest, ...]
 
 
-def tested_scenarios() -> tuple[TestedScenario, ...]:
-    """Every scenario that is tested, by `MODELS` and name. Raises UserError if there is none."""
+def measured_scenarios() -> tuple[MeasuredScenario, ...]:
+    """Every scenario that has tests, by `MODELS` and name. Raises UserError if there is none."""
     files = sorted(SCENARIOS.glob("test_*.py"))
     if not files:
         raise UserError(f"no scenarios under {SCENARIOS}; run this in a checkout of the suite")
-    found = [_tested(import_module(f"tests.scenarios.{file.stem}")) for file in files]
+    found = [_measured(import_module(f"tests.scenarios.{file.stem}")) for file in files]
     return tuple(sorted(found, key=lambda one: list(MODELS.values()).index(one.models)))
 
 
-def _tested(module: ModuleType) -> TestedScenario:
+def _measured(module: ModuleType) -> MeasuredScenario:
     summary, _, why = (inspect.getdoc(module) or "").partition("\n")
     functions = [
         one
@@ -72,7 +72,7 @@ def _tested(module: ModuleType) -> TestedScenario:
     ]
     used = {name for one in functions for name in inspect.signature(one).parameters}
     (fixture,) = used & MODELS.keys()
-    return TestedScenario(
+    return MeasuredScenario(
         module=module.__name__,
         scenario=_scenario_in(module),
         summary=summary,

@@ -19,6 +19,7 @@ EVERY_OPTION = (
     " --hardware gpu --kubeconfig c --context prod --ready-timeout 60 --undecided pass"
     " --wait-for-run 0"
     " --url control=http://a --url treatment=http://b --endpoints e.yaml --api-key-env KEY --ca c"
+    " --webhook-env HOOK"
     " --insecure --rate 2.5 --concurrency 8 --max-requests 100 --max-tokens 9 --yes"
 )
 
@@ -72,6 +73,7 @@ def test_every_option_of_pytest_can_be_typed() -> None:
         max_requests=100,
         max_tokens=9,
         yes=True,
+        webhook_env="HOOK",
     )
 
 
@@ -114,7 +116,7 @@ def test_a_mistake_says_what_the_option_takes(name: str, typed: str, takes: str)
             "unrecognized arguments: --seed; see python -m bench",
         ),
         (["comprae"], "argument COMMAND: invalid choice: 'comprae'"),
-        (["status", "--env", "external"], "--env takes local or k8s, seen 'external'"),
+        (["status", "--env", "external"], "--env takes local, k8s or docker, seen 'external'"),
         (["health", "--format", "md"], "--format takes json, seen 'md'"),
         (["deploy", "basline"], "unknown arm 'basline'"),
         (["logs", "--context", "lab"], "--context belongs to --env k8s, seen --env local"),
