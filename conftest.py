@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from bench.cli.pytest_run import (
     write_reports,
 )
 from bench.cli.review import stored_run
+from bench.cli.webhook import webhook_of
 from bench.config.config import suite_facts
 from bench.config.options import PYTEST, ROOT
 from bench.experiment.scenario import Scenario
@@ -103,7 +105,7 @@ def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     """The verdict table, judged again from what is on disk, and the files of the run."""
     checked = config.stash[CONFIG]
@@ -117,4 +119,8 @@ def pytest_terminal_summary(
         terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
         latest, page = write_reports(checked, run, config.getoption("allure_report_dir", None))
         terminalreporter.write_line(f"results: {latest}, {page}")
+        webhook = webhook_of(checked.options.webhook_env, os.environ)
+        # What an interrupted run has measured so far is no verdict.
+        if webhook is not None and exitstatus != pytest.ExitCode.INTERRUPTED:
+            terminalreporter.write_line(webhook.post(latest.read_bytes()))
         config.stash[OUTCOME] = outcome_line(run.judgements)

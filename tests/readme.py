@@ -5,22 +5,15 @@ tests/test_readme.py fails while one differs.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import cast
 
-from bench.experiment.scenario import Scenario
-from bench.load.plan.traces.replay import Fit
+from bench.cli.scenarios import measured_scenarios
 from lb.policies import POLICIES
 from reports import wording
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
-# By the fixture that a test of the scenario takes: the models that are measured, in this order.
-MODELS = {"model": "each", "models": "all at once", "first_model": "the first"}
 
 
 def page() -> str:
@@ -36,37 +29,14 @@ def page() -> str:
     return text
 
 
-def scenario_modules() -> list[ModuleType]:
-    """The test module of every scenario, by name."""
-    files = sorted((ROOT / "tests" / "scenarios").glob("test_*.py"))
-    return [import_module(f"tests.scenarios.{file.stem}") for file in files]
-
-
-def scenario_in(module: ModuleType) -> Scenario:
-    """What a test module measures; a scenario that replays a trace gets a text in its place."""
-    made = getattr(module, "SCENARIO", None) or module.replayed(cast(Fit, "a trace"))
-    assert isinstance(made, Scenario)
-    return made
-
-
 def scenario_table() -> Iterator[str]:
     """The lines of the table of scenarios; those that every model is measured in come first."""
     yield "| scenario | what it does | models | primary metric | expected of the treatment |"
     yield "|---|---|---|---|---|"
-    order = list(MODELS)
-    for module in sorted(scenario_modules(), key=lambda one: order.index(fixture_of(one))):
-        scenario, first_line = scenario_in(module), (module.__doc__ or "").partition("\n")[0]
-        metric, expected = wording.metric(scenario.primary), scenario.expect.replace("-", " ")
-        models = MODELS[fixture_of(module)]
-        yield f"| {scenario.name} | {first_line} | {models} | {metric} | {expected} |"
-
-
-def fixture_of(module: ModuleType) -> str:
-    """The fixture by which the tests of a scenario get their models."""
-    tests = [one for name, one in vars(module).items() if name.startswith("test_")]
-    used = {name for test in tests for name in inspect.signature(test).parameters}
-    (found,) = used & MODELS.keys()
-    return found
+    for one in measured_scenarios():
+        metric = wording.metric(one.scenario.primary)
+        expected = one.scenario.expect.replace("-", " ")
+        yield f"| {one.scenario.name} | {one.summary} | {one.models} | {metric} | {expected} |"
 
 
 def policy_table() -> Iterator[str]:

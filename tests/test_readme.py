@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bench.cli.scenarios import measured_scenarios
 from bench.experiment.scenario import scenario_name
-from tests.readme import PAGE, page, scenario_in, scenario_modules
+from tests.readme import PAGE, page
 
 
 def test_the_tables_are_what_the_code_has() -> None:
@@ -11,5 +12,5 @@ def test_the_tables_are_what_the_code_has() -> None:
 
 
 def test_a_scenario_has_the_name_of_its_module() -> None:
-    names = {module.__name__: scenario_in(module).name for module in scenario_modules()}
+    names = {one.module: one.scenario.name for one in measured_scenarios()}
     assert names == {module: scenario_name(module) for module in names}

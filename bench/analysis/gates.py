@@ -125,12 +125,18 @@ def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
     """The gate that the verdict fails. An arm against itself must be neither better nor worse."""
     if judgement.control == judgement.treatment:
         return Gate.NOISE if verdict in (Verdict.BETTER, Verdict.WORSE) else None
+    gate = gate_of(verdict, judgement.scenario.expect)
+    if gate is None and verdict is not Verdict.BETTER and _may_be_worse(judgement):
+        return Gate.INCONCLUSIVE
+    return gate
+
+
+def gate_of(verdict: Verdict, expect: Expectation) -> Gate | None:
+    """The gate that a verdict on two arms fails; None where it is as expected."""
     if verdict is Verdict.WORSE:
         return Gate.WORSE
-    if verdict is Verdict.BETTER:
+    if verdict is Verdict.BETTER or expect is Expectation.NOT_WORSE:
         return None
-    if judgement.scenario.expect is Expectation.NOT_WORSE:
-        return Gate.INCONCLUSIVE if _may_be_worse(judgement) else None
     return Gate.NOT_BETTER if verdict is Verdict.EQUIVALENT else Gate.INCONCLUSIVE
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,14 +15,17 @@ from bench.analysis.judgement import Judgement
 from bench.cli.comparing import compare_files, require_files, write_report
 from bench.cli.conversion import convert
 from bench.cli.dashboard.command import dashboard
-from bench.cli.export import check_output, export
+from bench.cli.export import check_output, export, text_of
+from bench.cli.gates import gates_json, gates_text
 from bench.cli.operating import deploy, health, logs, status, teardown
 from bench.cli.options import add_options, options_page, read_options
 from bench.cli.review import stored_run
 from bench.cli.watching import watch_runs
+from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id
 from bench.config.fitting import require_fit
 from bench.config.options import ROOT, Options
+from bench.config.slo import load_slos
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
 from bench.environments.containers import files
@@ -82,6 +87,7 @@ def parser() -> Parser:
 def compare(options: Options, paths: Sequence[str]) -> int:
     """Judge a stored run again, or results that other tools wrote."""
     check_output(options.format, options.output)
+    webhook = webhook_of(options.webhook_env, os.environ)
     of_files = bool(paths or options.control or options.treatment)
     if of_files:
         run = compare_files(paths, options)
@@ -98,6 +104,8 @@ def compare(options: Options, paths: Sequence[str]) -> int:
         if of_files:
             shown += write_report(run, options.results / "compared")
     print(shown, end="")
+    if webhook is not None:
+        print(webhook.post(text_of("json", run).encode()), file=sys.stderr)
     outcome = overall(run.judgements)
     return 0 if passes and outcome is Outcome.UNDECIDED else EXIT_CODES[outcome]
 
@@ -129,6 +137,17 @@ def manifests(options: Options, _: str) -> int:
     for folder, texts in made.items():
         files.write_files(folder, texts)
         print(f"{len(texts)} files written to {folder}")
+    return 0
+
+
+def gates(options: Options, _: str) -> int:
+    """Print what is enforced, and why."""
+    found = gates_json(load_slos(options.slo))
+    if options.format is not None:
+        print(json.dumps(found, indent=2))
+        return 0
+    width, colour = terminal()
+    print(gates_text(found, width=width, colour=colour), end="")
     return 0
 
 
@@ -171,6 +190,7 @@ COMMANDS = (
         epilog="FOLDERs with results of this suite, aiperf or genai-perf are shown beside --results"
         " (docs/how-to/dashboard.md)",
     ),
+    Command("gates", gates),
     Command("manifests", manifests),
     Command("deploy", deploy, ARMS, several=True),
     Command("status", status, ARMS, several=True),

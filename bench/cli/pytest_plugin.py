@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,8 @@ import pytest
 from bench.analysis.gates import GateFailedError, Outcome, outcome_of_gates
 from bench.cli.options import read_options
 from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, only_lists, shown
+from bench.cli.scenarios import SCENARIOS
+from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id, resolve
 from bench.config.options import PYTEST, ROOT
 from bench.errors import UserError
@@ -23,7 +26,6 @@ from reports.allure_results import mark_interrupted
 from reports.result_files import clear
 
 ALLURE_RESULTS = ROOT / "allure-results"
-SCENARIOS = ROOT / "tests" / "scenarios"
 OPERATORS = {"and", "or", "not"}
 
 
@@ -33,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     run_id = getattr(config, "workerinput", {}).get("run_id") or new_run_id()
     try:
         checked = resolve(read_options(vars(config.option), PYTEST), ROOT, run_id)
+        webhook_of(checked.options.webhook_env, os.environ)
         names = set(map(scenario_name, scenario_modules()))
         checked.slos.check_names(names, {*checked.topology.models, *checked.model_names})
     except UserError as error:

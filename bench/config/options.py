@@ -215,7 +215,7 @@ class Options:
         takes="control,treatment (two names)",
     )
     profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
-    slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE")
+    slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE", commands=(PYTEST, "gates"))
     topology: Path = option(
         DEFAULT_TOPOLOGY,
         "models, replicas and arms",
@@ -302,6 +302,13 @@ class Options:
         commands=(PYTEST, "compare"),
         variants={("watch",): {"meaning": "what becomes of metrics with insufficient data"}},
     )
+    webhook_env: str | None = option(
+        None,
+        "the environment variable that has a URL, to which the verdict is posted as JSON "
+        "(docs/how-to/ci.md)",
+        "NAME",
+        commands=(PYTEST, "compare"),
+    )
     control: tuple[Path, ...] = option(
         (),
         "a result file of another tool, or a folder with some, of the control, in place of A; may "
@@ -358,6 +365,7 @@ class Options:
                 "choices": ("json",),
             },
             ("watch",): {"meaning": "print JSON in place of lines", "choices": ("json",)},
+            ("gates",): {"meaning": "print JSON in place of a table", "choices": ("json",)},
         },
     )
     since: str | None = option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.config.yamlfile import Share, load_yaml, strict
+from bench.config.yamlfile import Share, lines_of, load_yaml, strict
 from bench.errors import UserError
 from bench.records import Slo
 
@@ -53,14 +53,38 @@ class Slos:
 
     def resolve(self, scenario: str, model: str, tenant: str = "") -> Slo:
         """The objectives of a request to `model` in a scenario, of `tenant` if that is given."""
-        of_scenario = self.written.get("scenarios", {}).get(scenario, {})
-        of_model = of_scenario.get("models", {}).get(model, {})
-        of_tenant = of_scenario.get("tenants", {}).get(tenant, {})
-        levels = (self.written.get("default", {}), of_scenario, of_model, of_tenant)
         merged: dict[str, Any] = {}
-        for level in levels:
-            merged |= {key: value for key, value in level.items() if key not in _PARTS}
+        for _, level in self._levels(scenario, model, tenant):
+            merged |= level
         return Slo(**merged)
+
+    def lines(self, scenario: str, model: str, tenant: str = "") -> Mapping[str, int | None]:
+        """The line of the file that sets each objective of such a request, by its name."""
+        line_of = lines_of(self.path)
+        return {
+            key: line_of((*place, key))
+            for place, level in self._levels(scenario, model, tenant)
+            for key in level
+        }
+
+    def models_of(self, scenario: str) -> tuple[str, ...]:
+        """The models that have objectives of their own in a scenario."""
+        return tuple(self.written.get("scenarios", {}).get(scenario, {}).get("models", {}))
+
+    def _levels(
+        self, scenario: str, model: str, tenant: str
+    ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+        """Places of the file, and the objectives there; the one that counts most is last."""
+        of_scenario = self.written.get("scenarios", {}).get(scenario, {})
+        place = ("scenarios", scenario)
+        levels: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] = (
+            (("default",), self.written.get("default", {})),
+            (place, of_scenario),
+            ((*place, "models", model), of_scenario.get("models", {}).get(model, {})),
+            ((*place, "tenants", tenant), of_scenario.get("tenants", {}).get(tenant, {})),
+        )
+        for where, level in levels:
+            yield where, {key: value for key, value in level.items() if key not in _PARTS}
 
     def check_tenants(self, scenario: str, tenants: Collection[str]) -> None:
         """Raise UserError for a tenant that the scenario does not have."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,8 +23,26 @@ def load_yaml(path: Path, shape: type[T]) -> T:
 
     Raises UserError with one line that names the file, the line and the mistake.
     """
+    node, data = _read(path)
     try:
-        node, data = _parse(path.read_text(encoding="utf-8"))
+        return TypeAdapter(shape).validate_python(data)
+    except ValidationError as error:
+        raise UserError(f"{path}{_first_problem(error, node)}") from error
+
+
+def lines_of(path: Path) -> Callable[[Sequence[str]], int | None]:
+    """A function of keys, the outermost first: the line of `path` that has their value.
+
+    None in a file without any. Raises UserError like `load_yaml`.
+    """
+    node, _ = _read(path)
+    return lambda place: None if node is None else _line(_found(node, place))
+
+
+def _read(path: Path) -> tuple[yaml.Node | None, object]:
+    """The nodes and the value of a file. Raises UserError with one line."""
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -35,10 +53,6 @@ def load_yaml(path: Path, shape: type[T]) -> T:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise UserError(f"{path} is nested too deeply; write it without so many levels") from None
-    try:
-        return TypeAdapter(shape).validate_python(data)
-    except ValidationError as error:
-        raise UserError(f"{path}{_first_problem(error, node)}") from error
 
 
 class _Loader(yaml.SafeLoader):

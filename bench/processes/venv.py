@@ -48,9 +48,13 @@ class Venv:
         return digest.hexdigest()[:16]
 
     def is_complete(self) -> bool:
-        """Whether what is pinned now has been installed to the end."""
+        """Whether what is pinned now has been installed to the end, and its Python is there.
+
+        One that a CI server has restored from a cache may name a Python that is not.
+        """
         try:
-            return self._stamp.read_text(encoding="utf-8") == self.fingerprint
+            stamp = self._stamp.read_text(encoding="utf-8")
+            return stamp == self.fingerprint and self.python.exists()
         except FileNotFoundError:
             return False
 

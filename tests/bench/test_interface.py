@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.pytest_plugin import SCENARIOS, scenario_marker, scenario_modules
+from bench.cli.pytest_plugin import scenario_marker, scenario_modules
+from bench.cli.scenarios import SCENARIOS
 from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,7 +155,8 @@ def venv(tmp_path: Path) -> Venv:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("# pinned\nvllm-cpu==0.30.0\ntorch==2.13.0+cpu\n")
     venv = Venv(tmp_path / "venv", requirements)
-    venv.folder.mkdir()
+    venv.python.parent.mkdir(parents=True)
+    venv.python.symlink_to(sys.executable)
     return venv
 
 
@@ -180,6 +185,25 @@ def test_what_failed_is_installed_again_and_what_is_complete_is_not(
     assert ensure() == ensure() == Venv(tmp_path / "tool-venv", venv.requirements)
     assert said == ["step\n", None]
     assert ensure().is_complete()
+
+
+def test_what_a_cache_has_restored_is_complete_if_its_python_is_there(
+    venv: Venv, tmp_path: Path
+) -> None:
+    progress = PlainProgress(io.StringIO())
+    made = ensure_venv("tool", venv.requirements, tmp_path, progress, install=lambda _: None)
+    with tarfile.open(tmp_path / "cache.tar", "w") as cache:
+        cache.add(made.folder, "tool-venv")
+    shutil.rmtree(made.folder)
+    assert not made.is_complete()
+    with tarfile.open(tmp_path / "cache.tar") as cache:
+        cache.extractall(tmp_path, filter="fully_trusted")
+    assert made.is_complete()
+    prefix = [str(made.python), "-c", "import sys; print(sys.prefix)"]
+    assert subprocess.check_output(prefix, text=True).strip() == str(made.folder)
+    made.python.unlink()
+    made.python.symlink_to(tmp_path / "hostedtoolcache/Python/3.11.9/x64/bin/python")
+    assert not made.is_complete()
 
 
 def test_an_installation_of_other_requirements_is_not_complete(venv: Venv) -> None:

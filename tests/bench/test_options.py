@@ -19,6 +19,7 @@ EVERY_OPTION = (
     " --hardware gpu --kubeconfig c --context prod --ready-timeout 60 --undecided pass"
     " --wait-for-run 0"
     " --url control=http://a --url treatment=http://b --endpoints e.yaml --api-key-env KEY --ca c"
+    " --webhook-env HOOK"
     " --insecure --rate 2.5 --concurrency 8 --max-requests 100 --max-tokens 9 --yes"
 )
 
@@ -72,6 +73,7 @@ def test_every_option_of_pytest_can_be_typed() -> None:
         max_requests=100,
         max_tokens=9,
         yes=True,
+        webhook_env="HOOK",
     )
 
 

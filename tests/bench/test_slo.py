@@ -36,6 +36,15 @@ def test_most_specific_value_wins(tmp_path: Path, scenario: str, model: str, exp
     assert written(tmp_path, LEVELS).resolve(scenario, model) == expected
 
 
+def test_the_line_of_each_objective_is_that_of_the_value_that_counts(tmp_path: Path) -> None:
+    slos = written(tmp_path, LEVELS)
+    assert slos.lines("other", "small") == {"ttft_s": 2, "tpot_s": 2, "attainment": 2}
+    assert slos.lines("latency", "large") == {"ttft_s": 5, "tpot_s": 2, "attainment": 2}
+    assert slos.lines("latency", "small") == {"ttft_s": 7, "tpot_s": 7, "attainment": 2}
+    assert slos.models_of("latency") == ("small",)
+    assert written(tmp_path, "{}").lines("latency", "small") == {}
+
+
 def test_shipped_file_is_valid_for_every_scenario() -> None:
     assert load_slos().resolve("latency", "tiny-llama").ttft_s is not None
 
