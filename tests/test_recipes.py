@@ -411,7 +411,7 @@ def test_an_environment(recipe: Copy) -> None:
     selected = recipe.collected("-m", "latency and managed", "--env", "mine", SCENARIOS)
     assert "test_latency.py" in selected
     options = recipe.output("-m", "bench", "options").replace("\\", "")
-    assert "`--env local|mine|k8s|external`" in options
+    assert "`--env local|mine|k8s|docker|external`" in options
     assert recipe.output("-c", MAKE_ENVIRONMENT) == "mine cpu\n"
     assert recipe.output("-m", "bench", "status", "--env", "mine").startswith("nothing is deployed")
     recipe.test("tests/bench/test_config.py")
