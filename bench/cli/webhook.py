@@ -35,8 +35,7 @@ class Webhook:
 
     def _post(self, body: bytes) -> str:
         headers = {"Content-Type": "application/json", "User-Agent": "llm-serving-ab-bench"}
-        # Its scheme is checked when it is read.
-        request = Request(self.url, body, headers, method="POST")  # noqa: S310
+        request = Request(self.url, body, headers, method="POST")
         try:
             with build_opener(_NoRedirects).open(request, timeout=LIMIT_S):
                 return "delivered"

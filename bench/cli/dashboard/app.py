@@ -6,7 +6,7 @@ Its arguments are the folders. Charts and tables are made in `reports.dashboard`
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -93,7 +93,10 @@ def _picked(offered: Sequence[Entry]) -> tuple[list[Entry], str | None]:
     chosen = st.sidebar.multiselect(
         "Runs", runs, format_func=label, key="run", bind="query-params", select_all=False
     )
-    latest: Callable[[], None] = lambda: st.session_state.update(run=runs[:1])  # noqa: E731
+
+    def latest() -> None:
+        st.session_state.update(run=runs[:1])
+
     st.sidebar.button("Pick the latest run", on_click=latest, disabled=not runs)
     names = dict.fromkeys(filter(None, (reference, *chosen)))
     by_run = {one.run: one for one in offered}
