@@ -16,6 +16,7 @@ from bench.cli.dashboard.history import Entry, benchmarks, history
 from bench.cli.dashboard.loading import cases_of, latest_case, load, versions
 from bench.cli.review import review
 from bench.errors import UserError
+from bench.records import Trial
 from bench.store import TrialStore
 from tests.bench.dashboards import AIPERF, FIRST, SECOND, many_runs, save, trials_of, two_runs
 
@@ -57,7 +58,7 @@ def test_benchmarks_can_be_chosen_before_there_are_any(tmp_path: Path) -> None:
 
 def test_the_history_reads_one_json_file_a_run_and_no_table(tmp_path: Path) -> None:
     many_runs(tmp_path, 50)
-    opened = []
+    opened: list[str] = []
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         if watching and event == "open" and str(arguments[0]).startswith(str(tmp_path)):
@@ -105,11 +106,14 @@ def test_figures_of_a_tool_are_those_in_its_report() -> None:
 def test_a_run_in_progress_grows_and_files_are_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials, loaded = trials_of(FIRST), []
+    trials, loaded = trials_of(FIRST), list[Path]()
     original = TrialStore.load
-    monkeypatch.setattr(
-        TrialStore, "load", lambda self, path: loaded.append(path) or original(self, path)
-    )
+
+    def counted(store: TrialStore, path: Path) -> Trial:
+        loaded.append(path)
+        return original(store, path)
+
+    monkeypatch.setattr(TrialStore, "load", counted)
     store = TrialStore(tmp_path)
     for count, trial in enumerate(trials, start=1):
         os.utime(store.save(trial), (count, count))

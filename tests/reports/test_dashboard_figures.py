@@ -5,6 +5,7 @@ import io
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bench.analysis.judgement import Judgement, Summary
@@ -86,6 +87,24 @@ def test_ratios_are_taken_to_the_same_arm_of_the_reference_run() -> None:
     assert ratios(other, cases_of(other), "ttft") == []
 
 
+@pytest.mark.parametrize(
+    ("value", "usual", "text"),
+    [
+        (math.inf, 1.0, "unbounded x"),
+        (1.0, math.inf, "no data"),
+        (math.inf, math.inf, "no data"),
+        (0.0, 0.0, "no data"),
+    ],
+)
+def test_what_has_no_ratio_has_words(value: float, usual: float, text: str) -> None:
+    (old, *_), (new, *_) = (
+        series_of(run, "x", [judgement_with(ttft_p95_s=one)])
+        for run, one in (("old", usual), ("new", value))
+    )
+    (row,) = ratios([marked(old, reference=True), new], cases_of([old]), "ttft")
+    assert row["TTFT P95"] == text
+
+
 def test_the_csv_has_each_figure_unrounded() -> None:
     judgement = better_case().judgement
     made = series_of("run", "built-in", [judgement])
@@ -145,7 +164,7 @@ def test_charts_that_stand_side_by_side_share_their_axes_and_colours() -> None:
     ]
     upper, lower = (chart.figure.axes[0] for chart in lines)
     assert upper.get_ylim() == lower.get_ylim()
-    assert list(upper.lines[0].get_ydata()) == [2.0, 4.0]
+    assert np.asarray(upper.lines[0].get_ydata()).tolist() == [2.0, 4.0]
 
 
 def test_charts_without_figures_say_so() -> None:
