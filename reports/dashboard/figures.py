@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,7 @@ class Series:
         return f"{STAR if self.reference else ''}{self.run} · {self.arm}"
 
     def value(self, case: str, metric: str) -> float | None:
-        """The value of a metric; None where it is not known, or not finite."""
+        """The value of a metric; None where it is not known, inf where requests failed."""
         found = self.cases.get(case, {}).get(metric)
         return None if found is None else found.value
 
@@ -185,7 +186,10 @@ def verdicts(run: str, judgements: Sequence[Judgement]) -> list[dict[str, str]]:
 
 
 def figures_csv(series: Sequence[Series], cases: Sequence[str]) -> str:
-    """A header, and a line for each figure of each arm, unrounded; an empty field is unknown."""
+    """A header, and a line for each figure of each arm, unrounded.
+
+    An empty field is unknown, `inf` a latency in which failed requests count as never answered.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -217,4 +221,6 @@ def _compared(latency: str) -> tuple[str, ...]:
 
 def _ratio(series: Series, reference: Series, case: str, metric: str) -> str:
     value, usual = series.value(case, metric), reference.value(case, metric)
-    return wording.NO_DATA if value is None or not usual else f"{wording.factor(value / usual)} x"
+    if value is None or not usual or math.isinf(usual):
+        return wording.NO_DATA
+    return f"{wording.factor(value / usual)} x"

@@ -87,6 +87,24 @@ def test_ratios_are_taken_to_the_same_arm_of_the_reference_run() -> None:
     assert ratios(other, cases_of(other), "ttft") == []
 
 
+@pytest.mark.parametrize(
+    ("value", "usual", "text"),
+    [
+        (math.inf, 1.0, "unbounded x"),
+        (1.0, math.inf, "no data"),
+        (math.inf, math.inf, "no data"),
+        (0.0, 0.0, "no data"),
+    ],
+)
+def test_what_has_no_ratio_has_words(value: float, usual: float, text: str) -> None:
+    (old, *_), (new, *_) = (
+        series_of(run, "x", [judgement_with(ttft_p95_s=one)])
+        for run, one in (("old", usual), ("new", value))
+    )
+    (row,) = ratios([marked(old, reference=True), new], cases_of([old]), "ttft")
+    assert row["TTFT P95"] == text
+
+
 def test_the_csv_has_each_figure_unrounded() -> None:
     judgement = better_case().judgement
     made = series_of("run", "built-in", [judgement])
