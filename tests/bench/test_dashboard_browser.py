@@ -120,7 +120,7 @@ def chromium() -> Iterator[Any]:
 def page(chromium: Any) -> Iterator[Any]:
     """A page that fails its test for a request to anybody else, or an error in the console."""
     made, wrong = chromium.new_page(viewport={"width": WIDE, "height": 1000}), []
-    made.set_default_timeout(15_000)
+    made.set_default_timeout(60_000)
     made.on("pageerror", lambda error: wrong.append(str(error)))
     made.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
 
@@ -256,14 +256,14 @@ def test_the_run_in_progress_grows_by_itself(server: Server, page: Any, results:
     trials = trials_of(later)
     save(results, trials[:5])
     page.get_by_text("5 trials are stored").wait_for()
-    # The forest plot is drawn before the queues of the last block.
-    page.locator("img[alt='Queues in the replicas, block 2']").wait_for()
-    forest = page.locator("img[alt='Primary metric of every scenario']")
-    before = forest.get_attribute("src")
+    # The ratios of blocks are drawn before the queues of the last block.
+    page.locator("img[alt='Queues in the replicas, block 1']").wait_for()
+    ratios = page.locator("img[alt$='blocks one by one']")
+    before = ratios.get_attribute("src")
     save(results, trials[5:])
     page.get_by_text("16 trials are stored").wait_for()
-    page.locator("img[alt='Queues in the replicas, block 4']").wait_for()
-    assert forest.get_attribute("src") != before
+    page.locator("img[alt='Queues in the replicas, block 3']").wait_for()
+    assert ratios.get_attribute("src") != before
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
