@@ -59,7 +59,7 @@ def test_every_test_of_every_scenario_is_there(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("expect", Expectation)
-@pytest.mark.parametrize("verdict", set(Verdict) - {Verdict.INVALID})
+@pytest.mark.parametrize("verdict", sorted(set(Verdict) - {Verdict.INVALID}))
 def test_a_verdict_comes_to_what_the_table_says(
     capsys: pytest.CaptureFixture[str], expect: Expectation, verdict: Verdict
 ) -> None:
