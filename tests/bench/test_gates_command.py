@@ -34,6 +34,12 @@ scenarios:
 FILE = Path(__file__).parents[2] / "bench" / "slo.yaml"
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of a table is broken."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+
 def found(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert main(["gates", "--format", "json", *options]) == 0
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
