@@ -255,13 +255,13 @@ def test_the_run_in_progress_grows_by_itself(server: Server, page: Any, results:
     later = "20260131-140000-dddd"
     trials = trials_of(later)
     save(results, trials[:5])
-    page.get_by_text("5 trials are stored").wait_for()
+    page.get_by_text("5 stored trials").wait_for()
     # The forest plot is drawn before the queues of the last block.
     page.locator("img[alt='Queues in the replicas, block 2']").wait_for()
     forest = page.locator("img[alt='Primary metric of every scenario']")
     before = forest.get_attribute("src")
     save(results, trials[5:])
-    page.get_by_text("16 trials are stored").wait_for()
+    page.get_by_text("16 stored trials").wait_for()
     page.locator("img[alt='Queues in the replicas, block 4']").wait_for()
     assert forest.get_attribute("src") != before
 
