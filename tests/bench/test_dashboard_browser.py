@@ -90,6 +90,13 @@ class Server:
         self.process.communicate(timeout=60)
         return self.process.returncode
 
+    def kill(self) -> None:
+        """End it whatever it does; safe to repeat."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
@@ -100,9 +107,7 @@ def results(tmp_path: Path) -> Path:
 def server(tmp_path: Path, results: Path) -> Iterator[Server]:
     made = Server(tmp_path / "home", results, AIPERF)
     yield made
-    if made.process.poll() is None:
-        made.process.kill()
-        made.process.communicate()
+    made.kill()
 
 
 @pytest.fixture(scope="module")
@@ -286,11 +291,13 @@ def test_nothing_is_wider_than_the_page(
 
 def test_an_empty_folder_says_how_to_begin(page: Any, tmp_path: Path) -> None:
     empty = Server(tmp_path / "home", tmp_path / "nothing")
-    page.goto(empty.url)
-    page.get_by_text("No stored run was found").wait_for()
-    assert "make bench" in page.locator("pre").inner_text()
-    page.goto("about:blank")
-    assert empty.stop() == 0
+    try:
+        page.goto(empty.url)
+        page.get_by_text("No stored run was found").wait_for()
+        assert "make bench" in page.locator("pre").inner_text()
+        page.goto("about:blank")
+    finally:
+        empty.kill()
 
 
 def test_ctrl_c_ends_it_and_it_leaves_nothing(server: Server, page: Any) -> None:
