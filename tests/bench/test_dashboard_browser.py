@@ -85,15 +85,18 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        """Ctrl-C, when nobody reads what it says any more; returns the exit code."""
+        self._close()
         self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """End it whatever it does; safe to repeat."""
+        self._close()
         self.process.kill()
         self.process.wait()
+
+    def _close(self) -> None:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
