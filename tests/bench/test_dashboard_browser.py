@@ -85,10 +85,20 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        """Ctrl-C, when nobody reads what it says any more; returns the exit code."""
+        self._close()
         self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        """End it whatever it does; safe to repeat."""
+        self._close()
+        self.process.kill()
+        self.process.wait()
+
+    def _close(self) -> None:
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -100,9 +110,7 @@ def results(tmp_path: Path) -> Path:
 def server(tmp_path: Path, results: Path) -> Iterator[Server]:
     made = Server(tmp_path / "home", results, AIPERF)
     yield made
-    if made.process.poll() is None:
-        made.process.kill()
-        made.process.communicate()
+    made.kill()
 
 
 @pytest.fixture(scope="module")
@@ -255,13 +263,13 @@ def test_the_run_in_progress_grows_by_itself(server: Server, page: Any, results:
     later = "20260131-140000-dddd"
     trials = trials_of(later)
     save(results, trials[:5])
-    page.get_by_text("5 trials are stored").wait_for()
+    page.get_by_text("5 stored trials").wait_for()
     # The ratios of blocks are drawn before the queues of the last block.
     page.locator("img[alt='Queues in the replicas, block 1']").wait_for()
     ratios = page.locator("img[alt$='blocks one by one']")
     before = ratios.get_attribute("src")
     save(results, trials[5:])
-    page.get_by_text("16 trials are stored").wait_for()
+    page.get_by_text("16 stored trials").wait_for()
     page.locator("img[alt='Queues in the replicas, block 3']").wait_for()
     assert ratios.get_attribute("src") != before
 
@@ -286,11 +294,13 @@ def test_nothing_is_wider_than_the_page(
 
 def test_an_empty_folder_says_how_to_begin(page: Any, tmp_path: Path) -> None:
     empty = Server(tmp_path / "home", tmp_path / "nothing")
-    page.goto(empty.url)
-    page.get_by_text("No stored run was found").wait_for()
-    assert "make bench" in page.locator("pre").inner_text()
-    page.goto("about:blank")
-    assert empty.stop() == 0
+    try:
+        page.goto(empty.url)
+        page.get_by_text("No stored run was found").wait_for()
+        assert "make bench" in page.locator("pre").inner_text()
+        page.goto("about:blank")
+    finally:
+        empty.kill()
 
 
 def test_ctrl_c_ends_it_and_it_leaves_nothing(server: Server, page: Any) -> None:

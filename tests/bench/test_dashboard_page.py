@@ -68,7 +68,7 @@ def test_nothing_is_loaded_until_a_run_is_picked(opened: Opened, tmp_path: Path)
     for table in tmp_path.rglob("*.parquet"):
         table.write_bytes(b"")
     page = opened(tmp_path)
-    assert [one.value for one in page.header] == ["1 runs"]
+    assert [one.value for one in page.header] == ["1 run"]
     assert not page.error
     pick(page, FIRST)
     assert "is damaged" in page.error[0].value.replace("\\", "")
@@ -106,7 +106,7 @@ def test_a_benchmark_can_be_chosen(opened: Opened, tmp_path: Path) -> None:
     page = opened(two_runs(tmp_path), AIPERF)
     for benchmark, count in (("built-in", 1), ("aiperf", 6), ("genai-perf", 0), ("both", 7)):
         choose(page, "Benchmark", benchmark)
-        assert [one.value for one in page.header] == [f"{count} runs"]
+        assert [one.value for one in page.header] == [wording.count(count, "run")]
     pick(page, FIRST, "aiperf-0.13.0/A/1")
     assert {"built-in", "aiperf"} <= cells(page)
     choose(page, "Benchmark", "built-in")
@@ -147,5 +147,5 @@ def test_the_run_in_progress_shows_what_is_stored_so_far(opened: Opened, tmp_pat
         if count in (1, 4, 16):
             page.run()
             assert not page.exception
-            assert any(f"{count} trials are stored" in text.value for text in page.markdown)
+            assert any(wording.count(count, "stored trial") in text.value for text in page.markdown)
             assert len(page.table[0].value) == min(count, 8)

@@ -17,6 +17,7 @@ from bench.cli.dashboard.live import show_live
 from bench.cli.dashboard.loading import Loaded, load
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
+from reports import wording
 from reports.charts import charts_of
 from reports.dashboard import charts, figures
 from reports.dashboard.figures import STAR, Series
@@ -104,7 +105,7 @@ def _picked(offered: Sequence[Entry]) -> tuple[list[Entry], str | None]:
 
 
 def _show_history(offered: Sequence[Entry], benchmark: str) -> None:
-    st.header(f"{len(offered)} runs")
+    st.header(wording.count(len(offered), "run"))
     if offered:
         st.write("Pick one or several at the left.")
         st.dataframe([one.row for one in offered], hide_index=True)
@@ -147,7 +148,7 @@ def _show_figures(series: Sequence[Series]) -> None:
                     st.subheader(figures.plain(one.name))
                     _show_panel([one], cases, latency, series, abreast=1)
     else:
-        st.header(f"{len(series)} environments")
+        st.header(wording.count(len(series), "environment"))
         _show_panel(series, cases, latency, series, abreast=_ABREAST)
     if compared := figures.ratios(series, cases, latency or "ttft"):
         st.subheader(f"Against the reference run {STAR}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.config.options import Options
+from bench.console import mute
 from bench.errors import UserError
 from bench.processes.ports import LOOPBACK, is_free, port_holder
 
@@ -37,6 +40,9 @@ def _serve(script: str | None, arguments: list[str], port: int) -> None:
     net_util: Any = import_module("streamlit.net_util")
     # It would ask a server outside for this machine's address when a foreign page connects.
     net_util.get_external_ip = lambda: None
+    # It says that it stops before it does, and would not if nobody read that any more.
+    cli_util: Any = import_module("streamlit.cli_util")
+    cli_util.print_to_cli = partial(_say, cli_util.print_to_cli)
     flags = {
         "server_address": LOOPBACK,
         "server_port": port,
@@ -48,3 +54,10 @@ def _serve(script: str | None, arguments: list[str], port: int) -> None:
     }
     bootstrap.load_config_options(flags)
     bootstrap.run(script, False, arguments, flags)
+
+
+def _say(say: Callable[..., None], *arguments: Any, **named: Any) -> None:
+    try:
+        say(*arguments, **named)
+    except BrokenPipeError:
+        mute(sys.stdout)

@@ -15,6 +15,7 @@ from bench.cli.dashboard.loading import Version, cases_of, latest_case, versions
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
 from bench.processes.machine import machine_holder
+from reports import wording
 from reports.charts.forest import blocks
 from reports.charts.over_time import queues
 from reports.charts.style import Chart
@@ -50,12 +51,11 @@ def _show(entry: Entry) -> None:
     case = latest_case(cases, files)
     st.header(figures.plain(entry.label))
     count = len({one.block for one in case.trials})
-    counted = f"{len(files)} trials are stored, {len(case.trials)} of them of the latest comparison"
-    st.write(figures.plain(f"{counted}: {short_title(case.judgement)}, block {count}."))
+    latest = f"{short_title(case.judgement)}, block {count}"
+    st.write(figures.plain(f"{wording.count(len(files), 'stored trial')}; the latest: {latest}."))
     for reason in case.judgement.invalid_reasons:
         st.warning(figures.plain(f"Invalid so far: {reason}"))
-    latest = case.trials[-_LATEST:]
-    show_table(figures.trials_table(latest), "the latest trials")
+    show_table(figures.trials_table(case.trials[-_LATEST:]), "the latest trials")
     found = drawn(_charts, files)
     for column, chart in zip(st.columns(2), found, strict=False):
         with column:
