@@ -7,13 +7,21 @@ reads what was typed, and prints docs/reference/options.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from bench.config.slo import DEFAULT_SLO
+from bench.config.texts import (
+    count,
+    names,
+    port_number,
+    process_count,
+    seconds,
+    seconds_from_0,
+    two_names,
+)
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
 from bench.drivers import DRIVERS
 from bench.load.plan.traces.files import WHOLE, Cut, parse_cut
@@ -86,54 +94,6 @@ def option(default: Value, meaning: str, metavar: str = "", **more: Any) -> Valu
     declared = {"meaning": meaning, "metavar": metavar, **more}
     made: Value = field(default=default, metadata=declared)
     return made
-
-
-def names(text: str) -> tuple[str, ...]:
-    """The names in a list with commas, each once."""
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def two_names(text: str) -> tuple[str, str]:
-    """Exactly two names with a comma between; they may be the same."""
-    control, treatment = (name.strip() for name in text.split(","))
-    if not (control and treatment):
-        raise ValueError
-    return control, treatment
-
-
-def process_count(text: str) -> int | None:
-    """A number from 1; None for `auto`."""
-    if text != "auto" and not (text.isdecimal() and int(text)):
-        raise ValueError
-    return None if text == "auto" else int(text)
-
-
-def count(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or not int(text):
-        raise ValueError
-    return int(text)
-
-
-def port_number(text: str) -> int:
-    """A TCP port."""
-    if not text.isdecimal() or not 0 < int(text) < 2**16:
-        raise ValueError
-    return int(text)
-
-
-def seconds_from_0(text: str) -> float:
-    """Seconds, 0 or more."""
-    if not 0 <= float(text) < math.inf:
-        raise ValueError
-    return float(text)
-
-
-def seconds(text: str) -> float:
-    """Seconds, more than 0."""
-    if not 0 < float(text) < math.inf:
-        raise ValueError
-    return float(text)
 
 
 @dataclass(frozen=True, slots=True)

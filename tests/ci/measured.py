@@ -22,7 +22,7 @@ from tests.reports.cases import judged
 
 def pytest_configure(config: pytest.Config) -> None:
     """Measure nothing in this process."""
-    Session.rounds = _rounds  # type: ignore[method-assign]
+    pytest.MonkeyPatch().setattr(Session, "rounds", _rounds)
 
 
 def _rounds(self: Session, scenario: Scenario, models: tuple[str, ...]) -> tuple[Case, ...]:

@@ -10,6 +10,7 @@ from bench.environments.containers.files import suite_version
 from bench.environments.docker.daemon import Daemon
 from bench.environments.docker.project import find_compose
 from bench.errors import UserError
+from bench.processes.ports import is_free, port_holder
 
 HOW = "docs/how-to/docker.md says how to get one"
 
@@ -27,4 +28,6 @@ def daemon() -> Daemon:
             pytest.skip(f"Docker has no image {image}:{suite_version()}; {HOW}")
     if up := found.projects():
         pytest.skip(f"{', '.join(up)} is up; end it: python -m bench teardown --env docker")
+    if taken := [port for port in (8080, 8081, *range(8001, 8005)) if not is_free(port)]:
+        pytest.skip(f"port {taken[0]} is held by {port_holder(taken[0])}; end that")
     return found

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 
 from bench.environments.docker.daemon import Daemon
 
-ENGINE = {
+ENGINE: dict[str, Any] = {
     "Id": "1",
     "Name": "/llm-bench-managed_tiny-llama-0_1",
     "RestartCount": 0,
@@ -99,7 +99,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 def container(number: str, project: str, **labels: str) -> dict[str, Any]:
     own = {"llm-bench": "", "com.docker.compose.project": project, **labels}
-    config = {**ENGINE["Config"], "Labels": own}  # type: ignore[dict-item]
+    config = {**ENGINE["Config"], "Labels": own}
     return {**ENGINE, "Id": number, "Name": f"/{number}", "Config": config}
 
 

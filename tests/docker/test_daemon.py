@@ -14,7 +14,7 @@ from tests.docker.scripted_daemon import ENGINE, Answers, container, scripted_da
 
 
 def seen(**state: Any) -> Container:
-    return Container.seen({**ENGINE, "State": {**ENGINE["State"], **state}})  # type: ignore[dict-item]
+    return Container.seen({**ENGINE, "State": {**ENGINE["State"], **state}})
 
 
 def test_a_running_engine_is_read_as_docker_shows_it() -> None:

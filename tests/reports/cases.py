@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Case, Judgement, SloOutcome, Verdict
-from bench.records import ServerReading, ServerSeries, Slo, Trial
+from bench.records import Role, ServerReading, ServerSeries, Slo, Trial
 from reports.run import Run
 from tests.bench.making import FACTS, answered, failed, paired, trial, with_readings
 
@@ -66,11 +66,11 @@ def searched_case() -> Case:
     )
     made = []
     for block in range(4):
-        tried = [("control", 10.0, 0.5), ("control", 12.5, 2.0)]
+        tried: list[tuple[Role, float, float]] = [("control", 10.0, 0.5), ("control", 12.5, 2.0)]
         tried += [("treatment", 20.0, 0.4), ("treatment", 25.0, 2.0)]
         made += [
             trial(
-                role,  # type: ignore[arg-type]
+                role,
                 block,
                 place,
                 [answered(index, ttft_s) for index in range(40)],
