@@ -5,13 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
+from bench.cli.dashboard.command import INSTALL
 from bench.records import Trial
 from bench.store import TrialStore
 from tests.bench.making import answered, failed
 from tests.reports.cases import scraped_case
 
+# A mark, since a module that is skipped while it is collected shows in every run of other tests.
+NEEDS_STREAMLIT = pytest.mark.skipif(find_spec("streamlit") is None, reason=f"run {INSTALL}")
 AIPERF = Path(__file__).parents[1] / "data" / "results" / "aiperf-0.13.0"
 FIRST, SECOND = "20260131-120000-aaaa", "20260131-130000-bbbb"
 

@@ -17,19 +17,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from bench.analysis.metrics import metric
-from bench.cli.dashboard import command
 from bench.processes.ports import free_ports, is_free
 from bench.records import Trial
 from reports import wording
-from tests.bench.dashboards import AIPERF, FIRST, SECOND, save, trials_of, two_runs
-
-pytest.importorskip("streamlit", reason=f"run {command.INSTALL}")
-playwright = pytest.importorskip("playwright.sync_api", reason="run pip install playwright")
+from tests.bench.dashboards import (
+    AIPERF,
+    FIRST,
+    NEEDS_STREAMLIT,
+    SECOND,
+    save,
+    trials_of,
+    two_runs,
+)
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
+    NEEDS_STREAMLIT,
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="run apt-get install chromium"),
 ]
@@ -115,7 +121,7 @@ def server(tmp_path: Path, results: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         # Pages that a test answers in place of the network may not call this machine otherwise.
         local = "--disable-features=LocalNetworkAccessChecks"
         arguments = ["--no-sandbox", "--disable-gpu", local]

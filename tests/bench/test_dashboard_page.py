@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,17 @@ from bench.cli.review import review
 from bench.store import TrialStore
 from reports import wording
 from reports.run import title
-from tests.bench.dashboards import AIPERF, FIRST, SECOND, save, trials_of, two_runs
+from tests.bench.dashboards import (
+    AIPERF,
+    FIRST,
+    NEEDS_STREAMLIT,
+    SECOND,
+    save,
+    trials_of,
+    two_runs,
+)
 
-testing = pytest.importorskip("streamlit.testing.v1", reason=f"run {command.INSTALL}")
-
+pytestmark = NEEDS_STREAMLIT
 SCRIPT = Path(command.__file__).with_name("app.py")
 Opened = Callable[..., Any]
 
@@ -28,6 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
     def open_page(*folders: Path) -> Any:
         monkeypatch.setattr("sys.argv", [str(SCRIPT), *map(str, folders)])
+        testing = import_module("streamlit.testing.v1")
         page = testing.AppTest.from_file(str(SCRIPT), default_timeout=60).run()
         assert not page.exception
         return page
