@@ -50,7 +50,9 @@ def lanes_of(judgements: Sequence[Judgement]) -> Lanes | None:
     compared = [one for one in judgements if one.primary is not None]
     if not compared:
         return None
-    ratios = [ratio for one in compared for ratio in _ratios(one)]
+    # An invalid interval can span decades, beside which no other one is seen: it is cut off.
+    valid = [one for one in compared if not one.invalid_reasons]
+    ratios = [ratio for one in valid or compared for ratio in _ratios(one)]
     low, high, ticks = ratio_axis(ratios)
 
     def place(ratio: float) -> float:

@@ -45,6 +45,17 @@ def test_an_invalid_comparison_has_a_lane_with_its_reason() -> None:
     assert (lane.middle, lane.reason) == (None, "the client was too slow")
 
 
+def test_an_invalid_interval_does_not_squeeze_the_others() -> None:
+    judgement = better_case().judgement
+    wild = replace(judgement.comparisons[0], low=1e-3, high=1e3)
+    invalid = replace(judgement, comparisons=(wild,), invalid_reasons=("too few requests",))
+    alone, beside = lanes_of([judgement]), lanes_of([judgement, invalid])
+    assert alone is not None
+    assert beside is not None
+    assert beside.ticks == alone.ticks
+    assert beside.lanes[0] == alone.lanes[0]
+
+
 @given(st.floats(0, math.inf), st.floats(0, math.inf))
 def test_lanes_stay_inside_the_chart(one: float, other: float) -> None:
     judgement = better_case().judgement
