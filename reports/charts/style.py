@@ -109,7 +109,8 @@ class Look:
     @property
     def of_bars(self) -> dict[str, Any]:
         """How matplotlib draws its bars."""
-        return {"color": self.colour, "hatch": self.hatch, "edgecolor": "white", "linewidth": 0}
+        edge = {"edgecolor": "white", "linewidth": 0}
+        return {"facecolor": self.colour, "hatch": self.hatch, **edge}
 
 
 def look(place: int) -> Look:

@@ -87,7 +87,7 @@ def tenants_case() -> Case:
     slos = {"tiny-llama@quiet": Slo(ttft_s=1.0), "tiny-llama@noisy": Slo(ttft_s=0.3, tpot_s=0.1)}
     turns = itertools.cycle(("quiet", "noisy"))
     case = better_case("noisy-neighbour")
-    facts = replace(case.judgement.scenario, slos=slos)
+    facts = replace(case.judgement.scenario, slos=slos, tenants=("quiet", "noisy"))
     return judged(
         [
             replace(
