@@ -63,8 +63,9 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
                 continue
             if math.isinf(time_s):
                 # Too many failed: beyond any limit.
-                edge = {"transform": axes.get_yaxis_transform(), "clip_on": False}
-                axes.plot(1, y, marker, color=colour, fillstyle="none", **edge)
+                edge = axes.get_yaxis_transform()
+                (lost,) = axes.plot(1, y, marker, color=colour, transform=edge, clip_on=False)
+                lost.set_fillstyle("none")
                 continue
             ratios.append(time_s / limit_s)
             axes.plot(ratios[-1], y, marker, color=colour, markersize=6)

@@ -40,13 +40,13 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
     control, treatment = arms
     line = Line(f"below the line: {treatment.name} is faster than {control.name}")
     frame = Frame(plots=(2.6,), left=0.85)
-    values = (
+    words = (
         f"p{percent}: {control.name} {wording.duration(x)}, {treatment.name} {wording.duration(y)}"
         for percent, x, y in shown
         if percent in _MARKS
     )
     title = "Scheduled TTFT: quantile against quantile"
-    chart, (axes,) = new_chart(title, [line], caption, frame, values)
+    chart, (axes,) = new_chart(title, [line], caption, frame, words)
     every = [value for _, *values in shown for value in values]
     ends = (min(every) / 1.1, max(every) * 1.1)
     axes.plot(ends, ends, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))

@@ -101,8 +101,8 @@ def swatch(part: tuple[str, str]) -> str:
     kind, name = part
     box = f'id="{kind}-{name}" style="width: {_PX}px; height: {_PX}px'
     if kind == "chart":
-        colours = {role: one.colour for role, one in ARM.items()} | OUTCOME
-        fill = quote(colours[name])
+        arms = {str(role): one.colour for role, one in ARM.items()}
+        fill = quote(arms.get(name) or OUTCOME[Verdict(name)])
         drawn = f"<rect width='99' height='99' fill='{fill}'/>"
         svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'>{drawn}</svg>"
         return f'<figure {box}"><img alt="" src="data:image/svg+xml,{svg}"></figure>'
@@ -155,7 +155,7 @@ def looks_of(figure: Any, colour: str) -> set[object]:
                 found.add((line.get_linestyle(), line.get_marker()))
         for points in axes.collections:
             if isinstance(points, PathCollection) and colour in map(to_hex, points.get_edgecolor()):
-                found.add(points.get_paths()[0].vertices.tobytes())
+                found.add(np.asarray(points.get_paths()[0].vertices).tobytes())
         for container in axes.containers:
             for bar in container.patches:
                 if to_hex(bar.get_facecolor()) == colour:
