@@ -28,7 +28,7 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
     looks, lines = scraped_replicas(arms)
     frame = Frame(plots=(1.0,) * len(arms), gap=0.45, head=0.3)
     values = (
-        f"{arm.name}, {series.replica}: {_most(series)} of the KV cache at most"
+        f"{arm.name}, {series.replica}: at most {_most(series)} of the KV cache"
         for arm in arms
         for series in arm.first.server
     )

@@ -55,7 +55,7 @@ def timeline(case: Case, caption: str) -> Chart:
         title = f"{title}: the same arrivals"
     lines = [Line(_requests(arm), arm.colour, arm.look.dot) for arm in arms]
     values = (
-        f"{arm.name}: {_latency(arm)}, at most {in_flight(arm.first)[1].max():g} requests in flight"
+        f"{arm.name}: {_latency(arm)}, at most {in_flight(arm.first)[1].max():g} in flight"
         for arm in arms
     )
     chart, (latency, flight) = new_chart(title, lines, caption, _FRAME, values)
@@ -89,7 +89,7 @@ def queues(case: Case, caption: str) -> Chart:
     looks, lines = scraped_replicas(arms)
     frame = Frame(plots=(_TTFT_IN, _QUEUE_IN) * max(1, len(arms)), gap=0.45, head=0.3)
     values = (
-        f"{arm.name}, {series.replica}: {_deepest(series)} requests waiting at most"
+        f"{arm.name}, {series.replica}: at most {_deepest(series)} waiting"
         for arm in arms
         for series in arm.first.server
     )

@@ -213,7 +213,7 @@ def test_a_screen_reader_is_told_the_verdict_first_and_the_values_of_each_chart(
     for title, values in (
         ("Scheduled TTFT: distribution", "baseline: p50 505 ms, p95 520 ms, n 320"),
         ("Requests per replica", "tiny-llama-1, managed: 160"),
-        ("Queues in the replicas, block 3", "baseline, tiny-llama-0: 3 requests waiting at most"),
+        ("Queues in the replicas, block 0", "baseline, tiny-llama-0: at most 3 waiting"),
         ("Load within the SLO", "managed at 20.0 requests/s: 100 % of requests met"),
     ):
         assert any(name == title and values in text for name, text in charts), title
