@@ -69,7 +69,7 @@ def _make(
         rules = {"categories": {"rules": category_rules()}}
         written = yaml.safe_load(_CONFIG.read_text("utf-8"))
         config.write_text(json.dumps(written | own | rules), "utf-8")
-        command = [str(program), "generate", "--config", str(config), str(results.resolve())]
+        command = [str(program), str(config), str(results.resolve())]
         try:
             run(command, work)
         except NodeError as error:

@@ -83,7 +83,6 @@ def _lane(judgement: Judgement, place: Place) -> Lane:
         if ratio is not None
     )
     ratio = wording.ratio(primary)
-    text = f"{short_title(judgement)}: ratio {ratio}, {primary.verdict}"
     reasons = (*judgement.invalid_reasons, *primary.reasons)
     shown = [None if one is None else place(one) for one in _ratios(judgement)[:3]]
     return Lane(
@@ -91,7 +90,7 @@ def _lane(judgement: Judgement, place: Place) -> Lane:
         metric=wording.metric(primary.metric),
         ratio=ratio,
         verdict=primary.verdict,
-        text="; ".join((text, *(name for _, name in dots))),
+        text=f"{short_title(judgement)}: ratio {ratio}, {primary.verdict}",
         middle=shown[0],
         low=shown[1],
         high=shown[2],

@@ -97,11 +97,12 @@ def advice(error: str) -> str:
 
 
 def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> Path:
-    """Path of the report generator's program, installed first where it is missing.
+    """Path of the report generator's program, whose packages are installed first where missing.
 
-    `folder` has its `package.json` and `package-lock.json`. Raises UserError when npm fails.
+    `folder` has it, its `package.json` and `package-lock.json`. Raises UserError when npm fails.
     """
-    return packages(progress, folder, run) / "allure" / "cli.js"
+    packages(progress, folder, run)
+    return folder / "allure.mjs"
 
 
 def packages(progress: Progress, folder: Path, run: RunNode = run_node) -> Path:

@@ -95,6 +95,7 @@ def numbers(text: str) -> Markup:
 def _case_of(place: int, case: Case, arms: Arms, setup: str) -> dict[str, Any]:
     pictures = pictures_of(case, setup)
     return _case(case.judgement, arms, pictures) | {
+        "key": f"case-{place}",
         "tails": tails_of(case, f"tail-{place}"),
         "shown": pictures[:_SHOWN],
         "folded": pictures[_SHOWN:],

@@ -14,7 +14,7 @@ from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s
 from bench.records import Sample
 from reports import wording
 from reports.charts.series import series_of
-from reports.charts.style import MUTED, Chart, Frame, Line, empty, new_chart, seconds_axis
+from reports.charts.style import MUTED, Chart, Frame, Line, Look, empty, new_chart, seconds_axis
 
 _MARKS = (50, 95)
 _MOST_POINTS = 250
@@ -30,7 +30,7 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], caption: str) -> Chart:
     """Both arms' distribution of `what`; it ends below 100 % where requests failed."""
     arms = [(arm, sorted(map(latency, arm.samples))) for arm in series_of(case)]
-    lines = [Line(_legend(arm.name, values), arm.colour) for arm, values in arms]
+    lines = [Line(_legend(arm.name, values), arm.colour, arm.look.dot) for arm, values in arms]
     chart, (axes,) = new_chart(f"{what}: distribution", lines, caption, Frame(plots=(2.35,)))
     if not any(_answered(values) for _, values in arms):
         empty(axes, "no request succeeded" if arms else wording.NO_DATA)
@@ -38,7 +38,7 @@ def latency_cdf(case: Case, what: str, latency: Callable[[Sample], float], capti
     for mark in _MARKS:
         axes.axhline(mark, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
     for arm, values in arms:
-        _draw(axes, values, arm.colour)
+        _draw(axes, values, arm.look)
     seconds_axis(axes, "x")
     axes.set(ylim=(0, 102), yticks=[0, 25, 50, 75, 95], xlabel="time since the request was due")
     axes.yaxis.set_major_formatter("{x:.0f} %")
@@ -56,10 +56,10 @@ def _legend(name: str, latencies: Sequence[float]) -> str:
     )
     failed = len(latencies) - len(_answered(latencies))
     failures = f", {failed} failed" if failed else ""
-    return f"━ {name}: {marks}, n {len(latencies)}{failures}"
+    return f"{name}: {marks}, n {len(latencies)}{failures}"
 
 
-def _draw(axes: Axes, latencies: Sequence[float], colour: str) -> None:
+def _draw(axes: Axes, latencies: Sequence[float], look: Look) -> None:
     """The curve of ascending latencies in seconds."""
     answered = _answered(latencies)
     if not answered:
@@ -69,8 +69,10 @@ def _draw(axes: Axes, latencies: Sequence[float], colour: str) -> None:
     places = np.linspace(0, len(answered) - 1, steps).round().astype(int)
     shares = (places + 1) / len(latencies) * 100
     times = np.array(answered)[places]
-    axes.step(times, shares, where="post", color=colour, linewidth=2)
+    axes.step(times, shares, where="post", color=look.colour, linestyle=look.dashes, linewidth=2)
     for mark in _MARKS:
         at_s = percentile(latencies, mark)
         if at_s is not None and math.isfinite(at_s):
-            axes.plot(at_s, mark, "o", color=colour, markeredgecolor="white", zorder=3)
+            axes.plot(
+                *(at_s, mark, look.marker), color=look.colour, markeredgecolor="white", zorder=3
+            )

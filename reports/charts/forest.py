@@ -76,7 +76,8 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
     title = f"{name}, {over.split()[0]} one by one"
     height = max(len(rows), 1)
     frame = Frame(plots=(_ROW_IN * height,), left=0.95, right=1.35, bottom=0.35)
-    chart, (axes,) = new_chart(title, lines, caption, frame)
+    values = (f"{row.label} {row.result.replace(chr(10), ', ')}" for row in rows)
+    chart, (axes,) = new_chart(title, lines, caption, frame, values)
     axes.set_ylim(height - 0.5, -0.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.judgement import Case
-from reports.charts.series import scraped_replicas, titled, typical_trials
-from reports.charts.style import MUTED, Chart, Frame, new_chart, subtitle
+from bench.records import ServerSeries
+from reports import wording
+from reports.charts.series import draw_levels, scraped_replicas, titled, typical_trials
+from reports.charts.style import OTHERS, Chart, Frame, new_chart, subtitle
 
 
 def charts(case: Case, caption: str) -> Iterator[Chart]:
@@ -23,16 +25,21 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
         one.kv_cache_usage is not None for one in readings
     ):
         return
-    colours, lines = scraped_replicas(arms)
+    looks, lines = scraped_replicas(arms)
     frame = Frame(plots=(1.0,) * len(arms), gap=0.45, head=0.3)
-    chart, axes = new_chart(titled("KV cache in the replicas", arms), lines, caption, frame)
+    values = (
+        f"{arm.name}, {series.replica}: at most {_most(series)} of the KV cache"
+        for arm in arms
+        for series in arm.first.server
+    )
+    title = titled("KV cache in the replicas", arms)
+    chart, axes = new_chart(title, lines, caption, frame, values)
     most = max(one.kv_cache_usage or 0.0 for one in readings)
     for arm, plot in zip(arms, axes, strict=True):
         for series in arm.first.server:
             used = [100 * _or_nan(one.kv_cache_usage) for one in series.readings]
             times = [one.at_s for one in series.readings]
-            colour = colours.get(series.replica, MUTED)
-            plot.step(times, used, where="post", color=colour, linewidth=1.5)
+            draw_levels(plot, times, used, looks.get(series.replica, OTHERS))
         subtitle(plot, f"{arm.name}: share of the KV cache in use")
         plot.set_ylim(0, max(110 * most, 1.0))
         plot.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -42,6 +49,11 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
     axes[-1].set_xlim(0, max(arm.first.elapsed_s for arm in arms))
     axes[-1].set_xlabel("seconds since the start of the trial")
     yield chart
+
+
+def _most(series: ServerSeries) -> str:
+    shares = (one.kv_cache_usage for one in series.readings)
+    return wording.percent(max((one for one in shares if one is not None), default=None))
 
 
 def _or_nan(share: float | None) -> float:

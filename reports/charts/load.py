@@ -33,14 +33,15 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
         return
     arms = series_of(case)
     carried = {one.role: one for one in case.judgement.summaries if one.metric == "carried_rps"}
-    lines = [Line(_legend(arm, carried[arm.first.role]), arm.colour) for arm in arms]
+    lines = [Line(_legend(arm, carried[arm.first.role]), arm.colour, arm.look.dot) for arm in arms]
     frame = Frame(plots=(1.7, 1.7), gap=0.45, head=0.3)
-    chart, (above, below) = new_chart("Load within the SLO", lines, caption, frame)
+    values = (value for arm in arms for value in _in_words(arm))
+    chart, (above, below) = new_chart("Load within the SLO", lines, caption, frame, values)
     subtitle(above, "requests that met their objectives")
     subtitle(below, "Scheduled TTFT p95")
     for arm in arms:
-        _draw(above, arm, [(load, 100 * attainment(trial)) for load, trial in _offered(arm)])
-        _draw(below, arm, [(load, _ttft_p95_s(trial)) for load, trial in _offered(arm)])
+        _draw(above, arm, _met(arm))
+        _draw(below, arm, _latencies(arm))
         for axes in (above, below):
             _band(axes, arm, carried[arm.first.role])
     above.axhline(100 * target(case.trials[0]), color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
@@ -54,7 +55,26 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
 
 def _legend(arm: Series, summary: Summary) -> str:
     value = wording.quantity(summary.value, summary.unit)
-    return f"━ {arm.name}: {value}{wording.bounds(summary.low, summary.high)}"
+    return f"{arm.name}: {value}{wording.bounds(summary.low, summary.high)}"
+
+
+def _in_words(arm: Series) -> Iterator[str]:
+    """The line through the arm's trials: at each load what met its objectives, and the latency."""
+    for name, points, unit in (
+        ("of requests met their objectives", _met(arm), "%"),
+        ("scheduled TTFT p95", _latencies(arm), "s"),
+    ):
+        for load, value in _through([one for one in points if math.isfinite(one[1])]):
+            at = f"{arm.name} at {wording.number(load)} requests/s"
+            yield f"{at}: {wording.quantity(value, unit)} {name}"
+
+
+def _met(arm: Series) -> Points:
+    return [(load, 100 * attainment(trial)) for load, trial in _offered(arm)]
+
+
+def _latencies(arm: Series) -> Points:
+    return [(load, _ttft_p95_s(trial)) for load, trial in _offered(arm)]
 
 
 def _offered(arm: Series) -> list[tuple[float, Trial]]:
@@ -71,8 +91,10 @@ def _draw(axes: Axes, arm: Series, points: Points) -> None:
     shown = [point for point in points if math.isfinite(point[1])]
     if not shown:
         return
-    axes.plot(*zip(*shown, strict=True), "o", color=arm.colour, markersize=4, alpha=0.45)
-    axes.plot(*zip(*_through(shown), strict=True), color=arm.colour, linewidth=2)
+    colour, look = arm.colour, arm.look
+    axes.plot(*zip(*shown, strict=True), look.marker, color=colour, markersize=4, alpha=0.45)
+    line = zip(*_through(shown), strict=True)
+    axes.plot(*line, color=colour, linestyle=look.dashes, linewidth=2)
 
 
 def _through(points: Points) -> Points:
@@ -92,4 +114,4 @@ def _band(axes: Axes, arm: Series, summary: Summary) -> None:
         return
     if summary.low is not None and summary.high is not None:
         axes.axvspan(summary.low, summary.high, color=arm.colour, alpha=0.12, linewidth=0)
-    axes.axvline(summary.value, color=arm.colour, linewidth=1)
+    axes.axvline(summary.value, color=arm.colour, linestyle=arm.look.dashes, linewidth=1)

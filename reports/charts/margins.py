@@ -11,7 +11,7 @@ from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_e2e_s, scheduled_ttft_s, tpot_s
 from bench.records import Sample, slo_key
 from reports import wording
-from reports.charts.series import series_of
+from reports.charts.series import Series, series_of
 from reports.charts.style import INK, Chart, Frame, Line, name_point, new_chart
 
 _TIMES: Mapping[str, Callable[[Sample], float | None]] = {
@@ -39,27 +39,36 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
     if not wanted or not arms or facts.search_step is not None:
         return
     labels = [f"{key} {name.removesuffix('_s').upper()}" for key, _, name, _ in wanted]
-    lines = [Line(f"● {arm.name}", arm.colour) for arm in arms]
+    lines = [Line(arm.name, arm.colour, arm.look.dot) for arm in arms]
     lines.append(Line("left of the line: the wanted share of requests is within the limit"))
     frame = Frame(plots=(0.54 * len(labels),), left=0.35 + 0.075 * max(map(len, labels)), right=0.4)
-    chart, (axes,) = new_chart("Objectives: time taken / limit", lines, caption, frame)
+    kept = [
+        [_kept_s(arm, key, name, slo.attainment) for key, slo, name, _ in wanted] for arm in arms
+    ]
+    values = (
+        f"{arm.name}, {label}: {wording.quantity(time_s, 's')} of {wording.duration(one[3])}"
+        for arm, times in zip(arms, kept, strict=True)
+        for label, one, time_s in zip(labels, wanted, times, strict=True)
+    )
+    title = "Objectives: time taken / limit"
+    chart, (axes,) = new_chart(title, lines, caption, frame, values)
     axes.set_xscale("log")
     axes.axvline(1, color=INK, linewidth=1)
     ratios = [1.0]
-    for place, arm in enumerate(arms):
-        for row, (key, slo, name, limit_s) in enumerate(wanted):
-            samples = [one for one in arm.samples if slo_key(one.model, one.tenant) == key]
+    for place, (arm, times) in enumerate(zip(arms, kept, strict=True)):
+        colour, marker = arm.colour, arm.look.marker
+        for row, (time_s, (_, _, _, limit_s)) in enumerate(zip(times, wanted, strict=True)):
             y = row + 0.36 * (place - (len(arms) - 1) / 2)
-            time_s = kept_s(filter(None, map(_TIMES[name], samples)), slo.attainment)
             if time_s is None:
                 continue
             if math.isinf(time_s):
                 # Too many failed: beyond any limit.
                 edge = axes.get_yaxis_transform()
-                axes.plot(1, y, "x", color=arm.colour, transform=edge, clip_on=False)
+                (lost,) = axes.plot(1, y, marker, color=colour, transform=edge, clip_on=False)
+                lost.set_fillstyle("none")
                 continue
             ratios.append(time_s / limit_s)
-            axes.plot(ratios[-1], y, "o", color=arm.colour, markersize=6)
+            axes.plot(ratios[-1], y, marker, color=colour, markersize=6)
             name_point(axes, ratios[-1], y, wording.duration(time_s))
     axes.set_xlim(min(ratios) / 1.5, max(ratios) * 2.2)
     axes.xaxis.set_major_locator(LogLocator(numticks=7))
@@ -70,6 +79,11 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="of the limit")
     yield chart
+
+
+def _kept_s(arm: Series, key: str, name: str, share: float) -> float | None:
+    samples = (one for one in arm.samples if slo_key(one.model, one.tenant) == key)
+    return kept_s(filter(None, map(_TIMES[name], samples)), share)
 
 
 def kept_s(times: Iterable[float], share: float) -> float | None:

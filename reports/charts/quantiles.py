@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from bench.analysis.estimates import percentile
 from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
+from reports import wording
 from reports.charts.series import series_of
 from reports.charts.style import (
     INK,
@@ -39,7 +40,13 @@ def charts(case: Case, caption: str) -> Iterator[Chart]:
     control, treatment = arms
     line = Line(f"below the line: {treatment.name} is faster than {control.name}")
     frame = Frame(plots=(2.6,), left=0.85)
-    chart, (axes,) = new_chart("Scheduled TTFT: quantile against quantile", [line], caption, frame)
+    words = (
+        f"p{percent}: {control.name} {wording.duration(x)}, {treatment.name} {wording.duration(y)}"
+        for percent, x, y in shown
+        if percent in _MARKS
+    )
+    title = "Scheduled TTFT: quantile against quantile"
+    chart, (axes,) = new_chart(title, [line], caption, frame, words)
     every = [value for _, *values in shown for value in values]
     ends = (min(every) / 1.1, max(every) * 1.1)
     axes.plot(ends, ends, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))

@@ -29,13 +29,14 @@ def replicas(case: Case, caption: str) -> Chart:
     if any(counts[_UNSERVED] for _, counts in arms):
         names.append(_UNSERVED)
     lines = [
-        Line(f"■ {arm.name}: {wording.count(counts.total(), 'request')}", arm.colour)
+        Line(f"{arm.name}: {wording.count(counts.total(), 'request')}", arm.colour, arm.look.bar)
         for arm, counts in arms
     ]
+    values = (f"{name}, {arm.name}: {counts[name]}" for name in names for arm, counts in arms)
     longest = max((len(name) for name in names), default=0)
     height_in = 0.52 * len(names) if arms else 1.0
     frame = Frame(plots=(height_in,), left=0.4 + 0.075 * longest, right=0.5)
-    chart, (axes,) = new_chart("Requests per replica", lines, caption, frame)
+    chart, (axes,) = new_chart("Requests per replica", lines, caption, frame, values)
     if not arms:
         empty(axes)
         return chart
@@ -43,7 +44,7 @@ def replicas(case: Case, caption: str) -> Chart:
         offset = (place - (len(arms) - 1) / 2) * _BAR
         heights = [y + offset for y in range(len(names))]
         served = [counts[name] for name in names]
-        drawn = axes.barh(heights, served, height=_BAR - 0.04, color=arm.colour)
+        drawn = axes.barh(heights, served, height=_BAR - 0.04, **arm.look.of_bars)
         axes.bar_label(drawn, padding=4, size=8, color=MUTED)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), names, size=8.5, color=INK)

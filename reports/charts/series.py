@@ -7,23 +7,31 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 
 from bench.analysis.judgement import BLOCKS, Case
 from bench.records import Sample, Trial
 from reports import wording
-from reports.charts.style import ARM, REPLICAS, Line
+from reports.charts.style import ARM, OTHERS, REPLICAS, Line, Look
 from reports.run import arms_of
+
+_MARKED = 8
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One arm's trials, with the name and the colour under which they are drawn."""
+    """One arm's trials, with the name and the look under which they are drawn."""
 
     name: str
-    colour: str
+    look: Look
     trials: tuple[Trial, ...]
+
+    @property
+    def colour(self) -> str:
+        """The colour of its look."""
+        return self.look.colour
 
     @property
     def first(self) -> Trial:
@@ -78,14 +86,27 @@ def block_of(trial: Trial) -> str:
     return wording.block(trial.block, BLOCKS if trial.schedule_sha256 else "runs")
 
 
-def scraped_replicas(arms: Sequence[Series]) -> tuple[dict[str, str], list[Line]]:
-    """The colours of replicas that were scraped, by name, and the legend that says so."""
+def scraped_replicas(arms: Sequence[Series]) -> tuple[dict[str, Look], list[Line]]:
+    """The looks of replicas that were scraped, by name, and the legend that says so."""
     replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
-    colours = dict(zip(replicas, REPLICAS, strict=False))
-    lines = [Line(f"● {name}", colour) for name, colour in colours.items()]
+    looks = dict(zip(replicas, REPLICAS, strict=False))
+    lines = [Line(name, one.colour, one.dot) for name, one in looks.items()]
     if len(replicas) > len(lines):
-        lines.append(Line(f"● {len(replicas) - len(lines)} more replicas"))
-    return colours, lines
+        lines.append(Line(f"{len(replicas) - len(lines)} more replicas", sign=OTHERS.dot))
+    return looks, lines
+
+
+def draw_levels(axes: Axes, times: Sequence[float], levels: Sequence[float], look: Look) -> None:
+    """What a replica said over time, with a marker at some of its readings."""
+    axes.step(
+        *(times, levels),
+        where="post",
+        color=look.colour,
+        linewidth=1.5,
+        marker=look.marker,
+        markersize=5,
+        markevery=max(1, len(times) // _MARKED),
+    )
 
 
 def in_flight(trial: Trial) -> tuple[Floats, Floats]:

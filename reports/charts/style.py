@@ -10,9 +10,9 @@ import base64
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -29,24 +29,33 @@ MUTED = "#59636e"
 RULE = "#d8dee4"
 BAND = "#eef1f4"
 
-# They differ in lightness as well as in hue.
-ARM: dict[Role, str] = {"control": "#a65a12", "treatment": "#0b5cad"}
-
 OUTCOME: dict[Verdict | SloOutcome, str] = {
-    Verdict.BETTER: "#1a7f37",
-    Verdict.WORSE: "#c4282d",
-    Verdict.EQUIVALENT: "#57728c",
-    Verdict.INCONCLUSIVE: "#96650b",
-    Verdict.INVALID: "#7a43c9",
-    SloOutcome.MET: "#1a7f37",
-    SloOutcome.MISSED: "#c4282d",
-    SloOutcome.UNDECIDED: "#96650b",
+    Verdict.BETTER: "#1b7f5c",
+    Verdict.WORSE: "#8f0d1a",
+    Verdict.EQUIVALENT: "#3d5266",
+    Verdict.INCONCLUSIVE: "#ac5f00",
+    Verdict.INVALID: "#5b21b6",
+    SloOutcome.MET: "#1b7f5c",
+    SloOutcome.MISSED: "#8f0d1a",
+    SloOutcome.UNDECIDED: "#ac5f00",
     SloOutcome.UNSET: "#59636e",
 }
 
-# Replicas in one chart, distinct also for colour-blind eyes and from the arms; further ones
-# are muted.
-REPLICAS = ("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733")
+# Those of the control, of the treatment, and of what else there is. Each differs from the others
+# in more than its hue, and has a marker and a hatch of its own: no series is told by colour alone.
+_COLOURS = (
+    *("#a65a12", "#0b5cad"),
+    *("#44aa99", "#882255", "#332288", "#999933", "#cc6677", "#117733"),
+)
+# As they are drawn, and as they stand in a legend.
+_MARKERS = (("s", "■"), ("o", "●"), ("D", "◆"), ("^", "▲"), ("v", "▼"), ("<", "◀"), (">", "▶"))
+_HATCHES = (
+    *(("////", "▨"), ("", "■"), ("----", "▤"), ("||||", "▥"), ("++++", "▦")),
+    *(("\\\\\\\\", "▧"), ("xxxx", "▩")),
+)
+
+# Charts are drawn on white. In the dark their lightness is turned over, and hues stay.
+DARK = "invert(0.91) hue-rotate(180deg)"
 
 WIDTH_IN = 5.4
 _MARGIN_IN = 0.18
@@ -83,26 +92,65 @@ _RC = {
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How a series is drawn. `dot` is its marker and `bar` its hatch in a legend."""
+
+    colour: str
+    marker: str
+    dot: str
+    hatch: str
+    bar: str
+
+    @property
+    def dashes(self) -> str | tuple[float, tuple[float, ...]]:
+        """The style of its lines: that of the control is dashed."""
+        return (0, (4, 1.5)) if self == ARM["control"] else "-"
+
+    @property
+    def of_bars(self) -> dict[str, Any]:
+        """How matplotlib draws its bars."""
+        edge = {"edgecolor": "white", "linewidth": 0}
+        return {"facecolor": self.colour, "hatch": self.hatch, **edge}
+
+
+def look(place: int) -> Look:
+    """The look of a series by its place among others; the first 56 differ."""
+    colour = _COLOURS[place % len(_COLOURS)]
+    marker, dot = _MARKERS[place % len(_MARKERS)]
+    hatch, bar = _HATCHES[place % len(_HATCHES)]
+    return Look(colour, marker, dot, hatch, bar)
+
+
+ARM: dict[Role, Look] = {"control": look(0), "treatment": look(1)}
+# Those of replicas; further ones are muted.
+REPLICAS = tuple(map(look, range(2, 8)))
+OTHERS = Look(MUTED, ".", "•", "", "■")
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text above the plot; a coloured one is the legend of its series."""
+    """A line of text above the plot; one with a colour and a sign is the legend of its series."""
 
     text: str
     colour: str = MUTED
+    sign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure that is drawn, and the lines of text in it."""
+    """A figure that is drawn, the lines of text in it, and its values in words."""
 
     title: str
     figure: Figure
     lines: tuple[Line, ...] = ()
+    values: tuple[str, ...] = ()
 
     def picture(self) -> Picture:
         """The chart as SVG, without dates, and with coordinates to a hundredth of a point."""
         svg = self._saved("svg", {"Date": None, "Creator": None})
         short = _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), svg)
-        text = ". ".join((self.title, *(one.text for one in self.lines)))
+        values = ("; ".join(self.values),) if self.values else ()
+        text = ". ".join((*(one.text for one in self.lines), *values))
         return Picture(self.title, short, text)
 
     def png(self) -> bytes:
@@ -121,7 +169,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A chart as SVG, and what it says for those who do not see it: title and legend."""
+    """A chart as SVG, its title, and what it says for those who do not see it."""
 
     title: str
     svg: bytes
@@ -149,9 +197,12 @@ class Frame:
 
 
 def new_chart(
-    title: str, lines: Sequence[Line], caption: str, frame: Frame
+    title: str, lines: Sequence[Line], caption: str, frame: Frame, values: Iterable[str] = ()
 ) -> tuple[Chart, list[Axes]]:
-    """A chart with its text, and the empty plots in it, which share their horizontal axis."""
+    """A chart with its text, and the empty plots in it, which share their horizontal axis.
+
+    `values` are what is drawn, in words.
+    """
     top_in = _MARGIN_IN + _TITLE_IN + _LINE_IN * len(lines) + frame.head
     gaps_in = frame.gap * (len(frame.plots) - 1)
     height_in = top_in + sum(frame.plots) + gaps_in + frame.bottom + _CAPTION_IN
@@ -173,10 +224,11 @@ def new_chart(
         figure.text(x, y_in / height_in, title, size=11.5, weight="bold", va="top")
         y_in -= _TITLE_IN
         for line in lines:
-            figure.text(x, y_in / height_in, line.text, color=line.colour, size=9, va="top")
+            text = f"{line.sign} {line.text}".lstrip()
+            figure.text(x, y_in / height_in, text, color=line.colour, size=9, va="top")
             y_in -= _LINE_IN
         figure.text(x, 0.1 / height_in, caption, color=MUTED, size=8, va="bottom")
-    return Chart(title, figure, tuple(lines)), axes
+    return Chart(title, figure, tuple(lines), tuple(values)), axes
 
 
 def seconds_axis(axes: Axes, which: Literal["x", "y"]) -> None:

@@ -15,21 +15,19 @@ from matplotlib.ticker import FuncFormatter
 from bench.analysis.metrics import metric
 from reports import wording
 from reports.charts.style import (
-    ARM,
     INK,
     MUTED,
-    REPLICAS,
     Chart,
     Frame,
     Line,
+    Look,
     empty,
+    look,
     new_chart,
     seconds_axis,
 )
 from reports.dashboard.figures import PERCENTILES, SUCCESS, Series, heading
 
-_COLOURS = (ARM["control"], ARM["treatment"], *REPLICAS)
-_STYLES = ("-", (0, (5, 2)), (0, (1, 1)))
 _BAR_IN, _CASE_IN = 0.24, 0.34
 
 
@@ -39,19 +37,26 @@ def bars(
     """A bar for each arm, grouped by case; a figure that is not finite has words in its place."""
     groups = [(case, [one for one in series if case in one.cases]) for case in cases]
     height_in = sum(_CASE_IN + _BAR_IN * len(members) for _, members in groups)
-    lines = [Line(f"■ {one.name}", _colour(beside, one)) for one in series]
+    looks = [_look(beside, one) for one in series]
+    lines = [Line(one.name, own.colour, own.bar) for one, own in zip(series, looks, strict=True)]
     frame = Frame(plots=(max(height_in, 0.8),), left=0.25, right=0.85, bottom=0.4)
-    chart, (axes,) = new_chart(heading(name), lines, "", frame)
+    unit = _unit(name)
+    values = (
+        f"{case}, {one.name}: {wording.quantity(one.value(case, name), unit)}"
+        for case, members in groups
+        for one in members
+    )
+    chart, (axes,) = new_chart(heading(name), lines, "", frame, values)
     highest = max(_known(beside, cases, (name,)), default=0.0)
     if not highest:
         empty(axes)
         return chart
-    y_in, unit = 0.0, _unit(name)
+    y_in = 0.0
     for case, members in groups:
         y_in += _CASE_IN
         axes.text(0, y_in - 0.1, case, size=8.5, color=INK, va="bottom")
         for one in members:
-            _bar(axes, y_in, one.value(case, name), unit, _colour(beside, one))
+            _bar(axes, y_in, one.value(case, name), unit, _look(beside, one))
             y_in += _BAR_IN
     axes.set(ylim=(y_in, 0), xlim=(0, highest * 1.02), yticks=[])
     axes.grid(visible=False, axis="y")
@@ -65,27 +70,33 @@ def percentiles(
 ) -> Chart:
     """The percentiles of a latency, a line for each arm; marks for what the arm's file has."""
     members = [one for one in series if case in one.cases]
-    lines = [Line(f"━ {one.name}", _colour(beside, one)) for one in members]
+    looks = [_look(beside, one) for one in members]
+    lines = [Line(one.name, own.colour, own.dot) for one, own in zip(members, looks, strict=True)]
     frame = Frame(plots=(2.1,), right=0.4, bottom=0.4)
-    chart, (axes,) = new_chart(f"{wording.metric(latency)}: percentiles", lines, case, frame)
     names = [f"{latency}_p{percent}_s" for percent in PERCENTILES]
+    values = (
+        f"{one.name}, P{percent}: {wording.quantity(one.value(case, name), 's')}"
+        for one in members
+        for percent, name in zip(PERCENTILES, names, strict=True)
+    )
+    title = f"{wording.metric(latency)}: percentiles"
+    chart, (axes,) = new_chart(title, lines, case, frame, values)
     known = _known(beside, [case], names)
     if not known:
         empty(axes)
         return chart
-    for one in members:
-        values = [one.value(case, name) for name in names]
+    for one, own in zip(members, looks, strict=True):
         points = [
             (place, value)
-            for place, value in enumerate(values)
+            for place, value in enumerate(one.value(case, name) for name in names)
             if value is not None and math.isfinite(value) and value > 0
         ]
         axes.plot(
             [place for place, _ in points],
             [value for _, value in points],
-            marker="o",
-            linestyle=_STYLES[beside.index(one) // len(_COLOURS) % len(_STYLES)],
-            color=_colour(beside, one),
+            marker=own.marker,
+            linestyle=own.dashes,
+            color=own.colour,
             markeredgecolor="white",
         )
     seconds_axis(axes, "y")
@@ -98,9 +109,9 @@ def _unit(name: str) -> str:
     return "share" if name == SUCCESS else metric(name).unit
 
 
-def _bar(axes: Axes, y: float, value: float | None, unit: str, colour: str) -> None:
+def _bar(axes: Axes, y: float, value: float | None, unit: str, look: Look) -> None:
     height = value if value is not None and math.isfinite(value) else 0.0
-    axes.barh(y + _BAR_IN / 2, height, height=_BAR_IN - 0.03, color=colour)
+    axes.barh(y + _BAR_IN / 2, height, height=_BAR_IN - 0.03, **look.of_bars)
     text = f" {wording.quantity(value, unit)}"
     axes.text(height, y + _BAR_IN / 2, text, size=8, color=MUTED, va="center")
 
@@ -110,6 +121,6 @@ def _known(series: Iterable[Series], cases: Sequence[str], metrics: Sequence[str
     return [value for value in values if value is not None and math.isfinite(value) and value > 0]
 
 
-def _colour(beside: Sequence[Series], one: Series) -> str:
-    """The same colour for a series wherever it stands; the first two are the arms' own."""
-    return _COLOURS[beside.index(one) % len(_COLOURS)]
+def _look(beside: Sequence[Series], one: Series) -> Look:
+    """The same look for a series wherever it stands; the first two are the arms' own."""
+    return look(beside.index(one))

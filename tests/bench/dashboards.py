@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,6 +55,15 @@ def two_runs(results: Path) -> Path:
     ]
     save(results, by_aiperf)
     return results
+
+
+def older_reports(folder: Path) -> Path:
+    """Reports of aiperf that are older than the runs here."""
+    reports = folder / AIPERF.name
+    shutil.copytree(AIPERF, reports)
+    for one in reports.rglob("*.json"):
+        os.utime(one, (0, 0))
+    return reports
 
 
 def many_runs(results: Path, count: int) -> None:

@@ -72,15 +72,45 @@ def test_an_empty_folder_says_how_to_make_the_first_run(opened: Opened, tmp_path
         assert "make bench" in page.info[0].value
 
 
-def test_nothing_is_loaded_until_a_run_is_picked(opened: Opened, tmp_path: Path) -> None:
-    save(tmp_path, trials_of(FIRST))
-    for table in tmp_path.rglob("*.parquet"):
+def test_the_latest_run_is_shown_and_no_other_one_is_read_until_it_is_picked(
+    opened: Opened, tmp_path: Path
+) -> None:
+    for table in two_runs(tmp_path).rglob(f"{FIRST}/**/*.parquet"):
         table.write_bytes(b"")
     page = opened(tmp_path)
-    assert [one.value for one in page.header] == ["1 run"]
+    assert page.sidebar.multiselect(key="run").value == [SECOND]
+    assert [one.value for one in page.header] == ["2 environments"]
     assert not page.error
+    assert not page.info
     pick(page, FIRST)
     assert "is damaged" in page.error[0].value.replace("\\", "")
+    pick(page)
+    assert [one.value for one in page.header] == ["2 runs"]
+
+
+def test_of_a_run_in_progress_the_latest_complete_one_is_shown_before_it(
+    opened: Opened, tmp_path: Path
+) -> None:
+    save(tmp_path, trials_of(FIRST))
+    trials = sorted(trials_of(SECOND), key=lambda one: (one.block, one.position))
+    for count, one in enumerate(trials, start=1):
+        save(tmp_path, [one])
+        if count in (1, 4, 15, 16):
+            page = opened(tmp_path)
+            newest = SECOND if count == 16 else FIRST
+            assert page.sidebar.multiselect(key="run").value == [newest]
+            said = [text.value.replace("\\", "") for text in page.info]
+            assert [f"The latest run, {SECOND}, is not complete" in one for one in said] == (
+                [] if count == 16 else [True]
+            )
+    assert FIRST not in " ".join(cells(page))
+
+
+def test_without_a_complete_run_the_latest_is_shown(opened: Opened, tmp_path: Path) -> None:
+    save(tmp_path, trials_of(FIRST)[:3])
+    page = opened(tmp_path)
+    assert page.sidebar.multiselect(key="run").value == [FIRST]
+    assert not page.info
 
 
 def test_the_figures_of_a_run_are_those_of_its_judgement(opened: Opened, tmp_path: Path) -> None:
@@ -115,7 +145,7 @@ def test_a_benchmark_can_be_chosen(opened: Opened, tmp_path: Path) -> None:
     page = opened(two_runs(tmp_path), AIPERF)
     for benchmark, count in (("built-in", 1), ("aiperf", 6), ("genai-perf", 0), ("both", 7)):
         choose(page, "Benchmark", benchmark)
-        assert [one.value for one in page.header] == [wording.count(count, "run")]
+        assert len(page.sidebar.multiselect(key="run").options) == count
     pick(page, FIRST, "aiperf-0.13.0/A/1")
     assert {"built-in", "aiperf"} <= cells(page)
     choose(page, "Benchmark", "built-in")

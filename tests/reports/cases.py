@@ -82,6 +82,24 @@ def searched_case() -> Case:
     return judged(made)
 
 
+def tenants_case() -> Case:
+    """`better_case` of two tenants, each with objectives of its own, which the noisy one misses."""
+    slos = {"tiny-llama@quiet": Slo(ttft_s=1.0), "tiny-llama@noisy": Slo(ttft_s=0.3, tpot_s=0.1)}
+    turns = itertools.cycle(("quiet", "noisy"))
+    case = better_case("noisy-neighbour")
+    facts = replace(case.judgement.scenario, slos=slos, tenants=("quiet", "noisy"))
+    return judged(
+        [
+            replace(
+                one,
+                scenario=facts,
+                samples=tuple(replace(sample, tenant=next(turns)) for sample in one.samples),
+            )
+            for one in case.trials
+        ]
+    )
+
+
 def unreadable_case() -> Case:
     """`scraped_case` in which the second replica's metrics could not be read."""
     lost = ServerReading(-0.1, -0.1, error="connection refused")

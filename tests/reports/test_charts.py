@@ -139,7 +139,7 @@ def test_queues_are_shown_for_each_arm_and_replica() -> None:
     for arm in ("baseline", "managed"):
         assert f"{arm}: scheduled TTFT of each request" in text
         assert f"{arm}: requests waiting in each replica" in text
-    assert text.count("● tiny-llama-") == 2
+    assert [sign in text for sign in ("◆ tiny-llama-0", "▲ tiny-llama-1")] == [True] * 2
     depths = chart.figure.axes[1::2]
     assert depths[0].get_ylim() == depths[1].get_ylim()
     assert [max(np.asarray(line.get_ydata())) for line in depths[0].lines] == [3, 1]
@@ -170,7 +170,6 @@ def test_more_replicas_than_colours_are_counted() -> None:
 def test_every_case_has_a_gallery_and_its_pictures_say_what_their_legends_say(case: Case) -> None:
     pictures = pictures_of(case, SETUP)
     assert pictures
-    assert all(one.text.startswith(one.title) for one in pictures)
     assert any(arm in one.text for one in pictures for arm in ("baseline", "managed"))
 
 
@@ -200,7 +199,7 @@ def test_tokens_of_a_user_and_in_total_have_a_dot_for_each_trial() -> None:
     assert [len(one) for one in dots] == [8, 1, 8, 1]
     assert all(one == pytest.approx(100) for one in dots)
     (chart,) = interactivity.charts(failing_case(), SETUP)
-    assert [line.text.partition(",")[0] for line in chart.lines] == ["● baseline"]
+    assert [line.text.partition(",")[0] for line in chart.lines] == ["baseline"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20))
@@ -223,7 +222,7 @@ def test_margins_have_a_row_for_each_objective_and_the_time_that_the_wanted_shar
     assert list(margins.charts(without, SETUP)) == []
 
 
-def test_margins_have_a_row_for_each_tenant_and_a_cross_where_too_many_failed() -> None:
+def test_margins_have_a_row_for_each_tenant_and_a_hollow_mark_where_too_many_failed() -> None:
     facts = replace(FACTS, slos={"tiny-llama@a": Slo(ttft_s=1.0), "tiny-llama@b": Slo(ttft_s=1.0)})
     samples = [answered(index, 0.25, tenant="a") for index in range(20)]
     samples += [failed(index, tenant="b") for index in range(20, 40)]
@@ -233,7 +232,7 @@ def test_margins_have_a_row_for_each_tenant_and_a_cross_where_too_many_failed() 
     assert [one in words(chart) for one in ("tiny-llama@a TTFT", "tiny-llama@b TTFT")] == [True] * 2
     (axes,) = chart.figure.axes
     _, met, lost = axes.lines
-    assert [line.get_marker() for line in (met, lost)] == ["o", "x"]
+    assert [line.get_fillstyle() for line in (met, lost)] == ["full", "none"]
     assert float(np.asarray(met.get_xdata())[0]) == pytest.approx(0.25)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import shutil
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,11 @@ from matplotlib.image import imread
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from bench.analysis.judgement import Case, Verdict
-from bench.errors import UserError
-from bench.progress import make_progress
 from bench.store import results_json
 from reports import wording
-from reports.node import packages
 from reports.page import render_page
 from reports.run import Run
+from tests.browsing import CHROMIUM, NEEDS_BROWSER, axe_findings, described
 from tests.reports.cases import (
     better_case,
     failing_case,
@@ -28,13 +27,10 @@ from tests.reports.cases import (
     run_with,
     scraped_case,
     searched_case,
+    tenants_case,
 )
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install -y chromium"),
-]
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 WIDE, NARROW = (1200, 900), (360, 800)
 Scheme = Literal["light", "dark"]
 
@@ -53,6 +49,7 @@ RUN = run_with(
     invalid_case("the client was too slow"),
     searched_case(),
     failing_case(),
+    tenants_case(),
 )
 
 
@@ -142,7 +139,7 @@ def test_undecided_and_invalid_are_as_large_as_better(browser: Browser, file: Pa
 def test_it_shows_the_numbers_of_the_json(browser: Browser, file: Path) -> None:
     latest = json.loads(results_json(Path("latest.json"), RUN.judgements, dict(RUN.facts)))
     rows = opened(browser, file).locator("section:first-of-type table.stack tbody tr").all()
-    shown = [tuple(row.locator("td").all_inner_texts()) for row in rows]
+    shown = [tuple(row.locator("th, td").all_inner_texts()) for row in rows]
     seen = 0
     for scenario in latest["scenarios"]:
         for one in scenario["comparisons"]:
@@ -185,26 +182,57 @@ def test_a_dot_leads_to_the_time_line_of_its_request(browser: Browser, file: Pat
         assert target.locator("> svg").count() == 2
 
 
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The script of axe, installed at first use."""
-    try:
-        modules = packages(make_progress(), Path(__file__).with_name("axe"))
-    except UserError as error:
-        pytest.skip(str(error))
-    return (modules / "axe-core" / "axe.min.js").read_text("utf-8")
-
-
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(
-    browser: Browser, file: Path, axe: str, scheme: Scheme, size: tuple[int, int]
+    browser: Browser, file: Path, scheme: Scheme, size: tuple[int, int]
 ) -> None:
     page = opened(browser, file, size, scheme)
     unfold(page)
-    page.evaluate(axe)
-    found = page.evaluate("axe.run().then(results => results.violations)")
-    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
+    assert axe_findings(page) == []
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_a_screen_reader_is_told_the_verdict_first_and_the_values_of_each_chart(
+    browser: Browser, file: Path, size: tuple[int, int]
+) -> None:
+    page = opened(browser, file, size)
+    unfold(page)
+    heading, verdict, *_ = page.locator("main").aria_snapshot().splitlines()[1:]
+    assert heading.strip() == '- heading "Managed against baseline" [level=1]'
+    assert verdict.strip().startswith("- paragraph: managed is better than baseline in ")
+    levels = [
+        int(one) for one in re.findall(r"\[level=(\d)\]", page.locator("main").aria_snapshot())
+    ]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    told = described(page)
+    charts = [(name, values) for role, name, values in told if role == "image"]
+    assert len(charts) == page.locator("figure img, .lanes svg[role=img]").count() > 15
+    assert all(name and values for name, values in charts)
+    for title, values in (
+        ("Scheduled TTFT: distribution", "baseline: p50 505 ms, p95 520 ms, n 320"),
+        ("Requests per replica", "tiny-llama-1, managed: 160"),
+        ("Queues in the replicas, block 0", "baseline, tiny-llama-0: at most 3 waiting"),
+        ("Load within the SLO", "managed at 20.0 requests/s: 100 % of requests met"),
+    ):
+        assert any(name == title and values in text for name, text in charts), title
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_tables_have_a_caption_and_headers_of_rows_and_columns(
+    browser: Browser, file: Path, size: tuple[int, int]
+) -> None:
+    page = opened(browser, file, size)
+    unfold(page)
+    captions = page.locator("table").count()
+    assert page.get_by_role("table", name=re.compile(r"\w+")).count() == captions >= 4
+    for table in page.get_by_role("table").all():
+        columns = table.get_by_role("columnheader").all_inner_texts()
+        assert len(columns) >= 2
+        assert all(columns)
+        rows = table.locator("tbody tr").count()
+        assert table.get_by_role("rowheader").count() == rows
 
 
 def test_pictures_of_it_are_light_and_dark_and_paper_is_white(
@@ -220,7 +248,10 @@ def test_pictures_of_it_are_light_and_dark_and_paper_is_white(
             assert pixels.shape[1] == size[0]
             assert pixels[..., :3].std() > 0.05
             corners[name, scheme] = pixels[2, 2, :3].mean()
+        # The width of A4 between its margins.
+        page.set_viewport_size({"width": 718, "height": 1000})
         page.emulate_media(media="print")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 718
         page.screenshot(path=tmp_path / f"print-{scheme}.png")
         corners["print", scheme] = imread(tmp_path / f"print-{scheme}.png")[2, 2, :3].mean()
     assert {name for name, white in corners.items() if white < 0.2} == {

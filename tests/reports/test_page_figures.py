@@ -34,7 +34,7 @@ def test_every_comparison_has_a_lane_with_interval_and_blocks() -> None:
         assert lane.high is not None
         assert 0 <= lane.low < lane.middle < lane.high < chart.one
         assert len(lane.dots) == 4
-        assert "block 0: 0.40" in lane.text
+        assert lane.dots[0][1] == "block 0: 0.40"
     assert lanes_of([one_arm_case().judgement]) is None
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import streamlit as st
 
-from bench.cli.dashboard.history import Entry, benchmarks, history
+from bench.analysis.verdict import LOOKS
+from bench.cli.dashboard.history import Entry, benchmarks, history, is_complete
 from bench.cli.dashboard.live import show_live
 from bench.cli.dashboard.loading import Loaded, load
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
@@ -38,6 +40,10 @@ make bench ARGS="-k 'heavy_tail and tiny-llama' --models tiny-llama"
 Results that are somewhere else, also those of aiperf and genai-perf:
 `python -m bench dashboard FOLDER`.
 """
+INCOMPLETE = (
+    "The latest run, {}, is not complete: a comparison in it has fewer than {} blocks so far."
+    " This is the latest complete one."
+)
 
 
 def main(folders: Sequence[Path]) -> None:
@@ -91,14 +97,16 @@ def _picked(offered: Sequence[Entry]) -> tuple[list[Entry], str | None]:
     def label(run: str) -> str:
         return f"{STAR if run == reference else ''}{labels[run]}"
 
+    first = [one.run for one in islice(chain(filter(is_complete, offered), offered), 1)]
     chosen = st.sidebar.multiselect(
-        "Runs", runs, format_func=label, key="run", bind="query-params", select_all=False
+        *("Runs", runs, first),
+        format_func=label,
+        key="run",
+        bind="query-params",
+        select_all=False,
     )
-
-    def latest() -> None:
-        st.session_state.update(run=runs[:1])
-
-    st.sidebar.button("Pick the latest run", on_click=latest, disabled=not runs)
+    if chosen == first != runs[:1]:
+        st.info(figures.plain(INCOMPLETE.format(runs[0], LOOKS[0])))
     names = dict.fromkeys(filter(None, (reference, *chosen)))
     by_run = {one.run: one for one in offered}
     return [by_run[run] for run in names], reference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,8 +13,10 @@ from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote
 
+from bench.analysis.verdict import LOOKS
 from bench.cli.review import started
 from bench.drivers.artifacts.summary import REPORT_NAMES
+from bench.store import TrialStore
 
 BUILT_IN = "built-in"
 UNKNOWN = "unknown"
@@ -69,6 +72,23 @@ def history(folders: Sequence[Path]) -> list[Entry]:
     by_place = {(one.report or one.root, one.run): one for one in found}
     latest = sorted(by_place.values(), key=lambda one: (one.begun, one.run), reverse=True)
     return list(_with_own_names(latest))
+
+
+def is_complete(entry: Entry) -> bool:
+    """Whether each comparison of a run has the blocks that a verdict needs, by names of files."""
+    trials: dict[tuple[str, ...], Counter[tuple[str, str]]] = {}
+    for path in TrialStore(entry.root).paths(entry.begun):
+        again, _, rest = path.stem.rpartition("block-")
+        block, _, role = rest.split("-", 2)
+        trials.setdefault((*path.parts[-3:-1], again), Counter())[block, role] += 1
+    return all(_whole_blocks(one) >= LOOKS[0] for one in trials.values())
+
+
+def _whole_blocks(trials: Counter[tuple[str, str]]) -> int:
+    """How many blocks have two trials of each arm, or any of an arm that was run alone."""
+    roles = {role for _, role in trials}
+    blocks = {block for block, _ in trials}
+    return sum(all(trials[block, role] >= len(roles) for role in roles) for block in blocks)
 
 
 def benchmarks(entries: Sequence[Entry]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import streamlit as st
 
-from reports.charts.style import Chart, Picture
+from reports.charts.style import DARK, Chart, Picture
 from reports.dashboard import figures
 
 Drawn = TypeVar("Drawn")
@@ -20,6 +20,10 @@ Drawn = TypeVar("Drawn")
 _DRAWING = Lock()
 _WIDEST_PX = 640
 _KEPT = 8
+_SHOWN = """
+<img alt="{title}" aria-describedby="{key}" src="{url}"
+ style="width: 100%; max-width: {width}px; filter: {filter}"><p id="{key}" hidden>{text}</p>
+"""
 
 
 def show_table(rows: Sequence[Mapping[str, str]], what: str) -> None:
@@ -39,17 +43,28 @@ def drawn(draw: Callable[..., Drawn], *arguments: object) -> Drawn:
 def show_chart(chart: Chart, key: str) -> None:
     """The chart, and a button that downloads it as PNG; `key` tells it from others of the page."""
     picture = drawn(_picture, chart)
-    alt = html.escape(chart.title, quote=True)
-    st.html(f'<img alt="{alt}" src="{picture.url}" style="width: 100%; max-width: {_WIDEST_PX}px">')
+    values = _SHOWN.format(
+        title=html.escape(picture.title, quote=True),
+        url=picture.url,
+        text=html.escape(picture.text),
+        key=f"values-of-{_slug(key)}",
+        width=_WIDEST_PX,
+        filter=DARK if st.context.theme.type == "dark" else "none",
+    )
+    st.html(values)
     st.download_button(
         "PNG",
         partial(drawn, chart.png),
-        f"{re.sub(r'[^a-z0-9]+', '-', chart.title.lower()).strip('-')}.png",
+        f"{_slug(chart.title)}.png",
         "image/png",
         key=key,
         on_click="ignore",
         type="tertiary",
     )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @lru_cache(maxsize=_KEPT)
