@@ -28,6 +28,7 @@ from bench.experiment.scenario import Scenario
 from bench.experiment.session import Measure, Session
 from bench.load.plan.traces.replay import Fit
 from bench.progress import make_progress
+from bench.records import Role
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
 from reports.formats import properties
@@ -79,22 +80,30 @@ def models(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
+def treatment() -> Role:
+    """The role of the treatment that a test judges; with several, each has a test of its own."""
+    return "treatment"
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, bench_session: Session, treatment: Role) -> Measure:
     """Measures a scenario for some models, at most once per run, and reports it."""
 
     def measure_once(scenario: Scenario, *models: str) -> Judgement:
         if reason := bench_session.why_not(scenario):
             pytest.skip(f"{scenario.name} {reason}")
         facts = bench_session.provenance
+        names = facts["arms"]
+        arms = {"control": names["control"], "treatment": names[treatment]}
         label(
             scenario.name,
             models,
-            Arms(**facts["arms"]),
+            Arms(**arms),
             scenario.expect,
-            facts["arms"] | {name: facts[name] for name in ("profile", "seed")},
+            arms | {name: facts[name] for name in ("profile", "seed")},
         )
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
-            rounds = bench_session.rounds(scenario, models)
+            rounds = bench_session.rounds(scenario, models, treatment)
         with step("judge"):
             attach_cases(rounds, setup_of(rounds[0].trials[0]))
         judgement = rounds[-1].judgement

@@ -18,7 +18,7 @@ from bench.analysis.gates import (
 from bench.analysis.judgement import Case, Judgement
 from reports import wording
 from reports.headline import headline
-from reports.run import Arms, Run, arms_of, title
+from reports.run import Arms, Run, arms_of, subject, title
 from reports.tables import notes_of, rows_of
 
 # What XML 1.0 cannot hold, not even escaped.
@@ -60,7 +60,7 @@ def _add_test_case(suite: Element, case: Case, undecided_passes: bool) -> bool:
         suite,
         "testcase",
         classname=_xml(judgement.scenario.name),
-        name=_xml(", ".join(judgement.models)),
+        name=_xml(subject(judgement)),
         time=f"{_measured_s(case):.3f}",
     )
     listed = SubElement(test, "properties")
@@ -102,7 +102,7 @@ def markdown(run: Run) -> str:
         [f"### {escaped(arms.title)}: {overall(judgements)}"],
         [escaped(sentence)] if (sentence := headline(judgements)) else [],
         _items((title(one), str(failure)) for one, failure in failures),
-        *(_case_table(one, arms) for one in judgements),
+        *(_case_table(one, arms_of([one])) for one in judgements),
         _folded(wording.count(len(notes), "note"), _items(notes)) if notes else [],
         _folded("What was measured", _items({"Measured": run.when, **run.facts}.items())),
     )

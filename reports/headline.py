@@ -12,13 +12,21 @@ from reports.run import arms_of
 
 
 def headline(judgements: Sequence[Judgement]) -> str:
-    """One or two sentences for the top of a report; of a comparison the round that counts."""
+    """One or two sentences on each treatment; of a comparison the round that counts."""
     counting = gating(judgements)
     arms = arms_of(counting)
     compared = [one for one in counting if one.primary is not None]
     if not compared:
         alone = arms.treatment or arms.control
         return f"{alone} was measured alone: {overall(counting)}." if alone else ""
+    treatments = dict.fromkeys(one.treatment for one in compared)
+    return " ".join(
+        _of_treatment([one for one in compared if one.treatment == treatment])
+        for treatment in treatments
+    )
+
+
+def _of_treatment(compared: Sequence[Judgement]) -> str:
     if len(compared) == 1:
         return wording.headline(compared[0]) or _of_one(compared[0])
     return _of_several([one.primary for one in compared if one.primary is not None])

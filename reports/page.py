@@ -22,7 +22,7 @@ from reports.charts import pictures_of, style
 from reports.charts.style import Picture
 from reports.headline import headline
 from reports.lanes import lanes_of
-from reports.run import Arms, Run, arms_of, title
+from reports.run import Arms, Run, arms_of, title, with_new_roles
 from reports.tables import notes_of, rows_of, server_rows
 from reports.tails import tails_of
 
@@ -160,8 +160,8 @@ def objectives_of(judgements: Sequence[Judgement]) -> list[tuple[str, str, SloRe
     """Each SLO that is set: its scenario, model and tenant; the arm's heading; the result."""
     return [
         (" · ".join(filter(None, (one.scenario, one.model, one.tenant))), heading, one)
-        for judgement in judgements
-        for role, heading in arms_of(judgements).headings.items()
+        for judgement, headings in with_new_roles(judgements)
+        for role, heading in headings.items()
         for one in judgement.slos_of(role)
         if one.outcome is not SloOutcome.UNSET
     ]

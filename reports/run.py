@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,10 +34,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """The names of the arms; None for one that was not run."""
+    """The names of the arms; None for one that was not run.
+
+    Of `several` treatments, `treatment` has all names.
+    """
 
     control: str | None
     treatment: str | None
+    several: bool = False
 
     @property
     def same(self) -> bool:
@@ -57,7 +61,7 @@ class Arms:
     @property
     def headings(self) -> dict[Role, str]:
         """Names of the arms that were run, for columns and legends; no two are equal."""
-        treatment = "again" if self.same else self.treatment
+        treatment = "again" if self.same else "treatment" if self.several else self.treatment
         names: dict[Role, str | None] = {"control": self.control, "treatment": treatment}
         return {role: name for role, name in names.items() if name is not None}
 
@@ -68,16 +72,39 @@ class Arms:
 
 
 def arms_of(judgements: Sequence[Judgement]) -> Arms:
-    """The arms of a run: its judgements all compare the same two."""
+    """The arms of a run, whose judgements all have the same control."""
     controls = [one.control for one in judgements if one.control]
-    treatments = [one.treatment for one in judgements if one.treatment]
-    return Arms(controls[0] if controls else None, treatments[0] if treatments else None)
+    treatments = dict.fromkeys(one.treatment for one in judgements if one.treatment)
+    return Arms(
+        controls[0] if controls else None, ", ".join(treatments) or None, len(treatments) > 1
+    )
 
 
 def title(judgement: Judgement) -> str:
     """`heavy-tail · tiny-llama, tiny-qwen`, with `· again` for a second round."""
     again = " · again" if judgement.round > 1 else ""
-    return f"{judgement.scenario.name} · {', '.join(judgement.models)}{again}"
+    return f"{judgement.scenario.name} · {subject(judgement)}{again}"
+
+
+def subject(judgement: Judgement) -> str:
+    """`tiny-llama, tiny-qwen`, and of several treatments the one that is compared."""
+    models = ", ".join(judgement.models)
+    several = judgement.shared > 1 and judgement.treatment is not None
+    return f"{models} · {judgement.treatment}" if several else models
+
+
+def with_new_roles(
+    judgements: Iterable[Judgement],
+) -> Iterator[tuple[Judgement, dict[Role, str]]]:
+    """Each judgement with its headings, without that of a control that was there before."""
+    seen = set()
+    for one in judgements:
+        measured = (one.scenario.name, one.models, one.round)
+        headings = arms_of([one]).headings
+        if measured in seen:
+            headings.pop("control", None)
+        seen.add(measured)
+        yield one, headings
 
 
 def short_title(judgement: Judgement) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from bench.analysis.judgement import Judgement, SloOutcome, Verdict
 from bench.console import as_text
 from reports import wording
-from reports.run import arms_of, short_title, title
+from reports.run import arms_of, short_title, title, with_new_roles
 from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 
 _NARROWEST = 80
@@ -75,8 +75,9 @@ def _server_table(judgements: Sequence[Judgement]) -> Table:
     table.add_column("server's side", min_width=_LABELS - 2)
     for short, _ in FIGURES:
         table.add_column(short.replace(" ", "\n"), justify="right", no_wrap=True)
-    for judgement in judgements:
-        arms = scraped_arms(judgement)
+    for judgement, headings in with_new_roles(judgements):
+        scraped = scraped_arms(judgement)
+        arms = {name: scraped[name] for name in headings.values() if name in scraped}
         if arms:
             table.add_row(Text(short_title(judgement), style="bold"))
         for name, server in arms.items():

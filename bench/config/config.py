@@ -6,13 +6,16 @@ import datetime
 import os
 import platform
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench.config.endpoints import (
+    Endpoint,
     EndpointEntry,
     Endpoints,
     endpoints_from_file,
@@ -25,7 +28,7 @@ from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
 from bench.load.plan.traces.files import read_trace
 from bench.load.plan.traces.replay import Fit, fit_trace
-from bench.records import Role
+from bench.records import Role, roles_for
 
 # Requests in flight at endpoints, of which it is not known how many they run at once.
 IN_FLIGHT = 8
@@ -36,10 +39,10 @@ _PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 class Config:
     """The options with the things that they name, checked against each other.
 
-    `arms` has the control and the treatment, which are the same arm in an A/A run. `hardware`
-    is what engines run on. `endpoints` are those of environment external. `traffic` is recorded
-    traffic, fitted to the engine. `cache` is the folder of engines, models and logs, `results`
-    that of trials and results.
+    `arms` has the control and then the treatments, one of which is the control's arm in an A/A
+    run. `hardware` is what engines run on. `endpoints` are those of environment external.
+    `traffic` is recorded traffic, fitted to the engine. `cache` is the folder of engines, models
+    and logs, `results` that of trials and results.
     """
 
     run_id: str
@@ -95,6 +98,10 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     else:
         models = _served(endpoints, options.models)
         arms = _arms(options, topology) if endpoints.balanced else _endpoint_arms(endpoints)
+        shared = endpoints.arms["control"]
+        endpoints = replace(
+            endpoints, arms={role: endpoints.arms.get(role, shared) for role in arms}
+        )
     return Config(
         run_id=run_id,
         options=options,
@@ -158,19 +165,23 @@ def git_commit(git: Path) -> str | None:
 
 def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:
     """The arms by their roles. Raises UserError if they cannot be compared like this."""
-    control, treatment = map(topology.arm, options.arms)
-    if control != treatment and control.port == treatment.port:
-        raise UserError(
-            f"arms {control.name!r} and {treatment.name!r} both use port {control.port}; "
-            "give each its own in the topology file"
-        )
-    for arm in (control, treatment):
+    arms = tuple(map(topology.arm, options.arms))
+    for arm, other in combinations(dict.fromkeys(arms), 2):
+        if arm.port == other.port:
+            raise UserError(
+                f"arms {arm.name!r} and {other.name!r} both use port {arm.port}; "
+                "give each its own in the topology file"
+            )
+    for name, times in Counter(options.arms[1:]).items():
+        if times > 1:
+            raise UserError(f"--arms names treatment {name!r} {times} times; name each once")
+    for arm in arms:
         if arm.connections == "per-request" and options.driver != "builtin":
             raise UserError(
                 f"arm {arm.name} wants a connection for each request, which driver"
                 f" {options.driver} does not offer; use --driver builtin"
             )
-    return {"control": control, "treatment": treatment}
+    return dict(zip(roles_for(len(arms)), arms, strict=True))
 
 
 def _endpoints(options: Options, environ: Mapping[str, str]) -> Endpoints | None:
@@ -210,14 +221,12 @@ def _served(endpoints: Endpoints, names: Sequence[str]) -> tuple[Model, ...]:
 
 
 def _endpoint_arms(endpoints: Endpoints) -> dict[Role, Arm]:
-    """An arm for each endpoint; one for both roles if they are the same."""
-    arms: dict[Role, Arm] = {}
-    for role, endpoint in endpoints.arms.items():
-        same = [arm for arm in arms.values() if arm.name == endpoint.name]
-        if same and endpoint != endpoints.arms["control"]:
-            raise UserError(f"both endpoints are named {endpoint.name}; give each its own name")
-        arms[role] = same[0] if same else Arm(endpoint.name, port=1)
-    return arms
+    """An arm for each endpoint; one for several roles if their endpoints are the same."""
+    named: dict[str, Endpoint] = {}
+    for endpoint in endpoints.arms.values():
+        if named.setdefault(endpoint.name, endpoint) != endpoint:
+            raise UserError(f"two endpoints are named {endpoint.name}; give each its own name")
+    return {role: Arm(endpoint.name, port=1) for role, endpoint in endpoints.arms.items()}
 
 
 def _traffic(

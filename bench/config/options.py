@@ -20,7 +20,7 @@ from bench.config.texts import (
     process_count,
     seconds,
     seconds_from_0,
-    two_names,
+    several_names,
 )
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
 from bench.drivers import DRIVERS
@@ -64,8 +64,8 @@ class Profile:
     """The budget of one comparison.
 
     `looks` are the numbers of blocks after which a verdict is sought, the last one at most. A
-    block is four trials of `trial_s`. One run of the measurement of capacity takes `capacity_s`.
-    The requests of a trial may take until `drain_s` after its window.
+    block is two trials of each arm, of `trial_s` each. One run of the measurement of capacity
+    takes `capacity_s`. The requests of a trial may take until `drain_s` after its window.
     """
 
     name: str
@@ -108,7 +108,8 @@ class Options:
     )
     url: tuple[str, ...] = option(
         (),
-        "with --env external: the endpoint of a role, control or treatment; give both",
+        "with --env external: the endpoint of a role, control or treatment; further ones are "
+        "treatment-2, treatment-3 and so on",
         "ROLE=URL",
         many=True,
     )
@@ -167,12 +168,13 @@ class Options:
         shown="all for the hardware",
         also="--model",
     )
-    arms: tuple[str, str] = option(
+    arms: tuple[str, ...] = option(
         ("baseline", "managed"),
-        "arms to compare; one arm twice is an A/A run, which shows the noise floor",
-        "CONTROL,TREATMENT",
-        parse=two_names,
-        takes="control,treatment (two names)",
+        "arms to compare: the first is the control, each other one a treatment; one arm twice is "
+        "an A/A run, which shows the noise floor",
+        "CONTROL,TREATMENT,...",
+        parse=several_names,
+        takes="control,treatment and further treatments (two names or more)",
     )
     profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
     slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE", commands=(PYTEST, "gates"))

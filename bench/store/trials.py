@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from bench.errors import UserError
-from bench.records import Sample, ServerReading, Trial
+from bench.records import Sample, ServerReading, Trial, role_number
 from bench.store.files import strict_json, write_whole
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -205,7 +205,10 @@ def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Tria
         readings.setdefault(row.pop("replica"), []).append(row)
     series = [{"replica": name, "readings": rows} for name, rows in readings.items()]
     tables = {"samples": samples[False], "bypassed": samples[True], "server": series}
-    return _TRIAL.validate_python(facts | tables)
+    trial = _TRIAL.validate_python(facts | tables)
+    for role in (trial.role, *trial.due):
+        role_number(role)
+    return trial
 
 
 def _column(kind: Any) -> pa.DataType:

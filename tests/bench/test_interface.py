@@ -66,6 +66,16 @@ def test_markers_and_models_combine() -> None:
     }
 
 
+def test_of_several_treatments_each_has_a_test_of_its_own() -> None:
+    arms = ("--arms", "baseline,managed,queue-depth", "--models", "tiny-llama")
+    better = "heavy_tail.py::test_treatment_is_better_than_control"
+    assert selected("-m", "heavy_tail", *arms) == {
+        "heavy_tail.py::test_control_meets_slo[tiny-llama]",
+        f"{better}[tiny-llama-managed]",
+        f"{better}[tiny-llama-queue-depth]",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
