@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
@@ -21,7 +21,7 @@ from bench.config.endpoints import (
     endpoints_from_file,
     endpoints_from_options,
 )
-from bench.config.fitting import require_fit
+from bench.config.fitting import require_fit, require_flags
 from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
@@ -60,11 +60,13 @@ class Config:
 
     @property
     def max_num_seqs(self) -> int:
-        """Sequences that a replica runs at once; of endpoints it may not be known, and is 1."""
+        """Sequences that a replica of the control runs at once, after which all arms' load goes.
+
+        Of endpoints it may not be known, and is 1.
+        """
         if self.endpoints is not None:
             return self.endpoints.max_num_seqs or 1
-        engine = self.topology.engine if self.hardware == "cpu" else self.topology.gpu_engine
-        return engine.max_num_seqs
+        return self.topology.for_arm(self.arms["control"]).engine_on(self.hardware).max_num_seqs
 
     @property
     def measures_capacity(self) -> bool:
@@ -93,8 +95,9 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     endpoints = _endpoints(options, os.environ)
     if endpoints is None:
         models = topology.select_models(options.models, hardware, options.env)
-        require_fit(topology, models, options.env)
         arms = _arms(options, topology)
+        for arm in arms.values():
+            require_fit(topology.for_arm(arm), models, options.env)
     else:
         models = _served(endpoints, options.models)
         arms = _arms(options, topology) if endpoints.balanced else _endpoint_arms(endpoints)
@@ -102,6 +105,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         endpoints = replace(
             endpoints, arms={role: endpoints.arms.get(role, shared) for role in arms}
         )
+    require_flags(tuple(arms.values()), options.env, hardware)
     return Config(
         run_id=run_id,
         options=options,
@@ -112,7 +116,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         slos=load_slos(options.slo),
         hardware=hardware,
         endpoints=endpoints,
-        traffic=_traffic(options, topology, hardware, endpoints),
+        traffic=_traffic(options, topology, arms.values(), hardware, endpoints),
         cache=root / ".cache",
         results=root / "results",
     )
@@ -136,10 +140,12 @@ def new_run_id() -> str:
 
 def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
     """The provenance of a run in any environment: JSON values. `root` is the checkout."""
+    flags = {arm.name: arm.engine.given for arm in config.arms.values()}
     return {
         "commit": git_commit(root / ".git"),
         "arguments": list(arguments),
         "arms": {role: arm.name for role, arm in config.arms.items()},
+        **({"engine_flags_of_arms": flags} if any(flags.values()) else {}),
         "profile": config.profile.name,
         "seed": config.options.seed,
         "slo_file": config.slos.path.name,
@@ -230,7 +236,11 @@ def _endpoint_arms(endpoints: Endpoints) -> dict[Role, Arm]:
 
 
 def _traffic(
-    options: Options, topology: Topology, hardware: Hardware, endpoints: Endpoints | None
+    options: Options,
+    topology: Topology,
+    arms: Iterable[Arm],
+    hardware: Hardware,
+    endpoints: Endpoints | None,
 ) -> Fit | None:
     if options.traffic is None:
         return None
@@ -238,6 +248,6 @@ def _traffic(
     lengths = [] if endpoints is None else [one.max_model_len for one in endpoints.models.values()]
     if known := [length for length in lengths if length is not None]:
         return fit_trace(trace, min(known), None)
-    if hardware == "gpu":
-        return fit_trace(trace, topology.gpu_engine.max_model_len, None)
-    return fit_trace(trace, topology.engine.max_model_len, topology.engine.trace_mean_tokens)
+    length = min(topology.for_arm(arm).engine_on(hardware).max_model_len for arm in arms)
+    mean_tokens = topology.engine.trace_mean_tokens if hardware == "cpu" else None
+    return fit_trace(trace, length, mean_tokens)

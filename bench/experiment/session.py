@@ -197,6 +197,7 @@ class Session:
             calibration=EngineCalibration(
                 site=site,
                 targets=lambda: environment.targets(config.arms),
+                others=lambda: environment.other_targets(arms),
                 budget=Budget(
                     config.options.max_requests,
                     config.options.max_tokens,
