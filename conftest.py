@@ -105,7 +105,11 @@ def measure(request: pytest.FixtureRequest, bench_session: Session, treatment: R
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
             rounds = bench_session.rounds(scenario, models, treatment)
         with step("judge"):
-            attach_cases(rounds, setup_of(rounds[0].trials[0]))
+            attach_cases(
+                rounds,
+                setup_of(rounds[0].trials[0]),
+                bench_session.factorial(scenario, models),
+            )
         judgement = rounds[-1].judgement
         request.node.user_properties.extend(properties(judgement))
         return judgement
@@ -125,7 +129,8 @@ def pytest_terminal_summary(
     with errors_shown(terminalreporter):
         run = stored_run(store, checked.run_id)
         width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
-        terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
+        text = summary_text(run.judgements, width=width, colour=colour, factorials=run.factorials)
+        terminalreporter.write(text)
         latest, page = write_reports(checked, run, config.getoption("allure_report_dir", None))
         terminalreporter.write_line(f"results: {latest}, {page}")
         webhook = webhook_of(checked.options.webhook_env, os.environ)

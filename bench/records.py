@@ -320,8 +320,8 @@ class Trial:
     trials where it was drawn or there are several treatments, empty where it follows from the
     block's index. `round` is 2 where a comparison that failed is measured once more.
     `capacity_rps` is the capacity before the block, to which loads relate; `capacity_after_rps`
-    that after the last trial. `provenance` is free-form JSON: versions, weights, CPU, options,
-    commit.
+    that after the last trial. `levels` has the arm's level of each factor in a factorial run.
+    `provenance` is free-form JSON: versions, weights, CPU, options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
     to a replica, as a condition of the scenario; they are in none of the arm's metrics. With
@@ -358,4 +358,5 @@ class Trial:
     connections: Connections = "kept"
     exact_prompts: bool = True
     exact_answers: bool = True
+    levels: Mapping[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

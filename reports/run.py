@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.judgement import Case, Judgement
 from bench.records import Role, Trial
 
@@ -16,7 +17,8 @@ class Run:
 
     `when` is a date in words, `setup` the line below every chart: engine, weights and hardware.
     `facts` are shown at the top, `provenance` (JSON values) in full at the end. `method` says how
-    it was measured and judged, where that was not in blocks.
+    it was measured and judged, where that was not in blocks. `factorials` has the effects of
+    factors, of a factorial run.
     """
 
     cases: tuple[Case, ...]
@@ -25,6 +27,7 @@ class Run:
     facts: Mapping[str, str]
     provenance: Mapping[str, Any]
     method: str = ""
+    factorials: tuple[Factorial, ...] = ()
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
@@ -113,7 +116,7 @@ def short_title(judgement: Judgement) -> str:
     return title(judgement if count <= 2 else replace(judgement, models=(f"{count} models",)))
 
 
-def run_of(cases: Sequence[Case], when: str) -> Run:
+def run_of(cases: Sequence[Case], when: str, factorials: Sequence[Factorial] = ()) -> Run:
     """The run of `cases` (at least one); `when` is its date in words."""
     first = cases[0].trials[0]
     suite, environment = first.provenance, first.provenance.get("environment", {})
@@ -133,7 +136,14 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
         facts["Arms"] = (
             "up by turns, since the cluster cannot hold both; the order was drawn for each block"
         )
-    return Run(tuple(cases), when, setup_of(first), facts, first.provenance)
+    return Run(
+        tuple(cases),
+        when,
+        setup_of(first),
+        facts,
+        first.provenance,
+        factorials=tuple(factorials),
+    )
 
 
 def setup_of(trial: Trial) -> str:

@@ -16,6 +16,7 @@ from bench.analysis.checks import (
 )
 from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
+from bench.analysis.factorial import Factorial, factorial, factors_of
 from bench.analysis.judgement import Case, Comparison, Judgement, SloResult, Summary, Verdict
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.pairs import pairs_of
@@ -50,6 +51,8 @@ def judge(
     belong together or name an unknown metric.
     """
     evidence = _evidence(trials, bounds, among)
+    if len(evidence.arms) > 2:
+        raise UserError(f"{len(evidence.arms)} arms are not a pair: judge each with the control")
     first, facts, blocks = trials[0], evidence.facts, evidence.blocks
     metrics = [metric(name) for name in dict.fromkeys((facts.primary, *facts.metrics))]
     effects = {one: block_effects(one, blocks) for one in metrics}
@@ -87,11 +90,35 @@ def judge(
     )
 
 
+def factorial_of(
+    trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS
+) -> Factorial | None:
+    """The effects of the factors of a factorial run; None of any other run, or without a block.
+
+    Takes all trials of one scenario and its models, in any order. Raises UserError like `judge`.
+    """
+    factors = factors_of(trials)
+    if factors is None:
+        return None
+    evidence = _evidence(trials, bounds)
+    if not evidence.blocks:
+        return None
+    facts = evidence.facts
+    primary = metric(facts.primary)
+    return factorial(factors, evidence.blocks, primary, facts.alpha, evidence.invalid)
+
+
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
-    """Whether the primary metric has a verdict for every treatment; False for one arm alone."""
+    """Whether the primary metric has a verdict on every treatment, and on every effect of a factor.
+
+    False for one arm alone.
+    """
     pairs = pairs_of(trials)
     among = trials if len(pairs) > 1 else ()
-    return all(_pair_is_decided(pair, bounds, among) for pair in pairs)
+    if not all(_pair_is_decided(pair, bounds, among) for pair in pairs):
+        return False
+    effects = factorial_of(trials, bounds)
+    return effects is None or effects.decided
 
 
 def _pair_is_decided(

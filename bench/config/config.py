@@ -21,6 +21,7 @@ from bench.config.endpoints import (
     endpoints_from_file,
     endpoints_from_options,
 )
+from bench.config.factors import FactorialArms, factorial_arms
 from bench.config.fitting import require_fit, require_flags
 from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
@@ -40,7 +41,8 @@ class Config:
     """The options with the things that they name, checked against each other.
 
     `arms` has the control and then the treatments, one of which is the control's arm in an A/A
-    run. `hardware` is what engines run on. `endpoints` are those of environment external.
+    run. `levels` has each arm's level of each factor in a factorial run, and nothing in others.
+    `hardware` is what engines run on. `endpoints` are those of environment external.
     `traffic` is recorded traffic, fitted to the engine. `cache` is the folder of engines, models
     and logs, `results` that of trials and results.
     """
@@ -50,6 +52,7 @@ class Config:
     topology: Topology
     models: tuple[Model, ...]
     arms: Mapping[Role, Arm]
+    levels: Mapping[Role, Mapping[str, str]]
     profile: Profile
     slos: Slos
     hardware: Hardware
@@ -92,10 +95,14 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
             "use --driver builtin"
         )
     topology = load_topology(options.topology)
+    made = _factorial(options, topology, hardware)
+    # Engines keep clear of the ports of all arms.
+    own = {arm.name: arm for arm in made.arms.values()}
+    topology = replace(topology, arms={**topology.arms, **own})
     endpoints = _endpoints(options, os.environ)
     if endpoints is None:
         models = topology.select_models(options.models, hardware, options.env)
-        arms = _arms(options, topology)
+        arms = made.arms or _arms(options, topology)
         for arm in arms.values():
             require_fit(topology.for_arm(arm), models, options.env)
     else:
@@ -112,6 +119,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         topology=topology,
         models=models,
         arms=arms,
+        levels=made.levels,
         profile=PROFILES[options.profile],
         slos=load_slos(options.slo),
         hardware=hardware,
@@ -167,6 +175,16 @@ def git_commit(git: Path) -> str | None:
     except OSError:
         return None
     return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
+
+
+def _factorial(options: Options, topology: Topology, hardware: Hardware) -> FactorialArms:
+    """The arms of `--factorial`; none without it. Raises UserError."""
+    if not options.factorial:
+        return FactorialArms({}, {})
+    if options.arms != Options().arms:
+        raise UserError("--factorial makes the arms that are compared: leave out --arms")
+    base = topology.arm(options.arms[0])
+    return factorial_arms(options.factorial, topology, base, options.env, hardware)
 
 
 def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from bench.config.factors import FactorText, parse_factor
 from bench.config.slo import DEFAULT_SLO
 from bench.config.texts import (
     count,
@@ -175,6 +176,16 @@ class Options:
         "CONTROL,TREATMENT,...",
         parse=several_names,
         takes="control,treatment and further treatments (two names or more)",
+    )
+    factorial: tuple[FactorText, ...] = option(
+        (),
+        "in place of --arms: two factors with two levels each, the control's first, and four arms, "
+        "one for each combination; factors are policy, engine (vanilla, kvcached) and flags of "
+        "engines such as max_num_seqs (docs/how-to/arms.md)",
+        "FACTOR=LEVEL,LEVEL",
+        parse=parse_factor,
+        takes="FACTOR=LEVEL,LEVEL",
+        count=2,
     )
     profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
     slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE", commands=(PYTEST, "gates"))

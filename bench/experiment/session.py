@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import describe, wants_confirmation
-from bench.analysis.judge import cases
+from bench.analysis.judge import cases, factorial_of
 from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import ALPHA, pooled_spread, smallest_factor, spread_of
 from bench.config.config import Config
@@ -52,6 +53,7 @@ class Session:
     _experiment: Experiment | None = None
     _failure: UserError | None = None
     _rounds: dict[str, tuple[Mapping[Role, Case], ...]] = field(default_factory=dict)
+    _factorials: dict[str, Factorial] = field(default_factory=dict)
 
     def rounds(
         self, scenario: Scenario, models: tuple[str, ...], role: Role = "treatment"
@@ -81,6 +83,10 @@ class Session:
         found = tuple(one[role] for one in rounds if role in one)
         # A treatment has no trials where the run ended before its first one.
         return found or tuple(rounds[0].values())[:1]
+
+    def factorial(self, scenario: Scenario, models: tuple[str, ...]) -> Factorial | None:
+        """The effects of the factors of a factorial run, once `rounds` has been asked for."""
+        return self._factorials.get(str(self._question(scenario, models)))
 
     def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Case:
         """Measure and judge a scenario once, whatever the verdict on its first treatment."""
@@ -120,6 +126,8 @@ class Session:
             self.progress.note(f"{question}: {self._detectable(question)}")
         trials = experiment.run(question)
         found = cases(trials)
+        if (effects := factorial_of(trials)) is not None:
+            self._factorials[str(question)] = effects
         valid = [one.judgement.effects for one in found if not one.judgement.invalid_reasons]
         spreads = [(spread, len(one)) for one in valid if (spread := spread_of(one)) is not None]
         spread = pooled_spread(spreads)
@@ -227,5 +235,6 @@ class Session:
                 "site": dict(site.facts()),
             },
             accuracy=accuracy,
+            levels=config.levels,
         )
         return Experiment(context)

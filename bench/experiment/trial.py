@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +37,8 @@ class RunContext:
     """What all trials of a run have in common.
 
     `arms` are those that run, by role: all for a comparison, else the control alone.
-    `accuracy` is that of the built-in client at the start of the run.
+    `accuracy` is that of the built-in client at the start of the run. `levels` has each arm's
+    level of each factor in a factorial run.
     """
 
     environment: Environment
@@ -52,6 +53,7 @@ class RunContext:
     profile: Profile
     provenance: Mapping[str, Any]
     accuracy: Accuracy
+    levels: Mapping[Role, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def compares(self) -> bool:
@@ -207,6 +209,7 @@ class _PreparedTrial:
             connections=self.load.connections,
             exact_prompts=context.calibration.makes_exact(question.models),
             exact_answers=self.load.api.exact_answers,
+            levels=context.levels.get(planned.role, {}),
             provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
         )
 

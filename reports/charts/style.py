@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bench.analysis.factorial import Interaction
 from bench.analysis.judgement import SloOutcome, Verdict
 from bench.records import Role
 from reports import wording
@@ -32,7 +33,7 @@ BAND = "#eef1f4"
 # They differ in lightness as well as in hue.
 ARM: dict[Role, str] = {"control": "#a65a12", "treatment": "#0b5cad"}
 
-OUTCOME: dict[Verdict | SloOutcome, str] = {
+OUTCOME: dict[Verdict | SloOutcome | Interaction, str] = {
     Verdict.BETTER: "#1a7f37",
     Verdict.WORSE: "#c4282d",
     Verdict.EQUIVALENT: "#57728c",
@@ -42,6 +43,10 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
     SloOutcome.MISSED: "#c4282d",
     SloOutcome.UNDECIDED: "#96650b",
     SloOutcome.UNSET: "#59636e",
+    Interaction.SHOWN: "#8a4b00",
+    Interaction.EXCLUDED: "#57728c",
+    Interaction.UNDECIDED: "#96650b",
+    Interaction.INVALID: "#7a43c9",
 }
 
 # Replicas in one chart, distinct also for colour-blind eyes and from the arms; further ones

@@ -109,6 +109,19 @@ def trial(
     return replace(made, **changes)
 
 
+def measured_factors(*ttfts_s: float, blocks: int = 4) -> list[Trial]:
+    """Trials of four arms with the levels of factors `width` and `policy`, and these TTFTs.
+
+    All differ a little from block to block.
+    """
+    each = [[ttft_s * (1 + 0.02 * (block % 2)) for block in range(blocks)] for ttft_s in ttfts_s]
+    levels = [{"width": one, "policy": other} for one in ("4", "8") for other in ("turn", "queue")]
+    facts = replace(FACTS, alpha=0.01 / 3)
+    return [
+        replace(one, scenario=facts, levels=levels[role_number(one.role)]) for one in several(each)
+    ]
+
+
 def with_readings(of: Trial, read: Mapping[str, Sequence[float]]) -> Trial:
     """The trial with replicas that were read: each field with a value for each replica.
 

@@ -25,6 +25,12 @@ def test_the_table_names_the_treatment_of_each_comparison() -> None:
     assert [server.count(f"\n  {name} ") for name in ("baseline", "managed", "arm-2")] == [1, 1, 1]
 
 
+def test_what_is_so_for_all_treatments_is_said_once() -> None:
+    text = summary_text(JUDGEMENTS, width=160, colour=False)
+    assert text.count("2 comparisons share the error rate of 1 %: 0.5 % each") == 1
+    assert "note heavy-tail · tiny-llama: 2 comparisons" in text
+
+
 def test_the_headline_has_a_sentence_on_each_treatment() -> None:
     text = headline(JUDGEMENTS)
     assert text.startswith("managed is better than baseline: ")
