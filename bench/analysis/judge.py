@@ -82,7 +82,7 @@ def judge(
             *evidence.notes,
             *(line for arm in arms(blocks) for line in arm_notes(arm)),
             *(line for one in servers for line in server_notes(one)),
-            *shared_notes(facts.alpha),
+            *_shared_notes(facts.alpha),
             *changed_speed(among or trials),
             *unknown_readings(trials),
             *_load_notes(trials),
@@ -184,7 +184,7 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
     return names
 
 
-def shared_notes(alpha: float) -> Iterator[str]:
+def _shared_notes(alpha: float) -> Iterator[str]:
     """A line where several verdicts share the error rate."""
     if (verdicts := verdicts_at(alpha)) > 1:
         yield (

@@ -22,7 +22,7 @@ from bench.cli.service_tables import (
 )
 from bench.config.config import hardware_of
 from bench.config.fitting import require_fit, require_flags
-from bench.config.options import ENVIRONMENTS, Options
+from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, Options
 from bench.config.topology import Arm, Topology, load_topology
 from bench.console import terminal
 from bench.environments.operations import Operations, Service
@@ -35,7 +35,7 @@ ALL = "all"
 def deploy(options: Options, names: Sequence[str]) -> int:
     """Bring arms up, which stay up; by default the two that are compared."""
     topology = load_topology(options.topology)
-    arms = _arms(topology, names) or list(map(topology.arm, options.arms))
+    arms = _arms(topology, names) or list(map(topology.arm, DEFAULT_ARMS))
     models = topology.select_models(options.models, hardware_of(options), options.env)
     operations = _operations(options, topology)
     for arm in arms:

@@ -23,7 +23,7 @@ from bench.config.endpoints import (
 )
 from bench.config.factors import FactorialArms, factorial_arms
 from bench.config.fitting import require_fit, require_flags
-from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
+from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
@@ -181,22 +181,23 @@ def _factorial(options: Options, topology: Topology, hardware: Hardware) -> Fact
     """The arms of `--factorial`; none without it. Raises UserError."""
     if not options.factorial:
         return FactorialArms({}, {})
-    if options.arms != Options().arms:
+    if options.arms:
         raise UserError("--factorial makes the arms that are compared: leave out --arms")
-    base = topology.arm(options.arms[0])
+    base = topology.arm(DEFAULT_ARMS[0])
     return factorial_arms(options.factorial, topology, base, options.env, hardware)
 
 
 def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:
     """The arms by their roles. Raises UserError if they cannot be compared like this."""
-    arms = tuple(map(topology.arm, options.arms))
+    names = options.arms or DEFAULT_ARMS
+    arms = tuple(map(topology.arm, names))
     for arm, other in combinations(dict.fromkeys(arms), 2):
         if arm.port == other.port:
             raise UserError(
                 f"arms {arm.name!r} and {other.name!r} both use port {arm.port}; "
                 "give each its own in the topology file"
             )
-    for name, times in Counter(options.arms[1:]).items():
+    for name, times in Counter(names[1:]).items():
         if times > 1:
             raise UserError(f"--arms names treatment {name!r} {times} times; name each once")
     for arm in arms:

@@ -33,6 +33,8 @@ PYTEST = "pytest"
 # What operates an environment.
 OPERATE = ("deploy", "status", "health", "logs", "teardown")
 SHOW = ("status", "health")
+# The control and the treatment, unless arms are named.
+DEFAULT_ARMS = ("baseline", "managed")
 FORMATS = ("md", "json", "junit", "csv", "html", "llmd")
 
 Value = TypeVar("Value")
@@ -170,11 +172,12 @@ class Options:
         also="--model",
     )
     arms: tuple[str, ...] = option(
-        ("baseline", "managed"),
+        (),
         "arms to compare: the first is the control, each other one a treatment; one arm twice is "
         "an A/A run, which shows the noise floor",
         "CONTROL,TREATMENT,...",
         parse=several_names,
+        shown=",".join(DEFAULT_ARMS),
         takes="control,treatment and further treatments (two names or more)",
     )
     factorial: tuple[FactorText, ...] = option(

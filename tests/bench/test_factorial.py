@@ -316,7 +316,7 @@ def test_on_kubernetes_the_arms_are_those_that_have_manifests(tmp_path: Path) ->
         ((WIDTH, WIDTH), {}, "names max_num_seqs twice"),
         ((WIDTH, "policy=round-robin,best"), {}, "policy 'best' is not known; known: round-robin"),
         (("speed=1,2", POLICY), {}, "no factor 'speed'; known: engine, policy, max_model_len"),
-        ((WIDTH, POLICY), {"arms": ("baseline", "fair")}, "leave out --arms"),
+        ((WIDTH, POLICY), {"arms": ("baseline", "managed")}, "leave out --arms"),
         (
             (WIDTH, POLICY),
             {"env": "external", "endpoints": "http://a:1", "models": ("m",)},
