@@ -28,6 +28,7 @@ from bench.experiment.scenario import Scenario
 from bench.experiment.session import Measure, Session
 from bench.load.plan.traces.replay import Fit
 from bench.progress import make_progress
+from bench.records import Role
 from bench.store import TrialStore
 from reports.allure_results import attach_cases, label, step
 from reports.formats import properties
@@ -79,24 +80,36 @@ def models(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, bench_session: Session) -> Measure:
+def treatment() -> Role:
+    """The role of the treatment that a test judges; with several, each has a test of its own."""
+    return "treatment"
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, bench_session: Session, treatment: Role) -> Measure:
     """Measures a scenario for some models, at most once per run, and reports it."""
 
     def measure_once(scenario: Scenario, *models: str) -> Judgement:
         if reason := bench_session.why_not(scenario):
             pytest.skip(f"{scenario.name} {reason}")
         facts = bench_session.provenance
+        names = facts["arms"]
+        arms = {"control": names["control"], "treatment": names[treatment]}
         label(
             scenario.name,
             models,
-            Arms(**facts["arms"]),
+            Arms(**arms),
             scenario.expect,
-            facts["arms"] | {name: facts[name] for name in ("profile", "seed")},
+            arms | {name: facts[name] for name in ("profile", "seed")},
         )
         with shown(request.config), step(f"measure {scenario.name} on {', '.join(models)}"):
-            rounds = bench_session.rounds(scenario, models)
+            rounds = bench_session.rounds(scenario, models, treatment)
         with step("judge"):
-            attach_cases(rounds, setup_of(rounds[0].trials[0]))
+            attach_cases(
+                rounds,
+                setup_of(rounds[0].trials[0]),
+                bench_session.factorial(scenario, models),
+            )
         judgement = rounds[-1].judgement
         request.node.user_properties.extend(properties(judgement))
         return judgement
@@ -116,7 +129,8 @@ def pytest_terminal_summary(
     with errors_shown(terminalreporter):
         run = stored_run(store, checked.run_id)
         width, colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
-        terminalreporter.write(summary_text(run.judgements, width=width, colour=colour))
+        text = summary_text(run.judgements, width=width, colour=colour, factorials=run.factorials)
+        terminalreporter.write(text)
         latest, page = write_reports(checked, run, config.getoption("allure_report_dir", None))
         terminalreporter.write_line(f"results: {latest}, {page}")
         webhook = webhook_of(checked.options.webhook_env, os.environ)

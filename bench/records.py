@@ -5,13 +5,30 @@ Times are seconds on the monotonic clock, counted from the start of the trial.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 Direction = Literal["lower", "higher"]
-Role = Literal["control", "treatment"]
+Role = str
+"""What an arm is in a comparison: `control` or `treatment`; further ones are `treatment-2`, ..."""
+
+_ROLE = re.compile(r"control|treatment(?:-([2-9]|[1-9]\d+))?")
+
+
+def roles_for(arms: int) -> tuple[Role, ...]:
+    """The roles of so many arms, the control first."""
+    return ("control", "treatment", *(f"treatment-{number}" for number in range(2, arms)))[:arms]
+
+
+def role_number(role: Role) -> int:
+    """The place of a role among all, from 0, the control's. Raises ValueError if it is none."""
+    found = _ROLE.fullmatch(role)
+    if found is None:
+        raise ValueError(f"{role!r} is no role: control, treatment, treatment-2 and so on")
+    return 0 if role == "control" else int(found[1] or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,7 @@ class PlannedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The requests of one trial. Both arms of a block replay the same schedules.
+    """The requests of one trial. All arms of a block replay the same schedules.
 
     `concurrency` is None for an open loop; in a closed loop so many requests are kept in flight
     until `duration_s` is over. `offered_rps` is None for a closed loop.
@@ -300,10 +317,11 @@ class Trial:
     `position` is the place in the block's order, from 0. `duration_s` is the offered window;
     `elapsed_s` includes the drain. `dead_replicas` are those that were found dead after the
     trial, `server` the readings of the replicas' /metrics. `due` is the order of the block's
-    trials where it was drawn, empty where it follows from the block's index. `round` is 2 where
-    a comparison that failed is measured once more. `capacity_rps` is the capacity before the
-    block, to which loads relate; `capacity_after_rps` that after the last trial. `provenance` is
-    free-form JSON: versions, weights, CPU, options, commit.
+    trials where it was drawn or there are several treatments, empty where it follows from the
+    block's index. `round` is 2 where a comparison that failed is measured once more.
+    `capacity_rps` is the capacity before the block, to which loads relate; `capacity_after_rps`
+    that after the last trial. `levels` has the arm's level of each factor in a factorial run.
+    `provenance` is free-form JSON: versions, weights, CPU, options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
     to a replica, as a condition of the scenario; they are in none of the arm's metrics. With
@@ -340,4 +358,5 @@ class Trial:
     connections: Connections = "kept"
     exact_prompts: bool = True
     exact_answers: bool = True
+    levels: Mapping[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -10,11 +10,13 @@ from typing import Any
 import allure
 from allure_commons.model2 import Status, StatusDetails
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import gate_failures, gating
 from bench.analysis.judgement import Case
 from bench.records import Expectation
 from reports.charts import pictures_of
-from reports.page import render_case, render_page
+from reports.charts.effects import picture_of
+from reports.page import render_case, render_factors, render_page
 from reports.result_files import comparisons_csv
 from reports.run import Arms, Run, arms_of, title
 
@@ -51,8 +53,11 @@ def step(text: str) -> AbstractContextManager[None]:
     return entered
 
 
-def attach_cases(cases: Sequence[Case], setup: str) -> None:
-    """Show the rounds of a comparison in the running test, the last one first, and attach them."""
+def attach_cases(cases: Sequence[Case], setup: str, factorial: Factorial | None = None) -> None:
+    """Show the rounds of a comparison in the running test, the last one first, and attach them.
+
+    The effects of factors, which the comparison is a part of, follow.
+    """
     fragments = []
     for case in reversed(cases):
         pictures = pictures_of(case, setup)
@@ -63,6 +68,10 @@ def attach_cases(cases: Sequence[Case], setup: str) -> None:
         if case.judgement.comparisons:
             table = comparisons_csv([case.judgement])
             allure.attach(table, f"Comparisons{number}", allure.attachment_type.CSV)
+    if factorial is not None:
+        fragments.append(render_factors(factorial, setup))
+        picture = picture_of(factorial, setup)
+        allure.attach(picture.svg, picture.title, allure.attachment_type.SVG)
     allure.dynamic.description_html("".join(fragments))
 
 

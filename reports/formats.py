@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import (
     Failure,
     Outcome,
@@ -16,10 +17,10 @@ from bench.analysis.gates import (
     overall,
 )
 from bench.analysis.judgement import Case, Judgement
-from reports import wording
+from reports import effects, wording
 from reports.headline import headline
-from reports.run import Arms, Run, arms_of, title
-from reports.tables import notes_of, rows_of
+from reports.run import Arms, Run, arms_of, subject, title
+from reports.tables import Row, notes_of, rows_of
 
 # What XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -60,7 +61,7 @@ def _add_test_case(suite: Element, case: Case, undecided_passes: bool) -> bool:
         suite,
         "testcase",
         classname=_xml(judgement.scenario.name),
-        name=_xml(", ".join(judgement.models)),
+        name=_xml(subject(judgement)),
         time=f"{_measured_s(case):.3f}",
     )
     listed = SubElement(test, "properties")
@@ -102,7 +103,8 @@ def markdown(run: Run) -> str:
         [f"### {escaped(arms.title)}: {overall(judgements)}"],
         [escaped(sentence)] if (sentence := headline(judgements)) else [],
         _items((title(one), str(failure)) for one, failure in failures),
-        *(_case_table(one, arms) for one in judgements),
+        *(_case_table(one, arms_of([one])) for one in judgements),
+        *(part for one in run.factorials for part in _factors(one)),
         _folded(wording.count(len(notes), "note"), _items(notes)) if notes else [],
         _folded("What was measured", _items({"Measured": run.when, **run.facts}.items())),
     )
@@ -114,14 +116,26 @@ def _case_table(judgement: Judgement, arms: Arms) -> list[str]:
     names = map(escaped, (title(judgement), *arms.headings.values()))
     rows = [[*names, wording.ratio_heading([judgement]), "verdict"]]
     rows.append([":--", *("--:" for _ in rows[0][1:])])
-    for row in rows_of(judgement, arms):
-        # Rows of a part of the requests stand below those of them all.
-        label = f"{'&emsp;' if row.label.startswith(' ') else ''}{escaped(row.label)}"
-        strong = "**" if row.primary else ""
-        values = (value for _, value in row.values)
-        verdict = f"{strong}{row.outcome}{strong}" if row.outcome else ""
-        rows.append([f"{strong}{label}{strong}", *values, row.ratio, verdict])
+    rows += [_cells(row) for row in rows_of(judgement, arms)]
     return [f"| {' | '.join(cells)} |" for cells in rows]
+
+
+def _factors(one: Factorial) -> Iterator[list[str]]:
+    """A table of the effects of factors, and what it says."""
+    names = map(escaped, (effects.title(one), *effects.LEVELS))
+    rows = [[*names, f"ratio [{wording.confidence(one)} CI]", "verdict"]]
+    rows.append([":--", *("--:" for _ in rows[0][1:])])
+    rows += [_cells(row) for row in effects.rows_of(one)]
+    yield [f"| {' | '.join(cells)} |" for cells in rows]
+    yield [f"- {escaped(sentence)}" for sentence in effects.findings(one)]
+
+
+def _cells(row: Row) -> list[str]:
+    """The cells of a row: one of a part of the requests stands below those of them all."""
+    label = f"{'&emsp;' if row.label.startswith(' ') else ''}{escaped(row.label)}"
+    strong = "**" if row.primary else ""
+    verdict = f"{strong}{row.outcome}{strong}" if row.outcome else ""
+    return [f"{strong}{label}{strong}", *(value for _, value in row.values), row.ratio, verdict]
 
 
 def _items(pairs: Iterable[tuple[str, str]]) -> list[str]:

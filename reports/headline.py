@@ -12,19 +12,27 @@ from reports.run import arms_of
 
 
 def headline(judgements: Sequence[Judgement]) -> str:
-    """One or two sentences for the top of a report; of a comparison the round that counts."""
+    """One or two sentences on each treatment; of a comparison the round that counts."""
     counting = gating(judgements)
     arms = arms_of(counting)
     compared = [one for one in counting if one.primary is not None]
     if not compared:
         alone = arms.treatment or arms.control
         return f"{alone} was measured alone: {overall(counting)}." if alone else ""
+    treatments = dict.fromkeys(one.treatment for one in compared)
+    return " ".join(
+        _of_treatment([one for one in compared if one.treatment == treatment], brief=arms.several)
+        for treatment in treatments
+    )
+
+
+def _of_treatment(compared: Sequence[Judgement], *, brief: bool) -> str:
     if len(compared) == 1:
-        return wording.headline(compared[0]) or _of_one(compared[0])
+        return wording.headline(compared[0]) or _of_one(compared[0], brief=brief)
     return _of_several([one.primary for one in compared if one.primary is not None])
 
 
-def _of_one(judgement: Judgement) -> str:
+def _of_one(judgement: Judgement, *, brief: bool) -> str:
     primary = judgement.primary
     assert primary is not None
     control, treatment = primary.control, primary.treatment
@@ -38,7 +46,8 @@ def _of_one(judgement: Judgement) -> str:
         Verdict.EQUIVALENT: f"{treatment} is equivalent to {other}",
         Verdict.INCONCLUSIVE: f"Undecided whether {treatment} is better than {other}",
     }
-    return f"{said[primary.verdict]}: {_size(primary)}."
+    brief_size = f"{wording.metric(primary.metric)} {wording.ratio(primary)}"
+    return f"{said[primary.verdict]}: {brief_size if brief else _size(primary)}."
 
 
 def _size(one: Comparison) -> str:

@@ -29,12 +29,12 @@ _PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 def llmd_reports(run: Run) -> dict[str, str]:
     """YAML texts by path: `ARM/benchmark_report_v0.2,_SCENARIO_MODELS_stage_BLOCK.yaml`.
 
-    The reports of both arms of a block have the same file name. Blocks that were set aside have
+    The reports of all arms of a block have the same file name. Blocks that were set aside have
     none, nor have cases without trials.
     """
-    headings = arms_of(run.judgements).headings
     found: dict[str, str] = {}
     for case in run.cases:
+        headings = arms_of([case.judgement]).headings
         for block in case.judgement.ratios:
             for role, heading in headings.items():
                 trials = [one for one in case.trials if (one.block, one.role) == (block, role)]

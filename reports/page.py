@@ -13,16 +13,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import gating
 from bench.analysis.judgement import Case, Judgement, SloOutcome, SloResult, Verdict
 from bench.analysis.verdict import ALIKE, MATERIAL
 from bench.records import Expectation
-from reports import wording
+from reports import effects, wording
 from reports.charts import pictures_of, style
+from reports.charts.effects import picture_of
 from reports.charts.style import Picture
 from reports.headline import headline
 from reports.lanes import lanes_of
-from reports.run import Arms, Run, arms_of, title
+from reports.run import Arms, Run, arms_of, title, with_new_roles
 from reports.tables import notes_of, rows_of, server_rows
 from reports.tails import tails_of
 
@@ -48,6 +50,7 @@ def render_page(run: Run) -> str:
         headings=list(arms.headings.values()),
         ratio_heading=wording.ratio_heading(judgements),
         chart=lanes_of(judgements),
+        factors=[_factors(one, run.setup) for one in run.factorials],
         cases=[_case_of(place, one, arms, run.setup) for place, one in enumerate(run.cases)],
         objectives=objectives_of(judgements),
         material=wording.target(round(math.expm1(MATERIAL), 4)),
@@ -67,6 +70,26 @@ def render_case(
         headings=list(arms.headings.values()),
         ratio_heading=wording.ratio_heading([judgement]),
     )
+
+
+def render_factors(one: Factorial, setup: str) -> str:
+    """The effects of factors as a fragment of HTML without a style sheet."""
+    return _template("factors.html.j2").render(factors=_factors(one, setup))
+
+
+def _factors(one: Factorial, setup: str) -> dict[str, Any]:
+    """The values of the effects of factors for both templates."""
+    return {
+        "title": effects.title(one),
+        "findings": effects.findings(one),
+        "about": effects.about(one),
+        "heading": effects.heading(one),
+        "headings": effects.LEVELS,
+        "ratio_heading": f"ratio [{wording.confidence(one)} CI]",
+        "rows": effects.rows_of(one),
+        "notes": effects.notes_of(one),
+        "picture": picture_of(one, setup),
+    }
 
 
 def _template(name: str) -> Template:
@@ -161,8 +184,8 @@ def objectives_of(judgements: Sequence[Judgement]) -> list[tuple[str, str, SloRe
     """Each SLO that is set: its scenario, model and tenant; the arm's heading; the result."""
     return [
         (" · ".join(filter(None, (one.scenario, one.model, one.tenant))), heading, one)
-        for judgement in judgements
-        for role, heading in arms_of(judgements).headings.items()
+        for judgement, headings in with_new_roles(judgements)
+        for role, heading in headings.items()
         for one in judgement.slos_of(role)
         if one.outcome is not SloOutcome.UNSET
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.judgement import Case, Judgement
 from bench.records import Role, Trial
 
@@ -16,7 +17,8 @@ class Run:
 
     `when` is a date in words, `setup` the line below every chart: engine, weights and hardware.
     `facts` are shown at the top, `provenance` (JSON values) in full at the end. `method` says how
-    it was measured and judged, where that was not in blocks.
+    it was measured and judged, where that was not in blocks. `factorials` has the effects of
+    factors, of a factorial run.
     """
 
     cases: tuple[Case, ...]
@@ -25,6 +27,7 @@ class Run:
     facts: Mapping[str, str]
     provenance: Mapping[str, Any]
     method: str = ""
+    factorials: tuple[Factorial, ...] = ()
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
@@ -34,10 +37,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """The names of the arms; None for one that was not run."""
+    """The names of the arms; None for one that was not run.
+
+    Of `several` treatments, `treatment` has all names.
+    """
 
     control: str | None
     treatment: str | None
+    several: bool = False
 
     @property
     def same(self) -> bool:
@@ -57,7 +64,7 @@ class Arms:
     @property
     def headings(self) -> dict[Role, str]:
         """Names of the arms that were run, for columns and legends; no two are equal."""
-        treatment = "again" if self.same else self.treatment
+        treatment = "again" if self.same else "treatment" if self.several else self.treatment
         names: dict[Role, str | None] = {"control": self.control, "treatment": treatment}
         return {role: name for role, name in names.items() if name is not None}
 
@@ -68,16 +75,39 @@ class Arms:
 
 
 def arms_of(judgements: Sequence[Judgement]) -> Arms:
-    """The arms of a run: its judgements all compare the same two."""
+    """The arms of a run, whose judgements all have the same control."""
     controls = [one.control for one in judgements if one.control]
-    treatments = [one.treatment for one in judgements if one.treatment]
-    return Arms(controls[0] if controls else None, treatments[0] if treatments else None)
+    treatments = dict.fromkeys(one.treatment for one in judgements if one.treatment)
+    return Arms(
+        controls[0] if controls else None, ", ".join(treatments) or None, len(treatments) > 1
+    )
 
 
 def title(judgement: Judgement) -> str:
     """`heavy-tail · tiny-llama, tiny-qwen`, with `· again` for a second round."""
     again = " · again" if judgement.round > 1 else ""
-    return f"{judgement.scenario.name} · {', '.join(judgement.models)}{again}"
+    return f"{judgement.scenario.name} · {subject(judgement)}{again}"
+
+
+def subject(judgement: Judgement) -> str:
+    """`tiny-llama, tiny-qwen`, and of several treatments the one that is compared."""
+    models = ", ".join(judgement.models)
+    several = judgement.shared > 1 and judgement.treatment is not None
+    return f"{models} · {judgement.treatment}" if several else models
+
+
+def with_new_roles(
+    judgements: Iterable[Judgement],
+) -> Iterator[tuple[Judgement, dict[Role, str]]]:
+    """Each judgement with its headings, without that of a control that was there before."""
+    seen = set()
+    for one in judgements:
+        measured = (one.scenario.name, one.models, one.round)
+        headings = arms_of([one]).headings
+        if measured in seen:
+            headings.pop("control", None)
+        seen.add(measured)
+        yield one, headings
 
 
 def short_title(judgement: Judgement) -> str:
@@ -86,7 +116,7 @@ def short_title(judgement: Judgement) -> str:
     return title(judgement if count <= 2 else replace(judgement, models=(f"{count} models",)))
 
 
-def run_of(cases: Sequence[Case], when: str) -> Run:
+def run_of(cases: Sequence[Case], when: str, factorials: Sequence[Factorial] = ()) -> Run:
     """The run of `cases` (at least one); `when` is its date in words."""
     first = cases[0].trials[0]
     suite, environment = first.provenance, first.provenance.get("environment", {})
@@ -106,7 +136,14 @@ def run_of(cases: Sequence[Case], when: str) -> Run:
         facts["Arms"] = (
             "up by turns, since the cluster cannot hold both; the order was drawn for each block"
         )
-    return Run(tuple(cases), when, setup_of(first), facts, first.provenance)
+    return Run(
+        tuple(cases),
+        when,
+        setup_of(first),
+        facts,
+        first.provenance,
+        factorials=tuple(factorials),
+    )
 
 
 def setup_of(trial: Trial) -> str:

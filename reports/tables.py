@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from bench.analysis.factorial import Interaction
 from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
 from bench.analysis.server_side import ServerSummary
 from reports import wording
@@ -27,7 +28,7 @@ class Row:
     values: Values
     primary: bool = False
     ratio: str = ""
-    outcome: Verdict | SloOutcome | None = None
+    outcome: Verdict | SloOutcome | Interaction | None = None
     interval: tuple[float, float, float] | None = None
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.factorial import Factorial, Interaction
 from bench.analysis.judgement import Judgement, SloOutcome, Verdict
 from bench.console import as_text
-from reports import wording
-from reports.run import arms_of, short_title, title
+from reports import effects, wording
+from reports.run import arms_of, short_title, title, with_new_roles
 from reports.tables import FIGURES, Row, notes_of, rows_of, scraped_arms
 
 _NARROWEST = 80
@@ -21,7 +23,7 @@ _LABELS = 20
 _VALUES = 11
 
 # The terminal's own colours: they suit dark and light backgrounds alike.
-_STYLES: dict[Verdict | SloOutcome, str] = {
+_STYLES: dict[Verdict | SloOutcome | Interaction, str] = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
     Verdict.EQUIVALENT: "cyan",
@@ -31,15 +33,26 @@ _STYLES: dict[Verdict | SloOutcome, str] = {
     SloOutcome.MISSED: "bold red",
     SloOutcome.UNDECIDED: "yellow",
     SloOutcome.UNSET: "dim",
+    Interaction.SHOWN: "bold yellow",
+    Interaction.EXCLUDED: "cyan",
+    Interaction.UNDECIDED: "yellow",
+    Interaction.INVALID: "bold magenta",
 }
 
 
-def summary_text(judgements: Sequence[Judgement], *, width: int, colour: bool) -> str:
+def summary_text(
+    judgements: Sequence[Judgement],
+    *,
+    width: int,
+    colour: bool,
+    factorials: Sequence[Factorial] = (),
+) -> str:
     """The whole summary, ready to print, at least 80 columns wide."""
     parts: list[Table | str] = ["nothing was measured"]
     if judgements:
         servers = [_server_table(judgements)] if any(map(scraped_arms, judgements)) else []
-        parts = [_table(judgements), *servers, _remarks(judgements)]
+        found = [part for one in factorials for part in (_effects_table(one), _findings(one))]
+        parts = [_table(judgements), *found, *servers, _remarks(judgements)]
     return as_text(parts, width=width, narrowest=_NARROWEST, colour=colour)
 
 
@@ -54,7 +67,7 @@ def _table(judgements: Sequence[Judgement]) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    table.add_column("scenario / metric", min_width=_LABELS)
+    table.add_column("scenario / metric", min_width=_LABELS, overflow="fold")
     for heading in arms.headings.values():
         # A long name is folded; values are not.
         table.add_column(Text(heading), justify="right", overflow="fold", max_width=_VALUES)
@@ -68,15 +81,42 @@ def _table(judgements: Sequence[Judgement]) -> Table:
     return table
 
 
+def _effects_table(one: Factorial) -> Table:
+    """A row for each effect of a factor, and for the interaction."""
+    table = Table(
+        title=Text(effects.title(one), style="bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column(effects.heading(one), min_width=_LABELS)
+    for heading in effects.LEVELS:
+        table.add_column(Text(heading), justify="right", max_width=_VALUES)
+    table.add_column(f"ratio [{wording.confidence(one)} CI]", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, min_width=12)
+    for row in effects.rows_of(one):
+        table.add_row(*_cells(row))
+    return table
+
+
+def _findings(one: Factorial) -> Table:
+    grid = Table.grid()
+    for sentence in (*effects.findings(one), *effects.notes_of(one), ""):
+        grid.add_row(Text(sentence))
+    return grid
+
+
 def _server_table(judgements: Sequence[Judgement]) -> Table:
     """The replicas' own metrics: a row for each arm, under `scenario · models`."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     # A little less room for labels, and all figures fit into 80 columns.
-    table.add_column("server's side", min_width=_LABELS - 2)
+    table.add_column("server's side", min_width=_LABELS - 2, overflow="fold")
     for short, _ in FIGURES:
         table.add_column(short.replace(" ", "\n"), justify="right", no_wrap=True)
-    for judgement in judgements:
-        arms = scraped_arms(judgement)
+    for judgement, headings in with_new_roles(judgements):
+        scraped = scraped_arms(judgement)
+        arms = {name: scraped[name] for name in headings.values() if name in scraped}
         if arms:
             table.add_row(Text(short_title(judgement), style="bold"))
         for name, server in arms.items():
@@ -107,14 +147,21 @@ def _remarks(judgements: Sequence[Judgement]) -> Table:
         grid.add_row("*", Text("primary metric: the one whose verdict counts"))
     for objectives, names in _objectives(judgements).items():
         grid.add_row("slo", Text(f"{objectives}: {', '.join(names)}"))
-    for judgement in judgements:
-        for reason in judgement.invalid_reasons:
-            tag = Text("invalid", style=_STYLES[Verdict.INVALID])
-            grid.add_row(tag, Text(f"{title(judgement)}: {reason}"))
-    for judgement in judgements:
-        for note in notes_of(judgement):
-            grid.add_row("note", Text(f"{title(judgement)}: {note}"))
+    for line in _merged((one, reason) for one in judgements for reason in one.invalid_reasons):
+        grid.add_row(Text("invalid", style=_STYLES[Verdict.INVALID]), Text(line))
+    for line in _merged((one, note) for one in judgements for note in notes_of(one)):
+        grid.add_row("note", Text(line))
     return grid
+
+
+def _merged(lines: Iterable[tuple[Judgement, str]]) -> Iterator[str]:
+    """Lines with the titles of what they are about; once what is so for several treatments."""
+    about: dict[tuple[str, str], list[Judgement]] = {}
+    for judgement, text in lines:
+        measured = title(replace(judgement, shared=1))
+        about.setdefault((measured, text), []).append(judgement)
+    for (measured, text), judgements in about.items():
+        yield f"{title(judgements[0]) if len(judgements) == 1 else measured}: {text}"
 
 
 def _objectives(judgements: Sequence[Judgement]) -> dict[str, list[str]]:

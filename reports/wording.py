@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.analysis.factorial import Effect, Factorial
 from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloResult
 from bench.records import Slo
 
@@ -76,7 +77,7 @@ def target(share: float) -> str:
     return f"{share * 100:g} %"
 
 
-def ratio(comparison: Comparison) -> str:
+def ratio(comparison: Comparison | Effect) -> str:
     """`0.42 [0.31, 0.57]`, or which part of it there is not."""
     if comparison.ratio is None:
         return "no ratio"
@@ -112,9 +113,9 @@ def factor(value: float) -> str:
     return f"{value:.2f}" if value < 10 else number(value)
 
 
-def confidence(comparison: Comparison) -> str:
+def confidence(comparison: Comparison | Factorial) -> str:
     """The level of its interval: `99 %`."""
-    return target(round(1 - comparison.alpha, 6))
+    return target(round(1 - comparison.alpha, 4))
 
 
 def ratio_heading(judgements: Sequence[Judgement]) -> str:

@@ -9,14 +9,14 @@ from bench.analysis.estimates import log_ratio
 from bench.analysis.metrics import Metric, part_of
 from bench.analysis.rates import attainment, carried_rps
 from bench.analysis.verdict import LOOKS, last_look
-from bench.records import Role, Trial
+from bench.records import Role, Trial, role_number
 
 ROLES: tuple[Role, Role] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The trials of one block, by position. Both arms replayed the same schedules."""
+    """The trials of one block, by position. All arms replayed the same schedules."""
 
     index: int
     trials: tuple[Trial, ...]
@@ -28,8 +28,13 @@ class Block:
 
     @property
     def due(self) -> tuple[Role, ...]:
-        """The planned order of roles: the one that was drawn, else that of the block's index."""
+        """The planned order of roles: the one that was stored, else that of the block's index."""
         return self.trials[0].due or order(self.index)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that were planned, control first."""
+        return tuple(sorted(set(self.due), key=role_number))
 
     @property
     def searched(self) -> bool:
@@ -43,9 +48,9 @@ class Block:
         A search has no planned order: it is complete once it has found the load of each arm.
         """
         if self.searched:
-            return all(carried_rps(self.of(role)) is not None for role in ROLES)
-        positions = tuple(trial.position for trial in self.trials)
-        return self.ran == self.due and positions == (0, 1, 2, 3)
+            return all(carried_rps(self.of(role)) is not None for role in self.roles)
+        positions = [trial.position for trial in self.trials]
+        return self.ran == self.due and positions == list(range(len(self.due)))
 
     def of(self, role: Role) -> tuple[Trial, ...]:
         """The trials of the arm in that role."""
@@ -80,11 +85,16 @@ class Selection:
     notes: tuple[str, ...]
 
 
-def order(block: int) -> tuple[Role, Role, Role, Role]:
-    """Blocks of even index run ABBA, the others BAAB: a linear drift cancels within each."""
-    if block % 2 == 0:
-        return ("control", "treatment", "treatment", "control")
-    return ("treatment", "control", "control", "treatment")
+def order(block: int, roles: Sequence[Role] = ROLES) -> tuple[Role, ...]:
+    """A row of Williams' Latin square forward, then backward: a linear drift cancels within each.
+
+    Of two arms that is ABBA, then BAAB. In as many blocks as there are arms, each arm stands at
+    each place equally often, and each arm follows each other one equally often.
+    """
+    arms = len(roles)
+    first = ((place + 1) // 2 if place % 2 else -(place // 2) for place in range(arms))
+    row = tuple(roles[(arm + block) % arms] for arm in first)
+    return row + row[::-1]
 
 
 def group_blocks(trials: Iterable[Trial]) -> tuple[Block, ...]:
@@ -107,15 +117,15 @@ def block_effects(metric: Metric, blocks: Sequence[Block]) -> tuple[BlockEffect,
 def select(blocks: Sequence[Block], disturbed: Mapping[int, Sequence[str]]) -> Selection:
     """Choose from blocks in order of their index: complete ones, up to the last planned look.
 
-    `disturbed` blocks, by index with the reasons, are set aside; of a single arm all others
-    count. Where too few are left for a verdict, all count, which makes the comparison invalid:
-    its numbers are shown with the reasons.
+    `disturbed` blocks, by index with the reasons, are set aside for all arms; of a single arm all
+    others count. Where too few are left for a verdict, all count, which makes the comparison
+    invalid: its numbers are shown with the reasons.
 
     A block in whose middle the run has stopped is left out. The pairing is broken by a block
     that is not complete although later ones are, that ran in another order, or whose search has
     found no load that an arm carries, or none that it does not carry.
     """
-    compared = len({trial.role for block in blocks for trial in block.trials}) == len(ROLES)
+    compared = len({trial.role for block in blocks for trial in block.trials}) > 1
     quiet = [block for block in blocks if block.index not in disturbed]
     complete = [block for block in quiet if block.complete or not compared]
     if disturbed and len(complete) < (LOOKS[0] if compared else 1):
@@ -142,7 +152,7 @@ def select(blocks: Sequence[Block], disturbed: Mapping[int, Sequence[str]]) -> S
 def _was_stopped(block: Block) -> bool:
     if block.searched:
         return any(trial.cut_short or trial.dead_replicas for trial in block.trials)
-    return len(block.trials) < 4
+    return len(block.trials) < len(block.due)
 
 
 def _broken(block: Block) -> str:
@@ -154,7 +164,7 @@ def _broken(block: Block) -> str:
 
 def _searched(block: Block) -> str:
     """The loads at which an arm met and missed its target in a search that did not end."""
-    role = next(role for role in ROLES if carried_rps(block.of(role)) is None)
+    role = next(role for role in block.roles if carried_rps(block.of(role)) is None)
     tried = sorted(block.of(role), key=lambda trial: trial.offered_rps or 0.0)
     if not tried:
         return f"{role} was not measured"
@@ -165,7 +175,7 @@ def _searched(block: Block) -> str:
 def _stopped(block: Block) -> str:
     if block.searched:
         return f"block {block.index} is left out: its search was stopped"
-    return f"block {block.index} is left out: it has {len(block.trials)} of 4 trials"
+    return f"block {block.index} is left out: it has {len(block.trials)} of {len(block.due)} trials"
 
 
 def _unjudged(blocks: Sequence[Block]) -> Iterator[str]:

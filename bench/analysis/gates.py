@@ -197,10 +197,12 @@ def outcome_of(judgement: Judgement) -> Outcome:
 
 def gating(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
     """The judgements that count: of a comparison that was measured once more, the later one."""
-    latest = {(one.scenario.name, one.models): one.round for one in judgements if one.round > 1}
-    return tuple(
-        one for one in judgements if one.round >= latest.get((one.scenario.name, one.models), 1)
-    )
+    latest = {_compared(one): one.round for one in judgements if one.round > 1}
+    return tuple(one for one in judgements if one.round >= latest.get(_compared(one), 1))
+
+
+def _compared(judgement: Judgement) -> tuple[object, ...]:
+    return (judgement.scenario.name, judgement.models, judgement.treatment)
 
 
 def overall(judgements: Sequence[Judgement]) -> Outcome:

@@ -16,23 +16,43 @@ from bench.analysis.checks import (
 )
 from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
-from bench.analysis.judgement import Comparison, Judgement, SloResult, Summary, Verdict
+from bench.analysis.factorial import Factorial, factorial, factors_of
+from bench.analysis.judgement import Case, Comparison, Judgement, SloResult, Summary, Verdict
 from bench.analysis.metrics import Metric, metric
+from bench.analysis.pairs import pairs_of
 from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
+from bench.analysis.verdict import ALPHA, verdicts_at
 from bench.errors import UserError
-from bench.records import Role, Trial, fail_incomplete
+from bench.records import Role, Trial, fail_incomplete, role_number
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
 
 
-def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> Judgement:
-    """Judge all trials of one scenario and its models, in any order.
+def cases(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> tuple[Case, ...]:
+    """A case for each treatment, with its trials and the control's; one for a control alone.
 
-    Trials of one role give its SLOs and values, and no comparison. Raises UserError when the
-    trials do not belong together or name an unknown metric.
+    Takes all trials of one scenario and its models, in any order. Raises UserError like `judge`.
     """
-    evidence = _evidence(trials, bounds)
+    pairs = pairs_of(trials)
+    among = trials if len(pairs) > 1 else ()
+    return tuple(Case(judge(pair, bounds, among), pair) for pair in pairs)
+
+
+def judge(
+    trials: Sequence[Trial],
+    bounds: ValidityBounds = DEFAULT_BOUNDS,
+    among: Sequence[Trial] = (),
+) -> Judgement:
+    """Judge the trials of a pair of arms: of one scenario and its models, in any order.
+
+    `among` are those of all arms if there are more: which blocks count depends on all. Trials of
+    one role give its SLOs and values, and no comparison. Raises UserError when the trials do not
+    belong together or name an unknown metric.
+    """
+    evidence = _evidence(trials, bounds, among)
+    if len(evidence.arms) > 2:
+        raise UserError(f"{len(evidence.arms)} arms are not a pair: judge each with the control")
     first, facts, blocks = trials[0], evidence.facts, evidence.blocks
     metrics = [metric(name) for name in dict.fromkeys((facts.primary, *facts.metrics))]
     effects = {one: block_effects(one, blocks) for one in metrics}
@@ -41,6 +61,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
         scenario=facts,
         models=first.models,
         round=first.round,
+        shared=verdicts_at(facts.alpha),
         environment=first.environment,
         control=evidence.arms.get("control"),
         treatment=evidence.arms.get("treatment"),
@@ -61,16 +82,49 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
             *evidence.notes,
             *(line for arm in arms(blocks) for line in arm_notes(arm)),
             *(line for one in servers for line in server_notes(one)),
-            *changed_speed(trials),
+            *_shared_notes(facts.alpha),
+            *changed_speed(among or trials),
             *unknown_readings(trials),
             *_load_notes(trials),
         ),
     )
 
 
-def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
-    """Whether `judge` would find a verdict for the primary metric; False for one arm alone."""
+def factorial_of(
+    trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS
+) -> Factorial | None:
+    """The effects of the factors of a factorial run; None of any other run, or without a block.
+
+    Takes all trials of one scenario and its models, in any order. Raises UserError like `judge`.
+    """
+    factors = factors_of(trials)
+    if factors is None:
+        return None
     evidence = _evidence(trials, bounds)
+    if not evidence.blocks:
+        return None
+    facts = evidence.facts
+    primary = metric(facts.primary)
+    return factorial(factors, evidence.blocks, primary, facts.alpha, evidence.invalid)
+
+
+def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
+    """Whether the primary metric has a verdict on every treatment, and on every effect of a factor.
+
+    False for one arm alone.
+    """
+    pairs = pairs_of(trials)
+    among = trials if len(pairs) > 1 else ()
+    if not all(_pair_is_decided(pair, bounds, among) for pair in pairs):
+        return False
+    effects = factorial_of(trials, bounds)
+    return effects is None or effects.decided
+
+
+def _pair_is_decided(
+    trials: Sequence[Trial], bounds: ValidityBounds, among: Sequence[Trial]
+) -> bool:
+    evidence = _evidence(trials, bounds, among)
     if len(evidence.arms) < 2:
         return False
     primary = metric(evidence.facts.primary)
@@ -78,22 +132,29 @@ def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS)
     return found.verdict is not Verdict.INCONCLUSIVE
 
 
-def _evidence(trials: Sequence[Trial], bounds: ValidityBounds) -> Evidence:
+def _evidence(
+    trials: Sequence[Trial], bounds: ValidityBounds, among: Sequence[Trial] = ()
+) -> Evidence:
     """Choose the blocks that count. Raises UserError when trials do not belong together."""
     names = _arm_names(trials)
     facts = trials[0].scenario
-    blocks = group_blocks(map(_with_incomplete_failed, trials))
-    disturbed = {one.index: why for one in blocks if (why := disturbances(one.trials, bounds))}
-    chosen = select(blocks, disturbed)
+    every = group_blocks(map(_with_incomplete_failed, among or trials))
+    disturbed = {one.index: why for one in every if (why := disturbances(one.trials, bounds))}
+    chosen = select(every, disturbed)
+    indexes = {block.index for block in chosen.judged}
+    blocks = chosen.judged
+    if among:
+        grouped = group_blocks(map(_with_incomplete_failed, trials))
+        blocks = tuple(block for block in grouped if block.index in indexes)
     return Evidence(
         facts=facts,
         models=trials[0].models,
         arms=names,
-        blocks=chosen.judged,
+        blocks=blocks,
         invalid=(
-            *dead_replicas(blocks),
+            *dead_replicas(every),
             *chosen.broken,
-            *invalid_reasons(chosen.judged, metric(facts.primary), bounds),
+            *invalid_reasons(blocks, metric(facts.primary), bounds, chosen.judged),
         ),
         notes=chosen.notes,
     )
@@ -113,7 +174,7 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
         raise UserError("there are no trials to judge; measure first")
     alike = [(one.run_id, one.environment, one.scenario, one.models, one.round) for one in trials]
     arms_seen = dict.fromkeys((one.role, one.arm) for one in trials)
-    names = dict(sorted(arms_seen))
+    names = dict(sorted(arms_seen, key=lambda seen: role_number(seen[0])))
     if any(one != alike[0] for one in alike) or len(names) < len(arms_seen):
         one = trials[0]
         raise UserError(
@@ -121,6 +182,15 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
             " differ in run, environment, scenario, models, round or arms; judge each set alone"
         )
     return names
+
+
+def _shared_notes(alpha: float) -> Iterator[str]:
+    """A line where several verdicts share the error rate."""
+    if (verdicts := verdicts_at(alpha)) > 1:
+        yield (
+            f"{verdicts} comparisons share the error rate of {100 * ALPHA:g} %:"
+            f" {100 * alpha:.2g} % each"
+        )
 
 
 def _load_notes(trials: Sequence[Trial]) -> Iterator[str]:

@@ -111,6 +111,7 @@ class Judgement:
     treatment / control of each judged block by the block's index, None where it has none. `slos`,
     `summaries` and `servers` have the control first. With any of `invalid_reasons` there is no
     verdict; `notes` are further lines for people. `round` 2 confirms a first one that failed.
+    `shared` is the number of verdicts that share the error rate: those on as many treatments.
     """
 
     scenario: ScenarioFacts
@@ -126,6 +127,7 @@ class Judgement:
     invalid_reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     round: int = 1
+    shared: int = 1
 
     @property
     def blocks(self) -> int:

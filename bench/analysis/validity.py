@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from bench.analysis.blocks import ROLES, Block
 from bench.analysis.checks import Trials, ValidityBounds, check_reasons, place, trial_reasons
 from bench.analysis.metrics import Metric
-from bench.records import ErrorKind, Sample, Trial
+from bench.records import ErrorKind, Role, Sample, Trial, role_number
 
 OF_A_LIMIT = (
     ": a limit of the server, which need not be overloaded; offer less with --rate or"
@@ -18,12 +18,16 @@ OF_A_LIMIT = (
 
 
 def invalid_reasons(
-    blocks: Sequence[Block], primary: Metric, bounds: ValidityBounds
+    blocks: Sequence[Block], primary: Metric, bounds: ValidityBounds, among: Sequence[Block]
 ) -> tuple[str, ...]:
-    """The reasons why `blocks` must not be judged; empty when they may."""
+    """The reasons why `blocks` must not be judged; empty when they may.
+
+    What is wrong with a trial of any arm is wrong with its whole block: `among` are the same
+    blocks with all arms.
+    """
     return (
-        *trial_reasons([trial for block in blocks for trial in block.trials]),
-        *check_reasons([block.trials for block in blocks], bounds),
+        *trial_reasons([trial for block in among for trial in block.trials]),
+        *check_reasons([block.trials for block in among], bounds),
         *_unlike_schedules(blocks),
         *_unlike_answers(blocks, bounds),
         *(reason for arm in arms(blocks) for reason in _arm_reasons(arm, bounds)),
@@ -45,7 +49,7 @@ def too_few(metric: Metric, blocks: Sequence[Block]) -> tuple[str, ...]:
     counts = [
         (metric.n(trials), block.index, role)
         for block in blocks
-        for role in ROLES
+        for role in roles_of(blocks)
         if (trials := block.of(role))
     ]
     fewest, index, role = min(counts, default=(metric.minimum_n, 0, ROLES[0]))
@@ -57,11 +61,15 @@ def too_few(metric: Metric, blocks: Sequence[Block]) -> tuple[str, ...]:
     )
 
 
+def roles_of(blocks: Sequence[Block]) -> tuple[Role, ...]:
+    """The roles that were run, control first."""
+    return tuple(sorted({role for block in blocks for role in block.ran}, key=role_number))
+
+
 def arms(blocks: Sequence[Block]) -> Iterator[tuple[Trial, ...]]:
     """All trials of each role that was run, control first."""
-    for role in ROLES:
-        if trials := tuple(trial for block in blocks for trial in block.of(role)):
-            yield trials
+    for role in roles_of(blocks):
+        yield tuple(trial for block in blocks for trial in block.of(role))
 
 
 def arm_notes(trials: Trials) -> Iterator[str]:
@@ -94,8 +102,9 @@ def _unlike_schedules(blocks: Sequence[Block]) -> Iterator[str]:
     for block in blocks:
         if block.searched:
             continue
-        seen = [sorted(trial.schedule_sha256 for trial in block.of(role)) for role in ROLES]
-        if all(seen) and seen[0] != seen[1]:
+        replayed = [sorted(one.schedule_sha256 for one in block.of(role)) for role in block.roles]
+        seen = dict.fromkeys(map(tuple, filter(None, replayed)))
+        if len(seen) > 1:
             hashes = " and ".join(", ".join(one[:12] for one in of_arm) for of_arm in seen)
             yield f"the arms of block {block.index} replayed different schedules: {hashes}"
 
@@ -104,7 +113,7 @@ def _unlike_answers(blocks: Sequence[Block], bounds: ValidityBounds) -> Iterator
     """A line if answers may have any length, and those of one arm are longer."""
     means = [(trials, _mean_tokens(trials)) for trials in arms(blocks)]
     known = [mean for _, mean in means if mean is not None]
-    if len(known) == len(ROLES) and max(known) > (1 + bounds.answer_length) * min(known):
+    if len(known) > 1 and max(known) > (1 + bounds.answer_length) * min(known):
         each = ", ".join(f"{_arm_name(trials)} {mean:.1f}" for trials, mean in means)
         yield (
             f"the arms' answers have other lengths: {each} tokens on average, bound"

@@ -52,6 +52,11 @@ def last_look(blocks: int) -> int:
     return max((look for look in LOOKS if look <= blocks), default=0)
 
 
+def verdicts_at(alpha: float) -> int:
+    """How many verdicts share ALPHA, if each has the error rate `alpha` (Bonferroni)."""
+    return max(1, round(ALPHA / alpha)) if alpha > 0 else 1
+
+
 def decide(effects: Sequence[float | None], direction: Direction, alpha: float) -> Decision:
     """Judge ln(treatment / control) of the blocks; `alpha` is the two-sided error rate."""
     blocks = len(effects)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import EXIT_CODES, Outcome, outcome_line, overall
 from bench.analysis.judgement import Judgement
 from bench.cli.comparing import compare_files, require_files, write_report
@@ -99,7 +100,7 @@ def compare(options: Options, paths: Sequence[str]) -> int:
     if options.format is not None:
         shown = export(run, options.format, options.output, undecided_passes=passes)
     if options.format is None or options.output is not None:
-        _print_summary(run.judgements)
+        _print_summary(run.judgements, run.factorials)
         shown += f"{outcome_line(run.judgements)}\n"
         if of_files:
             shown += write_report(run, options.results / "compared")
@@ -209,6 +210,6 @@ COMMANDS = (
 )
 
 
-def _print_summary(judgements: Sequence[Judgement]) -> None:
+def _print_summary(judgements: Sequence[Judgement], factorials: Sequence[Factorial] = ()) -> None:
     width, colour = terminal()
-    print(summary_text(judgements, width=width, colour=colour))
+    print(summary_text(judgements, width=width, colour=colour, factorials=factorials))

@@ -59,4 +59,4 @@ def text_of(name: str, run: Run, *, undecided_passes: bool = False) -> str:
             return page
         case _:
             facts = {**run.facts, "provenance": run.provenance}
-            return results_json(Path("latest.json"), run.judgements, facts).decode()
+            return results_json(Path("latest.json"), run.judgements, facts, run.factorials).decode()

@@ -21,8 +21,8 @@ from bench.cli.service_tables import (
     status_table,
 )
 from bench.config.config import hardware_of
-from bench.config.fitting import require_fit
-from bench.config.options import ENVIRONMENTS, Options
+from bench.config.fitting import require_fit, require_flags
+from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, Options
 from bench.config.topology import Arm, Topology, load_topology
 from bench.console import terminal
 from bench.environments.operations import Operations, Service
@@ -35,10 +35,12 @@ ALL = "all"
 def deploy(options: Options, names: Sequence[str]) -> int:
     """Bring arms up, which stay up; by default the two that are compared."""
     topology = load_topology(options.topology)
-    arms = _arms(topology, names) or list(map(topology.arm, options.arms))
+    arms = _arms(topology, names) or list(map(topology.arm, DEFAULT_ARMS))
     models = topology.select_models(options.models, hardware_of(options), options.env)
     operations = _operations(options, topology)
-    require_fit(topology, models, options.env)
+    for arm in arms:
+        require_fit(topology.for_arm(arm), models, options.env)
+    require_flags(arms, options.env, hardware_of(options))
     what = ", ".join(arm.name for arm in arms)
     with operations.hold(f"deploying {what}", make_progress(), options.wait_for_run):
         operations.deploy(arms, models, keep=options.keep_env)

@@ -18,7 +18,8 @@ class Option:
     With neither `metavar` nor `choices` it is a switch. `parse` makes the value from the text
     (default: the type of `default`); it raises UserError, or ValueError for a text that is not
     what the option `takes`. `shown` is the default in words, where its own text does not do. With
-    `many` it may be given several times. `also` is another spelling of its flag.
+    `many` it may be given several times; it has `count` values each time. `also` is another
+    spelling of its flag.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Option:
     commands: tuple[str, ...] = (PYTEST,)
     shown: str = ""
     many: bool = False
+    count: int = 1
     also: str = ""
 
     @property
@@ -98,9 +100,13 @@ def add_options(add: Callable[..., object], command: str) -> None:
     """
     for one in options_of(command):
         default = f" (default: {one.default_text})" if one.default_text else ""
-        kind = {"metavar": one.value_name} if one.value_name else {"action": "store_true"}
+        kind: dict[str, Any] = {"metavar": one.value_name}
+        if not one.value_name:
+            kind = {"action": "store_true"}
         if one.many:
             kind["action"] = "append"
+        if one.count > 1:
+            kind["nargs"] = one.count
         flags = filter(None, (one.flag, one.also))
         add(*flags, dest=one.name, help=one.meaning + default, **kind)
 
@@ -118,7 +124,7 @@ def read_options(typed: Mapping[str, Any], command: str) -> Options:
 
 
 def _value(option: Option, typed: Any) -> Any:
-    if option.many:
+    if option.many or option.count > 1:
         return tuple(option.value(text) for text in typed)
     return option.value(typed) if option.value_name else typed
 
@@ -130,7 +136,7 @@ def options_page() -> str:
     """
     lines = [_PAGE, "| option | default | meaning | taken by |", "|---|---|---|---|"]
     for one in OPTIONS:
-        option = f"{one.flag} {one.value_name}".strip().replace("|", "\\|")
+        option = " ".join((one.flag, *[one.value_name] * one.count)).strip().replace("|", "\\|")
         commands = ", ".join(one.commands)
         lines.append(f"| `{option}` | {one.default_text} | {one.meaning} | {commands} |")
     return "\n".join(lines) + "\n"

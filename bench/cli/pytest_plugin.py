@@ -15,7 +15,15 @@ import pytest
 
 from bench.analysis.gates import GateFailedError, Outcome, outcome_of_gates
 from bench.cli.options import read_options
-from bench.cli.pytest_run import CONFIG, OUTCOME, measured, measures, only_lists, shown
+from bench.cli.pytest_run import (
+    BOTH_ARMS,
+    CONFIG,
+    OUTCOME,
+    measured,
+    measures,
+    only_lists,
+    shown,
+)
 from bench.cli.scenarios import SCENARIOS
 from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id, resolve
@@ -79,13 +87,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`model` is every selected one in turn, `first_model` only the first of them."""
+    """`model` is every selected one in turn, `first_model` only the first of them.
+
+    Of several treatments each has a test of its own.
+    """
     if not measured(metafunc.definition):
         return
-    names = metafunc.config.stash[CONFIG].model_names
+    config = metafunc.config.stash[CONFIG]
+    names, treatments = config.model_names, list(config.arms)[1:]
     for fixture, values in (("model", names), ("first_model", names[:1])):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, values)
+    if len(treatments) > 1 and metafunc.definition.get_closest_marker(BOTH_ARMS):
+        ids = [config.arms[role].name for role in treatments]
+        metafunc.parametrize("treatment", treatments, ids=ids)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from bench.analysis.judge import judge
+from bench.analysis.judge import cases, factorial_of
 from bench.analysis.judgement import Case, Judgement, Verdict
 from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
@@ -24,14 +24,24 @@ def review(store: TrialStore, run_id: str | None = None) -> list[Case]:
 
     Raises UserError when nothing is stored, or a file of the run is damaged.
     """
-    groups = by_scenario(store.load_run(run_id)).values()
-    return [Case(_advised(judge(trials), trials[0]), tuple(trials)) for trials in groups]
+    return _cases(by_scenario(store.load_run(run_id)).values())
 
 
 def stored_run(store: TrialStore, run_id: str | None = None) -> Run:
     """A stored run (default: the latest) as reports show it. Raises UserError like `review`."""
-    cases = review(store, run_id)
-    return run_of(cases, started(cases[0].trials[0].run_id))
+    groups = by_scenario(store.load_run(run_id)).values()
+    found = _cases(groups)
+    effects = (factorial_of(trials) for trials in groups)
+    return run_of(
+        found,
+        started(found[0].trials[0].run_id),
+        [one for one in effects if one is not None],
+    )
+
+
+def _cases(groups: Iterable[Sequence[Trial]]) -> list[Case]:
+    found = (case for trials in groups for case in cases(trials))
+    return [replace(one, judgement=_advised(one.judgement, one.trials[0])) for one in found]
 
 
 def started(run_id: str) -> str:

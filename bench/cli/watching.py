@@ -11,10 +11,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 from bench.analysis.changes import FINDS, Move, State, Watched, watch
 from bench.analysis.gates import EXIT_CODES, Outcome
-from bench.analysis.judge import judge
+from bench.analysis.judge import cases
+from bench.analysis.judgement import Case
 from bench.analysis.metrics import metric
 from bench.config.options import Options
 from bench.errors import UserError
@@ -112,16 +114,15 @@ def histories(runs: Iterable[Sequence[Trial]], name: str | None, *, absolute: bo
     for run in runs:
         for trials in by_scenario(run).values():
             if (first := trials[0]).round == 1:
-                for one, value in _values(trials, name, absolute=absolute):
+                found = (_values(one, name, absolute=absolute) for one in cases(trials))
+                for one, value in chain.from_iterable(found):
                     point = Point(first.run_id, first.provenance.get("commit"), value)
                     series.setdefault(one, []).append(point)
     return series
 
 
-def _values(
-    trials: Sequence[Trial], name: str | None, *, absolute: bool
-) -> Iterator[tuple[Series, float]]:
-    judgement, first = judge(trials), trials[0]
+def _values(case: Case, name: str | None, *, absolute: bool) -> Iterator[tuple[Series, float]]:
+    judgement, first = case.judgement, case.trials[0]
     name = name or judgement.scenario.primary
     if judgement.invalid_reasons:
         return

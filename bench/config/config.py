@@ -6,26 +6,30 @@ import datetime
 import os
 import platform
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench.config.endpoints import (
+    Endpoint,
     EndpointEntry,
     Endpoints,
     endpoints_from_file,
     endpoints_from_options,
 )
-from bench.config.fitting import require_fit
-from bench.config.options import ENVIRONMENTS, PROFILES, Options, Profile
+from bench.config.factors import FactorialArms, factorial_arms
+from bench.config.fitting import require_fit, require_flags
+from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, PROFILES, Options, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
 from bench.load.plan.traces.files import read_trace
 from bench.load.plan.traces.replay import Fit, fit_trace
-from bench.records import Role
+from bench.records import Role, roles_for
 
 # Requests in flight at endpoints, of which it is not known how many they run at once.
 IN_FLIGHT = 8
@@ -36,10 +40,11 @@ _PACKAGES = ("pytest", "uvloop", "httptools", "numpy", "scipy")
 class Config:
     """The options with the things that they name, checked against each other.
 
-    `arms` has the control and the treatment, which are the same arm in an A/A run. `hardware`
-    is what engines run on. `endpoints` are those of environment external. `traffic` is recorded
-    traffic, fitted to the engine. `cache` is the folder of engines, models and logs, `results`
-    that of trials and results.
+    `arms` has the control and then the treatments, one of which is the control's arm in an A/A
+    run. `levels` has each arm's level of each factor in a factorial run, and nothing in others.
+    `hardware` is what engines run on. `endpoints` are those of environment external.
+    `traffic` is recorded traffic, fitted to the engine. `cache` is the folder of engines, models
+    and logs, `results` that of trials and results.
     """
 
     run_id: str
@@ -47,6 +52,7 @@ class Config:
     topology: Topology
     models: tuple[Model, ...]
     arms: Mapping[Role, Arm]
+    levels: Mapping[Role, Mapping[str, str]]
     profile: Profile
     slos: Slos
     hardware: Hardware
@@ -57,11 +63,13 @@ class Config:
 
     @property
     def max_num_seqs(self) -> int:
-        """Sequences that a replica runs at once; of endpoints it may not be known, and is 1."""
+        """Sequences that a replica of the control runs at once, after which all arms' load goes.
+
+        Of endpoints it may not be known, and is 1.
+        """
         if self.endpoints is not None:
             return self.endpoints.max_num_seqs or 1
-        engine = self.topology.engine if self.hardware == "cpu" else self.topology.gpu_engine
-        return engine.max_num_seqs
+        return self.topology.for_arm(self.arms["control"]).engine_on(self.hardware).max_num_seqs
 
     @property
     def measures_capacity(self) -> bool:
@@ -87,25 +95,36 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
             "use --driver builtin"
         )
     topology = load_topology(options.topology)
+    made = _factorial(options, topology, hardware)
+    # Engines keep clear of the ports of all arms.
+    own = {arm.name: arm for arm in made.arms.values()}
+    topology = replace(topology, arms={**topology.arms, **own})
     endpoints = _endpoints(options, os.environ)
     if endpoints is None:
         models = topology.select_models(options.models, hardware, options.env)
-        require_fit(topology, models, options.env)
-        arms = _arms(options, topology)
+        arms = made.arms or _arms(options, topology)
+        for arm in arms.values():
+            require_fit(topology.for_arm(arm), models, options.env)
     else:
         models = _served(endpoints, options.models)
         arms = _arms(options, topology) if endpoints.balanced else _endpoint_arms(endpoints)
+        shared = endpoints.arms["control"]
+        endpoints = replace(
+            endpoints, arms={role: endpoints.arms.get(role, shared) for role in arms}
+        )
+    require_flags(tuple(arms.values()), options.env, hardware)
     return Config(
         run_id=run_id,
         options=options,
         topology=topology,
         models=models,
         arms=arms,
+        levels=made.levels,
         profile=PROFILES[options.profile],
         slos=load_slos(options.slo),
         hardware=hardware,
         endpoints=endpoints,
-        traffic=_traffic(options, topology, hardware, endpoints),
+        traffic=_traffic(options, topology, arms.values(), hardware, endpoints),
         cache=root / ".cache",
         results=root / "results",
     )
@@ -129,10 +148,12 @@ def new_run_id() -> str:
 
 def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
     """The provenance of a run in any environment: JSON values. `root` is the checkout."""
+    flags = {arm.name: arm.engine.given for arm in config.arms.values()}
     return {
         "commit": git_commit(root / ".git"),
         "arguments": list(arguments),
         "arms": {role: arm.name for role, arm in config.arms.items()},
+        **({"engine_flags_of_arms": flags} if any(flags.values()) else {}),
         "profile": config.profile.name,
         "seed": config.options.seed,
         "slo_file": config.slos.path.name,
@@ -156,21 +177,36 @@ def git_commit(git: Path) -> str | None:
     return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), None)
 
 
+def _factorial(options: Options, topology: Topology, hardware: Hardware) -> FactorialArms:
+    """The arms of `--factorial`; none without it. Raises UserError."""
+    if not options.factorial:
+        return FactorialArms({}, {})
+    if options.arms:
+        raise UserError("--factorial makes the arms that are compared: leave out --arms")
+    base = topology.arm(DEFAULT_ARMS[0])
+    return factorial_arms(options.factorial, topology, base, options.env, hardware)
+
+
 def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:
     """The arms by their roles. Raises UserError if they cannot be compared like this."""
-    control, treatment = map(topology.arm, options.arms)
-    if control != treatment and control.port == treatment.port:
-        raise UserError(
-            f"arms {control.name!r} and {treatment.name!r} both use port {control.port}; "
-            "give each its own in the topology file"
-        )
-    for arm in (control, treatment):
+    names = options.arms or DEFAULT_ARMS
+    arms = tuple(map(topology.arm, names))
+    for arm, other in combinations(dict.fromkeys(arms), 2):
+        if arm.port == other.port:
+            raise UserError(
+                f"arms {arm.name!r} and {other.name!r} both use port {arm.port}; "
+                "give each its own in the topology file"
+            )
+    for name, times in Counter(names[1:]).items():
+        if times > 1:
+            raise UserError(f"--arms names treatment {name!r} {times} times; name each once")
+    for arm in arms:
         if arm.connections == "per-request" and options.driver != "builtin":
             raise UserError(
                 f"arm {arm.name} wants a connection for each request, which driver"
                 f" {options.driver} does not offer; use --driver builtin"
             )
-    return {"control": control, "treatment": treatment}
+    return dict(zip(roles_for(len(arms)), arms, strict=True))
 
 
 def _endpoints(options: Options, environ: Mapping[str, str]) -> Endpoints | None:
@@ -210,18 +246,20 @@ def _served(endpoints: Endpoints, names: Sequence[str]) -> tuple[Model, ...]:
 
 
 def _endpoint_arms(endpoints: Endpoints) -> dict[Role, Arm]:
-    """An arm for each endpoint; one for both roles if they are the same."""
-    arms: dict[Role, Arm] = {}
-    for role, endpoint in endpoints.arms.items():
-        same = [arm for arm in arms.values() if arm.name == endpoint.name]
-        if same and endpoint != endpoints.arms["control"]:
-            raise UserError(f"both endpoints are named {endpoint.name}; give each its own name")
-        arms[role] = same[0] if same else Arm(endpoint.name, port=1)
-    return arms
+    """An arm for each endpoint; one for several roles if their endpoints are the same."""
+    named: dict[str, Endpoint] = {}
+    for endpoint in endpoints.arms.values():
+        if named.setdefault(endpoint.name, endpoint) != endpoint:
+            raise UserError(f"two endpoints are named {endpoint.name}; give each its own name")
+    return {role: Arm(endpoint.name, port=1) for role, endpoint in endpoints.arms.items()}
 
 
 def _traffic(
-    options: Options, topology: Topology, hardware: Hardware, endpoints: Endpoints | None
+    options: Options,
+    topology: Topology,
+    arms: Iterable[Arm],
+    hardware: Hardware,
+    endpoints: Endpoints | None,
 ) -> Fit | None:
     if options.traffic is None:
         return None
@@ -229,6 +267,6 @@ def _traffic(
     lengths = [] if endpoints is None else [one.max_model_len for one in endpoints.models.values()]
     if known := [length for length in lengths if length is not None]:
         return fit_trace(trace, min(known), None)
-    if hardware == "gpu":
-        return fit_trace(trace, topology.gpu_engine.max_model_len, None)
-    return fit_trace(trace, topology.engine.max_model_len, topology.engine.trace_mean_tokens)
+    length = min(topology.for_arm(arm).engine_on(hardware).max_model_len for arm in arms)
+    mean_tokens = topology.engine.trace_mean_tokens if hardware == "cpu" else None
+    return fit_trace(trace, length, mean_tokens)

@@ -22,7 +22,7 @@ They come from `--url` or `--endpoints` and their companions, or from a file:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,9 +34,8 @@ from bench.config.yamlfile import load_yaml
 from bench.errors import UserError
 from bench.load.client.api import Api, ApiKind, split_url
 from bench.processes.tls import Tls
-from bench.records import Replica, Role
+from bench.records import Replica, Role, role_number, roles_for
 
-ROLES: tuple[Role, Role] = ("control", "treatment")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # What a user copies from a command line or from docs, and what belongs before it.
@@ -124,9 +123,9 @@ class Endpoint:
 class Endpoints:
     """What is measured: an endpoint for each role, and the models that all serve.
 
-    If `balanced`, both are the same set of replicas, by `replicas`, and the arms of the topology
-    run in front of them. `max_num_seqs` is the number of sequences that a replica runs at once,
-    None if it is not known.
+    If `balanced`, the control's are the replicas of all, by `replicas`, and the arms of the
+    topology run in front of them. `max_num_seqs` is the number of sequences that a replica runs
+    at once, None if it is not known.
     """
 
     arms: Mapping[Role, Endpoint]
@@ -176,12 +175,24 @@ def _resolved(written: EndpointsFile, environ: Mapping[str, str], source: str) -
     models = {name: model or ServedModel() for name, model in written.models.items()}
     if written.balanced is not None:
         one = _checked("balanced", written.balanced, tuple(models), environ, source)
-        return Endpoints(dict.fromkeys(ROLES, one), models, True, written.balanced.max_num_seqs)
-    if missing := [role for role in ROLES if role not in written.arms]:
-        raise UserError(f"{source}: {missing[0]} is missing; both roles need an endpoint")
-    found = [_checked(one, written.arms[one], tuple(models), environ, source) for one in ROLES]
+        return Endpoints({"control": one}, models, True, written.balanced.max_num_seqs)
+    roles, missing = _roles(written.arms, source)
+    if missing:
+        raise UserError(f"{source}: {missing[0]} is missing; each role needs an endpoint")
+    found = [_checked(one, written.arms[one], tuple(models), environ, source) for one in roles]
     named = [replace(one, name=name) for one, name in zip(found, _names(found), strict=True)]
-    return Endpoints(dict(zip(ROLES, named, strict=True)), models)
+    return Endpoints(dict(zip(roles, named, strict=True)), models)
+
+
+def _roles(given: Collection[Role], source: str) -> tuple[tuple[Role, ...], list[Role]]:
+    """All roles of as many arms, and those of them that are not given. Raises UserError."""
+    for role in given:
+        try:
+            role_number(role)
+        except ValueError as error:
+            raise UserError(f"{source}: {error}") from None
+    roles = roles_for(max(2, len(given)))
+    return roles, [role for role in roles if role not in given]
 
 
 def base_url(text: str) -> str:
@@ -201,17 +212,17 @@ def base_url(text: str) -> str:
 
 
 def _urls(pairs: Sequence[str]) -> dict[Role, str]:
-    """The URL of each role. Raises UserError unless both have one."""
+    """The URL of each role. Raises UserError unless all roles have one."""
     urls: dict[Role, str] = {}
     for pair in pairs:
-        role, equals, url = pair.partition("=")
-        known = next((one for one in ROLES if equals and one == role.strip()), None)
-        if known is None:
+        role, equals, url = (part.strip() for part in pair.partition("="))
+        if not equals:
             raise UserError(f"--url {pair!r} is not ROLE=URL with role control or treatment")
-        if known in urls:
-            raise UserError(f"--url names {known} twice; name each role once")
-        urls[known] = url.strip()
-    if missing := [role for role in ROLES if role not in urls]:
+        if role in urls:
+            raise UserError(f"--url names {role} twice; name each role once")
+        urls[role] = url
+    _, missing = _roles(urls, "--url")
+    if missing:
         raise UserError(
             f"--env external needs --url {missing[0]}=URL, one for each role, or --endpoints"
         )

@@ -1,11 +1,21 @@
-"""Whether models fit the GPUs that the topology file declares, by arithmetic alone."""
+"""Whether engines can be had: models that fit the declared GPUs, flags that engines have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 
-from bench.config.topology import GpuEngineEntry, HardwareEntry, Model, Topology
+from bench.config.topology import (
+    Arm,
+    EngineEntry,
+    EngineFlags,
+    GpuEngineEntry,
+    Hardware,
+    HardwareEntry,
+    Model,
+    Topology,
+)
 from bench.errors import UserError
 
 
@@ -26,6 +36,29 @@ def require_fit(topology: Topology, models: Sequence[Model], environment: str) -
     ]
     if misfits:
         raise UserError(f"environment {environment}: {'; '.join(misfits)}")
+
+
+def require_flags(arms: Sequence[Arm], environment: str, hardware: Hardware) -> None:
+    """Raise UserError if an arm has flags that its engines cannot be given."""
+    for arm in arms:
+        given = arm.engine.given
+        if given and environment == "external":
+            raise UserError(
+                f"arm {arm.name} has engine flags ({', '.join(given)}), and engines of --env "
+                "external run already: start them so, and give them as endpoints of their own"
+            )
+        if unknown := [name for name in given if name not in flags_on(hardware)]:
+            raise UserError(
+                f"arm {arm.name} has engine flag {unknown[0]}, which engines on a {hardware} do "
+                f"not have; they have {', '.join(flags_on(hardware))}"
+            )
+
+
+def flags_on(hardware: Hardware) -> tuple[str, ...]:
+    """The names of the flags that an arm's engines may have on that hardware."""
+    entry = EngineEntry if hardware == "cpu" else GpuEngineEntry
+    known = {one.name for one in fields(entry)}
+    return tuple(one.name for one in fields(EngineFlags) if one.name in known)
 
 
 def _too_large(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from bench.config.factors import FactorText, parse_factor
 from bench.config.slo import DEFAULT_SLO
 from bench.config.texts import (
     count,
@@ -20,7 +21,7 @@ from bench.config.texts import (
     process_count,
     seconds,
     seconds_from_0,
-    two_names,
+    several_names,
 )
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
 from bench.drivers import DRIVERS
@@ -32,6 +33,8 @@ PYTEST = "pytest"
 # What operates an environment.
 OPERATE = ("deploy", "status", "health", "logs", "teardown")
 SHOW = ("status", "health")
+# The control and the treatment, unless arms are named.
+DEFAULT_ARMS = ("baseline", "managed")
 FORMATS = ("md", "json", "junit", "csv", "html", "llmd")
 
 Value = TypeVar("Value")
@@ -64,8 +67,8 @@ class Profile:
     """The budget of one comparison.
 
     `looks` are the numbers of blocks after which a verdict is sought, the last one at most. A
-    block is four trials of `trial_s`. One run of the measurement of capacity takes `capacity_s`.
-    The requests of a trial may take until `drain_s` after its window.
+    block is two trials of each arm, of `trial_s` each. One run of the measurement of capacity
+    takes `capacity_s`. The requests of a trial may take until `drain_s` after its window.
     """
 
     name: str
@@ -108,7 +111,8 @@ class Options:
     )
     url: tuple[str, ...] = option(
         (),
-        "with --env external: the endpoint of a role, control or treatment; give both",
+        "with --env external: the endpoint of a role, control or treatment; further ones are "
+        "treatment-2, treatment-3 and so on",
         "ROLE=URL",
         many=True,
     )
@@ -167,12 +171,24 @@ class Options:
         shown="all for the hardware",
         also="--model",
     )
-    arms: tuple[str, str] = option(
-        ("baseline", "managed"),
-        "arms to compare; one arm twice is an A/A run, which shows the noise floor",
-        "CONTROL,TREATMENT",
-        parse=two_names,
-        takes="control,treatment (two names)",
+    arms: tuple[str, ...] = option(
+        (),
+        "arms to compare: the first is the control, each other one a treatment; one arm twice is "
+        "an A/A run, which shows the noise floor",
+        "CONTROL,TREATMENT,...",
+        parse=several_names,
+        shown=",".join(DEFAULT_ARMS),
+        takes="control,treatment and further treatments (two names or more)",
+    )
+    factorial: tuple[FactorText, ...] = option(
+        (),
+        "in place of --arms: two factors with two levels each, the control's first, and four arms, "
+        "one for each combination; factors are policy, engine (vanilla, kvcached) and flags of "
+        "engines such as max_num_seqs (docs/how-to/arms.md)",
+        "FACTOR=LEVEL,LEVEL",
+        parse=parse_factor,
+        takes="FACTOR=LEVEL,LEVEL",
+        count=2,
     )
     profile: str = option("auto", "time for a comparison", choices=tuple(PROFILES))
     slo: Path = option(DEFAULT_SLO, "service level objectives", "FILE", commands=(PYTEST, "gates"))

@@ -10,12 +10,12 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def two_names(text: str) -> tuple[str, str]:
-    """Exactly two names with a comma between; they may be the same."""
-    control, treatment = (name.strip() for name in text.split(","))
-    if not (control and treatment):
+def several_names(text: str) -> tuple[str, ...]:
+    """Two names or more with commas between; they may be the same."""
+    found = tuple(name.strip() for name in text.split(","))
+    if len(found) < 2 or not all(found):
         raise ValueError
-    return control, treatment
+    return found
 
 
 def process_count(text: str) -> int | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
@@ -64,11 +64,29 @@ class Model:
 
 @strict
 @dataclass(frozen=True, slots=True)
+class EngineFlags:
+    """Flags of an arm's engines, each in place of that of all engines; None leaves that."""
+
+    max_model_len: Count | None = None
+    max_num_seqs: Count | None = None
+    kv_cache_mib: Count | None = None
+    gpu_memory_utilization: Share | None = None
+
+    @property
+    def given(self) -> dict[str, int | float]:
+        """The flags that are set, by name."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@strict
+@dataclass(frozen=True, slots=True)
 class Arm:
     """A configuration to measure: a `policy` of this project's balancer, or a `command`.
 
     Exactly one of the two is set. `options` are further options of the balancer. With `kvcached`
-    the arm's engines have KVCached where there are GPUs. `kubernetes` is what chooses a replica
+    the arm's engines have KVCached where there are GPUs, and they have its flags of `engine`.
+    Arms share engines that are alike. `kubernetes` is what chooses a replica
     there: the balancer, or kube-proxy. `connections` says whether the load keeps them, which
     matters where they decide on the replica, as behind kube-proxy. `slowed` is the share of its
     core's time that each replica gets while the arm is measured: a known difference.
@@ -80,6 +98,7 @@ class Arm:
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     options: tuple[str, ...] = ()
     kvcached: Annotated[bool, Field(strict=True)] = False
+    engine: EngineFlags = EngineFlags()
     kubernetes: Kubernetes = "balancer"
     connections: Connections = "kept"
     slowed: Share | None = None
@@ -188,6 +207,19 @@ class Topology:
     def arm(self, name: str) -> Arm:
         return _pick(self.arms, name, "arm")
 
+    def engine_on(self, hardware: Hardware) -> EngineEntry | GpuEngineEntry:
+        """The flags of all engines on that hardware."""
+        return self.engine if hardware == "cpu" else self.gpu_engine
+
+    def for_arm(self, arm: Arm) -> Topology:
+        """The same with the flags of the arm's engines among those of all."""
+        flags = arm.engine.given
+        return replace(
+            self,
+            engine=_with_flags(self.engine, flags),
+            gpu_engine=_with_flags(self.gpu_engine, flags),
+        )
+
 
 def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
     """Read a topology file. Raises UserError with one line for any mistake in it."""
@@ -225,6 +257,14 @@ def _mistake_in_arm(arm: Arm) -> str | None:
     if arm.options and arm.policy is None:
         return "options belong to a policy, not to a command"
     return None
+
+
+def _with_flags(entry: Entry, flags: Mapping[str, int | float]) -> Entry:
+    """The engine's entry with those of the flags that it has."""
+    changed: Any = entry
+    own = {name: value for name, value in flags.items() if hasattr(entry, name)}
+    made: Entry = replace(changed, **own)
+    return made
 
 
 def _pick(known: Mapping[str, Entry], name: str, kind: str) -> Entry:

@@ -92,6 +92,21 @@ class Environment(Protocol):
         """Where requests go that warm the engines and measure capacity."""
         return targets_of(self.replicas(arms["control"]), self.api(arms["control"]))
 
+    def other_targets(self, arms: Mapping[Role, Arm]) -> tuple[tuple[Target, ...], ...]:
+        """What else is to be warmed: the replicas of each arm that are none of those before.
+
+        There are none where only one arm is up at a time.
+        """
+        if self.alternates:
+            return ()
+        seen = set(self.replicas(arms["control"]))
+        found = []
+        for arm in arms.values():
+            if own := tuple(one for one in self.replicas(arm) if one not in seen):
+                found.append(targets_of(own, self.api(arm)))
+                seen.update(own)
+        return tuple(found)
+
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """A context in which each of `replicas` gets only `share` of a core's time.
 

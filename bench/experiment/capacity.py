@@ -65,9 +65,10 @@ class Capacity:
 
 @dataclass(slots=True)
 class EngineCalibration:
-    """Measures what both arms share, once for each workload and set of models.
+    """Measures what all arms share, once for each workload and set of models.
 
-    Requests go from all places of `site` to what `targets` returns, the replicas as a rule.
+    Requests go from all places of `site` to what `targets` returns, the control's replicas as a
+    rule. What `others` returns, sets of replicas that serve only other arms, is warmed, too.
     `tokenizers` are folders, by model, None where there is none. `max_num_seqs` is the number of
     sequences that a replica runs at once, `window_s` the duration of one run of the measurement of
     capacity. Every request that is sent is counted in `budget`.
@@ -83,6 +84,7 @@ class EngineCalibration:
     seed: int
     progress: Progress
     budget: Budget = field(default_factory=Budget)
+    others: Callable[[], tuple[tuple[Target, ...], ...]] = tuple
     _makers: dict[str, Prompts] = field(default_factory=dict)
     # No two runs may send the same prompts: the later one would find them in the prefix cache.
     _runs: Iterator[int] = field(default_factory=itertools.count)
@@ -169,7 +171,11 @@ class EngineCalibration:
     def _warm(self, workload: Asks, models: tuple[str, ...], in_flight: int) -> Capacity:
         """Send some full batches to every replica at once; returns a first estimate of capacity."""
         count = WARM_ROUNDS * in_flight
-        answers = self._saturate(workload, models, count, in_flight, self.drain_s, "warm")
+        for others in self.others():
+            own = [target for target in others if target.model in models]
+            self._saturate(workload, own, count, in_flight, self.drain_s, "warm")
+        targets = self._serving(models)
+        answers = self._saturate(workload, targets, count, in_flight, self.drain_s, "warm")
         ends_s = (max(one.last_token_s or 0.0 for one in samples) for samples in answers)
         arms_rps = self._of_arms(models, [count / end_s for end_s in ends_s])
         return Capacity(min(arms_rps), self.max_num_seqs * len(answers), max(arms_rps))
@@ -194,7 +200,7 @@ class EngineCalibration:
                 window_s,
             )
             for samples in self._saturate(
-                workload, models, count, self._concurrency, window_s, salt
+                workload, self._serving(models), count, self._concurrency, window_s, salt
             )
         ]
         return replace(earlier, rps=min(self._of_arms(models, paces)))
@@ -202,15 +208,15 @@ class EngineCalibration:
     def _saturate(
         self,
         workload: Asks,
-        models: tuple[str, ...],
+        targets: Sequence[Target],
         count: int,
         in_flight: int,
         duration_s: float,
         salt: str,
     ) -> tuple[tuple[Sample, ...], ...]:
-        """Keep every target full, with at most `count` requests; returns the samples of each."""
+        """Keep all targets full, each with at most `count` requests; returns each one's samples."""
         loads = []
-        for target in self._serving(models):
+        for target in targets:
             schedule = self._closed_loop(target.model, workload, count, in_flight, duration_s)
             prompts = self.prompts(schedule, f"{salt} {target.name}")
             loads.append(Load(schedule, prompts, [target.url] * len(prompts), api=target.api))

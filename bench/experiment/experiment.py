@@ -1,6 +1,6 @@
 """One comparison, from idle replicas to stored trials.
 
-Warm every replica, measure capacity once for both arms, then run blocks of trials: the arms take
+Warm every replica, measure capacity once for all arms, then run blocks of trials: the arms take
 turns on the same schedules. At the planned looks a verdict is sought; the first one ends the
 comparison. A disturbed block is set aside, and another one is measured in its place.
 """
@@ -49,7 +49,7 @@ def start_arms(
 ) -> None:
     """Bring up the balancers of each arm.
 
-    Where only one arm is up at a time, that is the control, at which capacity is measured; the
+    Where only one arm is up at a time, that is the control, at which capacity is measured; a
     treatment comes up for its first trial.
     """
     for role, arm in arms.items():

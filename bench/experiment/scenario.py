@@ -12,7 +12,7 @@ from bench.load.plan.schedule import plan_closed_loop, plan_open_loop, plan_traf
 from bench.load.plan.tenants import Mixture
 from bench.load.plan.traces.replay import Replay
 from bench.load.plan.workload import Asks
-from bench.records import Expectation, ScenarioFacts, Schedule, Slo
+from bench.records import Expectation, Role, ScenarioFacts, Schedule, Slo
 
 STANDARD_METRICS = (
     "scheduled_ttft_p50_s",
@@ -33,7 +33,7 @@ class Scenario:
     `workload`, with all replicas at full speed. With `search`, the load is searched for: `arrival`
     is an open loop then, and its load is where the search begins.
 
-    The rest are conditions, the same for both arms. `balancers` of an arm run side by side and
+    The rest are conditions, the same for all arms. `balancers` of an arm run side by side and
     get its requests in turn; they do not know of each other. `bypass` is the share of requests
     that bypass the arm and go straight to one replica; they are in none of the arm's metrics.
     `slowed` is the share of a core's time that one replica gets. The replica of each model that
@@ -92,6 +92,8 @@ class Scenario:
 class Question:
     """A scenario to measure for some models. In `round` 2 it gets other schedules.
 
+    `roles` are those that are measured, all if there are none here.
+
     `rate_rps` and `concurrency` are a load that does not relate to capacity: the rate of all
     models together in an open loop, the requests in flight in a closed one. Unless it
     `measures_capacity`, a load relates to the pace with so many requests in flight.
@@ -104,6 +106,7 @@ class Question:
     rate_rps: float | None = None
     concurrency: int | None = None
     measures_capacity: bool = True
+    roles: tuple[Role, ...] = ()
 
     def __str__(self) -> str:
         again = " again" if self.round > 1 else ""

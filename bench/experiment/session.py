@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import describe, wants_confirmation
-from bench.analysis.judge import judge
+from bench.analysis.judge import cases, factorial_of
 from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import ALPHA, pooled_spread, smallest_factor, spread_of
 from bench.config.config import Config
@@ -22,10 +23,10 @@ from bench.experiment.experiment import Experiment, start_arms
 from bench.experiment.scenario import Question, Scenario
 from bench.experiment.suitability import why_not
 from bench.experiment.trial import RunContext
-from bench.experiment.trial_order import BOTH, CONTROL
+from bench.experiment.trial_order import CONTROL
 from bench.load.accuracy.check import check_client
 from bench.progress import Progress
-from bench.records import slo_key
+from bench.records import Role, role_number, slo_key
 from bench.store import NoiseStore, TrialStore
 
 
@@ -40,7 +41,7 @@ class Session:
     """Brings the environment up for the first scenario, and measures each scenario once.
 
     Where any test of the run `compares` the arms, tests of the control alone get the trials of
-    the comparison, too.
+    the comparison, too. All treatments are measured together.
     """
 
     config: Config
@@ -51,30 +52,45 @@ class Session:
     _cleanup: ExitStack = field(default_factory=ExitStack)
     _experiment: Experiment | None = None
     _failure: UserError | None = None
-    _rounds: dict[str, tuple[Case, ...]] = field(default_factory=dict)
+    _rounds: dict[str, tuple[Mapping[Role, Case], ...]] = field(default_factory=dict)
+    _factorials: dict[str, Factorial] = field(default_factory=dict)
 
-    def rounds(self, scenario: Scenario, models: tuple[str, ...]) -> tuple[Case, ...]:
+    def rounds(
+        self, scenario: Scenario, models: tuple[str, ...], role: Role = "treatment"
+    ) -> tuple[Case, ...]:
         """Measure and judge a scenario, at most once per run; the last round counts.
 
-        A verdict that fails the scenario's gate is confirmed in a second round, with other
-        schedules. Raises UserError when the environment does not come up, and then the same one
-        for every scenario.
+        Returns the rounds of the comparison of the treatment in that role. A verdict that fails
+        the scenario's gate is confirmed in a second round, with other schedules. Raises UserError
+        when the environment does not come up, and then the same one for every scenario.
         """
         question = self._question(scenario, models)
         if str(question) not in self._rounds:
             first = self._measure(question)
-            rounds: tuple[Case, ...] = (first,)
-            if wants_confirmation(first.judgement):
-                assert first.judgement.primary is not None
-                why = describe(first.judgement.primary)
+            rounds: tuple[Mapping[Role, Case], ...] = (first,)
+            unsure = {
+                one: case.judgement.primary
+                for one, case in first.items()
+                if wants_confirmation(case.judgement)
+            }
+            if unsure:
+                why = "; ".join(describe(one) for one in unsure.values() if one is not None)
                 self.progress.note(f"{question}: measured once more before it counts: {why}")
-                rounds = (first, self._measure(replace(question, round=2)))
+                again = replace(question, round=2, roles=("control", *unsure))
+                rounds = (first, self._measure(again))
             self._rounds[str(question)] = rounds
-        return self._rounds[str(question)]
+        rounds = self._rounds[str(question)]
+        found = tuple(one[role] for one in rounds if role in one)
+        # A treatment has no trials where the run ended before its first one.
+        return found or tuple(rounds[0].values())[:1]
+
+    def factorial(self, scenario: Scenario, models: tuple[str, ...]) -> Factorial | None:
+        """The effects of the factors of a factorial run, once `rounds` has been asked for."""
+        return self._factorials.get(str(self._question(scenario, models)))
 
     def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Case:
-        """Measure and judge a scenario once, whatever the verdict."""
-        return self._measure(self._question(scenario, models))
+        """Measure and judge a scenario once, whatever the verdict on its first treatment."""
+        return next(iter(self._measure(self._question(scenario, models)).values()))
 
     def why_not(self, scenario: Scenario) -> str | None:
         """Why the scenario cannot be measured with the options that were given; None if it can."""
@@ -92,7 +108,8 @@ class Session:
             for tenant in ("", *scenario.tenants)
         }
         options = self.config.options
-        facts = replace(scenario.facts(slos), alpha=ALPHA)
+        verdicts = len(self.config.arms) - 1 if self.compares else 1
+        facts = replace(scenario.facts(slos), alpha=ALPHA / verdicts)
         return Question(
             scenario,
             facts,
@@ -102,16 +119,22 @@ class Session:
             measures_capacity=self.config.measures_capacity,
         )
 
-    def _measure(self, question: Question) -> Case:
+    def _measure(self, question: Question) -> Mapping[Role, Case]:
+        """The cases by the role of their treatment; a control alone is under its own role."""
         experiment = self._started()
         if self.compares:
             self.progress.note(f"{question}: {self._detectable(question)}")
         trials = experiment.run(question)
-        judgement = judge(trials)
-        spread = spread_of(judgement.effects)
-        if spread is not None and not judgement.invalid_reasons:
-            self._noise.remember(self._noise_key(question), spread, len(judgement.effects))
-        return Case(judgement, trials)
+        found = cases(trials)
+        if (effects := factorial_of(trials)) is not None:
+            self._factorials[str(question)] = effects
+        valid = [one.judgement.effects for one in found if not one.judgement.invalid_reasons]
+        spreads = [(spread, len(one)) for one in valid if (spread := spread_of(one)) is not None]
+        spread = pooled_spread(spreads)
+        if spread is not None:
+            self._noise.remember(self._noise_key(question), spread, spreads[0][1])
+        treatments = sorted({trial.role for trial in trials} - {"control"}, key=role_number)
+        return dict(zip(treatments or CONTROL, found, strict=True))
 
     def _detectable(self, question: Question) -> str:
         """The smallest difference that the profile can find, by the noise of earlier runs."""
@@ -173,7 +196,7 @@ class Session:
             site,
             config.options.load_processes,
         )
-        arms = {role: config.arms[role] for role in (BOTH if self.compares else CONTROL)}
+        arms = {role: config.arms[role] for role in (config.arms if self.compares else CONTROL)}
         environment.start(config.models)
         start_arms(environment, arms, 1, config.model_names)
         context = RunContext(
@@ -182,6 +205,7 @@ class Session:
             calibration=EngineCalibration(
                 site=site,
                 targets=lambda: environment.targets(config.arms),
+                others=lambda: environment.other_targets(arms),
                 budget=Budget(
                     config.options.max_requests,
                     config.options.max_tokens,
@@ -211,5 +235,6 @@ class Session:
                 "site": dict(site.facts()),
             },
             accuracy=accuracy,
+            levels=config.levels,
         )
         return Experiment(context)

@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench.analysis.blocks import ROLES
 from bench.config.options import Profile
 from bench.config.topology import Arm
 from bench.drivers import Driver
@@ -35,8 +36,9 @@ SETTLE_S = 0.2
 class RunContext:
     """What all trials of a run have in common.
 
-    `arms` are those that run, by role: both for a comparison, else the control alone.
-    `accuracy` is that of the built-in client at the start of the run.
+    `arms` are those that run, by role: all for a comparison, else the control alone.
+    `accuracy` is that of the built-in client at the start of the run. `levels` has each arm's
+    level of each factor in a factorial run.
     """
 
     environment: Environment
@@ -51,11 +53,12 @@ class RunContext:
     profile: Profile
     provenance: Mapping[str, Any]
     accuracy: Accuracy
+    levels: Mapping[Role, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def compares(self) -> bool:
-        """Whether both arms run."""
-        return "treatment" in self.arms
+        """Whether several arms run."""
+        return len(self.arms) > 1
 
     @property
     def budget(self) -> Budget:
@@ -70,7 +73,8 @@ class RunContext:
     def role_order(self, question: Question) -> RoleOrder:
         """The order of roles in each block."""
         alternates = self.environment.alternates
-        return role_order(self.arms, self.seed, str(question), alternates=alternates)
+        roles = question.roles or tuple(self.arms)
+        return role_order(roles, self.seed, str(question), alternates=alternates)
 
 
 def run_trial(
@@ -174,7 +178,8 @@ class _PreparedTrial:
             result.samples, self.replicas, self.bypassing, self.affected
         )
         slowed = self.affected.values() if question.scenario.slowed else ()
-        drawn = context.environment.alternates
+        order = context.role_order(question)(planned.block)
+        follows = not context.environment.alternates and {*order} <= {*ROLES}
         return Trial(
             run_id=context.run_id,
             arm=context.arms[planned.role].name,
@@ -197,13 +202,14 @@ class _PreparedTrial:
             instrument=result.instrument,
             dead_replicas=context.environment.dead_replicas(),
             cut_short=result.cut_short,
-            due=context.role_order(question)(planned.block) if drawn else (),
+            due=() if follows else order,
             round=question.round,
             capacity_rps=self.capacity_rps,
             driver=result.driver,
             connections=self.load.connections,
             exact_prompts=context.calibration.makes_exact(question.models),
             exact_answers=self.load.api.exact_answers,
+            levels=context.levels.get(planned.role, {}),
             provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
         )
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from bench.analysis.blocks import order as alternating_order
+from bench.analysis.blocks import order as balanced_order
 from bench.records import Role
 
-BOTH: tuple[Role, ...] = ("control", "treatment")
 CONTROL: tuple[Role, ...] = ("control",)
 
 # The step of the first block's search, in levels, when nothing is known yet.
@@ -29,47 +28,60 @@ RoleOrder = Callable[[int], tuple[Role, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """A trial's block, its position there from 0, and its role; in a search its level of load."""
+    """A trial's block, its position there from 0, and its role; in a search its level of load.
+
+    `arms` is the number of arms in the block.
+    """
 
     block: int
     position: int
     role: Role
     level: int | None = None
+    arms: int = 2
+
+    @property
+    def half(self) -> int:
+        """The half of its block: each arm has one trial in each half."""
+        return self.position // self.arms
 
     @property
     def turn(self) -> int:
         """The index of the replica that the scenario slows or sends bypassing requests to.
 
         It is one replica in the first half of a block and the next one in the second half, the
-        same for both arms, so that no policy profits from the order in which it prefers replicas.
+        same for all arms, so that no policy profits from the order in which it prefers replicas.
         """
-        return self.block + self.position // 2
+        return self.block + self.half
 
     def seed(self, run_seed: int, question: str) -> int:
         """The seed of the trial's schedule: 32 bits of a hash, the same on every machine.
 
-        A block has two schedules, one for its first two trials and one for its last two, so
-        that each arm replays both: a second trial on the same schedule would tell little that
-        is new. In a search there is one schedule for each level.
+        A block has two schedules, one for its first half and one for its second, so that each
+        arm replays both: a second trial on the same schedule would tell little that is new. In a
+        search there is one schedule for each level.
         """
-        part = self.position // 2 if self.level is None else f"level {self.level}"
+        part = self.half if self.level is None else f"level {self.level}"
         text = f"{run_seed} {question} {self.block} {part}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
-def drawn_order(run_seed: int, question: str, block: int) -> tuple[Role, ...]:
-    """ABBA or BAAB, drawn by a hash for each block, for arms of which only one is up at a time."""
+def drawn_order(
+    roles: Sequence[Role], run_seed: int, question: str, block: int
+) -> tuple[Role, ...]:
+    """A row of the square, drawn by a hash, for arms of which only one is up at a time."""
     text = f"{run_seed} {question} {block} order"
-    return alternating_order(hashlib.sha256(text.encode()).digest()[0] % 2)
+    return balanced_order(hashlib.sha256(text.encode()).digest()[0] % len(roles), roles)
 
 
 def role_order(
-    roles: Collection[Role], run_seed: int, question: str, *, alternates: bool
+    roles: Sequence[Role], run_seed: int, question: str, *, alternates: bool
 ) -> RoleOrder:
     """The order of roles, drawn where arms alternate; a control alone has one trial in a block."""
-    if "treatment" not in roles:
-        return lambda _: CONTROL
-    return partial(drawn_order, run_seed, question) if alternates else alternating_order
+    if len(roles) < 2:
+        return lambda _: tuple(roles)
+    if alternates:
+        return partial(drawn_order, roles, run_seed, question)
+    return partial(balanced_order, roles=roles)
 
 
 class TrialOrder:
@@ -85,8 +97,9 @@ class TrialOrder:
 
     def block(self, index: int) -> Iterator[PlannedTrial]:
         """The trials of a block. Each must be recorded before the next one is asked for."""
-        for position, role in enumerate(self._roles(index)):
-            yield PlannedTrial(index, position, role)
+        roles = self._roles(index)
+        for position, role in enumerate(roles):
+            yield PlannedTrial(index, position, role, arms=_arms(roles))
 
     def record(self, trial: PlannedTrial, *, carried: bool) -> None:
         """Note whether the arm met its objectives in that trial."""
@@ -149,13 +162,14 @@ class SearchOrder(TrialOrder):
 
     def block(self, index: int) -> Iterator[PlannedTrial]:
         stride = 1 if index else FIRST_STRIDE
-        self._carried = {role: {} for role in self._roles(index)}
+        roles = self._roles(index)
+        self._carried = {role: {} for role in roles}
         searching, positions = list(self._carried), count()
         while searching:
             role = searching.pop(0)
             level = next_level(self._grid, self._carried[role], self._start[role], stride)
             if level is not None:
-                yield PlannedTrial(index, next(positions), role, level)
+                yield PlannedTrial(index, next(positions), role, level, _arms(roles))
                 searching.append(role)
         for role, levels in self._carried.items():
             self._start[role] = next_start(levels, index)
@@ -164,6 +178,11 @@ class SearchOrder(TrialOrder):
     def record(self, trial: PlannedTrial, *, carried: bool) -> None:
         assert trial.level is not None
         self._carried[trial.role][trial.level] = carried
+
+
+def _arms(roles: Sequence[Role]) -> int:
+    """The arms in the order of a block, of which a control alone is not halved."""
+    return max(2, len(set(roles)))
 
 
 def next_level(grid: Grid, carried: Mapping[int, bool], start: int, stride: int) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import outcome_of, overall
 from bench.analysis.judgement import Judgement
 from bench.store.files import strict_json, write_whole
@@ -28,11 +29,16 @@ def write_latest(path: Path, judgements: Sequence[Judgement], run: Mapping[str, 
     write_whole(path, results_json(path, judgements, run))
 
 
-def results_json(path: Path, judgements: Sequence[Judgement], run: Mapping[str, Any]) -> bytes:
+def results_json(
+    path: Path,
+    judgements: Sequence[Judgement],
+    run: Mapping[str, Any],
+    factorials: Sequence[Factorial] = (),
+) -> bytes:
     """The results of a run, to be written to `path`. `run` has its facts, JSON values only.
 
-    A number that is not finite becomes null, and its record's `reasons` name it. Raises UserError
-    for facts that are no JSON.
+    The effects of factors are there where the run has some. A number that is not finite becomes
+    null, and its record's `reasons` name it. Raises UserError for facts that are no JSON.
     """
     written = {
         "version": VERSION,
@@ -40,6 +46,8 @@ def results_json(path: Path, judgements: Sequence[Judgement], run: Mapping[str, 
         "outcome": overall(judgements),
         "scenarios": [_judgement(judgement) for judgement in judgements],
     }
+    if factorials:
+        written["factorials"] = [_factorial(one) for one in factorials]
     return strict_json(path, written)
 
 
@@ -64,6 +72,16 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "summaries": [_finite(asdict(one)) for one in judgement.summaries],
         "servers": [asdict(one) for one in judgement.servers],
     }
+
+
+def _factorial(one: Factorial) -> dict[str, Any]:
+    values = (None if value is None or math.isinf(value) else value for value in one.values)
+    effects = {
+        "main": [_finite(asdict(effect)) for effect in one.main],
+        "interaction": _finite(asdict(one.interaction)),
+        "simple": [_finite(asdict(effect)) for effect in one.simple],
+    }
+    return {**asdict(one), "values": list(values), **effects}
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from bench.errors import UserError
-from bench.records import Sample, ServerReading, Trial
+from bench.records import Sample, ServerReading, Trial, role_number
 from bench.store.files import strict_json, write_whole
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -64,7 +64,9 @@ class TrialStore:
             raise UserError(f"cannot write samples of {path}: {error}") from error
         bare = asdict(replace(trial, samples=(), bypassed=(), server=()))
         digests = {"samples_sha256": digest(samples), "server_sha256": digest(server)}
-        facts = {name: value for name, value in bare.items() if name not in _IN_TABLES}
+        # Trials of runs without factors are as they were before there were any.
+        left_out = (*_IN_TABLES, *(() if trial.levels else ("levels",)))
+        facts = {name: value for name, value in bare.items() if name not in left_out}
         written = strict_json(path, {"format": FORMAT, **digests, **facts})
         write_whole(path.with_suffix(".parquet"), samples)
         write_whole(path.with_suffix(".server.parquet"), server)
@@ -205,7 +207,10 @@ def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Tria
         readings.setdefault(row.pop("replica"), []).append(row)
     series = [{"replica": name, "readings": rows} for name, rows in readings.items()]
     tables = {"samples": samples[False], "bypassed": samples[True], "server": series}
-    return _TRIAL.validate_python(facts | tables)
+    trial = _TRIAL.validate_python(facts | tables)
+    for role in (trial.role, *trial.due):
+        role_number(role)
+    return trial
 
 
 def _column(kind: Any) -> pa.DataType:

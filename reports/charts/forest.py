@@ -29,8 +29,8 @@ _WIDEST = (1e-3, 1e3)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """The ratio of one block, or of all with its interval."""
+class Row:
+    """The ratio of one block, or of all with its interval, or an effect."""
 
     label: str
     result: str
@@ -62,7 +62,7 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
     if judgement.primary is not None:
         name, over = wording.metric(judgement.primary.metric), judgement.primary.over
         rows = [
-            _Row(
+            Row(
                 wording.block(index, over),
                 wording.factor(ratio),
                 MUTED,
@@ -74,8 +74,15 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
         rows.append(_pooled(f"all {over.split()[0]}", judgement.primary))
     lines = [Line(f"{arms_of([judgement]).ratio}; grey band: equivalent")]
     title = f"{name}, {over.split()[0]} one by one"
+    return forest(title, lines, rows, caption, left_in=0.95)
+
+
+def forest(
+    title: str, lines: Sequence[Line], rows: Sequence[Row], caption: str, *, left_in: float
+) -> Chart:
+    """Rows over one axis of ratios, with labels of `left_in` inches on their left."""
     height = max(len(rows), 1)
-    frame = Frame(plots=(_ROW_IN * height,), left=0.95, right=1.35, bottom=0.35)
+    frame = Frame(plots=(_ROW_IN * height,), left=left_in, right=1.35, bottom=0.35)
     values = (f"{row.label} {row.result.replace(chr(10), ', ')}" for row in rows)
     chart, (axes,) = new_chart(title, lines, caption, frame, values)
     axes.set_ylim(height - 0.5, -0.5)
@@ -90,8 +97,8 @@ def blocks(judgement: Judgement, caption: str) -> Chart:
     return chart
 
 
-def _pooled(label: str, comparison: Comparison) -> _Row:
-    return _Row(
+def _pooled(label: str, comparison: Comparison) -> Row:
+    return Row(
         label=label,
         result=f"{wording.ratio(comparison)}\n{comparison.verdict}",
         colour=OUTCOME[comparison.verdict],
@@ -115,7 +122,7 @@ def _lane(axes: Axes, top: float, bottom: float) -> None:
     axes.vlines(1, top, bottom, color=MUTED, linewidth=1, zorder=1)
 
 
-def _draw_row(axes: Axes, y: float, row: _Row) -> None:
+def _draw_row(axes: Axes, y: float, row: Row) -> None:
     if row.block is not None:
         axes.scatter(row.block, y, s=18, color=MUTED, alpha=0.6, linewidths=0)
     if row.low is not None and row.high is not None:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bench.analysis.factorial import Interaction
 from bench.analysis.judgement import SloOutcome, Verdict
 from bench.records import Role
 from reports import wording
@@ -29,7 +30,7 @@ MUTED = "#59636e"
 RULE = "#d8dee4"
 BAND = "#eef1f4"
 
-OUTCOME: dict[Verdict | SloOutcome, str] = {
+OUTCOME: dict[Verdict | SloOutcome | Interaction, str] = {
     Verdict.BETTER: "#1b7f5c",
     Verdict.WORSE: "#8f0d1a",
     Verdict.EQUIVALENT: "#3d5266",
@@ -39,6 +40,10 @@ OUTCOME: dict[Verdict | SloOutcome, str] = {
     SloOutcome.MISSED: "#8f0d1a",
     SloOutcome.UNDECIDED: "#ac5f00",
     SloOutcome.UNSET: "#59636e",
+    Interaction.SHOWN: "#8a4b00",
+    Interaction.EXCLUDED: "#3d5266",
+    Interaction.UNDECIDED: "#ac5f00",
+    Interaction.INVALID: "#5b21b6",
 }
 
 # Those of the control, of the treatment, and of what else there is. Each differs from the others

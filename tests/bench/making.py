@@ -21,6 +21,8 @@ from bench.records import (
     Slo,
     Spread,
     Trial,
+    role_number,
+    roles_for,
 )
 
 REPLICAS = (
@@ -87,7 +89,7 @@ def trial(
     """A trial without fault that sent `samples` in a window of 10 s."""
     made = Trial(
         run_id="20260131-235959-a1b2",
-        arm=ARMS[role],
+        arm=ARMS.get(role, f"arm-{role_number(role)}"),
         role=role,
         environment="local",
         scenario=FACTS,
@@ -105,6 +107,19 @@ def trial(
         instrument=INSTRUMENT,
     )
     return replace(made, **changes)
+
+
+def measured_factors(*ttfts_s: float, blocks: int = 4) -> list[Trial]:
+    """Trials of four arms with the levels of factors `width` and `policy`, and these TTFTs.
+
+    All differ a little from block to block.
+    """
+    each = [[ttft_s * (1 + 0.02 * (block % 2)) for block in range(blocks)] for ttft_s in ttfts_s]
+    levels = [{"width": one, "policy": other} for one in ("4", "8") for other in ("turn", "queue")]
+    facts = replace(FACTS, alpha=0.01 / 3)
+    return [
+        replace(one, scenario=facts, levels=levels[role_number(one.role)]) for one in several(each)
+    ]
 
 
 def with_readings(of: Trial, read: Mapping[str, Sequence[float]]) -> Trial:
@@ -133,10 +148,18 @@ def with_readings(of: Trial, read: Mapping[str, Sequence[float]]) -> Trial:
 
 def paired(control_s: Iterable[float], treatment_s: Iterable[float], n: int = 40) -> list[Trial]:
     """Complete blocks in which every request of an arm has the given TTFT of that block."""
+    return several([control_s, treatment_s], n)
+
+
+def several(arms_s: Sequence[Iterable[float]], n: int = 40) -> list[Trial]:
+    """The same of any number of arms, the control first."""
     made = []
-    for block, ttfts_s in enumerate(zip(control_s, treatment_s, strict=True)):
-        of_role = dict(zip(ARMS, ttfts_s, strict=True))
-        for position, role in enumerate(order(block)):
+    roles = roles_for(len(arms_s))
+    for block, ttfts_s in enumerate(zip(*arms_s, strict=True)):
+        of_role = dict(zip(roles, ttfts_s, strict=True))
+        planned = order(block, roles)
+        for position, role in enumerate(planned):
             samples = [answered(index, of_role[role]) for index in range(n)]
-            made.append(trial(role, block, position, samples))
+            due = planned if len(roles) > 2 else ()
+            made.append(trial(role, block, position, samples, due=due))
     return made

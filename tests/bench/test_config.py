@@ -64,7 +64,7 @@ def test_repeated_model_is_measured_once(tmp_path: Path) -> None:
         ({"env": "k8s", "models": "tiny-qwen"}, "'tiny-qwen' is for a cpu, here"),
         ({"models": "gpt"}, "unknown model 'gpt'; known: tiny-llama"),
         ({"models": "qwen2.5-7b"}, "'qwen2.5-7b' is for a gpu, here .* a cpu"),
-        ({"arms": "baseline"}, r"two names\), seen 'baseline'"),
+        ({"arms": "baseline"}, r"two names or more\), seen 'baseline'"),
         ({"arms": "baseline,mangaed"}, "unknown arm 'mangaed'.*'managed'"),
         ({"profile": "slow"}, "--profile takes auto, quick, standard or thorough, seen 'slow'"),
         ({"slo": "none.yaml"}, "cannot read none.yaml"),

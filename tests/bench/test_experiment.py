@@ -11,16 +11,17 @@ from bench.experiment.capacity import Capacity, pace_rps, settled
 from bench.experiment.experiment import time_left
 from bench.experiment.trial import affected_replicas, split_samples
 from bench.experiment.trial_order import (
-    BOTH,
     CONTROL,
     PlannedTrial,
     TrialOrder,
     drawn_order,
     role_order,
 )
-from bench.records import Replica, Role
+from bench.records import Replica, Role, roles_for
 from lb.http.endpoint import parse_targets
 from tests.bench.making import answered
+
+BOTH = roles_for(2)
 
 
 def trials(blocks: int, roles: tuple[Role, ...] = BOTH) -> list[PlannedTrial]:
@@ -49,9 +50,11 @@ def test_where_arms_alternate_each_block_is_mirrored_in_a_drawn_order(seed: int)
 
     for block in range(4):
         assert (
-            ran(block) == ran(block)[::-1] == list(drawn_order(seed, "latency tiny-llama", block))
+            ran(block)
+            == ran(block)[::-1]
+            == list(drawn_order(BOTH, seed, "latency tiny-llama", block))
         )
-    first = [drawn_order(seed, "latency tiny-llama", block)[0] for block in range(64)]
+    first = [drawn_order(BOTH, seed, "latency tiny-llama", block)[0] for block in range(64)]
     assert 10 < first.count("control") < 54
 
 

@@ -113,7 +113,9 @@ def test_a_file_with_replicas_and_what_they_run_at_once_relates_loads_to_capacit
         ({"url": BOTH, "models": ()}, "needs --model NAME"),
         ({"url": BOTH[:1]}, "needs --url treatment=URL"),
         ({"url": (*BOTH, BOTH[0])}, "names control twice"),
-        ({"url": ("a=http://x", BOTH[1])}, "is not ROLE=URL"),
+        ({"url": ("a=http://x", BOTH[1])}, "--url: 'a' is no role"),
+        ({"url": ("http://x", BOTH[1])}, "is not ROLE=URL"),
+        ({"url": (*BOTH, "treatment-3=http://x")}, "needs --url treatment-2=URL"),
         ({"url": ("control=a.example/v1", BOTH[1])}, "is not an HTTP URL"),
         ({"url": ("control=http://a:port", BOTH[1])}, "is not a URL"),
         ({"url": ("control=http://a/v1/chat/completions", BOTH[1])}, "is a page of the API"),
@@ -155,7 +157,7 @@ def test_mistakes_in_options_are_said_in_one_line(
         (
             "models: {N: }\narms: {control: {url: 'http://a', name: x},"
             " treatment: {url: 'http://b', name: x}}",
-            "both endpoints are named x",
+            "two endpoints are named x",
         ),
     ],
 )

@@ -66,6 +66,28 @@ def test_markers_and_models_combine() -> None:
     }
 
 
+def test_of_several_treatments_each_has_a_test_of_its_own() -> None:
+    arms = ("--arms", "baseline,managed,queue-depth", "--models", "tiny-llama")
+    better = "heavy_tail.py::test_treatment_is_better_than_control"
+    assert selected("-m", "heavy_tail", *arms) == {
+        "heavy_tail.py::test_control_meets_slo[tiny-llama]",
+        f"{better}[tiny-llama-managed]",
+        f"{better}[tiny-llama-queue-depth]",
+    }
+
+
+def test_each_arm_of_two_factors_but_the_control_has_a_test() -> None:
+    factors = ("--factorial", "max_num_seqs=4,8", "policy=round-robin,queue-aware")
+    assert selected("-m", "burst and managed", "--models", "tiny-llama", *factors) == {
+        f"burst.py::test_treatment_is_not_worse_than_control[tiny-llama-{arm}]"
+        for arm in (
+            "max-num-seqs-4-queue-aware",
+            "max-num-seqs-8-round-robin",
+            "max-num-seqs-8-queue-aware",
+        )
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -75,6 +97,10 @@ def test_markers_and_models_combine() -> None:
         ),
         (["--arms", "baseline,mangaed"], "unknown arm 'mangaed'; .* 'managed'"),
         (["--arms", "baseline"], "two names"),
+        (
+            ["--factorial", "engine=vanilla,kvcached", "policy=round-robin,queue-aware"],
+            "--factorial engine needs GPUs: KVCached needs CUDA",
+        ),
         (["--profile", "fast"], "--profile takes auto, quick, standard or thorough, seen 'fast'"),
         (["--seed", "1.5"], "--seed takes a whole number, seen '1.5'"),
         (["--load-processes", "0"], "auto or a whole number from 1, seen '0'"),

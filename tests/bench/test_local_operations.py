@@ -41,7 +41,7 @@ def said() -> io.StringIO:
 def operations(
     tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalOperations]:
-    started = StartedEngines(REPLICAS, {}, {}, found=True)
+    started = StartedEngines({TOPOLOGY.engine: REPLICAS}, {}, {}, found=True)
     monkeypatch.setattr("bench.environments.local.operations.start_engines", lambda *_: started)
     yield LocalOperations(tmp_path, TOPOLOGY, PlainProgress(said))
     stop_kept(tmp_path, PlainProgress(io.StringIO()))

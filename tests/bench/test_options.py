@@ -8,6 +8,7 @@ import pytest
 
 from bench.cli.commands import COMMANDS, main
 from bench.cli.options import OPTIONS, add_options, options_page, read_options
+from bench.config.factors import FactorText
 from bench.config.options import PYTEST, Options
 from bench.errors import UserError
 from bench.load.plan.traces.files import Cut
@@ -20,6 +21,7 @@ EVERY_OPTION = (
     " --wait-for-run 0"
     " --url control=http://a --url treatment=http://b --endpoints e.yaml --api-key-env KEY --ca c"
     " --webhook-env HOOK"
+    " --factorial max_num_seqs=4,8 policy=x,y"
     " --insecure --rate 2.5 --concurrency 8 --max-requests 100 --max-tokens 9 --yes"
 )
 
@@ -48,6 +50,10 @@ def test_every_option_of_pytest_can_be_typed() -> None:
         env="k8s",
         models=("a", "b"),
         arms=("x", "y"),
+        factorial=(
+            FactorText("max_num_seqs", ("4", "8")),
+            FactorText("policy", ("x", "y")),
+        ),
         profile="quick",
         slo=Path("s.yaml"),
         topology=Path("t.yaml"),
@@ -92,8 +98,8 @@ def test_model_is_another_name_of_models() -> None:
     ("name", "typed", "takes"),
     [
         ("seed", "1.5", "--seed takes a whole number, seen '1.5'"),
-        ("arms", "a,b,c", r"--arms takes control,treatment \(two names\), seen 'a,b,c'"),
-        ("arms", "a,", r"--arms takes control,treatment \(two names\), seen 'a,'"),
+        ("arms", "a", r"--arms takes control,treatment .*\(two names or more\), seen 'a'"),
+        ("arms", "a,", r"--arms takes control,treatment .*\(two names or more\), seen 'a,'"),
         ("load_processes", "-1", "--load-processes takes auto or a whole number from 1, seen '-1'"),
         ("ready_timeout", "soon", "--ready-timeout takes seconds above 0, seen 'soon'"),
         ("wait_for_run", "-1", "--wait-for-run takes seconds from 0, seen '-1'"),

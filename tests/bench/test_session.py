@@ -11,7 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from bench.analysis.blocks import order
 from bench.analysis.judgement import Verdict
+from bench.analysis.verdict import ALPHA
 from bench.config.config import resolve
 from bench.config.options import Options
 from bench.environments.base import Environment
@@ -22,8 +24,8 @@ from bench.experiment.session import Session
 from bench.load.plan.arrivals import ClosedLoop
 from bench.load.plan.workload import Fixed, Workload
 from bench.progress import PlainProgress
-from bench.records import Expectation, Trial
-from tests.bench.making import paired
+from bench.records import Expectation, Trial, roles_for
+from tests.bench.making import paired, several
 
 SCENARIO = Scenario(
     name="heavy-tail",
@@ -94,6 +96,60 @@ def test_what_fails_is_measured_once_more_and_no_more_than_that(
     assert [question.round for question in scripted.asked] == [1, 2][: len(seen)]
     assert verdicts(made) == seen
     assert len(scripted.asked) == len(seen), "a question is asked once in a run"
+
+
+@dataclass
+class ScriptedArms:
+    """An experiment in which the treatments take so long, round for round."""
+
+    rounds_s: Sequence[Sequence[Sequence[float]]]
+    asked: list[Question] = field(default_factory=list)
+
+    def run(self, question: Question) -> tuple[Trial, ...]:
+        made = several([SLOW, *self.rounds_s[len(self.asked)]])
+        names = dict(zip(roles_for(4), question.roles or roles_for(4), strict=False))
+        self.asked.append(question)
+        return tuple(
+            replace(
+                one,
+                role=names[one.role],
+                due=tuple(names[role] for role in one.due or order(one.block)),
+                scenario=question.facts,
+                round=question.round,
+            )
+            for one in made
+        )
+
+
+def test_only_treatments_that_fail_are_measured_once_more(tmp_path: Path) -> None:
+    scripted = ScriptedArms([[FAST, NOISY, FAST], [FAST]])
+    made = Session(
+        config=resolve(
+            Options(models=("tiny-llama",), arms=("baseline", "managed", "fair", "random")),
+            tmp_path,
+            "run",
+        ),
+        compares=True,
+        progress=PlainProgress(io.StringIO()),
+        provenance={},
+        make_environment=cast(Any, None),
+        _experiment=cast(Experiment, scripted),
+    )
+    seen = {
+        role: [
+            one.judgement.primary.verdict
+            for one in made.rounds(SCENARIO, ("tiny-llama",), role)
+            if one.judgement.primary
+        ]
+        for role in roles_for(4)[1:]
+    }
+    assert seen == {
+        "treatment": [Verdict.BETTER],
+        "treatment-2": [Verdict.INCONCLUSIVE, Verdict.BETTER],
+        "treatment-3": [Verdict.BETTER],
+    }
+    assert [one.roles for one in scripted.asked] == [(), ("control", "treatment-2")]
+    assert [one.facts.alpha for one in scripted.asked] == [ALPHA / 3, ALPHA / 3]
 
 
 def test_the_second_round_sends_other_requests(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bench.analysis.judgement import Case
 from bench.errors import UserError
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Session
+from bench.records import Role
 from bench.store import TrialStore
 from tests.bench.making import paired
 from tests.reports.cases import judged
@@ -25,7 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
     pytest.MonkeyPatch().setattr(Session, "rounds", _rounds)
 
 
-def _rounds(self: Session, scenario: Scenario, models: tuple[str, ...]) -> tuple[Case, ...]:
+def _rounds(
+    self: Session, scenario: Scenario, models: tuple[str, ...], role: Role
+) -> tuple[Case, ...]:
+    assert role == "treatment", "the only one"
     wanted = os.environ["MEASURED"]
     if wanted == "not":
         raise UserError("engines did not come up")

@@ -7,11 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.judge import judge
+from bench.analysis.judge import cases, factorial_of, judge
 from bench.analysis.judgement import Case, Judgement, SloOutcome, Verdict
+from bench.analysis.verdict import ALPHA
 from bench.records import Role, ServerReading, ServerSeries, Slo, Trial
 from reports.run import Run
-from tests.bench.making import FACTS, answered, failed, paired, trial, with_readings
+from tests.bench.making import (
+    FACTS,
+    answered,
+    failed,
+    measured_factors,
+    paired,
+    several,
+    trial,
+    with_readings,
+)
 
 SETUP = "vLLM 0.30.0 on CPU, random weights"
 
@@ -39,6 +49,23 @@ def better_case(name: str = "heavy-tail", models: tuple[str, ...] = ("tiny-llama
             for one in paired((0.50, 0.52, 0.48, 0.51), (0.20, 0.21, 0.19, 0.22))
         ]
     )
+
+
+def several_cases() -> list[Case]:
+    """`better_case` with a second treatment, which is like the control."""
+    facts = replace(FACTS, alpha=ALPHA / 2, slos={"tiny-llama": Slo(ttft_s=1.0)})
+    control = (0.50, 0.52, 0.48, 0.51)
+    levels = {"waiting": (3.0, 1.0), "running": (4.0, 4.0)}
+    made = several([control, (0.20, 0.21, 0.19, 0.22), control])
+    return [*cases([with_readings(replace(one, scenario=facts), levels) for one in made])]
+
+
+def factorial_run() -> Run:
+    """A run of four arms, in which a queue pays at width 4 and does not matter at width 8."""
+    trials = measured_factors(0.8, 0.4, 0.6, 0.6)
+    effects = factorial_of(trials)
+    assert effects is not None
+    return run_with(*cases(trials), factorials=(effects,))
 
 
 def scraped_case() -> Case:

@@ -19,7 +19,8 @@ from bench.records import Expectation
 from pathlib import Path
 from reports.allure_results import attach_cases, attach_run, label, step
 from reports.run import Arms
-from tests.reports.cases import SETUP, better_case, run_with
+from tests.reports.cases import SETUP, better_case, factorial_run, run_with
+import pytest
 
 ARMS = Arms("baseline", "managed")
 
@@ -39,6 +40,12 @@ def test_again():
     first = better_case()
     second = Case(replace(first.judgement, round=2), first.trials)
     attach_cases([first, second], SETUP)
+
+@pytest.mark.parametrize("treatment", ["treatment", "treatment-2"], ids=["a", "b"])
+def test_factors(treatment):
+    run = factorial_run()
+    label("heavy-tail", ("m",), ARMS, Expectation.BETTER, {"treatment": treatment.upper()})
+    attach_cases(run.cases[:1], SETUP, run.factorials[0])
 """
 
 
@@ -68,10 +75,13 @@ def result(written: Path) -> dict[str, Any]:
 
 
 def result_of(written: Path, test: str) -> dict[str, Any]:
+    (found,) = results_of(written, test)
+    return found
+
+
+def results_of(written: Path, test: str) -> list[dict[str, Any]]:
     files = map(Path.read_text, written.glob("*-result.json"))
-    (found,) = (one for one in map(json.loads, files) if one["fullName"].endswith(f"#{test}"))
-    loaded: dict[str, Any] = found
-    return loaded
+    return [one for one in map(json.loads, files) if one["fullName"].endswith(f"#{test}")]
 
 
 def test_a_test_is_named_after_its_scenario_and_models(result: dict[str, Any]) -> None:
@@ -108,6 +118,14 @@ def test_both_rounds_are_shown_the_one_that_counts_first(written: Path) -> None:
     names = [one["name"] for one in again["attachments"]]
     assert sum("(round 2)" in name for name in names[:9]) == 9
     assert sum("(round 1)" in name for name in names[9:]) == 9
+
+
+def test_a_comparison_of_a_factorial_run_has_the_effects_of_its_factors(written: Path) -> None:
+    found = results_of(written, "test_factors")
+    for one in found:
+        assert "width: 8 / 4" in one["descriptionHtml"]
+        assert "Effects on Scheduled TTFT p95" in [each["name"] for each in one["attachments"]]
+    assert len({one["historyId"] for one in found}) == 2, "each treatment has its own history"
 
 
 def globals_of(written: Path, kind: str) -> dict[str, Any]:

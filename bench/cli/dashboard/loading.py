@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from bench.analysis.judge import judge
+from bench.analysis.judge import cases
 from bench.analysis.judgement import Case, Summary
 from bench.analysis.metrics import METRICS
 from bench.cli.dashboard.history import Entry
@@ -38,9 +38,9 @@ def load(entry: Entry) -> Loaded:
     """The figures of an entry. Raises UserError for a damaged file."""
     if entry.report is not None:
         return _report(entry, _version(entry.report))
-    cases = tuple(cases_of(versions(entry)))
-    judgements = [case.judgement for case in cases]
-    return Loaded(tuple(series_of(entry.run, entry.benchmark, judgements)), cases)
+    found = cases_of(versions(entry))
+    judgements = [case.judgement for case in found]
+    return Loaded(tuple(series_of(entry.run, entry.benchmark, judgements)), found)
 
 
 def versions(entry: Entry) -> tuple[Version, ...]:
@@ -58,13 +58,13 @@ def cases_of(files: tuple[Version, ...]) -> tuple[Case, ...]:
     """
     trials = sorted((_trial(*one) for one in files), key=_order)
     groups = by_scenario(trials).values()
-    return tuple(Case(judge(_measured_more(group)), tuple(group)) for group in groups)
+    return tuple(case for group in groups for case in cases(_measured_more(group)))
 
 
-def latest_case(cases: Sequence[Case], files: Sequence[Version]) -> Case:
+def latest_case(found: Sequence[Case], files: Sequence[Version]) -> Case:
     """The comparison whose trial was stored last."""
     last = _trial(*max(files, key=lambda one: one[1]))
-    return next(case for case in cases if any(one is last for one in case.trials))
+    return next(case for case in found if any(one.samples is last.samples for one in case.trials))
 
 
 @lru_cache(maxsize=_TRIALS)

@@ -6,6 +6,7 @@ GPUs load weights from the hub.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -70,8 +71,10 @@ def has_kvcached(arm: Arm, hardware: Hardware) -> bool:
 
 
 def engine_group(arm: Arm) -> str:
-    """The group of engines that an arm uses: one with KVCached, one without."""
-    return "managed" if arm.kvcached else "baseline"
+    """The group of engines that an arm uses: with KVCached or without, and with its own flags."""
+    flags = [f"{name}-{value}" for name, value in arm.engine.given.items()]
+    named = "-".join(("managed" if arm.kvcached else "baseline", *flags))
+    return re.sub("[^a-z0-9]+", "-", named)
 
 
 def arguments(model: Model, topology: Topology) -> Sequence[str]:

@@ -36,7 +36,8 @@ from bench.records import Replica
 # A look at all containers takes some milliseconds of CPU, which starting engines need.
 _LOOK_S = 2.0
 _REAPER_TIMEOUT_S = 90.0
-_GROUPS = ("baseline", "managed")
+# The groups of arms without engine flags.
+GROUPS = ("baseline", "managed")
 _PARALLEL_ADVICE = (
     "; engines on several GPUs (tensor parallel) hang at start where NCCL cannot pass data between "
     "the GPUs: look at docker logs, then try again with NCCL_P2P_DISABLE=1"
@@ -46,7 +47,7 @@ _PARALLEL_ADVICE = (
 class Deployment:
     """Arms with the same models, in one project for each group of engines.
 
-    `rooms` says for how many groups this machine has room.
+    `rooms` says for how many of the `groups` this machine has room.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Deployment:
         cache: Path,
         progress: Progress,
         timeout_s: float,
+        groups: Sequence[str] = GROUPS,
     ) -> None:
         """Raises UserError if there is no Docker Compose, or no room for one group."""
         self._daemon = daemon
@@ -65,6 +67,7 @@ class Deployment:
         self._folder = cache / "docker"
         self._progress = progress
         self._timeout_s = timeout_s
+        self._groups = tuple(groups)
         self._version = suite_version()
         self._balancers: dict[str, tuple[Balancer, ...]] = {}
         # By group that is up: the base URL of each service, whose address .env may have chosen.
@@ -84,7 +87,7 @@ class Deployment:
         others = tuple(one for one in self._balancers.get(group, ()) if one.arm != arm)
         self._balancers[group] = (*others, *self._of(arm, count, others))
         project = self._project(group)
-        services = project.services(self._topology, self._version)
+        services = project.services(self._topology.for_arm(arm), self._version)
         up(
             project,
             services,
@@ -109,7 +112,7 @@ class Deployment:
 
     def adopt(self, arms: Mapping[str, Arm]) -> None:
         """Leave balancers of `arms` (by name) that run already alone when others are brought up."""
-        for group in _GROUPS:
+        for group in self._groups:
             there = [one for one in self.containers(group) if one.kind == BALANCER]
             self._balancers[group] = tuple(
                 Balancer(arms[one.arm], one.service, one.ports[0])
@@ -153,8 +156,8 @@ class Deployment:
         return Project(group, self._engines(group), kvcached, balancers)
 
     def _engines(self, group: str) -> tuple[EnginePlan, ...]:
-        """Where both groups have room, the second one has the ports and GPUs after the first's."""
-        before = _GROUPS.index(group) if self.rooms >= len(_GROUPS) else 0
+        """Where all groups have room, each has the ports and GPUs after those of the one before."""
+        before = self._groups.index(group) if self.rooms >= len(self._groups) else 0
         port = self._topology.gpu_engine.first_port
         port += before * sum(model.replicas for model in self._models)
         gpu = before * sum(model.replicas * model.gpus for model in self._models)
@@ -167,7 +170,7 @@ class Deployment:
         there = self._of_arm(arm)
         taken = {one.port for one in (*others, *there)}
         taken |= {one.port for one in self._topology.arms.values()}
-        taken |= {plan.port for group in _GROUPS for plan in self._engines(group)}
+        taken |= {plan.port for group in self._groups for plan in self._engines(group)}
         free = free_ports(arm.port + 1, taken)
         for index in range(count):
             if index < len(there):

@@ -112,7 +112,13 @@ class DockerEnvironment(ContainerEnvironment):
         self._progress.note(f"Docker {daemon.version()} at {daemon.url}")
         self._daemon = daemon
         self._deployment = Deployment(
-            daemon, self._topology, models, self._cache, self._progress, self._timeout_s
+            daemon,
+            self._topology,
+            models,
+            self._cache,
+            self._progress,
+            self._timeout_s,
+            sorted(self._groups),
         )
         self._cleanup.enter_context(removed_if_killed(self._groups))
 

@@ -12,7 +12,7 @@ from bench.config.topology import Arm, Model, Topology
 from bench.environments.containers.engine import engine_group
 from bench.environments.docker.compose import BALANCER, ENGINE
 from bench.environments.docker.daemon import Container, Daemon
-from bench.environments.docker.deploying import Deployment, removed_if_killed
+from bench.environments.docker.deploying import GROUPS, Deployment, removed_if_killed
 from bench.environments.docker.project import group_of, take_down
 from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
@@ -34,12 +34,18 @@ class DockerOperations(Operations):
 
     def deploy(self, arms: Sequence[Arm], models: Sequence[Model], *, keep: bool) -> None:
         """Balancers of other arms stay. Raises UserError where there is no room for all groups."""
-        deployment = Deployment(
-            self._daemon, self._topology, models, ROOT / ".cache", self._progress, self._timeout_s
-        )
-        deployment.adopt(self._topology.arms)
         there = {group_of(one.project) for one in self._daemon.containers() if one.kind == ENGINE}
         wanted = dict.fromkeys(map(engine_group, arms))
+        deployment = Deployment(
+            self._daemon,
+            self._topology,
+            models,
+            ROOT / ".cache",
+            self._progress,
+            self._timeout_s,
+            tuple(dict.fromkeys((*GROUPS, *sorted({*wanted, *there})))),
+        )
+        deployment.adopt(self._topology.arms)
         if len({*wanted, *there}) > deployment.rooms:
             raise UserError(
                 f"there is room for the engines of {deployment.rooms} of {', '.join(wanted)}"

@@ -103,6 +103,11 @@ class ExternalEnvironment(Environment):
         }
         return tuple(found.values())
 
+    def other_targets(self, arms: Mapping[Role, Arm]) -> tuple[tuple[Target, ...], ...]:
+        """None: all endpoints are among `targets`."""
+        del arms
+        return ()
+
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         del replicas, share
         raise UserError("replicas of endpoints cannot be slowed; leave `slowed` out of the arm")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.config import Config
-from bench.config.topology import Arm, Model, Topology
+from bench.config.topology import Arm, EngineEntry, Model, Topology
 from bench.environments.balancers import Balancers
 from bench.environments.base import Environment
 from bench.environments.local.engines import EngineSet
@@ -24,30 +24,40 @@ from bench.records import Replica
 def make_environment(config: Config, progress: Progress) -> LocalEnvironment:
     """The environment as the options want it; nothing is started yet."""
     keep = config.options.keep_env
-    return LocalEnvironment(config.cache, config.topology, progress, keep=keep)
+    arms = tuple(config.arms.values())
+    return LocalEnvironment(config.cache, config.topology, progress, keep=keep, arms=arms)
 
 
 class LocalEnvironment(Environment):
     """Real vLLM engines on the CPU, and the balancers in front of them.
 
     Everything is under `cache`: the engine's packages, model folders, logs, and the state
-    file. With `keep` the engines run on after `stop`, for the next run.
+    file. With `keep` the engines run on after `stop`, for the next run. `arms` matter where they
+    have engine flags: engines with other flags are others, and all are up at once.
     """
 
     name = "local"
     alternates = False
 
     def __init__(
-        self, cache: Path, topology: Topology, progress: Progress, *, keep: bool = False
+        self,
+        cache: Path,
+        topology: Topology,
+        progress: Progress,
+        *,
+        keep: bool = False,
+        arms: Sequence[Arm] = (),
     ) -> None:
         self._cache = cache
         self._topology = topology
         self._progress = progress
         self._keep = keep
+        self._arms = arms
         self._logs = run_logs(cache)
         self._engines = EngineSet(cache, self._logs, progress)
-        self._balancers = Balancers(self._logs, progress, reserved=arm_ports(topology))
-        self._started = StartedEngines((), {}, {}, found=False)
+        # By the flags of the engines that they are in front of.
+        self._balancers: dict[EngineEntry, Balancers] = {}
+        self._started = StartedEngines({}, {}, {}, found=False)
         self._cleanup = ExitStack()
 
     def site(self) -> LocalSite:
@@ -63,21 +73,24 @@ class LocalEnvironment(Environment):
         end_all_balancers(self._cache, self._progress, "this run starts its own")
         self._cleanup.callback(self._release_engines)
         self._started = start_engines(
-            self._engines, self._cache, self._topology, models, self._progress
+            self._engines, self._cache, self._topology, models, self._arms, self._progress
         )
-        self._balancers.serve(self._started.replicas)
-        self._cleanup.callback(self._balancers.stop)
+        for flags, replicas in self._started.groups.items():
+            balancers = Balancers(self._logs, self._progress, reserved=arm_ports(self._topology))
+            balancers.serve(replicas)
+            self._cleanup.callback(balancers.stop)
+            self._balancers[flags] = balancers
         return self._started.replicas
 
     def arm_routes(
         self, arm: Arm, balancers: int, models: Sequence[str]
     ) -> Mapping[str, tuple[str, ...]]:
-        return dict.fromkeys(models, self._balancers.urls(arm, balancers))
+        own = self._balancers[self._topology.for_arm(arm).engine]
+        return dict.fromkeys(models, own.urls(arm, balancers))
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
-        """All replicas: the arms share them."""
-        del arm
-        return self._started.replicas
+        """Those with the flags of the arm's engines: arms share them."""
+        return self._started.groups[self._topology.for_arm(arm).engine]
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         names = {replica.name for replica in replicas}

@@ -49,7 +49,7 @@ def make_operations(options: Options, topology: Topology, progress: Progress) ->
 
 
 class LocalOperations(Operations):
-    """All arms share the engines, of which `cache` has one set."""
+    """Arms share the engines, of which `cache` has one set."""
 
     def __init__(self, cache: Path, topology: Topology, progress: Progress) -> None:
         self._cache = cache
@@ -67,14 +67,17 @@ class LocalOperations(Operations):
         with engines_lock(self._cache, self._progress), ExitStack() as undo:
             before = read_engines(state_file(self._cache))
             undo.callback(self._release, engines, before, keep=False)
-            started = start_engines(engines, self._cache, self._topology, models, self._progress)
+            started = start_engines(
+                engines, self._cache, self._topology, models, arms, self._progress
+            )
             undo.pop_all()
             undo.callback(self._release, engines, before, keep=keep)
-            balancers.serve(started.replicas)
             undo.callback(balancers.stop)
             try:
                 for arm in arms:
-                    if not self._is_up(arm, started.replicas):
+                    replicas = started.groups[self._topology.for_arm(arm).engine]
+                    balancers.serve(replicas)
+                    if not self._is_up(arm, replicas):
                         balancers.urls(arm, 1)
             except (UserError, KeyboardInterrupt):
                 if keep:

@@ -7,12 +7,13 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench.config.topology import EngineEntry, Model, Topology
+from bench.config.topology import Arm, EngineEntry, Model, Topology
 from bench.environments.base import model_facts
 from bench.environments.cpu_engine import MIB, engine_arguments
 from bench.environments.cpu_engine.models import model_folder, weight_bytes
@@ -39,13 +40,18 @@ SERVER_BYTES = 0.4 * GIB
 class StartedEngines:
     """Replicas that have answered, the folder of each model by name, and provenance as JSON.
 
-    `found` says whether they had been running already.
+    They are by the flags of their engines. `found` says whether they had been running already.
     """
 
-    replicas: tuple[Replica, ...]
+    groups: Mapping[EngineEntry, tuple[Replica, ...]]
     folders: Mapping[str, Path]
     facts: Mapping[str, Any]
     found: bool
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """All of them."""
+        return tuple(one for group in self.groups.values() for one in group)
 
 
 def run_logs(cache: Path) -> Path:
@@ -59,22 +65,35 @@ def arm_ports(topology: Topology) -> set[int]:
 
 
 def start_engines(
-    engines: EngineSet, cache: Path, topology: Topology, models: Sequence[Model], progress: Progress
+    engines: EngineSet,
+    cache: Path,
+    topology: Topology,
+    models: Sequence[Model],
+    arms: Sequence[Arm],
+    progress: Progress,
 ) -> StartedEngines:
     """Start every replica of `models`, or take those that run; return when each has answered.
 
-    The caller holds the run lock, and releases `engines` however this ends. Raises UserError with
-    one line and the log if they do not come up, or would not fit into memory.
+    Arms whose engines have the same flags share them; without `arms` these are those of all. The
+    caller holds the run lock, and releases `engines` however this ends. Raises UserError with one
+    line and the log if they do not come up, or would not fit into memory.
     """
     started_s = time.monotonic()
     venv = ensure_engine(cache, progress)
     folders = {model.name: model_folder(model, cache) for model in models}
-    specs = plan_replicas(topology, models, folders, sorted(os.sched_getaffinity(0)))
+    entries = dict.fromkeys(topology.for_arm(arm).engine for arm in arms) or {topology.engine: None}
+    cores = sorted(os.sched_getaffinity(0))
+    planned = {one: plan_replicas(topology, models, folders, cores, one) for one in entries}
+    specs = tuple(chain.from_iterable(planned.values()))
     fingerprint = host_fingerprint(venv.fingerprint)
     replicas = found = engines.find(specs, fingerprint)
     if not found:
         end_all_balancers(cache, progress, "their engines are not there any more")
-        needed = [replica_bytes(topology.engine, folders[spec.model]) for spec in specs]
+        needed = [
+            replica_bytes(entry, folders[spec.model])
+            for entry, own in planned.items()
+            for spec in own
+        ]
         check_memory(needed, available_memory())
         ports = free_ports(topology.engine.first_port, reserved=arm_ports(topology))
         replicas = engines.start(venv.python, specs, fingerprint, ports)
@@ -83,7 +102,9 @@ def start_engines(
         "engines": "found running" if found else "started",
         "start_s": round(time.monotonic() - started_s, 1),
     }
-    return StartedEngines(replicas, folders, facts, bool(found))
+    by_name = {one.name: one for one in replicas}
+    groups = {entry: tuple(by_name[one.name] for one in own) for entry, own in planned.items()}
+    return StartedEngines(groups, folders, facts, bool(found))
 
 
 def _facts(
@@ -109,20 +130,25 @@ def plan_replicas(
     models: Sequence[Model],
     folders: Mapping[str, Path],
     cores: Sequence[int],
+    engine: EngineEntry | None = None,
 ) -> tuple[ReplicaSpec, ...]:
     """Plan every replica of `models`, whose folders are given by name.
 
     The replicas of the whole topology take `cores` in turn. So a replica keeps its core
     whichever models are picked, and two of one model share a core only if there are too few.
+    With flags of `engine` that are not the topology's it has the same core, and these in its name.
     """
+    flags = engine or topology.engine
+    usual = asdict(topology.engine)
+    named = [f"-{name}-{value}" for name, value in asdict(flags).items() if value != usual[name]]
     there = topology.models_for("cpu", "local")
     every = [name for model in there for name in _replica_names(model)]
     return tuple(
         ReplicaSpec(
-            name=name,
+            name="".join((name, *named)),
             model=model.name,
             core=cores[every.index(name) % len(cores)],
-            argv=engine_arguments(model, str(folders[model.name]), topology.engine),
+            argv=engine_arguments(model, str(folders[model.name]), flags),
         )
         for model in models
         for name in _replica_names(model)

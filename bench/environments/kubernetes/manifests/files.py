@@ -55,7 +55,7 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
             for volume in deployment["spec"]["template"]["spec"]["volumes"]
         )
         for arm in arms:
-            made = overlay(arm, hardware, node_folders=mounts, version=version)
+            made = overlay(arm, hardware, topology, node_folders=mounts, version=version)
             objects[overlay_path(arm, hardware) / KUSTOMIZATION] = [made]
     objects[KVCACHED_PATH / KUSTOMIZATION] = [kvcached_component(topology)]
     return {path: file_text(listed) for path, listed in objects.items()}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import yaml
 
 from bench.config.topology import Arm, Hardware, Topology
-from bench.environments.containers.engine import engine_container, has_kvcached
+from bench.environments.containers.engine import arguments, engine_container, has_kvcached
 from bench.environments.kubernetes.manifests.engine import environment
-from bench.environments.kubernetes.objects import BALANCER, Object, namespace_of, object_name
+from bench.environments.kubernetes.objects import (
+    BALANCER,
+    Object,
+    deployment_name,
+    namespace_of,
+    object_name,
+)
 from bench.errors import UserError
 
 KVCACHED = Path(__file__).with_name("kvcached.yaml")
@@ -37,10 +43,13 @@ def is_deployable(arm: Arm) -> bool:
     return arm.policy is not None or arm.kubernetes == "kube-proxy"
 
 
-def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -> Object:
+def overlay(
+    arm: Arm, hardware: Hardware, topology: Topology, *, node_folders: bool, version: str
+) -> Object:
     """The kustomization of an arm; `version` is that of the suite's own images.
 
-    `node_folders` says whether its engines mount folders of the nodes.
+    `node_folders` says whether its engines mount folders of the nodes. Raises UserError for engine
+    flags that cannot differ.
     """
     up = "/".join([".."] * len(overlay_path(arm, hardware).parts))
     balanced = arm.kubernetes == "balancer"
@@ -58,7 +67,7 @@ def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -
     }
     if used := [f"{up}/components/{name}" for name, needed in components.items() if needed]:
         made["components"] = used
-    made["patches"] = [_priority_class(arm)]
+    made["patches"] = [_priority_class(arm), *_engine_flags(arm, hardware, topology)]
     if balanced:
         made["images"] = [{"name": "llm-bench-lb", "newTag": version}]
         made["patches"].append(_balancer(arm, version))
@@ -88,6 +97,25 @@ def _priority_class(arm: Arm) -> Object:
         "options": {"allowNameChange": True},
         "patch": _json_patch("replace", [("/metadata/name", name)]),
     }
+
+
+def _engine_flags(arm: Arm, hardware: Hardware, topology: Topology) -> Iterator[Object]:
+    """Gives the engines of each model the arm's flags."""
+    if arm.kvcached and arm.engine.gpu_memory_utilization is not None:
+        raise UserError(
+            f"arm {arm.name!r} has gpu_memory_utilization of its own, which on Kubernetes all "
+            "engines with KVCached have in common: set it under gpu_engine"
+        )
+    for model in topology.models_for(hardware, "k8s"):
+        usual, own = (arguments(model, one) for one in (topology, topology.for_arm(arm)))
+        changed = [
+            (f"/spec/template/spec/containers/0/args/{place}", value)
+            for place, (value, before) in enumerate(zip(own, usual, strict=True))
+            if value != before
+        ]
+        if changed:
+            target = {"kind": "Deployment", "name": deployment_name(model.name)}
+            yield {"target": target, "patch": _json_patch("replace", changed)}
 
 
 def _balancer(arm: Arm, version: str) -> Object:

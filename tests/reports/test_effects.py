@@ -1,0 +1,70 @@
+"""The effects of two factors as they are shown: table, page, chart, and text for programs."""
+
+from __future__ import annotations
+
+from bench.analysis.judgement import Verdict
+from reports import effects
+from reports.charts.effects import picture_of
+from reports.formats import markdown
+from reports.page import render_factors, render_page
+from reports.terminal import summary_text
+from tests.reports.cases import better_case, factorial_run, run_with
+
+RUN = factorial_run()
+(FACTORS,) = RUN.factorials
+SHOWN = ("0.71", "0.75", "1.50", "0.50", "1.00", "2.00")
+
+
+def test_each_factor_has_its_effects_on_average_and_at_each_level_of_the_other() -> None:
+    rows = effects.rows_of(FACTORS)
+    assert [row.label for row in rows] == [
+        "width: 8 / 4",
+        "  at policy turn",
+        "  at policy queue",
+        "policy: queue / turn",
+        "  at width 4",
+        "  at width 8",
+        "interaction width x policy",
+    ]
+    shown = [tuple(value for _, value in row.values) for row in rows]
+    assert shown[1:3] == [("808 ms", "606 ms"), ("404 ms", "606 ms")]
+    assert shown[4:6] == [("808 ms", "404 ms"), ("606 ms", "606 ms")]
+    assert rows[4].outcome is Verdict.BETTER
+    assert rows[5].outcome is Verdict.EQUIVALENT
+
+
+def test_the_summary_has_a_table_of_the_effects_and_what_it_says() -> None:
+    text = summary_text(RUN.judgements, width=110, colour=False, factorials=RUN.factorials)
+    table = text.split("width x policy · heavy-tail · tiny-llama")[1]
+    assert all(f"{ratio} [" in table for ratio in SHOWN)
+    assert "The factors depend on each other" in table
+    assert "width x policy" not in summary_text(RUN.judgements, width=110, colour=False)
+
+
+def test_the_page_has_a_table_and_a_chart_of_the_effects() -> None:
+    page = render_page(RUN)
+    section = page.split("<h2>Factors</h2>")[1].split("</section>")[0]
+    assert section.count('<td class="left verdict">') == 7
+    assert section.count("<img ") == 1
+    assert "<h2>Factors</h2>" not in render_page(run_with(better_case()))
+
+
+def test_the_chart_says_all_effects_to_those_who_do_not_see_it() -> None:
+    text = picture_of(FACTORS, RUN.setup).text
+    assert text.startswith("Effects on Scheduled TTFT p95. ")
+    for row in effects.rows_of(FACTORS):
+        assert f"{row.label.strip()}: {row.ratio}, {row.outcome}" in text
+
+
+def test_a_test_in_the_allure_report_has_the_effects_with_its_comparison() -> None:
+    fragment = render_factors(FACTORS, RUN.setup)
+    assert fragment.count("<tr>") == 1 + 7
+    assert "shown" in fragment
+    assert "<style" not in fragment
+
+
+def test_a_comment_on_github_has_them_too() -> None:
+    text = markdown(RUN)
+    (interaction,) = [line for line in text.splitlines() if line.startswith("| interaction")]
+    assert interaction.endswith("| shown |")
+    assert "\n- The factors depend on each other" in text
