@@ -34,13 +34,13 @@ ALL = "all"
 
 def deploy(options: Options, names: Sequence[str]) -> int:
     """Bring arms up, which stay up; by default the two that are compared."""
-    topology = load_topology(options.topology)
+    topology = load_topology(options.topology, options.layout)
     arms = _arms(topology, names) or list(map(topology.arm, DEFAULT_ARMS))
     models = topology.select_models(options.models, hardware_of(options), options.env)
     operations = _operations(options, topology)
     for arm in arms:
         require_fit(topology.for_arm(arm), models, options.env)
-    require_flags(arms, options.env, hardware_of(options))
+    require_flags(arms, options.env, hardware_of(options), topology.layout)
     what = ", ".join(arm.name for arm in arms)
     with operations.hold(f"deploying {what}", make_progress(), options.wait_for_run):
         operations.deploy(arms, models, keep=options.keep_env)

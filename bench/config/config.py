@@ -94,7 +94,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
             f"driver {options.driver} sends from this machine, which does not reach pods; "
             "use --driver builtin"
         )
-    topology = load_topology(options.topology)
+    topology = load_topology(options.topology, options.layout)
     made = _factorial(options, topology, hardware)
     # Engines keep clear of the ports of all arms.
     own = {arm.name: arm for arm in made.arms.values()}
@@ -112,7 +112,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         endpoints = replace(
             endpoints, arms={role: endpoints.arms.get(role, shared) for role in arms}
         )
-    require_flags(tuple(arms.values()), options.env, hardware)
+    require_flags(tuple(arms.values()), options.env, hardware, topology.layout)
     return Config(
         run_id=run_id,
         options=options,
@@ -154,6 +154,7 @@ def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[
         "arguments": list(arguments),
         "arms": {role: arm.name for role, arm in config.arms.items()},
         **({"engine_flags_of_arms": flags} if any(flags.values()) else {}),
+        "layout": config.topology.layout,
         "profile": config.profile.name,
         "seed": config.options.seed,
         "slo_file": config.slos.path.name,
@@ -221,6 +222,8 @@ def _endpoints(options: Options, environ: Mapping[str, str]) -> Endpoints | None
         return None
     if options.driver != "builtin":
         raise UserError(f"--env external takes --driver builtin, seen {options.driver}")
+    if options.layout is not None:
+        raise UserError("--layout is for engines that the suite starts, seen --env external")
     companions = {
         "--api-key-env": options.api_key_env,
         "--ca": options.ca,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import yaml
 
-from bench.config.topology import Arm, Hardware, Topology
+from bench.config.topology import Arm, Hardware, Layout, Topology
 from bench.environments.containers.engine import arguments, engine_container, has_kvcached
 from bench.environments.kubernetes.manifests.engine import environment
 from bench.environments.kubernetes.objects import (
@@ -23,7 +23,7 @@ KVCACHED = Path(__file__).with_name("kvcached.yaml")
 KVCACHED_PATH = PurePosixPath("components/kvcached")
 
 
-def overlay_path(arm: Arm, hardware: Hardware) -> PurePosixPath:
+def overlay_path(arm: Arm, hardware: Hardware, layout: Layout = "dedicated") -> PurePosixPath:
     """The path of an arm's overlay below `k8s/`.
 
     Raises UserError for an arm that cannot run on Kubernetes.
@@ -34,8 +34,13 @@ def overlay_path(arm: Arm, hardware: Hardware) -> PurePosixPath:
             "it a policy of this project's balancer, or kubernetes: kube-proxy"
         )
     overlays = PurePosixPath("overlays")
-    folder = overlays / "cpu" if hardware == "cpu" else overlays
-    return folder / object_name(arm.name)
+    folder = {("cpu", "dedicated"): "cpu", ("gpu", "colocated"): "colocated"}
+    return overlays / folder.get((hardware, layout), "") / object_name(arm.name)
+
+
+def colocated_path(*, kvcached: bool) -> PurePosixPath:
+    """The path below `k8s/` of engines that share GPUs, of which there are two kinds."""
+    return PurePosixPath("engines/colocated") / ("kvcached" if kvcached else "vanilla")
 
 
 def is_deployable(arm: Arm) -> bool:
@@ -44,20 +49,29 @@ def is_deployable(arm: Arm) -> bool:
 
 
 def overlay(
-    arm: Arm, hardware: Hardware, topology: Topology, *, node_folders: bool, version: str
+    arm: Arm,
+    hardware: Hardware,
+    topology: Topology,
+    *,
+    node_folders: bool,
+    version: str,
+    shared_ports: Sequence[int] = (),
 ) -> Object:
     """The kustomization of an arm; `version` is that of the suite's own images.
 
-    `node_folders` says whether its engines mount folders of the nodes. Raises UserError for engine
+    `node_folders` says whether its engines mount folders of the nodes. Where its engines share
+    GPUs, `shared_ports` are those that they listen on in each pod. Raises UserError for engine
     flags that cannot differ.
     """
-    up = "/".join([".."] * len(overlay_path(arm, hardware).parts))
-    balanced = arm.kubernetes == "balancer"
-    bases = ["base/shared", *(["base/balancer"] if balanced else []), f"engines/{hardware}"]
+    path = overlay_path(arm, hardware, "colocated" if shared_ports else "dedicated")
+    up = "/".join([".."] * len(path.parts))
+    balanced, kvcached = arm.kubernetes == "balancer", has_kvcached(arm, hardware)
+    engines = colocated_path(kvcached=kvcached) if shared_ports else f"engines/{hardware}"
+    bases = ["base/shared", *(["base/balancer"] if balanced else []), f"{engines}"]
     components = {
         "hub": hardware == "gpu",
         "node-folders": node_folders,
-        "kvcached": has_kvcached(arm, hardware),
+        "kvcached": kvcached and not shared_ports,
     }
     made: Object = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -67,10 +81,11 @@ def overlay(
     }
     if used := [f"{up}/components/{name}" for name, needed in components.items() if needed]:
         made["components"] = used
-    made["patches"] = [_priority_class(arm), *_engine_flags(arm, hardware, topology)]
+    flags = () if shared_ports else _engine_flags(arm, hardware, topology)
+    made["patches"] = [_priority_class(arm), *flags]
     if balanced:
         made["images"] = [{"name": "llm-bench-lb", "newTag": version}]
-        made["patches"].append(_balancer(arm, version))
+        made["patches"].append(_balancer(arm, version, shared_ports))
     return made
 
 
@@ -118,8 +133,8 @@ def _engine_flags(arm: Arm, hardware: Hardware, topology: Topology) -> Iterator[
             yield {"target": target, "patch": _json_patch("replace", changed)}
 
 
-def _balancer(arm: Arm, version: str) -> Object:
-    """Gives the balancer the arm's policy and options."""
+def _balancer(arm: Arm, version: str, ports: Sequence[int]) -> Object:
+    """Gives the balancer the arm's policy and options, and the engines' ports if any are given."""
     assert arm.policy is not None
     label = "/metadata/labels/app.kubernetes.io~1version"
     argument = "/spec/template/spec/containers/0/args/-"
@@ -128,9 +143,12 @@ def _balancer(arm: Arm, version: str) -> Object:
         (f"/spec/template{label}", version),
         *((argument, value) for value in ("--policy", arm.policy, *arm.options)),
     ]
+    # In place of its first argument, which finds an engine in each pod.
+    where = f"--endpoints-kubernetes=engines:{','.join(map(str, ports))}"
+    replaced = [(f"{argument[:-1]}0", where)] if ports else []
     return {
         "target": {"kind": "Deployment", "name": BALANCER},
-        "patch": _json_patch("add", added),
+        "patch": _json_patch("replace", replaced) + _json_patch("add", added),
     }
 
 
