@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.experiment.capacity import Capacity
 from bench.experiment.trial_order import Grid, PlannedTrial
-from bench.load.plan.arrivals import ClosedLoop, OpenLoop
+from bench.load.plan.arrivals import ClosedLoop, OfModels, OpenLoop
 from bench.load.plan.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.plan.tenants import Mixture
 from bench.load.plan.traces.replay import Replay
@@ -42,7 +42,7 @@ class Scenario:
 
     name: str
     description: str
-    arrival: OpenLoop | ClosedLoop | Replay | Mixture
+    arrival: OpenLoop | OfModels | ClosedLoop | Replay | Mixture
     workload: Asks
     primary: str
     expect: Expectation
