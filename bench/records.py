@@ -279,7 +279,8 @@ class ScenarioFacts:
     error rate of one look.
 
     Where the load itself is searched for, the loads of a block's trials differ by the factor
-    `search_step` or more; None where all trials offer the same load.
+    `search_step` or more; None where all trials offer the same load. With `overload` more is sent
+    than can be served: what an arm rejects (429) fails, but is no fault of the measurement.
     """
 
     name: str
@@ -291,6 +292,7 @@ class ScenarioFacts:
     description: str = ""
     search_step: float | None = None
     tenants: tuple[str, ...] = ()
+    overload: bool = False
 
 
 @dataclass(frozen=True, slots=True)
