@@ -304,8 +304,10 @@ class Trial:
     trial, `server` the readings of the replicas' /metrics. `due` is the order of the block's
     trials where it was drawn, empty where it follows from the block's index. `round` is 2 where
     a comparison that failed is measured once more. `capacity_rps` is the capacity before the
-    block, to which loads relate; `capacity_after_rps` that after the last trial. `provenance` is
-    free-form JSON: versions, weights, CPU, options, commit.
+    block, to which loads relate; `capacity_after_rps` that after the last trial. `engines` differs
+    between trials that different engines served, or the same after another start; it is empty
+    where all arms have the same. `provenance` is free-form JSON: versions, weights, CPU, options,
+    commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
     to a replica, as a condition of the scenario; they are in none of the arm's metrics. With
@@ -342,4 +344,5 @@ class Trial:
     connections: Connections = "kept"
     exact_prompts: bool = True
     exact_answers: bool = True
+    engines: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)

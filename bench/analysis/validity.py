@@ -11,6 +11,9 @@ from bench.analysis.checks import Trials, ValidityBounds, check_reasons, place, 
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Sample, Trial
 
+# So many starts of an arm's engines, or fewer, do not tell how much engines vary.
+FEW_STARTS = 2
+
 OF_A_LIMIT = (
     ": a limit of the server, which need not be overloaded; offer less with --rate or"
     " --concurrency, or raise the limit"
@@ -70,6 +73,23 @@ def arm_notes(trials: Trials) -> Iterator[str]:
     yield from _rejections(trials)
     yield from _starved_replicas(trials)
     yield from _unattributed(trials)
+
+
+def engine_starts(blocks: Sequence[Block]) -> Iterator[str]:
+    """How often each arm's engines were started, and what few starts cannot tell.
+
+    None where both arms had the same engines.
+    """
+    used = {_arm_name(trials): {one.engines for one in trials} for trials in arms(blocks)}
+    if len(used) < len(ROLES) or len({frozenset(names) for names in used.values()}) == 1:
+        return
+    yield f"starts of engines: {', '.join(f'{len(names)} of {arm}' for arm, names in used.items())}"
+    if min(map(len, used.values())) <= FEW_STARTS:
+        yield (
+            f"an arm whose engines were started {FEW_STARTS} times or once does not tell how much"
+            " engines differ from start to start: that may be part of the ratio, and the interval"
+            " does not cover it"
+        )
 
 
 def failed_share(trials: Trials) -> float | None:

@@ -19,8 +19,8 @@ from tests.scenarios.common import LONG, LONG_WORDS, MEMORY_METRICS
 SCENARIO = Scenario(
     name=scenario_name(__name__),
     description=(
-        "Poisson arrivals at 40 % of the capacity that the models share; by Zipf's law (exponent 2) "
-        f"one is busy and the others are mostly idle; {LONG_WORDS}."
+        "Poisson arrivals at 40 % of the capacity that the models share, whose loads follow Zipf's "
+        f"law with exponent 2: one is busy, the others are mostly idle; {LONG_WORDS}."
     ),
     arrival=LongTail(load=0.4, exponent=2.0),
     workload=LONG,

@@ -24,7 +24,7 @@ SEED_BOUND = 2**53
 LEAST_PROMPT_TOKENS = 64
 # Draws are stratified in runs of so many: as fine as shares of requests are usually given.
 RUN = 20
-# So many requests have the mean and the maximum of a workload, since they are stratified.
+# So many requests have the mean of a workload, since they are stratified.
 _FITTED_ASKS = 1000
 
 
@@ -199,13 +199,17 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A workload as GPUs serve it, without prefixes; smaller engines get its lengths x `factor`."""
+    """A workload as GPUs serve it, without prefixes; smaller engines get its lengths x `factor`.
+
+    Requests have at most `limit_tokens`, if that is given: answers are cut to it.
+    """
 
     workload: Workload
     factor: float = 1.0
+    limit_tokens: int | None = None
 
     def fitted(self, limit_tokens: int, mean_tokens: int | None = None) -> Scaled:
-        """The same with the largest factor, 1 at most, with which all requests fit.
+        """The same with the largest factor, 1 at most, with which requests fit.
 
         They have at most `limit_tokens`, prompt and answer together, and on average at most
         `mean_tokens`, if that is given.
@@ -215,18 +219,15 @@ class Scaled:
         factor = min(1.0, limit_tokens / max(totals))
         if mean_tokens is not None:
             factor = min(factor, mean_tokens / fmean(totals))
-        return replace(self, factor=factor)
+        return replace(self, factor=factor, limit_tokens=limit_tokens)
 
     def draw(self, count: int, rng: np.random.Generator) -> Iterator[Ask]:
         for ask in self.workload.draw(count, rng):
-            # Rounded down, or the longest request would not fit.
-            prompt, output = (
-                math.floor(tokens * self.factor)
-                for tokens in (ask.prompt_tokens, ask.output_tokens)
-            )
-            yield replace(
-                ask, prompt_tokens=max(LEAST_PROMPT_TOKENS, prompt), output_tokens=max(1, output)
-            )
+            prompt = max(LEAST_PROMPT_TOKENS, round(ask.prompt_tokens * self.factor))
+            output = round(ask.output_tokens * self.factor)
+            if self.limit_tokens is not None:
+                output = min(output, self.limit_tokens - prompt)
+            yield replace(ask, prompt_tokens=prompt, output_tokens=max(1, output))
 
 
 def _require_ascending(*tokens: int) -> None:
