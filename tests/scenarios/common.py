@@ -29,9 +29,9 @@ PEAKS_LOW = 0.1
 # What engines that share memory may gain, and what it may cost.
 MEMORY_METRICS = (
     "scheduled_ttft_p50_s",
-    "scheduled_ttft_p95_s",
+    "scheduled_ttft_p90_s",
     "tpot_p50_s",
-    "tpot_p95_s",
+    "tpot_p90_s",
     "goodput_rps",
     "output_tps",
     "error_rate",

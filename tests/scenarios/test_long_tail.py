@@ -24,7 +24,7 @@ SCENARIO = Scenario(
     ),
     arrival=LongTail(load=0.4, exponent=2.0),
     workload=LONG,
-    primary="scheduled_ttft_p95_s",
+    primary="scheduled_ttft_p90_s",
     expect=Expectation.NOT_WORSE,
     metrics=MEMORY_METRICS,
 )

@@ -39,7 +39,7 @@ SCENARIO = Scenario(
     workload=TENANTS,
     primary="scheduled_ttft_p90_s@quiet",
     expect=Expectation.NOT_WORSE,
-    metrics=("scheduled_ttft_p90_s@noisy", "fairness", *STANDARD_METRICS),
+    metrics=("scheduled_ttft_p90_s@noisy", "fairness", "service_fairness", *STANDARD_METRICS),
 )
 
 

@@ -41,7 +41,7 @@ SCENARIO = Scenario(
         "goodput_rps",
         "error_rate@quiet",
         "error_rate@greedy",
-        "fairness",
+        "service_fairness",
     ),
     overload=True,
 )
