@@ -296,7 +296,8 @@ class ScenarioFacts:
     error rate of one look.
 
     Where the load itself is searched for, the loads of a block's trials differ by the factor
-    `search_step` or more; None where all trials offer the same load.
+    `search_step` or more; None where all trials offer the same load. With `overload` more is sent
+    than can be served: what an arm rejects (429) fails, but is no fault of the measurement.
     """
 
     name: str
@@ -308,6 +309,7 @@ class ScenarioFacts:
     description: str = ""
     search_step: float | None = None
     tenants: tuple[str, ...] = ()
+    overload: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +323,9 @@ class Trial:
     block's index. `round` is 2 where a comparison that failed is measured once more.
     `capacity_rps` is the capacity before the block, to which loads relate; `capacity_after_rps`
     that after the last trial. `levels` has the arm's level of each factor in a factorial run.
-    `provenance` is free-form JSON: versions, weights, CPU, options, commit.
+    `engines` differs between trials that different engines served, or the same after another
+    start; it is empty where all arms have the same. `provenance` is free-form JSON: versions,
+    weights, CPU, options, commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
     to a replica, as a condition of the scenario; they are in none of the arm's metrics. With
@@ -359,4 +363,5 @@ class Trial:
     exact_prompts: bool = True
     exact_answers: bool = True
     levels: Mapping[str, str] = field(default_factory=dict)
+    engines: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)

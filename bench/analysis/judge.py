@@ -21,7 +21,7 @@ from bench.analysis.judgement import Case, Comparison, Judgement, SloResult, Sum
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.pairs import pairs_of
 from bench.analysis.server_side import server_notes, server_summary
-from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
+from bench.analysis.validity import arm_notes, arms, dead_replicas, engine_starts, invalid_reasons
 from bench.analysis.verdict import ALPHA, verdicts_at
 from bench.errors import UserError
 from bench.records import Role, Trial, fail_incomplete, role_number
@@ -83,6 +83,7 @@ def judge(
             *(line for arm in arms(blocks) for line in arm_notes(arm)),
             *(line for one in servers for line in server_notes(one)),
             *_shared_notes(facts.alpha),
+            *engine_starts(blocks),
             *changed_speed(among or trials),
             *unknown_readings(trials),
             *_load_notes(trials),

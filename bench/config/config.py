@@ -82,6 +82,11 @@ class Config:
         return self.options.concurrency or (None if self.measures_capacity else IN_FLIGHT)
 
     @property
+    def request_tokens(self) -> tuple[int, int | None]:
+        """How many tokens a request may have, and at most has on average where that is bounded."""
+        return _request_tokens(self.topology, self.arms.values(), self.hardware, self.endpoints)
+
+    @property
     def model_names(self) -> tuple[str, ...]:
         return tuple(model.name for model in self.models)
 
@@ -267,9 +272,14 @@ def _traffic(
     if options.traffic is None:
         return None
     trace = read_trace(options.traffic, options.traffic_cut)
+    return fit_trace(trace, *_request_tokens(topology, arms, hardware, endpoints))
+
+
+def _request_tokens(
+    topology: Topology, arms: Iterable[Arm], hardware: Hardware, endpoints: Endpoints | None
+) -> tuple[int, int | None]:
     lengths = [] if endpoints is None else [one.max_model_len for one in endpoints.models.values()]
     if known := [length for length in lengths if length is not None]:
-        return fit_trace(trace, min(known), None)
+        return min(known), None
     length = min(topology.for_arm(arm).engine_on(hardware).max_model_len for arm in arms)
-    mean_tokens = topology.engine.trace_mean_tokens if hardware == "cpu" else None
-    return fit_trace(trace, length, mean_tokens)
+    return length, topology.engine.trace_mean_tokens if hardware == "cpu" else None

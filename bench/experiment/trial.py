@@ -210,6 +210,7 @@ class _PreparedTrial:
             exact_prompts=context.calibration.makes_exact(question.models),
             exact_answers=self.load.api.exact_answers,
             levels=context.levels.get(planned.role, {}),
+            engines=context.environment.engines(context.arms[planned.role]),
             provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
         )
 

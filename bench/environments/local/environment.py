@@ -92,6 +92,10 @@ class LocalEnvironment(Environment):
         """Those with the flags of the arm's engines: arms share them."""
         return self._started.groups[self._topology.for_arm(arm).engine]
 
+    def engines(self, arm: Arm) -> str:
+        groups = list(self._started.groups)
+        return f"group {groups.index(self._topology.for_arm(arm).engine)}" if groups[1:] else ""
+
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         names = {replica.name for replica in replicas}
         return throttle.slowed(self._engines.processes(names), share)
