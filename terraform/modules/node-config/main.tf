@@ -64,7 +64,7 @@ locals {
 
   gpu_share      = try(local.topology.gpu_engine.gpu_memory_utilization, 0.9)
   gpu_usable_gib = local.gpu.memory_gib * local.gpu_share
-  # Activations, CUDA graphs, and the KV cache of one sequence.
+  # Activations, CUDA graphs and CUDA itself: a low bound, without the KV cache.
   gpu_reserve_gib = try(local.topology.gpu_engine.reserve_gib, 2)
   too_large = [
     for name, model in local.models : format(
