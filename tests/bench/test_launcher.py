@@ -22,8 +22,8 @@ from bench.processes.guarded import cause_in, error_in
 
 PYTHON = [sys.executable, "-IS"]
 LAUNCHER = [*PYTHON, launcher.__file__]
-# Is healthy once the file healthy-NAME exists, and ends with the code in the file dies-NAME. It has a
-# child, as vLLM has, that does not hear SIGTERM.
+# Is healthy once the file healthy-NAME exists, and ends with the code in the file dies-NAME. It has
+# a child, as vLLM has, that does not hear SIGTERM.
 ENGINE = """
 import http.server, os, pathlib, signal, subprocess, sys, threading, time
 name, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
