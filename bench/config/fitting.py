@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from bench.config.memory import Footprint, Gpu, equal_share, room_text, rooms
 from bench.config.topology import GpuEngineEntry, HardwareEntry, Layout, Model, Topology
@@ -17,19 +18,24 @@ def require_fit(topology: Topology, models: Sequence[Model], environment: str) -
     checked. The bound on memory is a low one: of what is not refused, an engine may still say
     that its KV cache is too small.
     """
+    if misfit := misfit_of(topology, models, environment):
+        raise UserError(misfit)
+
+
+def misfit_of(topology: Topology, models: Sequence[Model], environment: str) -> str:
+    """Like `require_fit`, as a line; empty if nothing is wrong."""
     colocated = topology.layout == "colocated"
-    if colocated:
-        _require_alike(models)
+    if colocated and (reason := _unlike(models)):
+        return f"layout colocated {reason}"
     hardware = hardware_of(topology, environment)
     if hardware is None:
-        return
+        return ""
     gpu, engine = gpu_of(hardware, topology.gpu_engine), topology.gpu_engine
     misfits = [
         *(_too_large_together if colocated else _too_large)(models, hardware, gpu, engine),
         *_too_many(models, hardware, topology.layout),
     ]
-    if misfits:
-        raise UserError(f"environment {environment}: {'; '.join(misfits)}")
+    return f"environment {environment}: {'; '.join(misfits)}" if misfits else ""
 
 
 def room_texts(topology: Topology, models: Sequence[Model], environment: str) -> tuple[str, ...]:
@@ -50,6 +56,15 @@ def room_texts(topology: Topology, models: Sequence[Model], environment: str) ->
     )
 
 
+def colocated_models(topology: Topology, environment: str) -> tuple[Model, ...]:
+    """All models that share GPUs in layout colocated there; none where they do not fit."""
+    colocated = replace(topology, layout="colocated")
+    models = colocated.models_for("gpu", environment)
+    if misfit_of(colocated, models, environment):
+        return ()
+    return models
+
+
 def gpus_needed(models: Sequence[Model], layout: Layout) -> int:
     """How many GPUs the engines of `models` take."""
     if layout == "colocated":
@@ -68,24 +83,25 @@ def gpu_of(hardware: HardwareEntry, engine: GpuEngineEntry) -> Gpu:
     return Gpu(hardware.gpu_memory_gib, engine.gpu_memory_utilization, engine.reserve_gib)
 
 
-def _require_alike(models: Sequence[Model]) -> None:
-    """Raise UserError unless models can be colocated: several on GPUs, with the same replicas."""
-    if models[0].hardware == "cpu":
-        raise UserError(
-            "layout colocated needs GPUs, since it is about engines that share a GPU's memory, and "
-            "here engines run on CPUs; use --layout dedicated"
+def _unlike(models: Sequence[Model]) -> str:
+    """Why models cannot be colocated: they are to be several on GPUs, with the same replicas."""
+    if models and models[0].hardware == "cpu":
+        return (
+            "needs GPUs, since it is about engines that share a GPU's memory, and here engines run "
+            "on CPUs; use --layout dedicated"
         )
     if len(models) < 2:
-        raise UserError(
-            f"layout colocated is for several models, seen {models[0].name} alone; give more with "
-            "--models, or use --layout dedicated"
+        return (
+            f"is for several models with gpus: 1, seen {', '.join(one.name for one in models)} "
+            "alone; give more with --models, or use --layout dedicated"
         )
     if len({model.replicas for model in models}) > 1:
         counts = ", ".join(f"{model.name} {model.replicas}" for model in models)
-        raise UserError(
-            "layout colocated has a replica of every model on each GPU, so all need the same "
-            f"number of replicas; seen {counts}"
+        return (
+            "has a replica of every model on each GPU, so all need the same number of replicas; "
+            f"seen {counts}"
         )
+    return ""
 
 
 def _too_large(

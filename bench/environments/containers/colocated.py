@@ -1,8 +1,8 @@
 """Engines of several models in one container that has a GPU: layout colocated.
 
-Memory is all that arms with KVCached and without differ in. Without it each engine has an equal part
-of what the topology file lets engines take; with it each may take all of that. No engine caches
-prefixes: with KVCached those of one engine would take memory from its peers, and without it not.
+Memory is all in which arms with KVCached and without differ. Without it each engine has an equal
+part of what the topology file lets engines take; with it each may take all of that. No engine
+caches prefixes: with KVCached they would take memory from its peers, and without it they would not.
 """
 
 from __future__ import annotations
