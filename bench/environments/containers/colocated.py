@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,12 @@ def engine_lines(models: Sequence[Model], topology: Topology, *, kvcached: bool)
 def ipc_name(model: Model) -> str:
     """A name for KVCached that no other engine in the container has."""
     return re.sub("[^a-z0-9]", "_", model.name.lower())
+
+
+def times(quantity: str, count: int) -> str:
+    """A quantity such as `2`, `10Gi` or `2g` so many times."""
+    number = quantity.rstrip(string.ascii_letters)
+    return f"{int(number) * count}{quantity.removeprefix(number)}"
 
 
 def ports_of(lines: Iterable[str]) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.config import Config
+from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Layout, Model
 from bench.environments.containers.engine import engine_group
 from bench.environments.containers.environment import ContainerEnvironment
@@ -33,6 +34,8 @@ BALANCERS = 2
 def make_environment(config: Config, progress: Progress) -> KubernetesEnvironment:
     """The environment as the options want it; nothing is started yet."""
     options = config.options
+    for text in room_texts(config.topology, config.models, options.env):
+        progress.note(text)
     return KubernetesEnvironment(
         Access.chosen(options.kubeconfig, options.context, os.environ),
         tuple(config.arms.values()),

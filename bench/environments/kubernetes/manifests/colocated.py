@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -15,6 +14,7 @@ from bench.environments.containers.colocated import (
     engine_lines,
     health_command,
     ports_of,
+    times,
 )
 from bench.environments.containers.engine import engine_container
 from bench.environments.kubernetes.manifests.engine import (
@@ -70,21 +70,15 @@ def _hardware(engines: int) -> Object:
     """What the pod has of the hardware: one GPU, and of the rest what so many engines need."""
     own = hardware_table("gpu")
     for amounts in own["resources"].values():
-        amounts.update({name: _times(amount, engines) for name, amount in amounts.items()})
+        amounts.update({name: times(amount, engines) for name, amount in amounts.items()})
     for volume in own["volumes"]:
         if "sizeLimit" in volume.get("emptyDir", {}):
-            volume["emptyDir"]["sizeLimit"] = _times(volume["emptyDir"]["sizeLimit"], engines)
+            volume["emptyDir"]["sizeLimit"] = times(volume["emptyDir"]["sizeLimit"], engines)
     set_gpus(own, 1)
     folder = f"{PurePosixPath(MOUNTED_LAUNCHER).parent}"
     own["volumes"].append({"name": "launcher", "configMap": {"name": _LAUNCHER}})
     own["volumeMounts"].append({"name": "launcher", "mountPath": folder, "readOnly": True})
     return own
-
-
-def _times(quantity: str, count: int) -> str:
-    """A quantity of Kubernetes, a whole number with or without a unit, so many times."""
-    number = quantity.rstrip(string.ascii_letters)
-    return f"{int(number) * count}{quantity.removeprefix(number)}"
 
 
 def _listen(container: Object, ports: Mapping[str, int]) -> None:
