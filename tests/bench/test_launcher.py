@@ -104,9 +104,13 @@ class Running:
         self.process.kill()
         self.process.wait()
 
-    def health(self) -> int:
-        asked = [*LAUNCHER, "--health", *map(str, self.ports)]
-        return subprocess.run(asked, check=False).returncode
+    def unhealthy(self) -> str:
+        """What the health check says; empty if it finds all healthy."""
+        asked = [f"{name}:{port}" for name, port in zip("abc", self.ports, strict=True)]
+        done = subprocess.run(
+            [*LAUNCHER, "--health", *asked], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode else ""
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -128,14 +132,14 @@ def test_each_engine_starts_when_the_one_before_is_healthy(running: Running) -> 
         # It has been asked some times meanwhile, and was not healthy.
         time.sleep(1)
         assert not running.is_started(after)
-        assert running.health() == 1
+        assert running.unhealthy().startswith(f"not healthy: {name}, {after}")
         running.note(f"healthy-{name}")
     until(lambda: running.is_started("c"))
-    assert running.health() == 1
+    assert running.unhealthy() == "not healthy: c"
     running.note("healthy-c")
-    assert running.health() == 0
+    assert not running.unhealthy()
     (running.folder / "healthy-a").unlink()
-    assert running.health() == 1
+    assert running.unhealthy() == "not healthy: a"
 
 
 def test_every_line_has_the_name_of_its_engine(running: Running) -> None:

@@ -53,7 +53,8 @@ def test_a_container_has_a_gpu_and_an_engine_of_every_model(arm: str) -> None:
         assert device["device_ids"] == [f"{index}"]
         assert ports_of(one["command"]) == PORTS
         assert [port.split(":")[-1] for port in one["ports"]] == ["8000", "8001", "8002"]
-        assert one["healthcheck"]["test"][-3:] == ["8000", "8001", "8002"]
+        asked = [f"{name}:{port}" for name, port in PORTS.items()]
+        assert one["healthcheck"]["test"][-3:] == asked
         assert one["shm_size"] == "6g"
         (mounted,) = [text for text in one["volumes"] if "launcher" in text]
         assert (DOCKER / arm / mounted.partition(":")[0]).resolve() == LAUNCHER.resolve()

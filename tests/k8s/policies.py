@@ -142,7 +142,8 @@ def probes_are_there(objects: Sequence[Object]) -> Iterator[str]:
             numbers = [str(port["containerPort"]) for port in one.get("ports", [])]
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 asked = one.get(probe, {}).get("exec", {}).get("command", [])
-                if asked and asked[asked.index("--health") + 1 :] != numbers:
+                places = asked[asked.index("--health") + 1 :] if asked else []
+                if asked and [place.rpartition(":")[2] for place in places] != numbers:
                     yield f"{owner}: {probe} of {one['name']} does not ask all of its ports"
                 elif not asked and one.get(probe, {}).get("httpGet", {}).get("port") not in ports:
                     yield f"{owner}: {one['name']} has no {probe} of a port of its own"

@@ -71,6 +71,6 @@ def ports_of(lines: Iterable[str]) -> Mapping[str, int]:
     return {name: int(port) for name, port, *_ in map(shlex.split, lines)}
 
 
-def health_command(ports: Iterable[int]) -> list[str]:
-    """A command in the container that fails unless all engines are healthy."""
-    return [*COMMAND, "--health", *(f"{port}" for port in ports)]
+def health_command(ports: Mapping[str, int]) -> list[str]:
+    """A command in the container that fails unless all engines are healthy, by model and port."""
+    return [*COMMAND, "--health", *(f"{name}:{port}" for name, port in ports.items())]

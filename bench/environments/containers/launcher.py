@@ -1,7 +1,7 @@
 """Runs the engines that share a GPU in one container. Needs Python's standard library alone.
 
     python3 -IS launcher.py "NAME PORT COMMAND..." ...   run these engines
-    python3 -IS launcher.py --health PORT ...            exit with 0 if all answer /health
+    python3 -IS launcher.py --health NAME:PORT ...       exit with 0 if all answer /health
 
 Each engine is started once the one before answers /health: at its start an engine measures how much
 memory of the GPU is free, which must not change meanwhile. When one ends, all are ended: what runs
@@ -136,11 +136,14 @@ def main() -> int:
     """Do what the arguments say; the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("engines", nargs="*", metavar="'NAME PORT COMMAND...'")
-    parser.add_argument("--health", nargs="+", type=int, metavar="PORT")
+    parser.add_argument("--health", nargs="+", metavar="NAME:PORT")
     parser.add_argument("--grace", type=float, default=_GRACE_S, metavar="S")
     typed = parser.parse_args()
     if typed.health:
-        return 0 if all(map(is_healthy, typed.health)) else 1
+        places = [one.rpartition(":") for one in typed.health]
+        late = [name for name, _, port in places if not is_healthy(int(port))]
+        print(f"not healthy: {', '.join(late)}" if late else "all are healthy")
+        return 1 if late else 0
     return run(typed.engines, typed.grace)
 
 

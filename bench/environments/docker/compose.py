@@ -202,7 +202,7 @@ def shared_service(plans: Sequence[EnginePlan], topology: Topology, *, kvcached:
         "shm_size": times(made["shm_size"], count),
         "volumes": [*made["volumes"], f"{_LAUNCHER}:{MOUNTED_LAUNCHER}:ro"],
         "healthcheck": {
-            "test": ["CMD", *health_command(plan.inner_port for plan in plans)],
+            "test": ["CMD", *health_command({plan.model.name: plan.inner_port for plan in plans})],
             **health,
         },
         "deploy": _reservation(plans[0].gpus),

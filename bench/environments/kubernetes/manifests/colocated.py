@@ -91,7 +91,7 @@ def _listen(container: Object, ports: Mapping[str, int]) -> None:
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         probe = container[name]
         del probe["httpGet"]
-        probe["exec"] = {"command": health_command(ports.values())}
+        probe["exec"] = {"command": health_command(ports)}
     container["startupProbe"]["failureThreshold"] *= len(ports)
 
 
