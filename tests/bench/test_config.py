@@ -9,8 +9,9 @@ import pytest
 from bench.cli.options import read_options
 from bench.config.config import Config, new_run_id, resolve
 from bench.config.options import PYTEST
-from bench.config.topology import DEFAULT_TOPOLOGY, load_topology
+from bench.config.topology import load_topology
 from bench.errors import UserError
+from tests.terraform.running import EXAMPLE
 
 
 def configured(folder: Path, **typed: str) -> Config:
@@ -40,16 +41,16 @@ def test_a_cluster_has_gpus_unless_told_otherwise(
 
 
 def test_colocated_models_are_those_with_one_gpu_each(tmp_path: Path) -> None:
-    config = configured(tmp_path, env="docker", layout="colocated")
+    typed = {"env": "docker", "topology": str(EXAMPLE)}
+    config = configured(tmp_path, layout="colocated", **typed)
     assert config.model_names == ("llama-3.1-8b", "qwen2.5-7b", "mistral-7b")
     assert config.topology.layout == "colocated"
-    assert "mixtral-8x7b" in configured(tmp_path, env="docker").model_names
+    assert "mixtral-8x7b" in configured(tmp_path, **typed).model_names
 
 
 def test_a_layout_of_the_file_is_that_of_runs_unless_told_otherwise(tmp_path: Path) -> None:
     file = tmp_path / "topology.yaml"
-    text = DEFAULT_TOPOLOGY.read_text(encoding="utf-8")
-    file.write_text(text.replace("layout: dedicated", "layout: colocated"), encoding="utf-8")
+    file.write_text(f"{EXAMPLE.read_text(encoding='utf-8')}layout: colocated\n", encoding="utf-8")
     typed = {"env": "docker", "topology": str(file)}
     assert configured(tmp_path, **typed).topology.layout == "colocated"
     assert configured(tmp_path, layout="dedicated", **typed).topology.layout == "dedicated"
@@ -75,7 +76,7 @@ def test_what_cannot_be_colocated_is_one_line(
     tmp_path: Path, typed: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)) as caught:
-        configured(tmp_path, layout="colocated", **typed)
+        configured(tmp_path, layout="colocated", topology=str(EXAMPLE), **typed)
     assert "\n" not in str(caught.value)
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from bench.config.fitting import require_fit, room_texts
 from bench.config.memory import GIB, Footprint, Gpu, Room, equal_share, room_text, rooms
-from bench.config.topology import HardwareEntry, Model, Topology, load_topology
+from bench.config.topology import HardwareEntry, Model, Topology
 from bench.errors import UserError
+from tests.bench.colocating import colocated_topology
 
-TOPOLOGY = load_topology()
+TOPOLOGY = replace(colocated_topology(), layout="dedicated")
 LLAMA = Footprint.of(TOPOLOGY.models["llama-3.1-8b"])
 H100 = Gpu(79.6, 0.93, 2.0)
 

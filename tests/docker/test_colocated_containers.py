@@ -7,13 +7,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 
-from bench.config.topology import load_topology
 from bench.environments.containers.colocated import LAUNCHER, ports_of
 from bench.environments.docker import deploying
 from bench.environments.docker.compose import DOCKER, compose_files, plan_engines
@@ -24,9 +23,11 @@ from bench.environments.docker.project import Balancer, Compose, Project, balanc
 from bench.environments.docker.room import groups_that_fit
 from bench.errors import UserError
 from bench.progress import PlainProgress
+from tests.bench.colocating import colocated_topology
 from tests.docker.scripted_daemon import ENGINE, Answers, scripted_daemon
 
-TOPOLOGY = load_topology(layout="colocated")
+TOPOLOGY = colocated_topology()
+FILES = compose_files(TOPOLOGY, "0.1.0")
 MODELS = TOPOLOGY.models_for("gpu", "docker")
 ARMS = ("baseline", "managed")
 PORTS = {"llama-3.1-8b": 8000, "qwen2.5-7b": 8001, "mistral-7b": 8002}
@@ -38,7 +39,8 @@ def written(arm: str) -> Services:
     """The services of an arm as its files have them."""
     merged: Services = {}
     for file in ("compose.yaml", "compose.colocated.yaml"):
-        for name, service in yaml.safe_load((DOCKER / arm / file).read_text())["services"].items():
+        text = FILES[PurePosixPath(arm) / file]
+        for name, service in yaml.safe_load(text)["services"].items():
             merged[name] = {**merged.get(name, {}), **service}
     return merged
 

@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 from bench.cli.commands import main
 from bench.config.memory import equal_share
 from bench.config.topology import (
-    DEFAULT_TOPOLOGY,
     GpuEngineEntry,
     HardwareEntry,
     Model,
     Topology,
-    load_topology,
 )
 from bench.environments.containers.colocated import LAUNCHER, MOST_ENGINES, engine_lines, ports_of
 from bench.environments.containers.files import write_files
@@ -35,12 +33,14 @@ from bench.environments.kubernetes.operations import KubernetesOperations
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from lb.discovery.kubernetes import Service, parse_service
+from tests.bench.colocating import colocated_topology
 from tests.k8s.built import build, containers, find, of_kind, schema_errors
 from tests.k8s.policies import problems
 from tests.k8s.scripted_cluster import Cluster
+from tests.terraform.running import EXAMPLE
 
 H100 = HardwareEntry("NVIDIA H100 80GB", 8, 79.6)
-SHIPPED = load_topology(layout="colocated")
+SHIPPED = colocated_topology()
 TOPOLOGY = replace(SHIPPED, hardware={"k8s": H100})
 MODELS = TOPOLOGY.models_for("gpu", "k8s")
 NAMES = {"llama-3.1-8b": 8000, "qwen2.5-7b": 8001, "mistral-7b": 8002}
@@ -177,14 +177,12 @@ def test_where_models_do_not_fit_there_are_no_files_and_manifests_says_why(
 ) -> None:
     assert not [path for path in manifest_files(SHIPPED, "1") if "colocated" in path.parts]
     shutil.copytree(K8S, tmp_path / "k8s")
-    assert main(["manifests", "--folder", str(tmp_path)]) == 0
+    typed = ["manifests", "--topology", str(EXAMPLE), "--folder", str(tmp_path)]
+    assert main(typed) == 0
     said = capsys.readouterr().out
     assert "no files for layout colocated: environment k8s: layout colocated does not fit" in said
     own = tmp_path / "topology.yaml"
-    text = DEFAULT_TOPOLOGY.read_text().replace(
-        "NVIDIA L4, gpus: 8, gpu_memory_gib: 22.4", "X, gpus: 8, gpu_memory_gib: 80.0"
-    )
-    own.write_text(text)
+    own.write_text(EXAMPLE.read_text().replace("22.4}", "80.0}"))
     assert main(["manifests", "--topology", str(own), "--folder", str(tmp_path)]) == 0
     assert "no files" not in capsys.readouterr().out
     assert (tmp_path / "k8s/overlays/colocated/managed/kustomization.yaml").is_file()
