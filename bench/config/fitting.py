@@ -10,6 +10,9 @@ from bench.config.memory import Footprint, Gpu, equal_share, room_text, rooms
 from bench.config.topology import GpuEngineEntry, HardwareEntry, Layout, Model, Topology
 from bench.errors import UserError
 
+# Each has a port of its own in the container of a GPU, and network policies (k8s/) open so many.
+MOST_COLOCATED = 16
+
 
 def require_fit(topology: Topology, models: Sequence[Model], environment: str) -> None:
     """Raise UserError with the arithmetic if models of GPUs do not fit the environment's.
@@ -27,7 +30,7 @@ def misfit_of(topology: Topology, models: Sequence[Model], environment: str) -> 
     colocated = topology.layout == "colocated"
     if colocated and (reason := _unlike(models)):
         return f"layout colocated {reason}"
-    hardware = hardware_of(topology, environment)
+    hardware = declared_gpus(topology, environment)
     if hardware is None:
         return ""
     gpu, engine = gpu_of(hardware, topology.gpu_engine), topology.gpu_engine
@@ -44,7 +47,7 @@ def room_texts(topology: Topology, models: Sequence[Model], environment: str) ->
     Requests are counted that are as long as the engines take. Empty in another layout, and where it
     is not known.
     """
-    hardware, engine = hardware_of(topology, environment), topology.gpu_engine
+    hardware, engine = declared_gpus(topology, environment), topology.gpu_engine
     if topology.layout != "colocated" or hardware is None:
         return ()
     if any(model.kv is None or model.weights_gib is None for model in models):
@@ -72,7 +75,7 @@ def gpus_needed(models: Sequence[Model], layout: Layout) -> int:
     return sum(model.replicas * model.gpus for model in models)
 
 
-def hardware_of(topology: Topology, environment: str) -> HardwareEntry | None:
+def declared_gpus(topology: Topology, environment: str) -> HardwareEntry | None:
     """The GPUs of an environment; None where the file does not say."""
     found = (entry for name, entry in topology.hardware.items() if name == environment)
     return next(found, None)
@@ -95,6 +98,8 @@ def _unlike(models: Sequence[Model]) -> str:
             f"is for several models with gpus: 1, seen {', '.join(one.name for one in models)} "
             "alone; give more with --models, or use --layout dedicated"
         )
+    if len(models) > MOST_COLOCATED:
+        return f"has at most {MOST_COLOCATED} models, seen {len(models)}; give fewer with --models"
     if len({model.replicas for model in models}) > 1:
         counts = ", ".join(f"{model.name} {model.replicas}" for model in models)
         return (

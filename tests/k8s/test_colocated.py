@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cli.commands import main
+from bench.config.fitting import MOST_COLOCATED, require_fit
 from bench.config.memory import equal_share
 from bench.config.topology import (
     GpuEngineEntry,
@@ -21,7 +22,8 @@ from bench.config.topology import (
     Model,
     Topology,
 )
-from bench.environments.containers.colocated import LAUNCHER, MOST_ENGINES, engine_lines, ports_of
+from bench.environments.containers.colocated import LAUNCHER, engine_lines, ports_of
+from bench.environments.containers.engine import PORT
 from bench.environments.containers.files import write_files
 from bench.environments.kubernetes import deploying
 from bench.environments.kubernetes.access import Access
@@ -166,10 +168,18 @@ def test_every_engine_with_kvcached_has_a_name_of_its_own(folder: Path) -> None:
     assert "KVCACHED" not in f"{plain}"
 
 
-def test_more_engines_than_ports_are_refused() -> None:
-    many = [Model(f"m{index}", hub="a/b", gpus=1) for index in range(MOST_ENGINES + 1)]
-    with pytest.raises(UserError, match="at most 16 models on a GPU, seen 17"):
-        engine_lines(many, TOPOLOGY, kvcached=False)
+def test_policies_open_a_port_for_each_of_the_most_engines(folder: Path) -> None:
+    opened = [
+        port
+        for policy in of_kind(objects_of(folder, "managed"), "NetworkPolicy")
+        for rule in (*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ()))
+        for port in rule["ports"]
+        if port["port"] == PORT
+    ]
+    assert [port["endPort"] for port in opened] == [PORT + MOST_COLOCATED - 1] * 2
+    many = tuple(Model(f"m{index}", hub="a/b", gpus=1) for index in range(MOST_COLOCATED + 1))
+    with pytest.raises(UserError, match="layout colocated has at most 16 models, seen 17"):
+        require_fit(TOPOLOGY, many, "k8s")
 
 
 def test_where_models_do_not_fit_there_are_no_files_and_manifests_says_why(

@@ -17,26 +17,15 @@ from pathlib import Path
 from bench.config.memory import equal_share
 from bench.config.topology import Model, Topology
 from bench.environments.containers.engine import PORT, arguments, engine_container
-from bench.errors import UserError
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 MOUNTED_LAUNCHER = "/opt/llm-bench/launcher.py"
 # The launcher needs no packages, and without them (-S) KVCached does not patch it.
 COMMAND = ("python3", "-IS", MOUNTED_LAUNCHER)
-# Engines listen on PORT and the next ones, up to the last that network policies open (k8s/).
-MOST_ENGINES = 16
 
 
 def engine_lines(models: Sequence[Model], topology: Topology, *, kvcached: bool) -> tuple[str, ...]:
-    """Arguments of the launcher: the line of each model's engine.
-
-    Raises UserError for more models than there are ports.
-    """
-    if len(models) > MOST_ENGINES:
-        raise UserError(
-            f"layout colocated has at most {MOST_ENGINES} models on a GPU, seen {len(models)}: "
-            "give fewer with --models"
-        )
+    """Arguments of the launcher: the line of each model's engine, which has the next port."""
     command = engine_container("gpu", topology, "", kvcached=kvcached).command
     engine = topology.gpu_engine
     if not kvcached:
