@@ -88,7 +88,7 @@ def _add_replicas(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--endpoints-kubernetes",
         metavar="SERVICE",
-        help="instead of --endpoints: the ready endpoints of [NAMESPACE/]SERVICE[:PORT]; "
+        help="instead of --endpoints: the ready endpoints of [NAMESPACE/]SERVICE[:PORT,...]; "
         "works only in a pod",
     )
     group.add_argument(

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from bench.cli.review import stored_run
 from bench.cli.watching import watch_runs
 from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id
-from bench.config.fitting import require_fit
+from bench.config.fitting import misfit_of, require_fit
 from bench.config.options import ROOT, Options
 from bench.config.slo import load_slos
 from bench.config.topology import load_topology
@@ -137,6 +137,11 @@ def manifests(options: Options, _: str) -> int:
     for folder, texts in made.items():
         files.write_files(folder, texts)
         print(f"{len(texts)} files written to {folder}")
+    colocated = replace(topology, layout="colocated")
+    for environment in topology.hardware:
+        models = colocated.models_for("gpu", environment)
+        if misfit := misfit_of(colocated, models, environment):
+            print(f"no files for layout colocated: {misfit}")
     return 0
 
 

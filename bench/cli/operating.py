@@ -34,7 +34,7 @@ ALL = "all"
 
 def deploy(options: Options, names: Sequence[str]) -> int:
     """Bring arms up, which stay up; by default the two that are compared."""
-    topology = load_topology(options.topology)
+    topology = load_topology(options.topology, options.layout)
     arms = _arms(topology, names) or list(map(topology.arm, options.arms))
     models = topology.select_models(options.models, hardware_of(options), options.env)
     operations = _operations(options, topology)

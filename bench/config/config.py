@@ -86,7 +86,7 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
             f"driver {options.driver} sends from this machine, which does not reach pods; "
             "use --driver builtin"
         )
-    topology = load_topology(options.topology)
+    topology = load_topology(options.topology, options.layout)
     endpoints = _endpoints(options, os.environ)
     if endpoints is None:
         models = topology.select_models(options.models, hardware, options.env)
@@ -133,6 +133,7 @@ def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[
         "commit": git_commit(root / ".git"),
         "arguments": list(arguments),
         "arms": {role: arm.name for role, arm in config.arms.items()},
+        "layout": config.topology.layout,
         "profile": config.profile.name,
         "seed": config.options.seed,
         "slo_file": config.slos.path.name,
@@ -185,6 +186,8 @@ def _endpoints(options: Options, environ: Mapping[str, str]) -> Endpoints | None
         return None
     if options.driver != "builtin":
         raise UserError(f"--env external takes --driver builtin, seen {options.driver}")
+    if options.layout is not None:
+        raise UserError("--layout is for engines that the suite starts, seen --env external")
     companions = {
         "--api-key-env": options.api_key_env,
         "--ca": options.ca,

@@ -22,7 +22,7 @@ from bench.config.texts import (
     seconds_from_0,
     two_names,
 )
-from bench.config.topology import DEFAULT_TOPOLOGY, Hardware
+from bench.config.topology import DEFAULT_TOPOLOGY, Hardware, Layout
 from bench.drivers import DRIVERS
 from bench.load.plan.traces.files import WHOLE, Cut, parse_cut
 from bench.records import Expectation
@@ -215,6 +215,14 @@ class Options:
         choices=get_args(Hardware),
         commands=(PYTEST, "deploy"),
         shown="cpu for local, gpu for docker and k8s",
+    )
+    layout: Layout | None = option(
+        None,
+        "where engines on GPUs are: each has its own, or those of all models share one "
+        "(docs/how-to/layouts.md)",
+        choices=get_args(Layout),
+        commands=(PYTEST, "deploy"),
+        shown="the topology's, dedicated",
     )
     kubeconfig: Path | None = option(
         None,

@@ -20,6 +20,7 @@ Architecture = Literal["llama", "qwen2", "mistral"]
 Hardware = Literal["cpu", "gpu"]
 GpuEnvironment = Literal["k8s", "docker"]
 Kubernetes = Literal["balancer", "kube-proxy"]
+Layout = Literal["dedicated", "colocated"]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Gib = Annotated[float, Field(gt=0, strict=True)]
@@ -28,13 +29,33 @@ Entry = TypeVar("Entry")
 
 @strict
 @dataclass(frozen=True, slots=True)
+class KvShape:
+    """What a model keeps of each token: a key and a value in every layer and KV head.
+
+    Each has `head_dim` numbers of `value_bytes` bytes. In the model's config.json these are
+    num_hidden_layers, num_key_value_heads and head_dim (or hidden_size / num_attention_heads).
+    """
+
+    layers: Count
+    heads: Count
+    head_dim: Count
+    value_bytes: Count = 2
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of KV cache that a token takes, on all GPUs of a replica together."""
+        return 2 * self.layers * self.heads * self.head_dim * self.value_bytes
+
+
+@strict
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model to serve: an `architecture` to make, a `path` with weights, or a `hub` name.
 
     Exactly one of the three is set. `gpus` of each replica are for a model of the hub, and 0 for
-    others. `weights_gib`, the size of its weights, is for sizing machines. `environments` are
-    those with GPUs that serve it; empty: all. `counterpart` is the full-size model that a tiny
-    one stands for.
+    others. `weights_gib`, the size of its weights, and `kv`, what it keeps of a token, are for
+    sizing machines. `environments` are those with GPUs that serve it in layout dedicated; empty:
+    all. `counterpart` is the full-size model that a tiny one stands for.
     """
 
     name: str
@@ -45,6 +66,7 @@ class Model:
     hub: str | None = None
     gpus: Count = 0
     weights_gib: Gib | None = None
+    kv: KvShape | None = None
     environments: Annotated[tuple[GpuEnvironment, ...], Field(min_length=1)] = ()
 
     @property
@@ -57,8 +79,13 @@ class Model:
         """What the model runs on."""
         return "cpu" if self.hub is None else "gpu"
 
-    def is_for(self, environment: str) -> bool:
-        """Whether that environment serves the model, given the hardware."""
+    def is_for(self, environment: str, layout: Layout = "dedicated") -> bool:
+        """Whether that environment serves the model, given the hardware.
+
+        `environments` name those that have GPUs to spare for it, which it shares if colocated.
+        """
+        if layout == "colocated" and self.hub is not None:
+            return self.gpus == 1
         return not self.environments or environment in self.environments
 
 
@@ -107,7 +134,7 @@ class GpuEngineEntry:
     """Flags of every engine on GPUs.
 
     `first_port` is the first engine's in environment `docker`.
-    `reserve_gib` is no flag: the least that a replica needs of each GPU besides its weights.
+    `reserve_gib` is no flag: what a replica needs of each GPU besides weights and KV cache.
     """
 
     max_model_len: Count = 8192
@@ -143,20 +170,25 @@ def _with_names(entries: object) -> object:
 @strict
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All models and arms by name, GPUs by environment, and the engines' flags."""
+    """All models and arms by name, GPUs by environment, the engines' flags and their layout.
+
+    In layout `dedicated` each replica has GPUs of its own. In layout `colocated` the first
+    replicas of all models share a GPU, the second ones the next, and so on.
+    """
 
     models: Annotated[dict[str, Model], BeforeValidator(_with_names)]
     arms: Annotated[dict[str, Arm], BeforeValidator(_with_names)]
     engine: EngineEntry = field(default_factory=EngineEntry)
     gpu_engine: GpuEngineEntry = field(default_factory=GpuEngineEntry)
     hardware: dict[GpuEnvironment, HardwareEntry] = field(default_factory=dict)
+    layout: Layout = "dedicated"
 
     def models_for(self, hardware: Hardware, environment: str) -> tuple[Model, ...]:
         """All that run on that hardware there, in the order of the file; there may be none."""
         return tuple(
             model
             for model in self.models.values()
-            if model.hardware == hardware and model.is_for(environment)
+            if model.hardware == hardware and model.is_for(environment, self.layout)
         )
 
     def select_models(
@@ -178,7 +210,12 @@ class Topology:
                     f"model {model.name!r} is for a {model.hardware}, here engines run on a "
                     f"{hardware}; for that: {', '.join(fit) or 'none'}"
                 )
-            if not model.is_for(environment):
+            if not model.is_for(environment, self.layout):
+                if self.layout == "colocated":
+                    raise UserError(
+                        f"model {model.name!r} needs {model.gpus} GPUs for each replica, which "
+                        f"layout colocated cannot share; for that: {', '.join(fit) or 'none'}"
+                    )
                 raise UserError(
                     f"model {model.name!r} is for {', '.join(model.environments)}, here engines "
                     f"run in {environment}; for that: {', '.join(fit) or 'none'}"
@@ -189,8 +226,11 @@ class Topology:
         return _pick(self.arms, name, "arm")
 
 
-def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
-    """Read a topology file. Raises UserError with one line for any mistake in it."""
+def load_topology(path: Path = DEFAULT_TOPOLOGY, layout: Layout | None = None) -> Topology:
+    """Read a topology file; `layout` replaces the file's.
+
+    Raises UserError with one line for any mistake in it.
+    """
     topology = load_yaml(path, Topology)
     if not topology.models:
         raise UserError(f"{path}: models: none are listed, list at least one")
@@ -204,7 +244,7 @@ def load_topology(path: Path = DEFAULT_TOPOLOGY) -> Topology:
         name: model if model.hub is None else replace(model, gpus=model.gpus or 1)
         for name, model in topology.models.items()
     }
-    return replace(topology, models=models)
+    return replace(topology, models=models, layout=layout or topology.layout)
 
 
 def _mistake_in_model(model: Model) -> str | None:
@@ -214,6 +254,8 @@ def _mistake_in_model(model: Model) -> str | None:
         return "gpus belong to a model of the hub, all others run on CPUs"
     if model.weights_gib is not None and model.hub is None:
         return "weights_gib belongs to a model of the hub, others are not sized for GPUs"
+    if model.kv is not None and model.hub is None:
+        return "kv belongs to a model of the hub, others are not sized for GPUs"
     if model.environments and model.hub is None:
         return "environments belong to a model of the hub, others run wherever engines have CPUs"
     return None

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -28,6 +28,9 @@ _INFORMATION = re.compile(
 )
 # Errors that only say that another process had one.
 _RESULT = re.compile(r"Engine core initialization failed|EngineDeadError")
+
+# How the launcher of several engines in a container says which has ended.
+_ENDED = re.compile(r"^\[launcher\] (\S+) (ended with exit code \d+)", re.MULTILINE)
 
 _LOG_LINES = 400
 LIMIT = 300
@@ -147,7 +150,8 @@ def error_in_log(log: Path) -> str:
 
 def error_in(output: str) -> str:
     """Like `error_in_log`, of what a process has printed."""
-    return _last_error(output, or_last_line=True) or "its log shows no error"
+    who, output = of_ended_engine(output)
+    return who + (_last_error(output, or_last_line=True) or "its log shows no error")
 
 
 def cause_of_death(log: Path) -> str:
@@ -157,8 +161,27 @@ def cause_of_death(log: Path) -> str:
 
 def cause_in(output: str) -> str:
     """Like `cause_of_death`, of what a process has printed."""
+    who, output = of_ended_engine(output)
     error = _last_error(output, or_last_line=False)
-    return error or "no error in its log, so it was killed from outside"
+    return who + (error or "no error in its log, so it was killed from outside")
+
+
+def of_ended_engine(output: str) -> tuple[str, str]:
+    """Which of several engines has ended, by the launcher in their container, and its own lines.
+
+    `NAME: ` and the lines without their name, how it ended if it has none. Of any other output
+    nothing, and all of it.
+    """
+    if not (found := [*_ENDED.finditer(output)]):
+        return "", output
+    name, how = found[-1].groups()
+    return f"{name}: ", "\n".join(lines_of_engine(output.splitlines(), name)) or how
+
+
+def lines_of_engine(lines: Iterable[str], name: str) -> Iterator[str]:
+    """The lines of one of several engines in a container, without its name."""
+    start = f"[{name}] "
+    return (line.removeprefix(start) for line in lines if line.startswith(start))
 
 
 def _last_error(output: str, *, or_last_line: bool) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from bench.config.config import Config, new_run_id, resolve
 from bench.config.options import PYTEST
 from bench.config.topology import load_topology
 from bench.errors import UserError
+from tests.terraform.running import EXAMPLE
 
 
 def configured(folder: Path, **typed: str) -> Config:
@@ -36,6 +38,46 @@ def test_a_cluster_has_gpus_unless_told_otherwise(
     config = configured(tmp_path, env="k8s", **typed)
     assert config.model_names[0] == first
     assert config.max_num_seqs == max_num_seqs
+
+
+def test_colocated_models_are_those_with_one_gpu_each(tmp_path: Path) -> None:
+    typed = {"env": "docker", "topology": str(EXAMPLE)}
+    config = configured(tmp_path, layout="colocated", **typed)
+    assert config.model_names == ("llama-3.1-8b", "qwen2.5-7b", "mistral-7b")
+    assert config.topology.layout == "colocated"
+    assert "mixtral-8x7b" in configured(tmp_path, **typed).model_names
+
+
+def test_a_layout_of_the_file_is_that_of_runs_unless_told_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "topology.yaml"
+    file.write_text(f"{EXAMPLE.read_text(encoding='utf-8')}layout: colocated\n", encoding="utf-8")
+    typed = {"env": "docker", "topology": str(file)}
+    assert configured(tmp_path, **typed).topology.layout == "colocated"
+    assert configured(tmp_path, layout="dedicated", **typed).topology.layout == "dedicated"
+    with pytest.raises(UserError, match="layout colocated needs GPUs, since it is about engines"):
+        configured(tmp_path, topology=str(file))
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ({}, "layout colocated needs GPUs"),
+        ({"env": "docker", "hardware": "cpu"}, "layout colocated needs GPUs"),
+        ({"env": "docker", "models": "llama-3.1-8b"}, "is for several models with gpus: 1, seen"),
+        (
+            {"env": "docker", "models": "mixtral-8x7b"},
+            "needs 2 GPUs for each replica, which layout",
+        ),
+        ({"env": "k8s"}, "of 22.4 GiB of one NVIDIA L4 gpu_memory_utilization 0.9 gives each of 3"),
+        ({"env": "external", "endpoints": "http://a:1"}, "--layout is for engines that the suite"),
+    ],
+)
+def test_what_cannot_be_colocated_is_one_line(
+    tmp_path: Path, typed: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        configured(tmp_path, layout="colocated", topology=str(EXAMPLE), **typed)
+    assert "\n" not in str(caught.value)
 
 
 def test_one_arm_twice_is_an_aa_run(tmp_path: Path) -> None:

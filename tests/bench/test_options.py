@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
 EVERY_OPTION = (
     "--env k8s --models a,b,a --arms x,y --profile quick --slo s.yaml --topology t.yaml --seed 7"
     " --keep-env --load-processes 3 --driver openai --traffic t.csv --traffic-cut 5:9"
-    " --hardware gpu --kubeconfig c --context prod --ready-timeout 60 --undecided pass"
+    " --hardware gpu --layout colocated --kubeconfig c --context prod --ready-timeout 60 --undecided pass"
     " --wait-for-run 0"
     " --url control=http://a --url treatment=http://b --endpoints e.yaml --api-key-env KEY --ca c"
     " --webhook-env HOOK"
@@ -58,6 +58,7 @@ def test_every_option_of_pytest_can_be_typed() -> None:
         traffic=Path("t.csv"),
         traffic_cut=Cut(5.0, 9.0),
         hardware="gpu",
+        layout="colocated",
         kubeconfig=Path("c"),
         context="prod",
         ready_timeout=60.0,

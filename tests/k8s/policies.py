@@ -139,8 +139,13 @@ def probes_are_there(objects: Sequence[Object]) -> Iterator[str]:
     for owner, template in templates(objects, "Deployment"):
         for one in template["spec"]["containers"]:
             ports = {port["name"] for port in one.get("ports", [])}
+            numbers = [str(port["containerPort"]) for port in one.get("ports", [])]
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                if one.get(probe, {}).get("httpGet", {}).get("port") not in ports:
+                asked = one.get(probe, {}).get("exec", {}).get("command", [])
+                places = asked[asked.index("--health") + 1 :] if asked else []
+                if asked and [place.rpartition(":")[2] for place in places] != numbers:
+                    yield f"{owner}: {probe} of {one['name']} does not ask all of its ports"
+                elif not asked and one.get(probe, {}).get("httpGet", {}).get("port") not in ports:
                     yield f"{owner}: {one['name']} has no {probe} of a port of its own"
 
 

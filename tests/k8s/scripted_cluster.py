@@ -112,8 +112,9 @@ class Cluster:
             lines = self.log.splitlines(keepends=True)
             return web.Response(text="".join(lines[-int(query.get("tailLines", 9999)) :]))
         pod, _, port = at.rpartition(":")
-        known = self.objects[pod]["spec"]["containers"][0]["ports"][0]["containerPort"]
-        if int(port) != known or asked not in self.served:
+        opened = self.objects[pod]["spec"]["containers"][0]["ports"]
+        known = [one["containerPort"] for one in opened]
+        if int(port) not in known or asked not in self.served:
             return web.json_response({"message": "error trying to reach service"}, status=503)
         return web.Response(text=self.served[asked])
 

@@ -18,8 +18,9 @@ import pytest
 from bench.config.topology import load_topology
 from bench.environments.kubernetes.access import Access, connect
 from bench.environments.kubernetes.api import Api
-from bench.environments.kubernetes.environment import ENGINES, KubernetesEnvironment
+from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.environments.kubernetes.load_pods import PodSite
+from bench.environments.kubernetes.objects import ENGINES
 from bench.environments.kubernetes.waiting import Wait
 from bench.load.plan.arrivals import Constant
 from bench.load.plan.schedule import plan_open_loop

@@ -126,6 +126,25 @@ def test_a_kill_after_a_failed_liveness_probe_is_not_taken_for_want_of_memory() 
     assert reason.text == "killed since its liveness probe failed, restarted 1 times"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (1, "the container ended with exit code 1, restarted 1 times: b: ValueError: no room"),
+        (137, "b: killed (exit code 137), restarted 1 times: most likely it used more memory"),
+    ],
+)
+def test_of_several_engines_in_a_container_the_one_that_ended_first_is_named(
+    code: int, said: str
+) -> None:
+    log = (
+        "[b] ValueError: no room\n[a] RuntimeError: is ended\n"
+        f"[launcher] b ended with exit code {code}, so all are; above: its last lines\n"
+    )
+    reason = diagnose(ended(exitCode=code), [], log)
+    assert reason is not None
+    assert reason.text.startswith(said)
+
+
 def test_taints_and_lost_nodes_are_named() -> None:
     message = "0/2 nodes are available: 2 node(s) had untolerated taint {gpu: yes}."
     condition = {"type": "PodScheduled", "status": "False", "message": message}

@@ -95,7 +95,8 @@ async def metrics(running: Running) -> str:
     [
         ("engines", Service("own", "engines")),
         ("engines:http", Service("own", "engines", "http")),
-        ("engines:8000", Service("own", "engines", 8000)),
+        ("engines:8000", Service("own", "engines", (8000,))),
+        ("engines:8000,8002", Service("own", "engines", (8000, 8002))),
         ("other/engines-2:web-1", Service("other", "engines-2", "web-1")),
     ],
 )
@@ -104,7 +105,11 @@ def test_a_service_may_have_a_namespace_and_a_port(text: str, expected: Service)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/engines", "own/", "a/b/c", "engines:", "Engines", "a_b", "x:70000", "a.b", "x:0"]
+    "text",
+    [
+        *("", "/engines", "own/", "a/b/c", "engines:", "Engines", "a_b", "x:70000", "a.b", "x:0"),
+        *("x:1,", "x:1,0", "x:http,1"),
+    ],
 )
 async def test_a_malformed_service_is_one_line_and_exit_code_2(
     text: str, api: ApiServer, capsys: pytest.CaptureFixture[str]

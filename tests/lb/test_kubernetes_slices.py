@@ -18,7 +18,7 @@ NAMES = ("engines-a", "engines-b", "engines-c")
 NETWORKS = {"IPv4": "10.0.0.", "IPv6": "fd00::"}
 
 
-def listed(*slices: dict[str, Any], port: str | int | None = None) -> Slices:
+def listed(*slices: dict[str, Any], port: str | tuple[int, ...] | None = None) -> Slices:
     made = Slices(Service("managed", "engines", port))
     made.replace(
         EndpointSliceList.model_validate(
@@ -42,7 +42,7 @@ def _versioned(thing: dict[str, Any]) -> dict[str, Any]:
     return {**thing, "metadata": {**thing["metadata"], "resourceVersion": "7"}}
 
 
-def replicas(*slices: dict[str, Any], port: str | int | None = None) -> dict[str, str]:
+def replicas(*slices: dict[str, Any], port: str | tuple[int, ...] | None = None) -> dict[str, str]:
     """URLs by name."""
     targets = listed(*slices, port=port).targets()
     return {target.endpoint.name: target.endpoint.url for target in targets}
@@ -181,15 +181,29 @@ def test_only_a_pods_name_stands_for_a_replica() -> None:
         (None, {"grpc": 9}, 9),
         (None, {"metrics": 1, "http": 9}, 9),
         ("api", {"http": 1, "api": 9}, 9),
-        (9, {"http": 1}, 9),
+        ((9,), {"http": 1}, 9),
     ],
 )
 def test_the_port_is_the_only_one_or_http_or_the_one_that_is_named(
-    port: str | int | None, ports: dict[str, int], expected: int
+    port: str | tuple[int, ...] | None, ports: dict[str, int], expected: int
 ) -> None:
     entry = pod("one", "10.0.0.1")
     found = replicas(endpoint_slice("a", entry, family="IPv4", **ports), port=port)
     assert found == {"one": f"http://10.0.0.1:{expected}"}
+
+
+def test_a_pod_is_a_replica_at_each_of_several_ports() -> None:
+    slices = (
+        endpoint_slice("a", pod("one", "10.0.0.1"), pod("two", "10.0.0.2")),
+        endpoint_slice("b", pod("one", "fd00::1"), pod("new", "fd00::9"), family="IPv6"),
+        endpoint_slice("c", pod("two", "10.0.0.2", terminating=True)),
+    )
+    assert replicas(*slices, port=(8000, 8001)) == {
+        "one:8000": "http://10.0.0.1:8000",
+        "one:8001": "http://10.0.0.1:8001",
+        "new:8000": "http://[fd00::9]:8000",
+        "new:8001": "http://[fd00::9]:8001",
+    }
 
 
 def test_a_port_that_no_slice_has_is_named_with_those_that_there_are() -> None:

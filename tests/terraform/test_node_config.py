@@ -82,6 +82,17 @@ def test_sizing_follows_the_topology(module: Path, tmp_path: Path) -> None:
     assert after["cost"]["per_hour"] > before["cost"]["per_hour"]
 
 
+def test_colocated_models_share_a_gpu_for_each_replica(module: Path, tmp_path: Path) -> None:
+    file = tmp_path / "topology.yaml"
+    text = EXAMPLE.read_text(encoding="utf-8")
+    file.write_text(f"{text}layout: colocated\n", encoding="utf-8")
+    h100 = {"runtime": "compose", "gpu": "h100", "topology_file": str(file)}
+    sizing = outputs(module, **h100)["sizing"]
+    assert sizing["gpus_of_an_arm"] == 2
+    assert sorted(sizing["weights_gib"]) == ["llama-3.1-8b", "mistral-7b", "qwen2.5-7b"]
+    assert "Does not fit a GPU: llama-3.1-8b" in refusal(module, topology_file=str(file))
+
+
 def test_more_gpus_than_the_machine_has_are_refused_with_the_sum(
     module: Path, tmp_path: Path
 ) -> None:

@@ -6,15 +6,25 @@ They are for Compose v2 and for docker-compose 1.29, which knows no `name`, `inc
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
+from bench.config.fitting import colocated_models
 from bench.config.options import ROOT
-from bench.config.topology import Arm, Hardware, Model, Topology
+from bench.config.topology import Arm, Hardware, Layout, Model, Topology
+from bench.environments.containers.colocated import (
+    COMMAND,
+    LAUNCHER,
+    MOUNTED_LAUNCHER,
+    engine_lines,
+    health_command,
+    times,
+)
 from bench.environments.containers.engine import (
     MOUNTED_MODEL,
     PORT,
@@ -36,12 +46,17 @@ WRITTEN = ("baseline", "managed")
 PART_OF, KIND, MODEL, ARM = "llm-bench", "llm-bench.kind", "llm-bench.model", "llm-bench.arm"
 ENGINE, BALANCER = "engine", "balancer"
 BALANCER_PORT = 8080
+# From the folder of an arm, which Compose takes paths from.
+_LAUNCHER = f"../../{LAUNCHER.relative_to(ROOT)}"
 # By default ports are those of this machine alone.
 BIND = "${BIND:-127.0.0.1}"
 _ABOUT_ARM = """\
 The arm's balancer, to be started with engines: `docker compose up` in this folder adds those of
 compose.override.yaml; docs/how-to/docker.md has the rest."""
 _ABOUT_GPUS = "The arm's engines, one or more GPUs each."
+_ABOUT_COLOCATED = """\
+The arm's engines in layout colocated, those of all models on one GPU, in place of those that have
+GPUs of their own, in this folder: docker compose -f compose.yaml -f compose.colocated.yaml up"""
 _ABOUT_CPUS = """\
 Tiny engines on CPUs in place of those on GPUs, for either arm:
   docker compose -f docker/baseline/compose.yaml -f docker/compose.cpu.yaml up"""
@@ -49,40 +64,62 @@ Tiny engines on CPUs in place of those on GPUs, for either arm:
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """An engine: its service's name, its model, its port on this machine, its GPUs or its core."""
+    """An engine: its name, its model, its port on this machine, its GPUs or its core.
+
+    `service` is that of its container, where it listens on `inner_port`.
+    """
 
     name: str
     model: Model
     port: int
     gpus: tuple[int, ...] = ()
     core: int | None = None
+    service: str = ""
+    inner_port: int = PORT
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its container's service, which several may have in common, and its port there."""
+        return self.service or self.name, self.inner_port
 
     @property
     def url(self) -> str:
         """Where balancers reach it."""
-        return f"http://{self.name}:{PORT}"
+        return "http://{}:{}".format(*self.place)
 
 
 def plan_engines(
-    models: Iterable[Model], first_port: int, *, first_gpu: int = 0, cores: Sequence[int] = ()
+    models: Iterable[Model],
+    first_port: int,
+    *,
+    first_gpu: int = 0,
+    cores: Sequence[int] = (),
+    layout: Layout = "dedicated",
 ) -> tuple[EnginePlan, ...]:
     """The engines of `models` in their order, on the next ports and GPUs, and on `cores` in turn.
 
-    Raises UserError for names that are the same as names of services.
+    In layout colocated those with the same index share a GPU and a container. Raises UserError for
+    names that are the same as names of services.
     """
     plans: dict[str, EnginePlan] = {}
-    for model in models:
+    for place, model in enumerate(models):
         for index in range(model.replicas):
             name, number = f"{service_name(model.name)}-{index}", len(plans)
             gpus = range(first_gpu, first_gpu + model.gpus)
-            first_gpu += model.gpus
+            service, inner_port = "", PORT
+            if layout == "colocated":
+                gpus = range(first_gpu + index, first_gpu + index + 1)
+                service, inner_port = f"gpu-{index}", PORT + place
+            else:
+                first_gpu += model.gpus
             core = cores[number % len(cores)] if cores else None
             if name in plans:
                 raise UserError(
                     f"models {plans[name].model.name!r} and {model.name!r} are both "
                     f"{service_name(model.name)!r} in Docker; choose another name for one of them"
                 )
-            plans[name] = EnginePlan(name, model, first_port + number, tuple(gpus), core)
+            port = first_port + number
+            plans[name] = EnginePlan(name, model, port, tuple(gpus), core, service, inner_port)
     return tuple(plans.values())
 
 
@@ -127,6 +164,51 @@ def engine_service(
     return service
 
 
+def engine_services(
+    plans: Iterable[EnginePlan], topology: Topology, version: str, *, kvcached: bool
+) -> dict[str, Service]:
+    """The services of engines: one for each, or for all that share a container."""
+    services, shared = {}, defaultdict[str, list[EnginePlan]](list)
+    for plan in plans:
+        if plan.service:
+            shared[plan.service].append(plan)
+        else:
+            services[plan.name] = engine_service(plan, topology, version, kvcached=kvcached)
+    return services | {
+        name: shared_service(together, topology, kvcached=kvcached)
+        for name, together in shared.items()
+    }
+
+
+def shared_service(plans: Sequence[EnginePlan], topology: Topology, *, kvcached: bool) -> Service:
+    """The service of engines that share a GPU, in the order of their ports in the container."""
+    templates, count = _templates(), len(plans)
+    own = engine_container("gpu", topology, "", kvcached=kvcached)
+    made = {**templates["all"], **templates["engine"]["gpu"]}
+    del made["arguments"]  # the launcher's are whole lines
+    health = {
+        **templates["health"],
+        "start_period": times(templates["health"]["start_period"], count),
+    }
+    return {
+        "image": f"{own.image}:{own.tag}",
+        "user": f"{own.user}:{own.group}",
+        "entrypoint": list(COMMAND),
+        "command": list(engine_lines([plan.model for plan in plans], topology, kvcached=kvcached)),
+        "environment": {**own.variables, **made.pop("environment")},
+        "ports": [f"{BIND}:{plan.port}:{plan.inner_port}" for plan in plans],
+        "labels": {PART_OF: "", KIND: ENGINE},
+        **made,
+        "shm_size": times(made["shm_size"], count),
+        "volumes": [*made["volumes"], f"{_LAUNCHER}:{MOUNTED_LAUNCHER}:ro"],
+        "healthcheck": {
+            "test": ["CMD", *health_command({plan.model.name: plan.inner_port for plan in plans})],
+            **health,
+        },
+        "deploy": _reservation(plans[0].gpus),
+    }
+
+
 def balancer_service(arm: Arm, port: int, version: str) -> Service:
     """The service of an arm's balancer, which does not know its engines yet.
 
@@ -154,7 +236,7 @@ def in_front_of(plans: Iterable[EnginePlan]) -> Service:
     plans = tuple(plans)
     return {
         "environment": {"VLLM_ENDPOINTS": ",".join(plan.url for plan in plans)},
-        "depends_on": {plan.name: {"condition": "service_healthy"} for plan in plans},
+        "depends_on": {plan.place[0]: {"condition": "service_healthy"} for plan in plans},
     }
 
 
@@ -166,7 +248,7 @@ def network() -> Service:
 def compose_files(topology: Topology, version: str) -> Mapping[PurePosixPath, str]:
     """The text of every generated file, by its path below `docker/`.
 
-    `version` is that of the suite's own images.
+    `version` is that of the suite's own images. Layout colocated has files where its models fit.
     """
     files = {}
     for arm in (topology.arms[name] for name in WRITTEN if name in topology.arms):
@@ -177,6 +259,10 @@ def compose_files(topology: Topology, version: str) -> Mapping[PurePosixPath, st
         )
         if engines := _engines(topology, "gpu", version, kvcached=has_kvcached(arm, "gpu")):
             files[folder / "compose.override.yaml"] = file_text([engines], _ABOUT_GPUS)
+        if colocated_models(topology, "docker"):
+            colocated = replace(topology, layout="colocated")
+            engines = _engines(colocated, "gpu", version, kvcached=has_kvcached(arm, "gpu"))
+            files[folder / "compose.colocated.yaml"] = file_text([engines], _ABOUT_COLOCATED)
     if engines := _engines(topology, "cpu", version, kvcached=False):
         files[PurePosixPath("compose.cpu.yaml")] = file_text([engines], _ABOUT_CPUS)
     return files
@@ -185,12 +271,10 @@ def compose_files(topology: Topology, version: str) -> Mapping[PurePosixPath, st
 def _engines(topology: Topology, hardware: Hardware, version: str, *, kvcached: bool) -> Service:
     """The engines of all models for that hardware, and what a balancer has of them."""
     models = topology.models_for(hardware, "docker")
-    plans = plan_engines(models, topology.gpu_engine.first_port)
+    plans = plan_engines(models, topology.gpu_engine.first_port, layout=topology.layout)
     if not plans:
         return {}
-    engines = {
-        plan.name: engine_service(plan, topology, version, kvcached=kvcached) for plan in plans
-    }
+    engines = engine_services(plans, topology, version, kvcached=kvcached)
     return {"services": {**engines, "balancer": in_front_of(plans)}}
 
 

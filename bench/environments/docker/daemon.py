@@ -16,7 +16,9 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
 import docker
-from bench.environments.docker.compose import ARM, KIND, MODEL, PART_OF
+from bench.environments.containers.colocated import ports_of
+from bench.environments.containers.engine import PORT
+from bench.environments.docker.compose import ARM, ENGINE, KIND, MODEL, PART_OF
 from bench.errors import UserError
 from bench.processes.guarded import cause_in, error_in
 from bench.processes.ports import LOOPBACK, listeners
@@ -32,8 +34,9 @@ class Container:
     """A container of the suite, as the daemon had it when it was asked.
 
     `project` is that of Compose, `kind` what the suite has it for. `pid` is 0 where it does not
-    run. `started` is when it was started last. `url` and `ports` are those of this machine that
-    lead to it; empty where it does not run. `variables` are the names of its environment's.
+    run. `started` is when it was started last. `ports` are those of this machine that lead to it,
+    `urls` the same by its own port; empty where it does not run. `variables` are the names of its
+    environment's.
     """
 
     id: str
@@ -51,17 +54,18 @@ class Container:
     started: datetime.datetime
     pid: int
     ports: tuple[int, ...]
-    url: str
+    urls: Mapping[int, str]
     core: str
     gpus: tuple[str, ...]
     variables: tuple[str, ...]
+    command: tuple[str, ...]
 
     @classmethod
     def seen(cls, shown: Mapping[str, Any]) -> Self:
         """From what `docker inspect` shows."""
         labels, state = shown["Config"]["Labels"] or {}, shown["State"]
         bound = (shown.get("NetworkSettings") or {}).get("Ports") or {}
-        published = [one for several in bound.values() for one in several or ()]
+        published = {int(port.partition("/")[0]): to for port, to in bound.items() if to}
         began = state.get("StartedAt") or "0001-01-01T00:00:00Z"
         return cls(
             id=shown["Id"],
@@ -78,8 +82,8 @@ class Container:
             restarts=shown.get("RestartCount") or 0,
             started=datetime.datetime.fromisoformat(began),
             pid=state.get("Pid") or 0,
-            ports=tuple(sorted({int(one["HostPort"]) for one in published})),
-            url=_url(published[0]) if published else "",
+            ports=tuple(sorted({int(one["HostPort"]) for to in published.values() for one in to})),
+            urls={port: _url(to[0]) for port, to in published.items()},
             core=shown["HostConfig"].get("CpusetCpus") or "",
             gpus=tuple(
                 gpu
@@ -87,7 +91,20 @@ class Container:
                 for gpu in one.get("DeviceIDs") or ()
             ),
             variables=tuple(one.partition("=")[0] for one in shown["Config"]["Env"] or ()),
+            command=tuple(shown["Config"].get("Cmd") or ()),
         )
+
+    @property
+    def url(self) -> str:
+        """The first of its URLs; empty if it has none."""
+        return next(iter(self.urls.values()), "")
+
+    @property
+    def engines(self) -> Mapping[str, int]:
+        """The port of each engine in it, by the engine's model."""
+        if self.kind != ENGINE:
+            return {}
+        return {self.model: PORT} if self.model else ports_of(self.command)
 
     @property
     def place(self) -> str:

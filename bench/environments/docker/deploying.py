@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.config.fitting import gpus_needed
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.answers import await_answers
 from bench.environments.balancers import await_ready
@@ -67,12 +68,12 @@ class Deployment:
         self._timeout_s = timeout_s
         self._version = suite_version()
         self._balancers: dict[str, tuple[Balancer, ...]] = {}
-        # By group that is up: the base URL of each service, whose address .env may have chosen.
-        self._urls: dict[str, Mapping[str, str]] = {}
+        # By group that is up: the base URLs of each service, whose address .env may have chosen.
+        self._urls: dict[str, Mapping[str, Mapping[int, str]]] = {}
         self.compose = find_compose()
         running = sum(one.kind == ENGINE and one.runs for one in daemon.containers())
         gpus = len(gpu_names()) if any(model.gpus for model in models) else 0
-        self.rooms = groups_that_fit(self._models, gpus, free_gib(running))
+        self.rooms = groups_that_fit(self._models, gpus, free_gib(running), topology.layout)
 
     def up(self, arm: Arm, count: int = 1) -> None:
         """Return when the arm's engines and `count` balancers are ready. Safe to repeat.
@@ -94,7 +95,7 @@ class Deployment:
             self._progress,
             self._timeout_s,
         )
-        self._urls[group] = {one.service: one.url for one in self.containers(group) if one.url}
+        self._urls[group] = {one.service: one.urls for one in self.containers(group)}
         self._await_engines(project)
         with self._progress.step(f"waiting for the balancer of {arm.name}") as step:
             for balancer in self._balancers[group]:
@@ -139,8 +140,9 @@ class Deployment:
         return take_down(self._daemon, PREFIX + group, self._progress)
 
     def _url(self, group: str, service: EnginePlan | Balancer) -> str:
-        found = self._urls.get(group, {})
-        return found.get(service.name, f"http://{LOOPBACK}:{service.port}")
+        name, port = service.place
+        found = self._urls.get(group, {}).get(name, {})
+        return found.get(port, f"http://{LOOPBACK}:{service.port}")
 
     def _of_arm(self, arm: Arm) -> tuple[Balancer, ...]:
         group = self._balancers.get(engine_group(arm), ())
@@ -157,10 +159,12 @@ class Deployment:
         before = _GROUPS.index(group) if self.rooms >= len(_GROUPS) else 0
         port = self._topology.gpu_engine.first_port
         port += before * sum(model.replicas for model in self._models)
-        gpu = before * sum(model.replicas * model.gpus for model in self._models)
+        gpu = before * gpus_needed(self._models, self._topology.layout)
         on_cpu = self._models[0].hardware == "cpu"
         cores = sorted(os.sched_getaffinity(0)) if on_cpu else ()
-        return plan_engines(self._models, port, first_gpu=gpu, cores=cores)
+        return plan_engines(
+            self._models, port, first_gpu=gpu, cores=cores, layout=self._topology.layout
+        )
 
     def _of(self, arm: Arm, count: int, others: Collection[Balancer]) -> Iterator[Balancer]:
         """`count` balancers of an arm: those that there are first, then on ports that are free."""

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from bench.config.config import Config
+from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.base import model_facts
 from bench.environments.containers.engine import VLLM_VERSION, engine_group
@@ -23,6 +24,7 @@ from bench.environments.docker.deploying import Deployment, removed_if_killed
 from bench.environments.docker.room import gpu_names
 from bench.errors import UserError
 from bench.processes import throttle
+from bench.processes.guarded import of_ended_engine
 from bench.processes.local import LocalSite
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
@@ -31,6 +33,8 @@ from bench.records import Replica
 
 def make_environment(config: Config, progress: Progress) -> DockerEnvironment:
     """The environment as the options want it; nothing is started yet."""
+    for text in room_texts(config.topology, config.models, config.options.env):
+        progress.note(text)
     return DockerEnvironment(
         config.topology,
         tuple(config.arms.values()),
@@ -137,7 +141,9 @@ class DockerEnvironment(ContainerEnvironment):
     def _dead(self, group: str, name: str, *, gone: bool) -> str:
         for one in self._deployed.containers(group):
             if one.name == name:
-                how = self._daemon.cause(one) if gone else "was restarted"
+                who, _ = of_ended_engine(self._daemon.log(one))
+                after = f" after the end of {who.removesuffix(': ')}" if who else ""
+                how = self._daemon.cause(one) if gone else f"was restarted{after}"
                 return f"{one.service} ({how}; see docker logs {name})"
         return f"container {name} is gone"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from bench.config.options import ROOT, Options
@@ -16,6 +17,7 @@ from bench.environments.docker.deploying import Deployment, removed_if_killed
 from bench.environments.docker.project import group_of, take_down
 from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
+from bench.processes.guarded import lines_of_engine
 from bench.progress import Progress
 
 
@@ -60,16 +62,20 @@ class DockerOperations(Operations):
         """All containers of the arms' projects, also those that were started by hand."""
         found = self._containers(arms)
         return tuple(
-            self._service(one, found)
+            row
             for one in sorted(found, key=lambda one: (one.project, one.kind, one.name))
+            for row in self._services(one, found)
         )
 
     def fetch(self, service: Service, path: str) -> bytes:
         return fetch_directly(service, path)
 
     def logs(self, service: Service, lines: int | None, *, follow: bool) -> Iterator[str]:
-        named = [one for one in self._daemon.containers() if one.name == service.name]
-        return self._daemon.lines(named[0], lines, follow=follow) if named else iter(())
+        """Of an engine that shares a container, its own among the last lines of that."""
+        name, _, port = service.name.partition(":")
+        named = [one for one in self._daemon.containers() if one.name == name]
+        found = self._daemon.lines(named[0], lines, follow=follow) if named else iter(())
+        return lines_of_engine(found, service.model) if port else found
 
     def teardown(self, arms: Sequence[Arm] | None) -> bool:
         """Remove the arms' balancers, and with the last one of a project all of it."""
@@ -102,6 +108,16 @@ class DockerOperations(Operations):
             for one in self._daemon.containers(project)
             if names is None or one.kind == ENGINE or one.arm in names
         ]
+
+    def _services(self, one: Container, found: Sequence[Container]) -> Iterator[Service]:
+        """A row for each engine in a container, or for what else it has."""
+        row = self._service(one, found)
+        if one.model or not one.engines:
+            yield row
+            return
+        for model, port in one.engines.items():
+            url = one.urls.get(port, "")
+            yield replace(row, name=f"{one.name}:{port}", model=model, url=url)
 
     def _service(self, one: Container, found: Sequence[Container]) -> Service:
         arms = {other.arm for other in found if other.project == one.project and other.arm}

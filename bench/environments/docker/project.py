@@ -11,11 +11,12 @@ from pathlib import Path
 
 from bench.config.topology import Arm, Topology
 from bench.environments.docker.compose import (
+    BALANCER_PORT,
     DOCKER,
     EnginePlan,
     Service,
     balancer_service,
-    engine_service,
+    engine_services,
     in_front_of,
     network,
     service_name,
@@ -48,6 +49,11 @@ class Balancer:
     name: str
     port: int
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its service, and its port in the container."""
+        return self.name, BALANCER_PORT
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -65,10 +71,7 @@ class Project:
 
     def services(self, topology: Topology, version: str) -> Mapping[str, Service]:
         """All services by name. None waits for another: the caller does, and says for what."""
-        engines = {
-            plan.name: engine_service(plan, topology, version, kvcached=self.kvcached)
-            for plan in self.engines
-        }
+        engines = engine_services(self.engines, topology, version, kvcached=self.kvcached)
         behind = in_front_of(self.engines)["environment"]
         balancers = {
             one.name: {**balancer_service(one.arm, one.port, version), "environment": behind}

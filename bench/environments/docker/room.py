@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import psutil
 
-from bench.config.topology import Model
+from bench.config.fitting import gpus_needed
+from bench.config.topology import Layout, Model
 from bench.errors import UserError
 
 GIB = 1024**3
@@ -25,14 +26,16 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(done.stdout.split("\n")[:-1]) if done.returncode == 0 else ()
 
 
-def groups_that_fit(models: Sequence[Model], gpus: int, free_gib: float) -> int:
+def groups_that_fit(
+    models: Sequence[Model], gpus: int, free_gib: float, layout: Layout = "dedicated"
+) -> int:
     """For how many groups with engines of `models` there is room.
 
     All models are for the same hardware. `free_gib` is memory that engines on CPUs may take.
     Raises UserError, with the arithmetic, if there is not even room for one.
     """
     engines = sum(model.replicas for model in models)
-    needed = sum(model.replicas * model.gpus for model in models)
+    needed = gpus_needed(models, layout)
     if needed:
         if needed > gpus:
             raise UserError(

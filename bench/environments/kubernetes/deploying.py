@@ -9,20 +9,22 @@ from pathlib import Path
 
 import yaml
 
-from bench.config.topology import Arm, Model
+from bench.config.topology import Arm, Layout, Model
+from bench.environments.containers.engine import PORT
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.manifests.files import K8S
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.objects import (
     APPLIED,
     BALANCER,
+    COLOCATED,
     CREATED_BY,
     DEFAULT,
     DERIVED,
+    ENGINES,
     KINDS,
     OURS,
     PART_OF,
-    PORT,
     Kind,
     Resource,
     deployment_name,
@@ -39,10 +41,11 @@ _KUSTOMIZE_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class DeployedArm:
-    """An arm and the models that it serves, all for the same hardware."""
+    """An arm and the models that it serves, all for the same hardware, and their layout."""
 
     arm: Arm
     models: tuple[Model, ...]
+    layout: Layout = "dedicated"
 
     @property
     def namespace(self) -> str:
@@ -58,6 +61,8 @@ class DeployedArm:
     def deployments(self) -> tuple[str, ...]:
         """The names of the Deployments that have to be ready, the balancer last."""
         engines = tuple(deployment_name(model.name) for model in self.models)
+        if self.layout == "colocated":
+            engines = (COLOCATED,)
         return (*engines, BALANCER) if self.balanced else engines
 
     def objects(self) -> list[Resource]:
@@ -65,14 +70,25 @@ class DeployedArm:
 
         Raises UserError where k8s/ does not follow the topology.
         """
-        folder = K8S / overlay_path(self.arm, self.models[0].hardware)
+        folder = K8S / overlay_path(self.arm, self.models[0].hardware, self.layout)
         built = build(folder) if folder.is_dir() else []
         objects = of_models(built, {model.name for model in self.models})
         if absent := set(self.deployments) - {one.name for one in objects}:
             raise UserError(
                 f"{folder} has no {', '.join(sorted(absent))}; run python -m bench manifests"
             )
+        if self.layout == "colocated":
+            self._require_all(next(one for one in objects if one.name == COLOCATED))
         return objects
+
+    def _require_all(self, deployment: Resource) -> None:
+        """Raise UserError unless the engines of a colocated pod are those of the models."""
+        there = Resource(deployment["spec"]["template"]).engines
+        if there.keys() != {model.name for model in self.models}:
+            raise UserError(
+                f"on Kubernetes layout colocated has all its models in a pod: {', '.join(there)}; "
+                "leave --models out, or change the topology file and run python -m bench manifests"
+            )
 
     def routes(self, models: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """By model: the base URL through the arm, as pods reach it."""
@@ -87,12 +103,13 @@ class DeployedArm:
 def deploy(api: Api, arm: DeployedArm, progress: Progress, timeout_s: float) -> None:
     """Apply an arm and return when all of it is ready. Safe to repeat.
 
-    Deletes engines of models that the arm does not serve now. Raises UserError with the reason if
-    an object is refused or does not become ready; what has been applied stays.
+    Deletes engines that the arm does not have now, of other models or in another layout. Raises
+    UserError with the reason if an object is refused or does not become ready; what has been
+    applied stays.
     """
     objects = arm.objects()
     apply_all(api, objects, progress, f"applying arm {arm.arm.name} to namespace {arm.namespace}")
-    _delete_other_models(api, arm, objects)
+    _delete_other_engines(api, arm, objects)
     Wait(api, arm.namespace, progress, timeout_s).until_ready(arm.deployments)
 
 
@@ -146,12 +163,12 @@ def of_models(objects: Collection[Resource], models: Collection[str]) -> list[Re
     return [one for one in objects if one.model is None or one.model in models]
 
 
-def _delete_other_models(api: Api, arm: DeployedArm, applied: Collection[Resource]) -> None:
-    """Delete what an earlier deployment has left of models that the arm does not serve now."""
-    models = {model.name for model in arm.models}
-    for kind in dict.fromkeys(one["kind"] for one in applied if one.model):
-        for one in api.find(kind, arm.namespace, OURS):
-            if one.model and one.model not in models:
+def _delete_other_engines(api: Api, arm: DeployedArm, applied: Collection[Resource]) -> None:
+    """Delete what an earlier deployment has left of engines that the arm does not have now."""
+    kept = {(one["kind"], one.name) for one in applied}
+    for kind in ("ConfigMap", "Service", "PodDisruptionBudget", "Deployment"):
+        for one in api.find(kind, arm.namespace, ENGINES):
+            if (kind, one.name) not in kept:
                 api.delete(kind, arm.namespace, one.name)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from bench.environments.kubernetes.objects import Object, Resource, one_line
+from bench.processes.guarded import of_ended_engine
 
 # For how many seconds what the cluster retries by itself may still succeed.
 AT_ONCE = 0.0
@@ -145,18 +146,19 @@ def _ended(last: Object, container: Object, events: Sequence[Object], log: str) 
             f"{ended}, raise the limit"
         )
     code = last.get("exitCode")
+    who, own = of_ended_engine(log)
     if code == _SIGKILL:
         if any("failed liveness probe" in str(event.get("message")) for event in events):
             return Reason(f"killed since its liveness probe failed, {ended}")
         # A container that is killed as soon as it starts is not always marked OOMKilled.
         return Reason(
-            f"killed (exit code 137), {ended}: most likely it used more memory than its limit"
+            f"{who}killed (exit code 137), {ended}: most likely it used more memory than its limit"
         )
-    line = error_line(log)
-    if why := log_reason(log):
+    line = error_line(own)
+    if why := log_reason(own):
         line = f"{why}. Its log says: {line}"
     return Reason(
-        f"the container ended with exit code {code}, {ended}: {line or 'its log is empty'}"
+        f"the container ended with exit code {code}, {ended}: {who}{line or 'its log is empty'}"
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.config import Config
-from bench.config.topology import Arm, Model
+from bench.config.fitting import room_texts
+from bench.config.topology import Arm, Layout, Model
 from bench.environments.containers.engine import engine_group
 from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.kubernetes.access import Access, connect_noted
@@ -19,13 +20,13 @@ from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardow
 from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
 from bench.environments.kubernetes.load_pods import PodSite, load_objects, start_load_pods
 from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
-from bench.environments.kubernetes.objects import BALANCER, ENGINE, LOAD_NAMESPACE, OURS, Resource
-from bench.environments.kubernetes.waiting import Wait
+from bench.environments.kubernetes.objects import BALANCER, ENGINES, LOAD_NAMESPACE, OURS, Resource
+from bench.environments.kubernetes.waiting import LOG_LINES, Wait
 from bench.errors import UserError
+from bench.processes.guarded import of_ended_engine
 from bench.progress import Progress
 from bench.records import Replica
 
-ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
 # How many balancers an arm has in its manifests, even if a scenario asks for fewer.
 BALANCERS = 2
 
@@ -33,11 +34,14 @@ BALANCERS = 2
 def make_environment(config: Config, progress: Progress) -> KubernetesEnvironment:
     """The environment as the options want it; nothing is started yet."""
     options = config.options
+    for text in room_texts(config.topology, config.models, options.env):
+        progress.note(text)
     return KubernetesEnvironment(
         Access.chosen(options.kubeconfig, options.context, os.environ),
         tuple(config.arms.values()),
         config.cache,
         progress,
+        layout=config.topology.layout,
         load_pods=options.load_processes or 1,
         timeout_s=options.ready_timeout,
         keep=options.keep_env,
@@ -61,11 +65,13 @@ class KubernetesEnvironment(ContainerEnvironment):
         progress: Progress,
         *,
         timeout_s: float,
+        layout: Layout = "dedicated",
         load_pods: int = 1,
         keep: bool = False,
     ) -> None:
         super().__init__(arms, cache, progress, timeout_s=timeout_s, keep=keep)
         self._access = access
+        self._layout = layout
         self._load_pods = load_pods
         self._arms: dict[str, DeployedArm] = {}
         self._held: HeldCluster | None = None
@@ -98,9 +104,9 @@ class KubernetesEnvironment(ContainerEnvironment):
         return deployed.routes(models)
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
-        """The engines' pods that are ready in the arm's namespace."""
+        """The engines in pods that are ready in the arm's namespace."""
         pods = self._engines(self._arms[arm.name].namespace)
-        ready = [pod.as_replica() for pod in pods if pod.is_ready]
+        ready = [one for pod in pods if pod.is_ready for one in pod.as_replicas()]
         found = sorted(ready, key=lambda one: (one.model, one.name))
         return tuple(one for one in found if one.model in self._models)
 
@@ -121,7 +127,9 @@ class KubernetesEnvironment(ContainerEnvironment):
         return connect_noted(self._access, self._progress)
 
     def _prepare(self, models: Sequence[Model]) -> None:
-        self._arms = {arm.name: DeployedArm(arm, tuple(models)) for arm in self._wanted}
+        self._arms = {
+            arm.name: DeployedArm(arm, tuple(models), self._layout) for arm in self._wanted
+        }
 
     def _all_fit(self) -> bool:
         by_namespace = {arm.namespace: arm.objects() for arm in self._arms.values()}
@@ -162,7 +170,9 @@ class KubernetesEnvironment(ContainerEnvironment):
         where = f"{name} in namespace {group}"
         if gone:
             return f"{where} is gone"
-        return f"{where} was restarted; see kubectl -n {group} logs {name} --previous"
+        who, _ = of_ended_engine(self._api.log(group, name, LOG_LINES, previous=True))
+        how = f"was restarted after the end of {who.removesuffix(': ')}" if who else "was restarted"
+        return f"{where} {how}; see kubectl -n {group} logs {name} --previous"
 
     def _provenance(self) -> Mapping[str, Any]:
         nodes, pods = self._api.find("Node"), self._api.find("Pod", None, OURS)

@@ -11,30 +11,34 @@ from typing import Any
 import yaml
 
 from bench.config.topology import Arm
-from bench.environments.containers.engine import engine_group
+from bench.environments.containers.colocated import ports_of
+from bench.environments.containers.engine import PORT, engine_group
 from bench.errors import UserError
 from bench.records import Replica
 
 Object = dict[str, Any]
 """An object of the API, or a part of one, as JSON values."""
 
-PORT = 8000
 ENGINE, BALANCER, LOAD = "engine", "balancer", "load"
-MODEL_LABEL = "llm-bench/model"
+MODEL_LABEL, LAYOUT_LABEL = "llm-bench/model", "llm-bench/layout"
+# The Deployment of engines that share GPUs.
+COLOCATED = "engine-colocated"
 # The namespace of the pods that send load.
 LOAD_NAMESPACE = "llm-bench"
 # The labels of every object that the suite applies.
 PART_OF = "llm-bench"
 OURS = {"app.kubernetes.io/part-of": PART_OF, "app.kubernetes.io/managed-by": PART_OF}
+# The labels of every object of engines.
+ENGINES = {**OURS, "app.kubernetes.io/component": ENGINE}
 # The annotation of a namespace that the suite has created. Only such a namespace is ever deleted.
 CREATED_BY = "llm-bench/made-by"
 
 # Names of Services and values of labels have at most 63 characters; `engine-` comes before this
 # name.
 LONGEST = 56
-# Names that are used already: a Service of every namespace, a folder of overlays, the headless
+# Names that are used already: a Service of every namespace, two folders of overlays, the headless
 # Service of all engines, and the file that lists the models.
-RESERVED = {"balancer", "cpu", "engines", "kustomization"}
+RESERVED = {"balancer", "colocated", "cpu", "engines", "kustomization"}
 _LEGAL = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
@@ -190,11 +194,25 @@ class Resource(Object):
         """Its index within its Indexed Job, from 0."""
         return int(self.labels["batch.kubernetes.io/job-completion-index"])
 
-    def as_replica(self) -> Replica:
-        """An engine's pod as a replica of its model."""
-        address = self.status["podIP"]
+    @property
+    def engines(self) -> Mapping[str, int]:
+        """The port of each engine in it, by the engine's model."""
+        if self.model is not None:
+            return {self.model: PORT}
+        return ports_of(self["spec"]["containers"][0].get("args") or ())
+
+    def as_replicas(self) -> tuple[Replica, ...]:
+        """The engines in it as replicas of their models, by the names that balancers give them."""
+        address, engines = self.status["podIP"], self.engines
         host = f"[{address}]" if ":" in address else address
-        return Replica(self.labels[MODEL_LABEL], self.name, f"http://{host}:{PORT}")
+        return tuple(
+            Replica(model, self.name_at(port), f"http://{host}:{port}")
+            for model, port in engines.items()
+        )
+
+    def name_at(self, port: int) -> str:
+        """The name of the engine at a port: the pod's, with the port if it has several engines."""
+        return self.name if len(self.engines) == 1 else f"{self.name}:{port}"
 
 
 def one_line(text: object, limit: int = 300) -> str:

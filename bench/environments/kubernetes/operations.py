@@ -11,6 +11,7 @@ from functools import cached_property
 
 from bench.config.options import Options
 from bench.config.topology import Arm, Model, Topology
+from bench.environments.containers.engine import PORT
 from bench.environments.kubernetes.access import Access, connect_noted
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import BALANCER_PORT, DeployedArm, deploy, teardown
@@ -20,13 +21,13 @@ from bench.environments.kubernetes.objects import (
     ENGINE,
     LOAD_NAMESPACE,
     OURS,
-    PORT,
     Resource,
     namespace_of,
 )
 from bench.environments.kubernetes.waiting import find_problems, late_pods
 from bench.environments.operations import Kind, Operations, Service
 from bench.errors import UserError
+from bench.processes.guarded import lines_of_engine
 from bench.progress import Progress
 
 _COMPONENT = "app.kubernetes.io/component"
@@ -61,7 +62,7 @@ class KubernetesOperations(Operations):
 
     def deploy(self, arms: Sequence[Arm], models: Sequence[Model], *, keep: bool) -> None:
         """Where a namespace already has replicas, all of it stays: somebody may be using them."""
-        deployed = [DeployedArm(arm, tuple(models)) for arm in arms]
+        deployed = [DeployedArm(arm, tuple(models), self._topology.layout) for arm in arms]
         _check_distinct(deployed)
         api = self._api
         ours = []
@@ -94,13 +95,15 @@ class KubernetesOperations(Operations):
 
     def fetch(self, service: Service, path: str) -> bytes:
         """GET through the API server's proxy of pods, which network policies may not let in."""
-        namespace, _, pod = service.name.partition("/")
-        port = BALANCER_PORT if service.kind == "balancer" else PORT
-        return self._api.fetch(namespace, pod, port, path)
+        namespace, pod, port = _place_of(service)
+        default = BALANCER_PORT if service.kind == "balancer" else PORT
+        return self._api.fetch(namespace, pod, port or default, path)
 
     def logs(self, service: Service, lines: int | None, *, follow: bool) -> Iterator[str]:
-        namespace, _, pod = service.name.partition("/")
-        return self._api.lines(namespace, pod, lines, follow=follow)
+        """Of an engine that shares a pod, its own among the last lines of the pod."""
+        namespace, pod, port = _place_of(service)
+        found = self._api.lines(namespace, pod, lines, follow=follow)
+        return lines_of_engine(found, service.model) if port else found
 
     def teardown(self, arms: Sequence[Arm] | None) -> bool:
         """Delete the arms' namespaces and the pods that send load, whoever has deployed them."""
@@ -123,7 +126,12 @@ class KubernetesOperations(Operations):
         problems = find_problems(api, namespace, deployments, late_pods(api, namespace))
         reasons = {one.name: one.reason.text for one in problems}
         for pod in api.find("Pod", namespace, OURS):
-            yield self._service(pod, namespace, reasons.get(pod.name) or pod.state or "running")
+            row = self._service(pod, namespace, reasons.get(pod.name) or pod.state or "running")
+            engines = pod.engines if row.kind == "engine" else {}
+            for model, port in engines.items():
+                yield replace(row, name=f"{namespace}/{pod.name_at(port)}", model=model)
+            if not engines:
+                yield row
         for name, one in deployments.items():
             if name in reasons:
                 yield self._service(one, namespace, reasons[name])
@@ -156,6 +164,13 @@ class KubernetesOperations(Operations):
         if kind == BALANCER:
             arms = [arm for arm in arms if arm.kubernetes == "balancer" and _balances(one, arm)]
         return arms[0].name if len(arms) == 1 else ""
+
+
+def _place_of(service: Service) -> tuple[str, str, int]:
+    """Namespace and pod of a service, and its port; 0 if it has the pod for itself."""
+    namespace, _, rest = service.name.partition("/")
+    pod, _, port = rest.partition(":")
+    return namespace, pod, int(port or 0)
 
 
 def _balances(one: Resource, arm: Arm) -> bool:

@@ -15,37 +15,41 @@ from lb.http.endpoint import authority
 
 _HOST, _PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_SERVICE = re.compile(rf"(?:({_LABEL})/)?({_LABEL})(?::(\d{{1,5}}|[-a-z0-9]{{1,15}}))?", re.ASCII)
+_SERVICE = re.compile(
+    rf"(?:({_LABEL})/)?({_LABEL})(?::(\d{{1,5}}(?:,\d{{1,5}})*|[-a-z0-9]{{1,15}}))?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service; `port` is the name of one of its ports, or the number that its pods listen on.
+    """A service; `port` is the name of one of its ports, or the numbers that its pods listen on.
 
-    None is its only port, or of several the one named http.
+    None is its only port, or of several the one named http. A pod is a replica at each number.
     """
 
     namespace: str
     name: str
-    port: str | int | None = None
+    port: str | tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 
 
 def parse_service(text: str, own_namespace: Callable[[], str]) -> Service:
-    """The service that `[NAMESPACE/]SERVICE[:PORT]` names. Raises UserError."""
+    """The service that `[NAMESPACE/]SERVICE[:PORT,...]` names. Raises UserError."""
     match = _SERVICE.fullmatch(text)
     if match is None:
         raise UserError(
-            f"--endpoints-kubernetes: {text!r} does not read [NAMESPACE/]SERVICE[:PORT]"
+            f"--endpoints-kubernetes: {text!r} does not read [NAMESPACE/]SERVICE[:PORT,...]"
         )
     namespace, name, port = match.groups()
-    if port is not None and port.isdecimal():
-        if not 1 <= int(port) <= 65535:
-            raise UserError(f"--endpoints-kubernetes: {port} is no port, give one up to 65535")
-        port = int(port)
-    return Service(namespace or own_namespace(), name, port)
+    if port is None or not port.replace(",", "").isdecimal():
+        return Service(namespace or own_namespace(), name, port)
+    numbers = tuple(dict.fromkeys(map(int, port.split(","))))
+    for number in numbers:
+        if not 1 <= number <= 65535:
+            raise UserError(f"--endpoints-kubernetes: {number} is no port, give one up to 65535")
+    return Service(namespace or own_namespace(), name, numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,30 +156,31 @@ class Slices:
             one for one in self._slices.values() if one.endpoints and one.address_type in _FAMILIES
         ]
         slices.sort(key=lambda one: (one.address_type, one.metadata.name))
-        ports = [self._port(one.ports or ()) for one in slices]
+        ports = [self._ports(one.ports or ()) for one in slices]
         if slices and not any(ports):
             raise self._no_such_port(slices)
         return [
             _Entry(
-                Endpoint(host, port, authority(host, port), alias=_pod(each)),
+                Endpoint(host, port, authority(host, port), alias=_alias(each, port, numbers)),
                 one.address_type,
                 each.conditions or Conditions(),
             )
-            for one, port in zip(slices, ports, strict=True)
-            if port is not None
+            for one, numbers in zip(slices, ports, strict=True)
             for each in one.endpoints or ()
             if (host := _host(each)) is not None
+            for port in numbers
         ]
 
-    def _port(self, ports: Sequence[Port]) -> int | None:
-        """The number of the port of the service among a slice's `ports`; None if it has none."""
+    def _ports(self, ports: Sequence[Port]) -> tuple[int, ...]:
+        """The numbers of the service's port among a slice's `ports`; empty if it has none."""
         wanted = self._service.port
-        if isinstance(wanted, int):
+        if isinstance(wanted, tuple):
             return wanted
         numbers = _numbers(ports)
         if wanted is None and len(numbers) == 1:
-            return next(iter(numbers.values()))
-        return numbers.get(wanted or _DEFAULT_PORT)
+            return tuple(numbers.values())
+        found = numbers.get(wanted or _DEFAULT_PORT)
+        return () if found is None else (found,)
 
     def _no_such_port(self, slices: Sequence[EndpointSlice]) -> UserError:
         wanted = self._service.port or _DEFAULT_PORT
@@ -207,9 +208,9 @@ def _host(each: SliceEndpoint) -> str | None:
         return None
 
 
-def _pod(each: SliceEndpoint) -> str | None:
-    """The name of its pod; None if it is something else."""
+def _alias(each: SliceEndpoint, port: int, ports: Sequence[int]) -> str | None:
+    """The name of its pod, with the port if a pod has several; None if it is something else."""
     ref = each.target_ref
     if ref is None or ref.kind != "Pod" or not _POD_NAME.fullmatch(ref.name or ""):
         return None
-    return ref.name
+    return ref.name if len(ports) == 1 else f"{ref.name}:{port}"

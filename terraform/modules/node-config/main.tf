@@ -44,6 +44,8 @@ locals {
   other_disk_gib   = 100
 
   # --- the models -----------------------------------------------------------------------------------
+  # Then the first replicas of all models share a GPU, the second ones the next, and so on.
+  colocated = try(local.topology.layout, "dedicated") == "colocated"
   models = {
     for name, model in local.topology.models : name => {
       gpus     = try(model.gpus, 1)
@@ -51,20 +53,23 @@ locals {
       # Where they are not known, as much as its GPUs have.
       weights_gib = try(model.weights_gib, try(model.gpus, 1) * local.gpu.memory_gib)
       known       = can(model.weights_gib + 0)
-    } if can(model.hub) && contains(try(model.environments, [local.environment]), local.environment)
+    } if can(model.hub)
+    && (local.colocated ? try(model.gpus, 1) == 1 : contains(try(model.environments, [local.environment]), local.environment))
     && (length(var.models) == 0 || contains(var.models, name))
   }
-  elsewhere       = [for name in var.models : name if !contains(keys(local.models), name)]
-  replicas        = sum(concat([0], [for model in local.models : model.replicas]))
-  gpus            = sum(concat([0], [for model in local.models : model.gpus * model.replicas]))
+  elsewhere = [for name in var.models : name if !contains(keys(local.models), name)]
+  replicas  = sum(concat([0], [for model in local.models : model.replicas]))
+  gpus = local.colocated ? max(0, [for model in local.models : model.replicas]...) : sum(concat(
+    [0], [for model in local.models : model.gpus * model.replicas]
+  ))
   gpus_of_largest = max(0, [for model in local.models : model.gpus]...)
   gpus_text = join(" + ", [
     for name, model in local.models : "${name} ${model.replicas} x ${model.gpus}"
   ])
 
   gpu_share      = try(local.topology.gpu_engine.gpu_memory_utilization, 0.9)
-  gpu_usable_gib = local.gpu.memory_gib * local.gpu_share
-  # Activations, CUDA graphs, and the KV cache of one sequence.
+  gpu_usable_gib = local.gpu.memory_gib * local.gpu_share / (local.colocated ? max(1, length(local.models)) : 1)
+  # Activations, CUDA graphs and CUDA itself: a low bound, without the KV cache.
   gpu_reserve_gib = try(local.topology.gpu_engine.reserve_gib, 2)
   too_large = [
     for name, model in local.models : format(

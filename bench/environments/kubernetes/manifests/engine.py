@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
-from bench.config.topology import Model, Topology
+from bench.config.topology import Hardware, Model, Topology
 from bench.environments.containers.engine import (
     MOUNTED_MODEL,
     VLLM_VERSION,
+    EngineContainer,
     arguments,
     engine_container,
 )
@@ -32,28 +33,65 @@ def engine_objects(model: Model, topology: Topology, version: str) -> tuple[Obje
 
     `version` is that of the suite's own images.
     """
-    deployment, service, budget = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
-    name, service_name = deployment_name(model.name), object_name(model.name)
     # The selector of a Deployment can never be changed.
     selector = {"app.kubernetes.io/component": ENGINE, MODEL_LABEL: model.name}
-    labels = {
-        "app.kubernetes.io/name": "vllm",
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/version": VLLM_VERSION,
-        **OURS,
-        **selector,
-    }
-    for one, named in ((deployment, name), (service, service_name), (budget, name)):
-        one["metadata"].update(name=named, labels=labels)
+    deployment, service, budget = from_template(
+        deployment_name(model.name), selector, model.replicas
+    )
+    service["metadata"]["name"] = object_name(model.name)
+    pod = deployment["spec"]["template"]["spec"]
+    own = hardware_table(model.hardware)
+    engine = engine_container(model.hardware, topology, version, kvcached=False)
+    if model.hardware == "gpu":
+        set_gpus(own, model.gpus)
+    if model.path is not None:
+        source = {"path": str(model.path), "type": "Directory"}
+        own["volumes"].append({"name": "model", "hostPath": source})
+        mount = {"name": "model", "mountPath": MOUNTED_MODEL, "readOnly": True}
+        own["volumeMounts"].append(mount)
+    fill_in(pod, own, engine, [*arguments(model, topology), *pod["containers"][0]["args"]])
+    return deployment, service, budget
+
+
+def from_template(
+    name: str, selector: Mapping[str, str], replicas: int
+) -> tuple[Object, Object, Object]:
+    """Deployment, Service and PodDisruptionBudget, all called `name`, for pods of `selector`."""
+    deployment, service, budget = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
+    labels = labels_of(name, selector)
+    for one in (deployment, service, budget):
+        one["metadata"].update(name=name, labels=labels)
     service["spec"]["selector"] = selector
     budget["spec"]["selector"]["matchLabels"] = selector
-    deployment["spec"]["replicas"] = model.replicas
+    deployment["spec"]["replicas"] = replicas
     deployment["spec"]["selector"]["matchLabels"] = selector
     template = deployment["spec"]["template"]
     template["metadata"]["labels"] = labels
     template["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] = selector
-    _fill_in(template["spec"], model, topology, version)
     return deployment, service, budget
+
+
+def labels_of(name: str, own: Mapping[str, str]) -> Mapping[str, str]:
+    """The labels of an object of engines."""
+    return {
+        "app.kubernetes.io/name": "vllm",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/version": VLLM_VERSION,
+        **OURS,
+        **own,
+    }
+
+
+def hardware_table(hardware: Hardware) -> Object:
+    """What hardware.yaml says of engines on that hardware, to be changed by the caller."""
+    made: Object = yaml.safe_load(HARDWARE.read_text(encoding="utf-8"))[hardware]
+    return made
+
+
+def set_gpus(own: Object, count: int) -> None:
+    """Let a pod have so many GPUs."""
+    for amounts in own["resources"].values():
+        amounts["nvidia.com/gpu"] = str(count)
 
 
 def environment(variables: Mapping[str, str | Object]) -> list[Object]:
@@ -64,25 +102,15 @@ def environment(variables: Mapping[str, str | Object]) -> list[Object]:
     ]
 
 
-def _fill_in(pod: Object, model: Model, topology: Topology, version: str) -> None:
-    """Fill in what the pod and its container have on the model's hardware, and for the model."""
+def fill_in(pod: Object, own: Object, engine: EngineContainer, args: Sequence[str]) -> None:
+    """Fill in what the pod and its container have on the hardware of `own`."""
     (container,) = pod["containers"]
-    own = yaml.safe_load(HARDWARE.read_text(encoding="utf-8"))[model.hardware]
-    engine = engine_container(model.hardware, topology, version, kvcached=False)
-    if model.hardware == "gpu":
-        for amounts in own["resources"].values():
-            amounts["nvidia.com/gpu"] = str(model.gpus)
-    if model.path is not None:
-        source = {"path": str(model.path), "type": "Directory"}
-        own["volumes"].append({"name": "model", "hostPath": source})
-        mount = {"name": "model", "mountPath": MOUNTED_MODEL, "readOnly": True}
-        own["volumeMounts"].append(mount)
     pod["securityContext"].update(runAsUser=engine.user, runAsGroup=engine.group)
     pod["volumes"] = own["volumes"]
     container["resources"].update(own["resources"])
     container.update(
         image=f"{engine.image}:{engine.tag}",
-        args=[*arguments(model, topology), *container["args"]],
+        args=list(args),
         env=environment({**engine.variables, **own.get("variables", {})}),
         volumeMounts=own["volumeMounts"],
     )

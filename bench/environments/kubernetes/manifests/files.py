@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-from bench.config.topology import Hardware, Topology
+from bench.config.fitting import colocated_models
+from bench.config.topology import Arm, Hardware, Topology
+from bench.environments.containers.engine import PORT
 from bench.environments.containers.files import file_text
+from bench.environments.kubernetes.manifests.colocated import colocated_objects
 from bench.environments.kubernetes.manifests.engine import engine_objects
 from bench.environments.kubernetes.manifests.overlay import (
     KVCACHED_PATH,
+    colocated_path,
     is_deployable,
     kvcached_component,
     overlay,
@@ -25,8 +29,8 @@ KUSTOMIZATION = "kustomization.yaml"
 def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, str]:
     """The text of every generated file, by its path below `k8s/`.
 
-    `version` is that of the suite's own images. Raises UserError for a name that cannot be one on
-    Kubernetes.
+    `version` is that of the suite's own images. Layout colocated has files where its models fit.
+    Raises UserError for a name that cannot be one on Kubernetes.
     """
     arms = [arm for arm in topology.arms.values() if is_deployable(arm)]
     check_distinct(topology.models)
@@ -42,13 +46,7 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
             continue
         folder = PurePosixPath("engines") / hardware
         objects |= {folder / name: listed for name, listed in engines.items()}
-        objects[folder / KUSTOMIZATION] = [
-            {
-                "apiVersion": "kustomize.config.k8s.io/v1beta1",
-                "kind": "Kustomization",
-                "resources": list(engines),
-            }
-        ]
+        objects[folder / KUSTOMIZATION] = [_kustomization(engines)]
         mounts = any(
             "hostPath" in volume
             for deployment, *_ in engines.values()
@@ -58,4 +56,32 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
             made = overlay(arm, hardware, node_folders=mounts, version=version)
             objects[overlay_path(arm, hardware) / KUSTOMIZATION] = [made]
     objects[KVCACHED_PATH / KUSTOMIZATION] = [kvcached_component(topology)]
+    objects |= _colocated(topology, arms, version)
     return {path: file_text(listed) for path, listed in objects.items()}
+
+
+def _colocated(
+    topology: Topology, arms: Sequence[Arm], version: str
+) -> Mapping[PurePosixPath, Iterable[Object]]:
+    """Engines that share GPUs, with KVCached and without, and an overlay for each arm."""
+    models = colocated_models(topology, "k8s")
+    if not models:
+        return {}
+    objects: dict[PurePosixPath, Iterable[Object]] = {}
+    for kvcached in (False, True):
+        folder = colocated_path(kvcached=kvcached)
+        objects[folder / "engines.yaml"] = colocated_objects(models, topology, kvcached=kvcached)
+        objects[folder / KUSTOMIZATION] = [_kustomization(["engines.yaml"])]
+    ports = range(PORT, PORT + len(models))
+    for arm in arms:
+        made = overlay(arm, "gpu", node_folders=True, version=version, shared_ports=ports)
+        objects[overlay_path(arm, "gpu", "colocated") / KUSTOMIZATION] = [made]
+    return objects
+
+
+def _kustomization(resources: Iterable[str]) -> Object:
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(resources),
+    }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import yaml
 
-from bench.config.topology import Arm, Hardware, Topology
+from bench.config.topology import Arm, Hardware, Layout, Topology
 from bench.environments.containers.engine import engine_container, has_kvcached
 from bench.environments.kubernetes.manifests.engine import environment
 from bench.environments.kubernetes.objects import BALANCER, Object, namespace_of, object_name
@@ -17,7 +17,7 @@ KVCACHED = Path(__file__).with_name("kvcached.yaml")
 KVCACHED_PATH = PurePosixPath("components/kvcached")
 
 
-def overlay_path(arm: Arm, hardware: Hardware) -> PurePosixPath:
+def overlay_path(arm: Arm, hardware: Hardware, layout: Layout = "dedicated") -> PurePosixPath:
     """The path of an arm's overlay below `k8s/`.
 
     Raises UserError for an arm that cannot run on Kubernetes.
@@ -28,8 +28,13 @@ def overlay_path(arm: Arm, hardware: Hardware) -> PurePosixPath:
             "it a policy of this project's balancer, or kubernetes: kube-proxy"
         )
     overlays = PurePosixPath("overlays")
-    folder = overlays / "cpu" if hardware == "cpu" else overlays
-    return folder / object_name(arm.name)
+    folder = {("cpu", "dedicated"): "cpu", ("gpu", "colocated"): "colocated"}
+    return overlays / folder.get((hardware, layout), "") / object_name(arm.name)
+
+
+def colocated_path(*, kvcached: bool) -> PurePosixPath:
+    """The path below `k8s/` of engines that share GPUs, of which there are two kinds."""
+    return PurePosixPath("engines/colocated") / ("kvcached" if kvcached else "vanilla")
 
 
 def is_deployable(arm: Arm) -> bool:
@@ -37,18 +42,28 @@ def is_deployable(arm: Arm) -> bool:
     return arm.policy is not None or arm.kubernetes == "kube-proxy"
 
 
-def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -> Object:
+def overlay(
+    arm: Arm,
+    hardware: Hardware,
+    *,
+    node_folders: bool,
+    version: str,
+    shared_ports: Sequence[int] = (),
+) -> Object:
     """The kustomization of an arm; `version` is that of the suite's own images.
 
-    `node_folders` says whether its engines mount folders of the nodes.
+    `node_folders` says whether its engines mount folders of the nodes. Where its engines share
+    GPUs, `shared_ports` are those that they listen on in each pod.
     """
-    up = "/".join([".."] * len(overlay_path(arm, hardware).parts))
-    balanced = arm.kubernetes == "balancer"
-    bases = ["base/shared", *(["base/balancer"] if balanced else []), f"engines/{hardware}"]
+    path = overlay_path(arm, hardware, "colocated" if shared_ports else "dedicated")
+    up = "/".join([".."] * len(path.parts))
+    balanced, kvcached = arm.kubernetes == "balancer", has_kvcached(arm, hardware)
+    engines = colocated_path(kvcached=kvcached) if shared_ports else f"engines/{hardware}"
+    bases = ["base/shared", *(["base/balancer"] if balanced else []), f"{engines}"]
     components = {
         "hub": hardware == "gpu",
         "node-folders": node_folders,
-        "kvcached": has_kvcached(arm, hardware),
+        "kvcached": kvcached and not shared_ports,
     }
     made: Object = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -61,7 +76,7 @@ def overlay(arm: Arm, hardware: Hardware, *, node_folders: bool, version: str) -
     made["patches"] = [_priority_class(arm)]
     if balanced:
         made["images"] = [{"name": "llm-bench-lb", "newTag": version}]
-        made["patches"].append(_balancer(arm, version))
+        made["patches"].append(_balancer(arm, version, shared_ports))
     return made
 
 
@@ -90,8 +105,8 @@ def _priority_class(arm: Arm) -> Object:
     }
 
 
-def _balancer(arm: Arm, version: str) -> Object:
-    """Gives the balancer the arm's policy and options."""
+def _balancer(arm: Arm, version: str, ports: Sequence[int]) -> Object:
+    """Gives the balancer the arm's policy and options, and the engines' ports if any are given."""
     assert arm.policy is not None
     label = "/metadata/labels/app.kubernetes.io~1version"
     argument = "/spec/template/spec/containers/0/args/-"
@@ -100,9 +115,12 @@ def _balancer(arm: Arm, version: str) -> Object:
         (f"/spec/template{label}", version),
         *((argument, value) for value in ("--policy", arm.policy, *arm.options)),
     ]
+    # In place of its first argument, which finds an engine in each pod.
+    where = f"--endpoints-kubernetes=engines:{','.join(map(str, ports))}"
+    replaced = [(f"{argument[:-1]}0", where)] if ports else []
     return {
         "target": {"kind": "Deployment", "name": BALANCER},
-        "patch": _json_patch("add", added),
+        "patch": _json_patch("replace", replaced) + _json_patch("add", added),
     }
 
 
