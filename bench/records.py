@@ -279,7 +279,8 @@ class ScenarioFacts:
     error rate of one look.
 
     Where the load itself is searched for, the loads of a block's trials differ by the factor
-    `search_step` or more; None where all trials offer the same load.
+    `search_step` or more; None where all trials offer the same load. With `overload` more is sent
+    than can be served: what an arm rejects (429) fails, but is no fault of the measurement.
     """
 
     name: str
@@ -291,6 +292,7 @@ class ScenarioFacts:
     description: str = ""
     search_step: float | None = None
     tenants: tuple[str, ...] = ()
+    overload: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +304,10 @@ class Trial:
     trial, `server` the readings of the replicas' /metrics. `due` is the order of the block's
     trials where it was drawn, empty where it follows from the block's index. `round` is 2 where
     a comparison that failed is measured once more. `capacity_rps` is the capacity before the
-    block, to which loads relate; `capacity_after_rps` that after the last trial. `provenance` is
-    free-form JSON: versions, weights, CPU, options, commit.
+    block, to which loads relate; `capacity_after_rps` that after the last trial. `engines` differs
+    between trials that different engines served, or the same after another start; it is empty
+    where all arms have the same. `provenance` is free-form JSON: versions, weights, CPU, options,
+    commit.
 
     `samples` are the requests that the arm was to serve. `bypassed` are those that went straight
     to a replica, as a condition of the scenario; they are in none of the arm's metrics. With
@@ -340,4 +344,5 @@ class Trial:
     connections: Connections = "kept"
     exact_prompts: bool = True
     exact_answers: bool = True
+    engines: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from bench.analysis.estimates import median, ratio_of, t_interval
 from bench.analysis.judgement import Comparison, Judgement, SloResult, Summary, Verdict
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.server_side import server_notes, server_summary
-from bench.analysis.validity import arm_notes, arms, dead_replicas, invalid_reasons
+from bench.analysis.validity import arm_notes, arms, dead_replicas, engine_starts, invalid_reasons
 from bench.errors import UserError
 from bench.records import Role, Trial, fail_incomplete
 
@@ -61,6 +61,7 @@ def judge(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> J
             *evidence.notes,
             *(line for arm in arms(blocks) for line in arm_notes(arm)),
             *(line for one in servers for line in server_notes(one)),
+            *engine_starts(blocks),
             *changed_speed(trials),
             *unknown_readings(trials),
             *_load_notes(trials),

@@ -150,6 +150,7 @@ def _all() -> Iterator[Metric]:
     yield Metric("slo_attainment", "share", "higher", rates.slo_attainment)
     yield Metric("error_rate", "share", "lower", rates.error_rate)
     yield Metric("fairness", "share", "higher", rates.fairness)
+    yield Metric("service_fairness", "share", "higher", rates.service_fairness, windowed=True)
     # Attainment is a share like a percentile, and as coarse where requests are few.
     yield Metric(
         name="carried_rps",

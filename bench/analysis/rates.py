@@ -14,6 +14,8 @@ from bench.records import Sample, Slo, Trial, slo_key
 
 Slos = Mapping[str, Slo]
 
+# An output token costs about as much as two of a prompt.
+_ANSWER_WEIGHT = 2
 # Two loads are neighbours where their factor is the step of the search, but for rounding.
 _ROUNDING = 1.001
 
@@ -52,15 +54,53 @@ def fairness(samples: Sequence[Sample], duration_s: float, slos: Slos) -> float 
     None without tenants or objectives, or where no request met any. Jain, Chiu and Hawe, "A
     quantitative measure of fairness and discrimination" (1984).
     """
+    shares = [slo_attainment(own, duration_s, slos) for own in _by_tenant(samples)]
+    return jains_index([share for share in shares if share is not None])
+
+
+def service_fairness(samples: Sequence[Sample], duration_s: float, _slos: Slos) -> float | None:
+    """Jain's index of the service that tenants got / their max-min fair share of all service.
+
+    1 if each got all that it asked for, or as much as any other. Service are tokens until
+    `duration_s`, prompts once and answers twice, as in Sheng et al., "Fairness in serving large
+    language models" (2024). None without tenants, or where nothing was served.
+    """
+    tenants = _by_tenant(samples)
+    got = [sum(_service(one, duration_s) for one in own) for own in tenants]
+    asked = [
+        sum(one.wanted_prompt_tokens + _ANSWER_WEIGHT * one.wanted_output_tokens for one in own)
+        for own in tenants
+    ]
+    fair = max_min_shares(asked, sum(got))
+    return jains_index([mine / share for mine, share in zip(got, fair, strict=True) if share])
+
+
+def jains_index(values: Sequence[float]) -> float | None:
+    """(Sum of values)² / (n x sum of their squares); None of fewer than two, or if all are 0."""
+    squares = sum(value**2 for value in values)
+    return sum(values) ** 2 / (len(values) * squares) if len(values) > 1 and squares else None
+
+
+def max_min_shares(asked: Sequence[float], total: float) -> list[float]:
+    """`total` shared out: nobody gets more than it asked for, and the rest is shared equally."""
+    shares = [0.0] * len(asked)
+    for done, index in enumerate(sorted(range(len(asked)), key=asked.__getitem__)):
+        rest = max(0.0, total - sum(shares))
+        shares[index] = min(asked[index], rest / (len(asked) - done))
+    return shares
+
+
+def _by_tenant(samples: Sequence[Sample]) -> list[list[Sample]]:
     by_tenant: dict[str, list[Sample]] = {}
     for sample in samples:
         by_tenant.setdefault(sample.tenant, []).append(sample)
-    if len(by_tenant) < 2:
-        return None
-    shares = [slo_attainment(own, duration_s, slos) for own in by_tenant.values()]
-    known = [share for share in shares if share is not None]
-    squares = sum(share**2 for share in known)
-    return sum(known) ** 2 / (len(known) * squares) if squares else None
+    return list(by_tenant.values())
+
+
+def _service(sample: Sample, end_s: float) -> float:
+    if not sample.ok or sample.first_token_s is None or sample.first_token_s > end_s:
+        return 0.0
+    return sample.wanted_prompt_tokens + _ANSWER_WEIGHT * _tokens_until(sample, end_s)
 
 
 def slo_of(sample: Sample, slos: Slos) -> Slo:

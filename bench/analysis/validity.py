@@ -11,6 +11,9 @@ from bench.analysis.checks import Trials, ValidityBounds, check_reasons, place, 
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Sample, Trial
 
+# So many starts of an arm's engines, or fewer, do not tell how much engines vary.
+FEW_STARTS = 2
+
 OF_A_LIMIT = (
     ": a limit of the server, which need not be overloaded; offer less with --rate or"
     " --concurrency, or raise the limit"
@@ -67,8 +70,26 @@ def arms(blocks: Sequence[Block]) -> Iterator[tuple[Trial, ...]]:
 def arm_notes(trials: Trials) -> Iterator[str]:
     """Lines about an arm's answers that do not make them invalid."""
     yield from _failures(trials)
+    yield from _rejections(trials)
     yield from _starved_replicas(trials)
     yield from _unattributed(trials)
+
+
+def engine_starts(blocks: Sequence[Block]) -> Iterator[str]:
+    """How often each arm's engines were started, and what few starts cannot tell.
+
+    None where both arms had the same engines.
+    """
+    used = {_arm_name(trials): {one.engines for one in trials} for trials in arms(blocks)}
+    if len(used) < len(ROLES) or len({frozenset(names) for names in used.values()}) == 1:
+        return
+    yield f"starts of engines: {', '.join(f'{len(names)} of {arm}' for arm, names in used.items())}"
+    if min(map(len, used.values())) <= FEW_STARTS:
+        yield (
+            f"an arm whose engines were started {FEW_STARTS} times or once does not tell how much"
+            " engines differ from start to start: that may be part of the ratio, and the interval"
+            " does not cover it"
+        )
 
 
 def failed_share(trials: Trials) -> float | None:
@@ -122,7 +143,8 @@ def _mean_tokens(trials: Trials) -> float | None:
 def _arm_reasons(trials: Trials, bounds: ValidityBounds) -> Iterator[str]:
     """A line if an arm has too many failures, and if it has too many other token counts."""
     samples = _samples(trials)
-    failed = [sample for sample in samples if not sample.ok]
+    meant = ErrorKind.RATE_LIMITED if trials[0].scenario.overload else None
+    failed = [sample for sample in samples if not sample.ok and sample.error is not meant]
     if len(failed) > bounds.error_rate * len(samples):
         kind, _ = Counter(sample.error for sample in failed).most_common(1)[0]
         yield (
@@ -150,6 +172,16 @@ def _failures(trials: Trials) -> Iterator[str]:
     if kinds:
         each = ", ".join(f"{count} {kind}{_detail(failed, kind)}" for kind, count in kinds)
         yield f"{_arm_name(trials)}: {len(failed)} of {len(samples)} requests failed: {each}"
+
+
+def _rejections(trials: Trials) -> Iterator[str]:
+    """A line with the requests of each tenant that were rejected; none where no request was."""
+    samples = _samples(trials)
+    sent = Counter(one.tenant for one in samples)
+    rejected = Counter(one.tenant for one in samples if one.error is ErrorKind.RATE_LIMITED)
+    if rejected and trials[0].scenario.tenants:
+        each = ", ".join(f"{rejected[name]} of {sent[name]} of {name}" for name in sorted(sent))
+        yield f"{_arm_name(trials)}: requests that were rejected (429): {each}"
 
 
 def _starved_replicas(trials: Trials) -> Iterator[str]:

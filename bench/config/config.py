@@ -74,6 +74,11 @@ class Config:
         return self.options.concurrency or (None if self.measures_capacity else IN_FLIGHT)
 
     @property
+    def request_tokens(self) -> tuple[int, int | None]:
+        """How many tokens a request may have, and at most has on average where that is bounded."""
+        return _request_tokens(self.topology, self.hardware, self.endpoints)
+
+    @property
     def model_names(self) -> tuple[str, ...]:
         return tuple(model.name for model in self.models)
 
@@ -229,9 +234,15 @@ def _traffic(
     if options.traffic is None:
         return None
     trace = read_trace(options.traffic, options.traffic_cut)
+    return fit_trace(trace, *_request_tokens(topology, hardware, endpoints))
+
+
+def _request_tokens(
+    topology: Topology, hardware: Hardware, endpoints: Endpoints | None
+) -> tuple[int, int | None]:
     lengths = [] if endpoints is None else [one.max_model_len for one in endpoints.models.values()]
     if known := [length for length in lengths if length is not None]:
-        return fit_trace(trace, min(known), None)
+        return min(known), None
     if hardware == "gpu":
-        return fit_trace(trace, topology.gpu_engine.max_model_len, None)
-    return fit_trace(trace, topology.engine.max_model_len, topology.engine.trace_mean_tokens)
+        return topology.gpu_engine.max_model_len, None
+    return topology.engine.max_model_len, topology.engine.trace_mean_tokens

@@ -117,8 +117,8 @@ class Arm:
 class EngineEntry:
     """Flags of every engine on CPUs, and its first port in environment `local`; sizes in MiB.
 
-    `trace_mean_tokens` is no flag: requests of a trace are scaled to so many tokens on average,
-    prompt and answer together.
+    `trace_mean_tokens` is no flag: requests of a trace, and of workloads for GPUs, are scaled to so
+    many tokens on average, prompt and answer together.
     """
 
     max_model_len: Count = 2048

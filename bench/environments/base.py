@@ -115,6 +115,14 @@ class Environment(Protocol):
         """
         ...
 
+    def engines(self, arm: Arm) -> str:
+        """A name for the engines that serve an arm since their start; empty if all arms have these.
+
+        Call `arm_routes` for it first.
+        """
+        del arm
+        return ""
+
     def facts(self) -> Mapping[str, Any]:
         """Provenance as JSON values: engine version, kind of weights, pinning, hardware."""
         ...

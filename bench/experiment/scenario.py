@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from bench.experiment.capacity import Capacity
 from bench.experiment.trial_order import Grid, PlannedTrial
-from bench.load.plan.arrivals import ClosedLoop, OpenLoop
+from bench.load.plan.arrivals import ClosedLoop, OfModels, OpenLoop
 from bench.load.plan.schedule import plan_closed_loop, plan_open_loop, plan_traffic
 from bench.load.plan.tenants import Mixture
 from bench.load.plan.traces.replay import Replay
-from bench.load.plan.workload import Asks
+from bench.load.plan.workload import Asks, Scaled
 from bench.records import Expectation, ScenarioFacts, Schedule, Slo
 
 STANDARD_METRICS = (
@@ -36,13 +36,14 @@ class Scenario:
     The rest are conditions, the same for both arms. `balancers` of an arm run side by side and
     get its requests in turn; they do not know of each other. `bypass` is the share of requests
     that bypass the arm and go straight to one replica; they are in none of the arm's metrics.
-    `slowed` is the share of a core's time that one replica gets. The replica of each model that
+    `slowed` is the share of a core's time that one replica gets. With `overload` more is sent than
+    can be served, and an arm may reject requests: they fail. The replica of each model that
     a condition affects changes with each half of a block.
     """
 
     name: str
     description: str
-    arrival: OpenLoop | ClosedLoop | Replay | Mixture
+    arrival: OpenLoop | OfModels | ClosedLoop | Replay | Mixture
     workload: Asks
     primary: str
     expect: Expectation
@@ -50,6 +51,7 @@ class Scenario:
     balancers: int = 1
     bypass: float = 0.0
     slowed: float | None = None
+    overload: bool = False
     search: Grid | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +68,16 @@ class Scenario:
     def tenants(self) -> tuple[str, ...]:
         """The names of the tenants; empty where there are none."""
         return self.arrival.names if isinstance(self.arrival, Mixture) else ()
+
+    def fitted(self, limit_tokens: int, mean_tokens: int | None) -> Scenario:
+        """The scenario with lengths that the engines can serve; see `Scaled.fitted`."""
+        if not isinstance(self.workload, Scaled):
+            return self
+        workload = self.workload.fitted(limit_tokens, mean_tokens)
+        if workload.factor == 1.0:
+            return replace(self, workload=workload)
+        said = f"{self.description} Lengths x {workload.factor:.2g}, as these engines serve them."
+        return replace(self, workload=workload, description=said)
 
     def load_of(self, trial: PlannedTrial) -> float:
         """The load that the trial offers, as a share of capacity; 1 in a closed loop."""
@@ -85,6 +97,7 @@ class Scenario:
             description=self.description,
             search_step=self.search.step if self.search else None,
             tenants=self.tenants,
+            overload=self.overload,
         )
 
 

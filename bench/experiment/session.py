@@ -85,6 +85,7 @@ class Session:
         self._cleanup.close()
 
     def _question(self, scenario: Scenario, models: tuple[str, ...]) -> Question:
+        scenario = scenario.fitted(*self.config.request_tokens)
         self.config.slos.check_tenants(scenario.name, scenario.tenants)
         slos = {
             slo_key(model, tenant): self.config.slos.resolve(scenario.name, model, tenant)

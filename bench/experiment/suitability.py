@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from bench.config.config import Config
+from bench.config.topology import Arm
 from bench.experiment.scenario import Scenario
 
 
 def why_not(scenario: Scenario, config: Config) -> str | None:
     """Why a scenario cannot be measured, to follow its name; None if it can."""
-    return _why_not_load(scenario, config) or _why_not_endpoints(scenario, config)
+    return (
+        _why_not_load(scenario, config)
+        or _why_not_arms(scenario, config)
+        or _why_not_endpoints(scenario, config)
+    )
 
 
 def _why_not_load(scenario: Scenario, config: Config) -> str | None:
@@ -20,6 +25,19 @@ def _why_not_load(scenario: Scenario, config: Config) -> str | None:
     if not config.measures_capacity:
         return "searches for the load around a capacity, which is not measured at endpoints"
     return None
+
+
+def _why_not_arms(scenario: Scenario, config: Config) -> str | None:
+    """In overload one arm at least bounds what it accepts: all else ends in an endless queue."""
+    if not scenario.overload or any(map(_may_reject, config.arms.values())):
+        return None
+    return "sends more than can be served: compare an arm that bounds it, --arms managed,admission"
+
+
+def _may_reject(arm: Arm) -> bool:
+    """Whether the arm may reject requests; of what is not this project's balancer it may be so."""
+    bounds = ("--max-in-flight", "--max-queued", "--queue-timeout")
+    return arm.policy is None or any(option.startswith(bounds) for option in arm.options)
 
 
 def _why_not_endpoints(scenario: Scenario, config: Config) -> str | None:

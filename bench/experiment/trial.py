@@ -204,6 +204,7 @@ class _PreparedTrial:
             connections=self.load.connections,
             exact_prompts=context.calibration.makes_exact(question.models),
             exact_answers=self.load.api.exact_answers,
+            engines=context.environment.engines(context.arms[planned.role]),
             provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
         )
 

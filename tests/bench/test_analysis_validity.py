@@ -8,11 +8,12 @@ import pytest
 from bench.analysis.checks import ValidityBounds
 from bench.analysis.judge import judge
 from bench.analysis.judgement import Verdict
-from bench.records import Accuracy, ErrorKind, Instrument, Sample, Trial
-from tests.bench.making import INSTRUMENT, OFF, REPLICAS, answered, failed, paired
+from bench.records import Accuracy, ErrorKind, Instrument, Sample, Slo, Trial, slo_key
+from tests.bench.making import FACTS, INSTRUMENT, OFF, REPLICAS, answered, failed, paired
 
 GOOD = INSTRUMENT
 TTFT_S = (0.2,) * 4
+OF_TENANTS = [("tiny-llama", tenant) for tenant in ("", "quiet", "greedy")]
 
 
 def reasons(change: Callable[[Trial], Trial], bounds: ValidityBounds | None = None) -> str:
@@ -227,6 +228,72 @@ def test_a_limited_rate_is_not_taken_for_overload() -> None:
         return failed(one.index, ErrorKind.RATE_LIMITED) if one.index < 2 else one
 
     assert "a limit of the server, which need not be overloaded" in reasons(each_sample(limited))
+
+
+def overloaded(error: ErrorKind) -> list[Trial]:
+    """A greedy tenant, three of whose four requests the treatment fails, beside a quiet one."""
+    facts = replace(FACTS, overload=True, tenants=("quiet", "greedy"))
+    facts = replace(facts, slos={slo_key(*one): Slo(ttft_s=1.0) for one in OF_TENANTS})
+
+    def sent(one: Sample, role: str) -> Sample:
+        tenant = "quiet" if one.index % 2 else "greedy"
+        if role == "treatment" and tenant == "greedy" and one.index % 8:
+            return failed(one.index, error, tenant=tenant)
+        return replace(one, tenant=tenant)
+
+    return [
+        replace(one, scenario=facts, samples=tuple(sent(each, one.role) for each in one.samples))
+        for one in paired(TTFT_S, TTFT_S)
+    ]
+
+
+def test_what_is_rejected_in_overload_fails_and_is_counted_but_is_no_fault() -> None:
+    judgement = judge(overloaded(ErrorKind.RATE_LIMITED))
+    assert judgement.invalid_reasons == ()
+    (told,) = (note for note in judgement.notes if "rejected" in note)
+    assert told == (
+        "treatment managed: requests that were rejected (429): 120 of 160 of greedy, 0 of 160 of"
+        " quiet"
+    )
+    attained = {(one.role, one.tenant): one.attainment for one in judgement.slos}
+    assert attained["control", "greedy"] == 1.0
+    assert attained["treatment", "greedy"] == 0.25
+    assert attained["treatment", "quiet"] == 1.0
+    primary = judgement.primary
+    assert primary is not None
+    assert primary.treatment_value == math.inf, "a request that was rejected is no fast one"
+    assert "failed different shares of their requests" in "".join(primary.reasons)
+
+
+def test_other_failures_in_overload_are_one() -> None:
+    (reason,) = judge(overloaded(ErrorKind.UNAVAILABLE)).invalid_reasons
+    assert "120 of 320 requests failed" in reason
+
+
+def notes_on_starts(engines: Callable[[Trial], str]) -> list[str]:
+    trials = [replace(one, engines=engines(one)) for one in paired(TTFT_S, TTFT_S)]
+    return [note for note in judge(trials).notes if "start" in note]
+
+
+@pytest.mark.parametrize("engines", ["", "baseline 1"])
+def test_arms_with_the_same_engines_have_no_starts_of_their_own(engines: str) -> None:
+    assert notes_on_starts(lambda _: engines) == []
+
+
+def test_starts_of_each_arms_own_engines_are_counted() -> None:
+    # The control's trials at both ends of a block, those of the treatment beside each other.
+    def anew(one: Trial) -> str:
+        return f"{one.role} {one.block} {one.position if one.role == 'control' else ''}"
+
+    told = "starts of engines: 8 of control baseline, 4 of treatment managed"
+    assert notes_on_starts(anew) == [told]
+
+
+def test_few_starts_do_not_tell_how_much_engines_vary() -> None:
+    counted, unknown = notes_on_starts(lambda one: f"{one.role} {one.block % 2}")
+    assert counted == "starts of engines: 2 of control baseline, 2 of treatment managed"
+    assert "does not tell how much engines differ from start to start" in unknown
+    assert "the interval does not cover it" in unknown
 
 
 def test_a_few_failures_do_not_invalidate() -> None:

@@ -101,6 +101,12 @@ def test_capacity_does_not_depend_on_where_in_the_mix_the_time_was_up() -> None:
         assert pace_rps(begun_s, 0.0, end_s) == pytest.approx(10.0)
 
 
+@given(st.floats(0, 2.9), st.integers(2, 60))
+def test_a_burst_after_the_client_stood_still_is_no_pace(at_s: float, count: int) -> None:
+    begun_s = [1.0 + at_s + 1e-4 * index for index in range(count)]
+    assert pace_rps(begun_s, 1.0, 4.0) == pytest.approx(count / 3.0)
+
+
 def test_capacity_is_known_when_two_runs_in_a_row_are_alike() -> None:
     assert not settled([100.0])
     assert not settled([100.0, 90.0])

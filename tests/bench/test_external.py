@@ -241,6 +241,26 @@ def test_all_scenarios_suit_engines_of_ones_own(tmp_path: Path) -> None:
     assert "--rate fixes" in (why_not(replace(OPEN, search=Grid()), with_rate) or "")
 
 
+@pytest.mark.parametrize(
+    ("arms", "suits"),
+    [
+        (("baseline", "managed"), False),
+        (("managed", "fair"), True),
+        (("managed", "admission"), True),
+        (("admission", "managed"), True),
+    ],
+)
+def test_overload_needs_an_arm_that_bounds_what_it_accepts(
+    tmp_path: Path, arms: tuple[str, str], *, suits: bool
+) -> None:
+    reason = why_not(replace(OPEN, overload=True), resolve(Options(arms=arms), tmp_path, "run"))
+    assert reason is None if suits else "--arms managed,admission" in (reason or "")
+
+
+def test_whether_endpoints_bound_what_they_accept_is_not_known(tmp_path: Path) -> None:
+    assert why_not(replace(OPEN, overload=True), resolved(tmp_path, url=BOTH)) is None
+
+
 def test_what_was_sent_counts_and_limits_what_follows() -> None:
     budget = Budget(max_requests=4)
     budget.count([answered(0, 0.1), answered(1, 0.1, prompt_tokens=None, output_tokens=None)])

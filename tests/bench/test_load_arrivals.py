@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.load.plan.arrivals import ClosedLoop, Constant, Gamma, OnOff, OpenLoop, Poisson, Ramp
+from bench.load.plan.arrivals import (
+    ClosedLoop,
+    Constant,
+    Gamma,
+    LongTail,
+    OnOff,
+    OpenLoop,
+    Peaks,
+    Poisson,
+    Ramp,
+    Times,
+)
 
 PROCESSES = st.one_of(
     st.just(Poisson(load=0.8)),
@@ -121,9 +135,86 @@ def test_an_impossible_ramp_is_refused_with_the_range(first: float) -> None:
 
 @pytest.mark.parametrize("load", [0.0, -1.0, float("nan")])
 def test_a_load_that_is_not_positive_is_refused(load: float) -> None:
-    for process in (Poisson, Constant):
+    for process in (Poisson, Constant, partial(Peaks, low=0.1), partial(LongTail, exponent=1.0)):
         with pytest.raises(ValueError, match="load must be positive"):
             process(load=load)
+
+
+# Arrivals that differ from model to model.
+
+LOWS = st.floats(0.0, 0.99)
+MODELS = st.integers(1, 8)
+
+
+def of_models(
+    arrival: Peaks | LongTail, models: int, rate_rps: float, duration_s: float, seed: int = 1
+) -> list[Times]:
+    """The arrivals of each model."""
+    return [
+        arrival.of(n, models).times(rate_rps, duration_s, np.random.default_rng([seed, n]))
+        for n in range(models)
+    ]
+
+
+@given(LOWS, MODELS, st.booleans(), RATES, DURATIONS, SEEDS)
+def test_every_model_sends_as_much_whenever_its_peak_is(
+    low: float, models: int, together: bool, rate_rps: float, duration_s: float, seed: int
+) -> None:
+    peaks = Peaks(0.5, low, together=together)
+    for times in of_models(peaks, models, rate_rps, duration_s, seed):
+        assert len(times) == pytest.approx(rate_rps * duration_s, abs=0.51)
+        assert (np.diff(times) >= 0).all()
+        assert ((times >= 0) & (times < duration_s)).all()
+
+
+@given(MODELS, RATES, DURATIONS, SEEDS)
+def test_staggered_peaks_do_not_overlap(
+    models: int, rate_rps: float, duration_s: float, seed: int
+) -> None:
+    each = of_models(Peaks(0.5, low=0.0), models, rate_rps, duration_s, seed)
+    begun = [times for times in each if len(times)]
+    for earlier, later in pairwise(begun):
+        assert earlier[-1] <= later[0]
+
+
+@given(MODELS, LOWS)
+def test_peaks_are_as_high_together_as_apart_and_their_sum_differs(models: int, low: float) -> None:
+    apart, together = (
+        np.array([Peaks(0.5, low, together=one).of(n, models).rates for n in range(models)])
+        for one in (False, True)
+    )
+    ratio = Peaks(0.5, low).ratio(models)
+    assert np.sort(apart, axis=1) == pytest.approx(np.sort(together, axis=1))
+    assert apart.sum(axis=0) == pytest.approx(models)
+    assert together.sum(axis=0).max() == pytest.approx(models * ratio)
+    assert np.count_nonzero(together.argmax(axis=1) == models // 2) == models
+
+
+def test_a_peak_has_its_ratio_to_the_mean_and_the_rest_is_low() -> None:
+    peaks = Peaks(0.5, low=0.1)
+    assert peaks.ratio(3) == pytest.approx(2.5)
+    for n, times in enumerate(of_models(peaks, 3, 1000.0, 30.0)):
+        counts = np.histogram(times, bins=3, range=(0.0, 30.0))[0]
+        assert counts == pytest.approx(
+            [25_000 if n == part else 2_500 for part in range(3)], rel=0.1
+        )
+
+
+@given(st.floats(0.1, 4), MODELS, st.floats(1, 200), st.floats(1, 60))
+def test_a_long_tail_falls_by_zipfs_law_and_keeps_the_load_of_all(
+    exponent: float, models: int, rate_rps: float, duration_s: float
+) -> None:
+    each = of_models(LongTail(0.5, exponent), models, rate_rps, duration_s)
+    counts = [len(times) for times in each]
+    assert sum(counts) == pytest.approx(models * rate_rps * duration_s, abs=0.51 * models)
+    for n, count in enumerate(counts):
+        assert count == pytest.approx(counts[0] / (n + 1) ** exponent, abs=1.01)
+
+
+@pytest.mark.parametrize("low", [-0.1, 1.0, float("nan")])
+def test_an_impossible_rate_outside_a_peak_is_refused_with_the_range(low: float) -> None:
+    with pytest.raises(ValueError, match=r"low must be in \[0, 1\)"):
+        Peaks(load=0.5, low=low)
 
 
 def test_closed_loop_concurrency_grows_with_the_replicas() -> None:

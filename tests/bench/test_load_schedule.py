@@ -10,20 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.load.plan.arrivals import Constant, OnOff, OpenLoop, Poisson
+from bench.load.plan.arrivals import Constant, LongTail, OfModels, OnOff, OpenLoop, Peaks, Poisson
 from bench.load.plan.schedule import plan_closed_loop, plan_open_loop
 from bench.load.plan.workload import Bimodal, LogNormal, SharedPrefixes, Uniform, Workload
 from bench.records import Prefix, Schedule
 
 WORKLOAD = Workload(prompt=Uniform(32, 64), output=Bimodal(8, 160, 0.15))
 POISSON = Poisson(load=0.8)
-ARRIVALS = st.sampled_from([POISSON, Constant(load=0.8), OnOff(load=0.8, on_s=1, off_s=3, ratio=3)])
+ARRIVALS = st.sampled_from(
+    [
+        POISSON,
+        Constant(load=0.8),
+        OnOff(load=0.8, on_s=1, off_s=3, ratio=3),
+        Peaks(load=0.8, low=0.1),
+        LongTail(load=0.8, exponent=2.0),
+    ]
+)
 SEEDS = st.integers(0, 2**63)
 
 
 def plan(
     seed: int = 1,
-    arrival: OpenLoop = POISSON,
+    arrival: OpenLoop | OfModels = POISSON,
     rates_rps: dict[str, float] | None = None,
     duration_s: float = 20.0,
 ) -> Schedule:
@@ -50,7 +58,9 @@ def plan_closed(
 
 
 @given(SEEDS, ARRIVALS)
-def test_the_same_seed_gives_the_same_schedule_and_hash(seed: int, arrival: OpenLoop) -> None:
+def test_the_same_seed_gives_the_same_schedule_and_hash(
+    seed: int, arrival: OpenLoop | OfModels
+) -> None:
     assert plan(seed, arrival) == plan(seed, arrival)
     assert plan_closed(seed) == plan_closed(seed)
 
@@ -72,7 +82,7 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
 
 
 @given(SEEDS, ARRIVALS)
-def test_streams_are_merged_by_time_and_numbered(seed: int, arrival: OpenLoop) -> None:
+def test_streams_are_merged_by_time_and_numbered(seed: int, arrival: OpenLoop | OfModels) -> None:
     schedule = plan(seed, arrival)
     times = [request.at_s for request in schedule.requests]
     assert times == sorted(times)
@@ -87,6 +97,15 @@ def test_each_model_gets_its_own_rate() -> None:
     models = [request.model for request in schedule.requests]
     assert models.count("a") == pytest.approx(200, abs=1)
     assert models.count("b") == pytest.approx(600, abs=1)
+
+
+def test_models_have_their_peaks_in_the_order_of_their_rates() -> None:
+    rates_rps = {"b": 10.0, "a": 10.0}
+    schedule = plan(rates_rps=rates_rps, arrival=Peaks(load=0.8, low=0.0))
+    assert all((one.at_s <= 10.0) is (one.model == "b") for one in schedule.requests)
+    together = plan(rates_rps=rates_rps, arrival=Peaks(load=0.8, low=0.0, together=True))
+    assert len(together.requests) == len(schedule.requests)
+    assert all(one.at_s >= 10.0 for one in together.requests)
 
 
 def test_another_model_leaves_the_requests_of_the_first_as_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.analysis.gates import describe_slo
 from bench.analysis.judge import judge
 from bench.analysis.judgement import SloOutcome
 from bench.analysis.metrics import metric
-from bench.analysis.rates import fairness
+from bench.analysis.rates import fairness, jains_index, max_min_shares, service_fairness
 from bench.config.slo import load_slos
 from bench.errors import UserError
 from bench.load.client.client import Client
@@ -25,7 +26,7 @@ from bench.load.plan.tenants import Mixture, Tenant
 from bench.load.plan.workload import Fixed, Workload
 from bench.records import PlannedRequest, Role, Slo, Trial
 from reports.page import objectives_of
-from tests.bench.making import FACTS, answered, trial
+from tests.bench.making import FACTS, answered, failed, trial
 
 SHORT, LONG = Workload(Fixed(64), Fixed(8)), Workload(Fixed(96), Fixed(32))
 MIXTURE = Mixture(
@@ -165,6 +166,56 @@ def test_fairness_is_jains_index_of_attainments(met: list[int]) -> None:
 
 def test_of_one_tenant_there_is_no_fairness() -> None:
     assert fairness([answered(0, 0.1)], 10.0, {"tiny-llama": Slo(ttft_s=1.0)}) is None
+    assert service_fairness([answered(0, 0.1)], 10.0, {}) is None
+
+
+ASKED = st.lists(st.integers(1, 1000), min_size=2, max_size=8)
+
+
+@given(ASKED, st.floats(0, 1))
+def test_max_min_shares_take_from_nobody_who_got_less(asked: list[int], part: float) -> None:
+    total = part * sum(asked)
+    shares = max_min_shares(asked, total)
+    assert sum(shares) == pytest.approx(total)
+    assert all(0 <= share <= most + 1e-9 for share, most in zip(shares, asked, strict=True))
+    for share, most in zip(shares, asked, strict=True):
+        assert share == pytest.approx(most) or share >= max(shares) * (1 - 1e-9)
+
+
+def served(asked: Mapping[str, int], got: Mapping[str, int]) -> float | None:
+    """The fairness of service where tenants asked for so many alike requests, and got some."""
+    samples = [
+        answered(0, 0.1, tenant=tenant) if n < got[tenant] else failed(0, tenant=tenant)
+        for tenant, count in asked.items()
+        for n in range(count)
+    ]
+    return service_fairness(samples, 10.0, {})
+
+
+def test_service_is_fair_where_only_the_greedy_one_gets_less_than_it_asked_for() -> None:
+    asked = {"quiet": 10, "greedy": 40}
+    assert served(asked, asked) == pytest.approx(1.0)
+    assert served(asked, {"quiet": 10, "greedy": 20}) == pytest.approx(1.0)
+    # In proportion to what they ask for: of 30 the quiet one should have had 10, and got 6.
+    shared = served(asked, {"quiet": 6, "greedy": 24})
+    assert shared == pytest.approx((0.6 + 1.2) ** 2 / (2 * (0.6**2 + 1.2**2)))
+    assert served(asked, {"quiet": 0, "greedy": 20}) == pytest.approx(0.5)
+    assert served(asked, {"quiet": 0, "greedy": 0}) is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 1)), min_size=2, max_size=8))
+def test_the_fairness_of_service_is_at_least_that_of_one_who_got_all(
+    drawn: list[tuple[int, float]],
+) -> None:
+    asked, got = [most for most, _ in drawn], [most * part for most, part in drawn]
+    fair = max_min_shares(asked, sum(got))
+    index = jains_index([mine / share for mine, share in zip(got, fair, strict=True) if share])
+    assert index is None or 1 / len(asked) - 1e-9 <= index <= 1 + 1e-9
+
+
+def test_what_was_served_after_the_window_is_no_service() -> None:
+    late = [answered(n, 0.1 if n else 20.0, tenant=f"t{n % 2}") for n in range(2)]
+    assert service_fairness(late, 10.0, {}) == pytest.approx(0.5)
 
 
 def test_an_slo_of_a_tenant_that_the_scenario_does_not_have_is_told(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from bench.load.plan.schedule import plan_traffic
 from bench.load.plan.traces.files import Cut, Trace, parse_cut, read_trace
 from bench.load.plan.traces.formats import TraceRequest
 from bench.load.plan.traces.replay import (
-    LEAST_PROMPT_TOKENS,
     Fit,
     Replay,
     ReplayedLengths,
     fit_trace,
 )
+from bench.load.plan.workload import LEAST_PROMPT_TOKENS
 
 AZURE = """\
 TIMESTAMP,ContextTokens,GeneratedTokens

@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.load.plan.workload import (
+    LEAST_PROMPT_TOKENS,
     Bimodal,
     Distribution,
     Fixed,
     LogNormal,
+    Scaled,
     SharedPrefixes,
     Uniform,
+    Workload,
 )
 
 LENGTHS = st.integers(1, 500)
@@ -136,3 +139,32 @@ def test_every_sample_has_prefixes_in_proportion_to_zipfs_law(
 def test_impossible_lengths_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         make()
+
+
+@given(
+    st.integers(64, 4000),
+    st.floats(1, 1000),
+    st.integers(256, 8192),
+    st.one_of(st.none(), st.integers(128, 4000)),
+    st.integers(0, 2**32),
+)
+def test_a_workload_for_gpus_is_scaled_down_to_what_an_engine_serves(
+    prompt: int, median: float, limit: int, mean: int | None, seed: int
+) -> None:
+    large = Workload(prompt=Fixed(prompt), output=LogNormal(median, 0.7, 1, 4000))
+    scaled = Scaled(large).fitted(limit, mean)
+    asks = list(scaled.draw(1000, np.random.default_rng(seed)))
+    assert 0.0 < scaled.factor <= 1.0
+    totals = [ask.prompt_tokens + ask.output_tokens for ask in asks]
+    assert max(totals) <= limit
+    # A prompt has the text of its chat template at least.
+    if mean is not None and scaled.factor * prompt >= LEAST_PROMPT_TOKENS:
+        assert np.mean(totals) <= mean * 1.05
+    if scaled.factor == 1.0 and max(totals) < limit:
+        assert asks == list(large.draw(1000, np.random.default_rng(seed)))
+
+
+def test_a_workload_that_an_engine_can_serve_is_left_as_it_is() -> None:
+    large = Scaled(Workload(prompt=Fixed(2048), output=Fixed(400)))
+    assert large.fitted(8192).factor == 1.0
+    assert large.fitted(2048, 128).factor == pytest.approx(128 / 2448)

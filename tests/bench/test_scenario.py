@@ -9,7 +9,7 @@ import pytest
 
 from bench.experiment.scenario import Scenario
 from bench.load.plan.arrivals import Poisson
-from bench.load.plan.workload import Fixed, Workload
+from bench.load.plan.workload import Fixed, Scaled, Workload
 from bench.records import Expectation
 
 SCENARIO = Scenario(
@@ -21,6 +21,8 @@ SCENARIO = Scenario(
     expect=Expectation.NOT_WORSE,
 )
 
+LARGE = Workload(prompt=Fixed(2048), output=Fixed(512))
+
 
 @pytest.mark.parametrize(
     "condition",
@@ -29,6 +31,15 @@ SCENARIO = Scenario(
 def test_impossible_conditions_are_refused(condition: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         replace(SCENARIO, **condition)
+
+
+def test_a_workload_for_gpus_is_fitted_and_the_description_says_how() -> None:
+    large = replace(SCENARIO, workload=Scaled(LARGE))
+    assert large.fitted(8192, None).description == large.description
+    fitted = large.fitted(2048, 128)
+    assert fitted.workload == Scaled(LARGE, 0.05, 2048)
+    assert "Lengths x 0.05" in fitted.description
+    assert SCENARIO.fitted(2048, 128) == SCENARIO
 
 
 def test_the_primary_metric_is_reported_first_and_once() -> None:

@@ -37,8 +37,9 @@ def test_where_there_is_room_both_arms_are_up_and_nothing_is_left(
     one = environment(BASELINE, MANAGED)
     one.start((MODEL,))
     assert not one.alternates
-    for arm in (BASELINE, MANAGED):
+    for arm in (BASELINE, MANAGED, BASELINE):
         one.arm_routes(arm, 1, [MODEL.name])
+    assert [one.engines(arm) for arm in (BASELINE, MANAGED)] == ["baseline 1", "managed 1"]
     assert {len(engines(cluster, name)) for name in ("baseline", "managed")} == {2}
     one.stop()
     assert not cluster.objects
@@ -49,7 +50,7 @@ def test_where_there_is_not_one_is_up_at_a_time(cluster: Cluster, environment: M
     one = environment(BASELINE, MANAGED)
     one.start((MODEL,))
     assert one.alternates
-    seen = []
+    seen, started = [], []
     for arm, namespace, other in (
         (BASELINE, "baseline", "managed"),
         (MANAGED, "managed", "baseline"),
@@ -61,6 +62,8 @@ def test_where_there_is_not_one_is_up_at_a_time(cluster: Cluster, environment: M
         seen.append({replica.name for replica in one.replicas(arm)})
         assert seen[-1] == engines(cluster, namespace)
         assert not one.dead_replicas()
+        started.append(one.engines(arm))
+    assert started == ["baseline 1", "managed 1", "managed 1", "baseline 2"]
     first, second, third, fourth = seen
     assert second == third, "engines that are up are left alone"
     assert not first & fourth
@@ -74,6 +77,7 @@ def test_arms_with_alike_engines_share_them(cluster: Cluster, environment: Make)
     before = engines(cluster, "baseline")
     assert one.arm_routes(BASELINE, 1, [MODEL.name]) != one.arm_routes(SIMPLE, 1, [MODEL.name])
     assert one.replicas(BASELINE) == one.replicas(SIMPLE)
+    assert one.engines(BASELINE) == one.engines(SIMPLE) == ""
     assert {replica.name for replica in one.replicas(SIMPLE)} == engines(cluster, "baseline")
     assert len(before) == 2
 

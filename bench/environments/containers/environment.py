@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,6 +46,8 @@ class ContainerEnvironment(Environment):
         # engine when it became ready.
         self._up: dict[str, Collection[str]] = {}
         self._starts: dict[str, Mapping[str, Hashable]] = {}
+        # By group: how many times its engines have come up.
+        self._times_up = Counter[str]()
         self._facts: Mapping[str, Any] = {}
         self._cleanup = ExitStack()
 
@@ -90,6 +93,10 @@ class ContainerEnvironment(Environment):
             for name, start in before.items()
             if name not in now or now[name] != start
         )
+
+    def engines(self, arm: Arm) -> str:
+        group = engine_group(arm)
+        return f"{group} {self._times_up[group]}" if len(self._groups) > 1 else ""
 
     def facts(self) -> Mapping[str, Any]:
         """Versions, images, hardware, weights, and whether arms took turns."""
@@ -148,6 +155,7 @@ class ContainerEnvironment(Environment):
         is_new = group not in self._up
         self._up[group] = self._deploy(arm)
         if is_new:
+            self._times_up[group] += 1
             self._starts[group] = self._latest_starts(group)
 
     def _release(self) -> None:

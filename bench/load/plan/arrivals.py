@@ -129,21 +129,77 @@ class OnOff:
         return (self.on_s + self.off_s) / self.on_s
 
     def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
-        # Uniform in cumulated intensity, mapped back to time.
-        edges_s, cumulated = self._intensity(duration_s)
-        count = round(rate_rps * duration_s)
-        drawn = np.sort(rng.uniform(0.0, cumulated[-1], count))
-        return np.interp(drawn, cumulated, edges_s)
-
-    def _intensity(self, duration_s: float) -> tuple[Times, Times]:
-        """Phase edges up to `duration_s` and the intensity cumulated at each (mean 1)."""
         cycle_s = self.on_s + self.off_s
         off_rate = (cycle_s - self.ratio * self.on_s) / self.off_s
         starts_s = np.arange(0.0, duration_s, cycle_s)
         edges_s = np.append(np.column_stack((starts_s, starts_s + self.on_s)), duration_s)
         edges_s = np.minimum(edges_s, duration_s)
         rates = np.tile((self.ratio, off_rate), len(starts_s))
-        return edges_s, np.append(0.0, np.cumsum(np.diff(edges_s) * rates))
+        return _in_steps(round(rate_rps * duration_s), edges_s, rates, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """As `Poisson`, but each of some equal parts of the trial has its own multiple of the rate."""
+
+    rates: tuple[float, ...]
+
+    def times(self, rate_rps: float, duration_s: float, rng: np.random.Generator) -> Times:
+        """Arrivals in [0, duration_s), on average at `rate_rps` times the mean of `rates`."""
+        edges_s = np.linspace(0.0, duration_s, len(self.rates) + 1)
+        count = round(rate_rps * duration_s * sum(self.rates) / len(self.rates))
+        return _in_steps(count, edges_s, np.array(self.rates), rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Each model has one peak in a trial of as many equal parts as there are models.
+
+    The peaks come one after another, in the order of the models, or with `together` all in the
+    same part. Outside its peak a model has `low` times the peak's rate, in [0, 1). The number of
+    a model's arrivals is the same either way. A single model has no peak but a steady rate.
+    """
+
+    load: float
+    low: float
+    together: bool = False
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load)
+        if not 0.0 <= self.low < 1.0:
+            raise ValueError(f"low must be in [0, 1), got {self.low:g}")
+
+    def ratio(self, models: int) -> float:
+        """The rate of a peak over the model's mean rate."""
+        return models / (1.0 + (models - 1) * self.low)
+
+    def of(self, model: int, models: int) -> Steps:
+        """The arrivals of a model, by its index, of so many `models`."""
+        peak, ratio = models // 2 if self.together else model, self.ratio(models)
+        return Steps(tuple(ratio * (1.0 if n == peak else self.low) for n in range(models)))
+
+
+@dataclass(frozen=True, slots=True)
+class LongTail:
+    """As `Poisson`, but few models are busy and the others mostly idle.
+
+    By Zipf's law the n-th model's rate is in proportion to 1 / n ** `exponent`.
+    """
+
+    load: float
+    exponent: float
+
+    def __post_init__(self) -> None:
+        _require_positive(load=self.load, exponent=self.exponent)
+
+    def of(self, model: int, models: int) -> Steps:
+        """The arrivals of a model, by its index, of so many `models`."""
+        weights = [(n + 1) ** -self.exponent for n in range(models)]
+        return Steps((weights[model] * models / sum(weights),))
+
+
+OfModels = Peaks | LongTail
+"""Arrivals that differ from model to model; `load` is that of all models together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +222,14 @@ class ClosedLoop:
     def concurrency(self, sequences: int) -> int:
         """Requests in flight for replicas that together run `sequences` at once."""
         return max(1, round(self.per_sequence * sequences))
+
+
+def _in_steps(count: int, edges_s: Times, rates: Times, rng: np.random.Generator) -> Times:
+    """`count` arrivals, whose rate between two edges is in proportion to one of `rates`."""
+    # Uniform in cumulated intensity, mapped back to time.
+    cumulated = np.append(0.0, np.cumsum(np.diff(edges_s) * rates))
+    drawn = np.sort(rng.uniform(0.0, cumulated[-1], count))
+    return _within(np.interp(drawn, cumulated, edges_s), float(edges_s[-1]))
 
 
 def _within(times_s: Times, duration_s: float) -> Times:

@@ -7,16 +7,20 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from bench.errors import UserError
-from bench.load.plan.arrivals import OpenLoop
+from bench.load.plan.arrivals import OfModels, OpenLoop, Steps
 from bench.load.plan.workload import Ask, Asks
 from bench.records import PlannedRequest, Schedule
 
 _MICROSECONDS = 1_000_000
+
+# Times in [0, duration_s) and requests of a model, from its rate, `duration_s` and a generator.
+Stream = Callable[[float, float, np.random.Generator], Iterable[tuple[float, Ask]]]
 
 
 def plan_open_loop(
@@ -24,23 +28,25 @@ def plan_open_loop(
     seed: int,
     rates_rps: Mapping[str, float],
     workload: Asks,
-    arrival: OpenLoop,
+    arrival: OpenLoop | OfModels,
     duration_s: float,
 ) -> Schedule:
     """Requests at their own times, for each model at its rate in `rates_rps`.
 
-    Every model has its own stream, so that adding a model does not change the requests of
-    the others. `offered_rps` is the sum of the rates. Raises
-    UserError when a rate or the duration is not positive or nothing would be sent.
+    Every model has its own stream, so that adding a model does not change the requests of the
+    others; but where arrivals differ from model to model, that depends on the order of `rates_rps`.
+    `offered_rps` is the sum of the rates. Raises UserError when a rate or the duration is not
+    positive or nothing would be sent.
     """
 
-    def stream(
-        rate_rps: float, duration_s: float, rng: np.random.Generator
-    ) -> Iterator[tuple[float, Ask]]:
-        times_s = arrival.times(rate_rps, duration_s, rng).tolist()
-        return zip(times_s, workload.draw(len(times_s), rng), strict=True)
-
-    planned = _streams(seed, rates_rps, stream, duration_s)
+    models = len(rates_rps)
+    streams = [
+        partial(
+            _stream, arrival.of(n, models) if isinstance(arrival, OfModels) else arrival, workload
+        )
+        for n in range(models)
+    ]
+    planned = _streams(seed, rates_rps, streams, duration_s)
     return _schedule(planned, duration_s, sum(rates_rps.values()), None)
 
 
@@ -66,7 +72,8 @@ def plan_traffic(
 
     `offered_rps` is the rate of this draw. Raises UserError as `plan_open_loop` does.
     """
-    planned = _streams(seed, rates_rps, traffic.stream, duration_s)
+    streams = [traffic.stream] * len(rates_rps)
+    planned = _streams(seed, rates_rps, streams, duration_s)
     return _schedule(planned, duration_s, len(planned) / duration_s, None)
 
 
@@ -109,20 +116,31 @@ def _generator(seed: int, model: str) -> np.random.Generator:
     return np.random.default_rng([seed, name])
 
 
+def _stream(
+    process: OpenLoop | Steps,
+    workload: Asks,
+    rate_rps: float,
+    duration_s: float,
+    rng: np.random.Generator,
+) -> Iterator[tuple[float, Ask]]:
+    times_s = process.times(rate_rps, duration_s, rng).tolist()
+    return zip(times_s, workload.draw(len(times_s), rng), strict=True)
+
+
 def _streams(
     seed: int,
     rates_rps: Mapping[str, float],
-    stream: Callable[[float, float, np.random.Generator], Iterable[tuple[float, Ask]]],
+    streams: Sequence[Stream],
     duration_s: float,
 ) -> list[PlannedRequest]:
-    """The models' independent streams as one, in the order of time."""
+    """The models' independent `streams`, in the order of `rates_rps`, as one, in that of time."""
     _check(rates_rps, duration_s)
     for model, rate_rps in rates_rps.items():
         if not rate_rps > 0:
             raise UserError(f"rate of {model} is {rate_rps:g} req/s; give a positive one")
     planned = [
         request
-        for model, rate_rps in rates_rps.items()
+        for (model, rate_rps), stream in zip(rates_rps.items(), streams, strict=True)
         for request in _requests(model, stream(rate_rps, duration_s, _generator(seed, model)))
     ]
     if not planned:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
+from statistics import NormalDist, fmean
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +20,12 @@ Lengths = NDArray[np.int64]
 
 # Seeds that every reader of JSON keeps exact.
 SEED_BOUND = 2**53
+# Chat templates take up to forty tokens of a prompt; the rest is its text.
+LEAST_PROMPT_TOKENS = 64
 # Draws are stratified in runs of so many: as fine as shares of requests are usually given.
 RUN = 20
+# So many requests have the mean of a workload, since they are stratified.
+_FITTED_ASKS = 1000
 
 
 def stratified(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -191,6 +195,39 @@ class Workload:
                 yield Ask(own_tokens, output_tokens, seed)
             else:
                 yield Ask(own_tokens + prefix.tokens, output_tokens, seed, (prefix,))
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A workload as GPUs serve it, without prefixes; smaller engines get its lengths x `factor`.
+
+    Requests have at most `limit_tokens`, if that is given: answers are cut to it.
+    """
+
+    workload: Workload
+    factor: float = 1.0
+    limit_tokens: int | None = None
+
+    def fitted(self, limit_tokens: int, mean_tokens: int | None = None) -> Scaled:
+        """The same with the largest factor, 1 at most, with which requests fit.
+
+        They have at most `limit_tokens`, prompt and answer together, and on average at most
+        `mean_tokens`, if that is given.
+        """
+        asks = self.workload.draw(_FITTED_ASKS, np.random.default_rng(0))
+        totals = [ask.prompt_tokens + ask.output_tokens for ask in asks]
+        factor = min(1.0, limit_tokens / max(totals))
+        if mean_tokens is not None:
+            factor = min(factor, mean_tokens / fmean(totals))
+        return replace(self, factor=factor, limit_tokens=limit_tokens)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Iterator[Ask]:
+        for ask in self.workload.draw(count, rng):
+            prompt = max(LEAST_PROMPT_TOKENS, round(ask.prompt_tokens * self.factor))
+            output = round(ask.output_tokens * self.factor)
+            if self.limit_tokens is not None:
+                output = min(output, self.limit_tokens - prompt)
+            yield replace(ask, prompt_tokens=prompt, output_tokens=max(1, output))
 
 
 def _require_ascending(*tokens: int) -> None:

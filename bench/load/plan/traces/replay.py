@@ -11,11 +11,9 @@ import numpy as np
 from bench.errors import UserError
 from bench.load.plan.traces.files import Trace
 from bench.load.plan.traces.formats import TraceRequest
-from bench.load.plan.workload import Ask
+from bench.load.plan.workload import LEAST_PROMPT_TOKENS, Ask
 from bench.records import Prefix
 
-# Chat templates take up to forty tokens of a prompt; the rest is its text.
-LEAST_PROMPT_TOKENS = 64
 # This share of the longest requests may be shortened: a factor that fits the longest one would
 # leave almost nothing of the others.
 _SHORTENED_SHARE = 0.01
