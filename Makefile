@@ -8,7 +8,7 @@ ARGS ?=
 ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs health logs nightly status teardown test test-fast check scan report lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs gpu-check health logs nightly status teardown test test-fast check scan report lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -70,6 +70,9 @@ bench-load: $(VENV)/.stamp ## Load generators alone, side by side: CPU per strea
 
 cross-check: $(VENV)/.stamp ## The drivers and vLLM's own benchmark on one real engine, side by side
 	$(BIN)/python -m validation cross-check $(ARGS)
+
+gpu-check: $(VENV)/.stamp ## KVCached against a static split of one NVIDIA GPU, in 25 minutes: proof, three loads, report
+	$(BIN)/python -m validation gpu-check $(ARGS)
 
 evidence: $(VENV)/.stamp ## How often the rule is right, in seven hours of comparisons with known answers
 	$(BIN)/python -m validation evidence $(ARGS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.analysis.blocks import ROLES, Block
 from bench.analysis.checks import Trials, ValidityBounds, check_reasons, place, trial_reasons
+from bench.analysis.kvcached import kvcached_reasons
 from bench.analysis.metrics import Metric
 from bench.records import ErrorKind, Role, Sample, Trial, role_number
 
@@ -33,6 +34,7 @@ def invalid_reasons(
         *check_reasons([block.trials for block in among], bounds),
         *_unlike_schedules(blocks),
         *_unlike_answers(blocks, bounds),
+        *kvcached_reasons(arms(blocks)),
         *(reason for arm in arms(blocks) for reason in _arm_reasons(arm, bounds)),
         *too_few(primary, blocks),
     )

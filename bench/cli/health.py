@@ -7,20 +7,15 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
+from bench.environments.kvcached.texts import read_log
 from bench.environments.operations import Operations, Service
 from bench.errors import UserError
 from bench.telemetry.scraping import read_series
 
 KvCached = Literal["active", "silently off", "not wanted", "unknown"]
 
-# KVCached patches vLLM when the engine starts, and says so in its log. An engine that it could
-# not patch serves without it.
-_PATCHED, _NOT_PATCHED = "Successfully patched vllm", "Failed to patch"
-# Of a log, from its beginning: engines have said it long before.
-_START_LINES = 5_000
 _QUEUED = re.compile(rb"^lb_requests_queued\{.*\} (\S+)$", re.MULTILINE)
 
 
@@ -123,12 +118,10 @@ def _kvcached(operations: Operations, service: Service) -> KvCached:
     if not service.kvcached:
         return "not wanted"
     try:
-        start = list(islice(operations.logs(service, None, follow=False), _START_LINES))
+        log = read_log(operations.logs(service, None, follow=False))
     except UserError:
         return "unknown"
-    patched = any(_PATCHED in line for line in start)
-    failed = any(_NOT_PATCHED in line for line in start)
-    return "active" if patched and not failed else "silently off"
+    return "active" if log.patched and not log.failures else "silently off"
 
 
 def _models(operations: Operations, service: Service) -> tuple[str, ...]:

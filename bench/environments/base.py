@@ -142,6 +142,14 @@ class Environment(Protocol):
         """Provenance as JSON values: engine version, kind of weights, pinning, hardware."""
         ...
 
+    def arm_facts(self, arm: Arm) -> Mapping[str, Any]:
+        """Provenance of an arm that is up, as JSON values: what its engines showed when they came.
+
+        Call `arm_routes` for it first.
+        """
+        del arm
+        return {}
+
     def stop(self) -> None:
         """Stop the balancers, and the engines unless they are to be kept."""
         ...

@@ -211,7 +211,11 @@ class _PreparedTrial:
             exact_answers=self.load.api.exact_answers,
             levels=context.levels.get(planned.role, {}),
             engines=context.environment.engines(context.arms[planned.role]),
-            provenance={**context.provenance, "slowed": [replica.name for replica in slowed]},
+            provenance={
+                **context.provenance,
+                **context.environment.arm_facts(context.arms[planned.role]),
+                "slowed": [replica.name for replica in slowed],
+            },
         )
 
 

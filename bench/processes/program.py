@@ -116,6 +116,14 @@ def end_message(code: int, errors: bytes) -> str:
     return f"it ended with {code}" + (f": {said}" if said else " and said nothing")
 
 
+def output_of(code: int | None, output: bytes, errors: bytes) -> str:
+    """The output of a command that has ended so. Raises UserError unless it succeeded."""
+    if code != 0:
+        lost = "the connection to it was lost"
+        raise UserError(lost if code is None else end_message(code, errors or output))
+    return output.decode(errors="replace")
+
+
 def last_line(errors: bytes) -> str:
     """The last line that is not blank; empty if there is none."""
     lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]

@@ -44,10 +44,15 @@ ENGINE: dict[str, Any] = {
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """A daemon that has `containers`, by id, and refuses to remove the one with id `stuck`."""
+    """A daemon that has `containers`, by id, and refuses to remove the one with id `stuck`.
+
+    A command that is `executed` in one ends with `exit_code`.
+    """
 
     containers: dict[str, dict[str, Any]]
     log: bytes
+    executed: list[str]
+    exit_code = 0
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -67,11 +72,18 @@ class Answers(http.server.BaseHTTPRequestHandler):
             )
         elif "/logs" in path:
             self.reply(200, struct.pack(">BxxxL", 1, len(self.log)) + self.log)
+        elif "/exec/" in path:
+            self.answer(200, {"ExitCode": self.exit_code})
         elif "/containers/" in path:
             found = self.containers.get(path.split("/")[3])
             self.answer(200 if found else 404, found or {"message": "No such container"})
         else:
             self.answer(200, [])
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Answers.executed = asked["Cmd"]
+        self.answer(201, {"Id": "run"})
 
     def do_DELETE(self) -> None:
         gone = self.path.split("/")[3].partition("?")[0]

@@ -99,3 +99,30 @@ def test_a_daemon_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_a_daemon_of_another_machine_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="needs the daemon of this machine"):
         Daemon.chosen({"DOCKER_HOST": url})
+
+
+def execute(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, output: bytes, errors: bytes) -> str:
+    """Run a command of which the daemon sends the streams so."""
+
+    def start(_id: str, *, demux: bool) -> tuple[bytes, bytes]:
+        assert demux
+        return output, errors
+
+    monkeypatch.setattr(daemon._client.api, "exec_start", start)
+    return daemon.execute(seen(), ["kvctl", "list"])
+
+
+def test_a_command_in_a_container_gives_its_output(
+    answering: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Answers.exit_code = 0
+    assert execute(answering, monkeypatch, b"[]\n", b"readline not available.") == "[]\n"
+    assert Answers.executed == ["kvctl", "list"]
+
+
+def test_a_command_in_a_container_that_fails_is_told_in_its_own_words(
+    answering: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Answers.exit_code = 127
+    with pytest.raises(UserError, match=r"ended with 127: env: 'kvctl': No such file"):
+        execute(answering, monkeypatch, b"", b"env: 'kvctl': No such file or directory\n")

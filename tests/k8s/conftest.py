@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.topology import Arm
+from bench.config.topology import Arm, load_topology
 from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.environment import KubernetesEnvironment
 from bench.progress import PlainProgress
@@ -57,7 +57,14 @@ def environment(
     def make(*arms: Arm, load_pods: int = 1, keep: bool = False) -> KubernetesEnvironment:
         progress = PlainProgress(said)
         one = KubernetesEnvironment(
-            access, arms, tmp_path, progress, timeout_s=1800.0, load_pods=load_pods, keep=keep
+            access,
+            arms,
+            tmp_path,
+            progress,
+            topology=load_topology(),
+            timeout_s=1800.0,
+            load_pods=load_pods,
+            keep=keep,
         )
         made.append(one)
         return one

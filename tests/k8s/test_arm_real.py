@@ -73,7 +73,9 @@ class Cluster:
 def cluster(real_cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     progress, cache = PlainProgress(io.StringIO()), tmp_path_factory.mktemp("cache")
     arm = TOPOLOGY.arm("managed")
-    environment = KubernetesEnvironment(real_cluster, (arm,), cache, progress, timeout_s=TIMEOUT_S)
+    environment = KubernetesEnvironment(
+        real_cluster, (arm,), cache, progress, topology=TOPOLOGY, timeout_s=TIMEOUT_S
+    )
     try:
         site = environment.site()
         environment.start((TOPOLOGY.models[MODEL],))

@@ -219,7 +219,7 @@ def environment(
 ) -> Iterator[KubernetesEnvironment]:
     progress = PlainProgress(said)
     one = KubernetesEnvironment(
-        access, [BASELINE], tmp_path, progress, timeout_s=10.0, layout="colocated"
+        access, [BASELINE], tmp_path, progress, topology=SHIPPED, timeout_s=10.0
     )
     cluster.cores = 100
     one.start(MODELS)
@@ -233,6 +233,18 @@ def test_every_engine_of_a_pod_is_a_replica(environment: KubernetesEnvironment) 
     for one in found:
         assert one.url == f"http://10.0.0.1:{NAMES[one.model]}"
         assert one.name.endswith(f":{NAMES[one.model]}")
+
+
+def test_every_engine_of_a_pod_is_looked_at_by_its_own_lines(
+    cluster: Cluster, environment: KubernetesEnvironment
+) -> None:
+    cluster.log = "[llama-3.1-8b] one\n[qwen2.5-7b] two\n"
+    consoles = environment._consoles("baseline")
+    assert len({one.engine for one in consoles}) == 6
+    assert {one.model: one.port for one in consoles} == NAMES
+    assert {one.ipc for one in consoles} == {"llama_3_1_8b", "qwen2_5_7b", "mistral_7b"}
+    lines = {one.model: list(one.log()) for one in consoles}
+    assert lines == {"llama-3.1-8b": ["one"], "qwen2.5-7b": ["two"], "mistral-7b": []}
 
 
 def test_a_replica_that_was_restarted_is_said_with_the_engine_that_ended(

@@ -112,3 +112,26 @@ def test_what_was_up_before_stays_when_another_arm_does_not_come_up(
         operations(access, said, 0.1).deploy([SIMPLE], [MODEL], keep=False)
     assert len(engines(cluster, "baseline")) == 2
     assert "namespace baseline has replicas: they stay" in said.getvalue()
+
+
+def test_a_command_in_a_pod_gives_its_output(cluster: Cluster, environment: Make) -> None:
+    one = environment(BASELINE)
+    one.start((MODEL,))
+    pod = min(engines(cluster, "baseline"))
+    (console,) = [each for each in one._consoles("baseline") if each.engine == pod]
+    assert (console.model, console.ipc, console.port) == (MODEL.name, pod, 8000)
+
+    def said(code: str) -> str:
+        return console.run(["python", "-c", code])
+
+    assert said("import sys; print(len(sys.stdin.read())); print('!', file=sys.stderr)") == "0\n"
+    with pytest.raises(UserError, match=r"it ended with 3: not here"):
+        said("import sys; print('not here', file=sys.stderr); sys.exit(3)")
+    cluster.log = "[kvcached] Applying\n"
+    assert list(console.log()) == ["[kvcached] Applying"]
+
+
+def test_engines_on_cpus_are_not_looked_at(cluster: Cluster, environment: Make) -> None:
+    one = environment(BASELINE, MANAGED)
+    one.start((MODEL,))
+    assert one.arm_facts(MANAGED) == {}

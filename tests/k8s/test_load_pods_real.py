@@ -58,7 +58,13 @@ def site(
     """A site of two places, of which nothing is left."""
     arm, cache = load_topology().arm("baseline"), tmp_path_factory.mktemp("cache")
     environment = KubernetesEnvironment(
-        real_cluster, (arm,), cache, progress, timeout_s=600.0, load_pods=2
+        real_cluster,
+        (arm,),
+        cache,
+        progress,
+        topology=load_topology(),
+        timeout_s=600.0,
+        load_pods=2,
     )
     try:
         yield environment.site()

@@ -88,7 +88,8 @@ def _whole_blocks(trials: Counter[tuple[str, str]]) -> int:
     """How many blocks have two trials of each arm, or any of an arm that was run alone."""
     roles = {role for _, role in trials}
     blocks = {block for block, _ in trials}
-    return sum(all(trials[block, role] >= len(roles) for role in roles) for block in blocks)
+    least = min(len(roles), 2)
+    return sum(all(trials[block, role] >= least for role in roles) for block in blocks)
 
 
 def benchmarks(entries: Sequence[Entry]) -> list[str]:

@@ -13,10 +13,12 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from bench.analysis.kvcached import ArmEvidence, as_provenance, not_proven
 from bench.config.topology import Arm, Model
 from bench.environments.base import Environment
-from bench.environments.containers.engine import engine_group
+from bench.environments.containers.engine import engine_group, has_kvcached
 from bench.environments.cpu_engine.models import model_folder
+from bench.environments.kvcached.collecting import Console, collect
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
@@ -29,14 +31,23 @@ class ContainerEnvironment(Environment):
 
     Arms with the same engines share them. Where there is no room for the engines of all `arms` at
     once, one group is up at a time (`alternates`). Containers may take `timeout_s` seconds to
-    become ready, or to end. With `keep`, what is up stays after `stop`.
+    become ready, or to end. With `keep`, what is up stays after `stop`. `gpu_share` is the share of
+    a GPU that an engine takes without KVCached.
     """
 
     def __init__(
-        self, arms: Sequence[Arm], cache: Path, progress: Progress, *, timeout_s: float, keep: bool
+        self,
+        arms: Sequence[Arm],
+        cache: Path,
+        progress: Progress,
+        *,
+        gpu_share: float,
+        timeout_s: float,
+        keep: bool,
     ) -> None:
         self._wanted = tuple(dict.fromkeys(arms))
         self._cache = cache
+        self._gpu_share = gpu_share
         self._progress = progress
         self._timeout_s = timeout_s
         self._keep = keep
@@ -48,6 +59,8 @@ class ContainerEnvironment(Environment):
         self._starts: dict[str, Mapping[str, Hashable]] = {}
         # By group: how many times its engines have come up.
         self._times_up = Counter[str]()
+        # By group: what its engines showed when they came up last.
+        self._evidence: dict[str, ArmEvidence] = {}
         self._facts: Mapping[str, Any] = {}
         self._cleanup = ExitStack()
 
@@ -102,6 +115,11 @@ class ContainerEnvironment(Environment):
         """Versions, images, hardware, weights, and whether arms took turns."""
         return self._facts
 
+    def arm_facts(self, arm: Arm) -> Mapping[str, Any]:
+        """What the arm's engines showed, where some arm should have KVCached."""
+        evidence = self._evidence.get(engine_group(arm))
+        return {} if evidence is None else as_provenance(evidence)
+
     def stop(self) -> None:
         self._cleanup.close()
 
@@ -134,6 +152,10 @@ class ContainerEnvironment(Environment):
         """What to say of an engine that is `gone`, or else has been restarted."""
 
     @abstractmethod
+    def _consoles(self, group: str) -> Sequence[Console]:
+        """How to look at the engines of a group that is up."""
+
+    @abstractmethod
     def _provenance(self) -> Mapping[str, Any]:
         """What is measured on, as JSON values."""
 
@@ -157,6 +179,26 @@ class ContainerEnvironment(Environment):
         if is_new:
             self._times_up[group] += 1
             self._starts[group] = self._latest_starts(group)
+            self._collect(arm)
+
+    def _collect(self, arm: Arm) -> None:
+        """Look at the engines of an arm that has come up, where some arm should have KVCached.
+
+        Without it they give the answers that those with it are compared with.
+        """
+        hardware = next(iter(self._models.values())).hardware
+        if not any(has_kvcached(one, hardware) for one in self._wanted):
+            return
+        group = engine_group(arm)
+        with self._progress.step(f"looking at the engines of {group}") as step:
+            self._evidence[group] = collect(
+                self._consoles(group),
+                wanted=has_kvcached(arm, hardware),
+                utilization=self._gpu_share,
+                step=step,
+            )
+        for reason in not_proven(self._evidence[group]):
+            self._progress.note(f"KVCached of {arm.name} is not proven: {reason}")
 
     def _release(self) -> None:
         if self._keep and self._up:

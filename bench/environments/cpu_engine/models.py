@@ -51,9 +51,19 @@ def model_folder(model: Model, cache: Path) -> Path:
     if model.path is not None:
         return _checked(model.name, model.path)
     assert model.architecture is not None
-    files = _files(model.architecture)
+    return made_folder(model.architecture, cache)
+
+
+def made_folder(
+    architecture: Architecture, cache: Path, sizes: Mapping[str, Any] | None = None
+) -> Path:
+    """The folder of a model without weights, made under `cache` if it is not there yet.
+
+    It is a tiny one but for `sizes`, entries of its config.json.
+    """
+    files = _files(architecture, sizes or {})
     digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:12]
-    folder = cache / "models" / f"{model.architecture}-{digest}"
+    folder = cache / "models" / f"{architecture}-{digest}"
     if not folder.is_dir():
         _write(folder, files)
     return folder
@@ -61,7 +71,7 @@ def model_folder(model: Model, cache: Path) -> Path:
 
 def write_tiny_model(architecture: Architecture, folder: Path) -> None:
     """Make the tiny model of an architecture in `folder`, which must not exist."""
-    _write(folder, _files(architecture))
+    _write(folder, _files(architecture, {}))
 
 
 def weight_bytes(folder: Path) -> int:
@@ -82,10 +92,10 @@ def _checked(name: str, folder: Path) -> Path:
     return folder
 
 
-def _files(architecture: Architecture) -> Mapping[str, str]:
+def _files(architecture: Architecture, sizes: Mapping[str, Any]) -> Mapping[str, str]:
     known = yaml.safe_load(FAMILIES.read_text(encoding="utf-8"))
     common, family = known["common"], Family(**known[architecture])
-    tokenizer = _train_tokenizer(family.special_tokens)
+    tokenizer = _train_tokenizer(family.special_tokens, sizes.get("vocab_size", VOCABULARY))
     token_ids = {
         "bos_token_id": tokenizer.token_to_id(family.bos),
         "eos_token_id": tokenizer.token_to_id(family.eos),
@@ -97,17 +107,23 @@ def _files(architecture: Architecture) -> Mapping[str, str]:
         **common["config"],
         **token_ids,
         **family.config,
+        **sizes,
     }
+    longest = {"model_max_length": config["max_position_embeddings"]}
     return {
         "config.json": _json(config),
         "generation_config.json": _json(token_ids),
         "tokenizer.json": tokenizer.to_str(pretty=True),
-        "tokenizer_config.json": _json(common["tokenizer_config"]),
+        "tokenizer_config.json": _json({**common["tokenizer_config"], **longest}),
         "chat_template.jinja": family.chat_template,
     }
 
 
-def _train_tokenizer(special_tokens: Sequence[str]) -> Tokenizer:
+def _train_tokenizer(special_tokens: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A tokenizer of the corpus. Beyond `VOCABULARY` tokens, the rest are texts that it never uses.
+
+    A random model produces these like any other.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -117,6 +133,12 @@ def _train_tokenizer(special_tokens: Sequence[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator([CORPUS.read_text(encoding="ascii")], trainer)
+    if vocabulary > VOCABULARY:
+        spelled = json.loads(tokenizer.to_str())
+        known = spelled["model"]["vocab"]
+        unused = range(len(known), vocabulary - len(special_tokens))
+        known.update({f"Ġ#{number}": number for number in unused})
+        tokenizer = Tokenizer.from_str(json.dumps(spelled))
     # Not marked as special: a random model produces them like any other token, and a
     # server leaves special ones out of its answer.
     tokenizer.add_tokens(

@@ -33,6 +33,7 @@ from bench.environments.containers.engine import (
     has_kvcached,
 )
 from bench.environments.containers.files import file_text
+from bench.environments.kvcached.collecting import UNPATCHED
 from bench.errors import UserError
 
 Service = dict[str, Any]
@@ -128,6 +129,11 @@ def service_name(name: str) -> str:
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def service_ipc_name(service: str) -> str:
+    """The name that KVCached has for the engine of a service."""
+    return service.replace("-", "_")
+
+
 def engine_service(
     plan: EnginePlan, topology: Topology, version: str, *, kvcached: bool
 ) -> Service:
@@ -137,7 +143,7 @@ def engine_service(
     made = {**templates["all"], **templates["engine"][model.hardware]}
     variables = {**own.variables, **made.pop("environment", {})}
     if kvcached:
-        variables["KVCACHED_IPC_NAME"] = plan.name.replace("-", "_")
+        variables["KVCACHED_IPC_NAME"] = service_ipc_name(plan.name)
     if len(plan.gpus) > 1:
         variables |= templates["parallel"].pop("environment")
         made |= templates["parallel"]
@@ -291,7 +297,7 @@ def _health(port: int, path: str, *, patched: bool = False) -> Service:
     engine does.
     """
     code = _templates()["health_code"].format(port=port, path=path)
-    unpatched = ["env", "ENABLE_KVCACHED=false", "KVCACHED_AUTOPATCH=0"] if patched else []
+    unpatched = UNPATCHED if patched else ()
     return {
         "test": ["CMD", *unpatched, "python3", "-ISc", code],
         **_templates()["health"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -22,6 +22,7 @@ from bench.environments.docker.compose import ARM, ENGINE, KIND, MODEL, PART_OF
 from bench.errors import UserError
 from bench.processes.guarded import cause_in, error_in
 from bench.processes.ports import LOOPBACK, listeners
+from bench.processes.program import output_of
 
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 SOCKET = "unix:///var/run/docker.sock"
@@ -207,6 +208,15 @@ class Daemon:
                 yield from (line.decode(errors="replace").rstrip("\r") for line in whole)
             if rest:
                 yield rest.decode(errors="replace")
+
+    def execute(self, container: Container, command: Sequence[str]) -> str:
+        """What a command in a container writes. Raises UserError if it does not succeed."""
+        api = self._client.api
+        with self._answers():
+            started = api.exec_create(container.id, list(command))["Id"]
+            output, errors = api.exec_start(started, demux=True)
+            code = api.exec_inspect(started)["ExitCode"]
+        return output_of(code, output or b"", errors or b"")
 
     def cause(self, container: Container, *, at_start: bool = False) -> str:
         """Why a container does not run or start: how it ended, and the last error in its log."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,15 +16,17 @@ from bench.config.config import Config
 from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.base import model_facts
+from bench.environments.containers.colocated import ipc_name
 from bench.environments.containers.engine import VLLM_VERSION, engine_group
 from bench.environments.containers.environment import ContainerEnvironment
-from bench.environments.docker.compose import ENGINE
+from bench.environments.docker.compose import ENGINE, service_ipc_name
 from bench.environments.docker.daemon import Container, Daemon, processes
 from bench.environments.docker.deploying import Deployment, removed_if_killed
 from bench.environments.docker.room import gpu_names
+from bench.environments.kvcached.collecting import Console
 from bench.errors import UserError
 from bench.processes import throttle
-from bench.processes.guarded import of_ended_engine
+from bench.processes.guarded import lines_of_engine, of_ended_engine
 from bench.processes.local import LocalSite
 from bench.processes.resources import cpu_name
 from bench.progress import Progress
@@ -63,7 +65,8 @@ class DockerEnvironment(ContainerEnvironment):
         timeout_s: float,
         keep: bool = False,
     ) -> None:
-        super().__init__(arms, cache, progress, timeout_s=timeout_s, keep=keep)
+        share = topology.gpu_engine.gpu_memory_utilization
+        super().__init__(arms, cache, progress, gpu_share=share, timeout_s=timeout_s, keep=keep)
         self._topology = topology
         self._deployment: Deployment | None = None
 
@@ -152,6 +155,28 @@ class DockerEnvironment(ContainerEnvironment):
                 how = self._daemon.cause(one) if gone else f"was restarted{after}"
                 return f"{one.service} ({how}; see docker logs {name})"
         return f"container {name} is gone"
+
+    def _consoles(self, group: str) -> Sequence[Console]:
+        there = [one for one in self._deployed.containers(group) if one.kind == ENGINE and one.runs]
+        return [
+            self._console(one, model, port) for one in there for model, port in one.engines.items()
+        ]
+
+    def _console(self, one: Container, model: str, port: int) -> Console:
+        """That of an engine, which has the container for itself, or a part of its log."""
+
+        def lines() -> Iterator[str]:
+            found = self._daemon.lines(one, None, follow=False)
+            return found if one.model else lines_of_engine(found, model)
+
+        return Console(
+            one.service if one.model else f"{one.service}:{port}",
+            model,
+            service_ipc_name(one.service) if one.model else ipc_name(self._models[model]),
+            port,
+            log=lines,
+            run=lambda command: self._daemon.execute(one, command),
+        )
 
     def _provenance(self) -> Mapping[str, Any]:
         hardware = {model.hardware for model in self._models.values()}

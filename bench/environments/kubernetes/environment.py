@@ -11,7 +11,8 @@ from typing import Any
 
 from bench.config.config import Config
 from bench.config.fitting import room_texts
-from bench.config.topology import Arm, Layout, Model
+from bench.config.topology import Arm, Model, Topology
+from bench.environments.containers.colocated import ipc_name
 from bench.environments.containers.engine import engine_group
 from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.kubernetes.access import Access, connect_noted
@@ -21,9 +22,11 @@ from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
 from bench.environments.kubernetes.load_pods import PodSite, load_objects, start_load_pods
 from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import BALANCER, ENGINES, LOAD_NAMESPACE, OURS, Resource
+from bench.environments.kubernetes.streams import outcome
 from bench.environments.kubernetes.waiting import LOG_LINES, Wait
+from bench.environments.kvcached.collecting import Console
 from bench.errors import UserError
-from bench.processes.guarded import of_ended_engine
+from bench.processes.guarded import lines_of_engine, of_ended_engine
 from bench.progress import Progress
 from bench.records import Replica
 
@@ -41,7 +44,7 @@ def make_environment(config: Config, progress: Progress) -> KubernetesEnvironmen
         tuple(config.arms.values()),
         config.cache,
         progress,
-        layout=config.topology.layout,
+        topology=config.topology,
         load_pods=options.load_processes or 1,
         timeout_s=options.ready_timeout,
         keep=options.keep_env,
@@ -64,14 +67,15 @@ class KubernetesEnvironment(ContainerEnvironment):
         cache: Path,
         progress: Progress,
         *,
+        topology: Topology,
         timeout_s: float,
-        layout: Layout = "dedicated",
         load_pods: int = 1,
         keep: bool = False,
     ) -> None:
-        super().__init__(arms, cache, progress, timeout_s=timeout_s, keep=keep)
+        share = topology.gpu_engine.gpu_memory_utilization
+        super().__init__(arms, cache, progress, gpu_share=share, timeout_s=timeout_s, keep=keep)
         self._access = access
-        self._layout = layout
+        self._layout = topology.layout
         self._load_pods = load_pods
         self._arms: dict[str, DeployedArm] = {}
         self._held: HeldCluster | None = None
@@ -173,6 +177,31 @@ class KubernetesEnvironment(ContainerEnvironment):
         who, _ = of_ended_engine(self._api.log(group, name, LOG_LINES, previous=True))
         how = f"was restarted after the end of {who.removesuffix(': ')}" if who else "was restarted"
         return f"{where} {how}; see kubectl -n {group} logs {name} --previous"
+
+    def _consoles(self, group: str) -> Sequence[Console]:
+        ready = [pod for pod in self._engines(group) if pod.is_ready]
+        return [
+            self._console(group, pod, model, port)
+            for pod in ready
+            for model, port in pod.engines.items()
+        ]
+
+    def _console(self, namespace: str, pod: Resource, model: str, port: int) -> Console:
+        """That of an engine, which has the pod for itself, or a part of the pod's log."""
+        alone, container = pod.model is not None, pod["spec"]["containers"][0]["name"]
+
+        def lines() -> Iterator[str]:
+            found = self._api.lines(namespace, pod.name, None, follow=False)
+            return found if alone else lines_of_engine(found, model)
+
+        return Console(
+            pod.name_at(port),
+            model,
+            pod.name if alone else ipc_name(self._models[model]),
+            port,
+            log=lines,
+            run=lambda command: outcome(self._api.execute(namespace, pod.name, container, command)),
+        )
 
     def _provenance(self) -> Mapping[str, Any]:
         nodes, pods = self._api.find("Node"), self._api.find("Pod", None, OURS)

@@ -15,6 +15,8 @@ import threading
 
 from websocket import ABNF, WebSocket, WebSocketException
 
+from bench.processes.program import output_of
+
 STDIN, STDOUT, STDERR, STATUS = range(4)
 _CLOSE = 255
 PROTOCOL = "v5.channel.k8s.io"
@@ -87,6 +89,22 @@ class Streams:
         while not poll.poll(_PING_PERIOD_S * 1000):
             with self._lock:
                 self._socket.ping()
+
+
+def outcome(streams: Streams) -> str:
+    """What a command without input writes, once it has ended.
+
+    Raises UserError if it does not succeed, or the connection is lost.
+    """
+    streams.end_input()
+    written = {STDOUT: bytearray(), STDERR: bytearray(), STATUS: bytearray()}
+    while received := streams.receive():
+        stream, data = received
+        if stream in written:
+            written[stream] += data
+    streams.close()
+    code = exit_code(bytes(written[STATUS]))
+    return output_of(code, bytes(written[STDOUT]), bytes(written[STDERR]))
 
 
 def exit_code(status: bytes) -> int | None:
