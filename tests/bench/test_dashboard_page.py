@@ -24,6 +24,7 @@ from tests.bench.dashboards import (
     trials_of,
     two_runs,
 )
+from tests.reports.cases import searched_case
 
 pytestmark = NEEDS_STREAMLIT
 SCRIPT = Path(command.__file__).with_name("app.py")
@@ -174,6 +175,19 @@ def test_scenarios_are_filtered(opened: Opened, tmp_path: Path) -> None:
     first = page.table[0].value.values.tolist()
     filtered.set_value(["burst · tiny-llama"]).run()
     assert len(page.table[0].value.values.tolist()) == len(first) // 2
+
+
+def test_a_search_that_goes_on_is_no_fault_of_the_run_in_progress(
+    opened: Opened, tmp_path: Path
+) -> None:
+    trials = [replace(one, run_id=FIRST) for one in searched_case().trials]
+    for count, one in enumerate(trials, start=1):
+        save(tmp_path, [one])
+        if count in (1, 3, 4, 5, 14, 16):
+            page = opened(tmp_path)
+            choose(page, "Show", "the run in progress")
+            assert not page.exception
+            assert not any("search" in text.value or "load" in text.value for text in page.warning)
 
 
 def test_the_run_in_progress_shows_what_is_stored_so_far(opened: Opened, tmp_path: Path) -> None:

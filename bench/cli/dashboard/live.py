@@ -9,7 +9,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from bench.analysis.judgement import Case
+from bench.analysis.blocks import Block
+from bench.analysis.judge import judge
+from bench.analysis.judgement import Case, Judgement
 from bench.cli.dashboard.history import Entry, history
 from bench.cli.dashboard.loading import Version, cases_of, latest_case, versions
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
@@ -53,13 +55,26 @@ def _show(entry: Entry) -> None:
     count = len({one.block for one in case.trials})
     latest = f"{short_title(case.judgement)}, block {count}"
     st.write(figures.plain(f"{wording.count(len(files), 'stored trial')}; the latest: {latest}."))
-    for reason in case.judgement.invalid_reasons:
-        st.warning(figures.plain(f"Invalid so far: {reason}"))
+    so_far = _so_far(files)
+    for reason in so_far.invalid_reasons if so_far else ():
+        st.warning(figures.plain(f"If the run ended now, this would be invalid: {reason}"))
     show_table(figures.trials_table(case.trials[-_LATEST:]), "the latest trials")
     found = drawn(_charts, files)
     for column, chart in zip(st.columns(2), found, strict=False):
         with column:
             show_chart(chart, f"live-{found.index(chart)}")
+
+
+@lru_cache(maxsize=2)
+def _so_far(files: tuple[Version, ...]) -> Judgement | None:
+    """The latest comparison without a block whose search goes on; None before its first block."""
+    case = latest_case(cases_of(files), files)
+    trials = _last_block(case).trials
+    block = Block(trials[0].block, trials)
+    if not block.searched or block.complete:
+        return case.judgement
+    before = case.trials[: -len(trials)]
+    return judge(before) if before else None
 
 
 @lru_cache(maxsize=2)
@@ -70,8 +85,8 @@ def _charts(files: tuple[Version, ...]) -> tuple[Chart, ...]:
     """
     cases = cases_of(files)
     case = latest_case(cases, files)
-    setup = setup_of(case.trials[0])
-    plots = (blocks(case.judgement, setup),) if case.judgement.effects else ()
+    so_far, setup = _so_far(files), setup_of(case.trials[0])
+    plots = (blocks(so_far, setup),) if so_far and so_far.effects else ()
     return (*plots, queues(_last_block(case), setup))
 
 
