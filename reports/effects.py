@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bench.analysis.factorial import Effect, Factor, Factorial, Interaction
 from bench.analysis.judgement import Verdict
 from reports import wording
@@ -114,10 +112,3 @@ def _on_interaction(one: Factorial) -> str:
         f"{start}: the effect of {first.name} at {second.name} {second.levels[1]} is {ratio} times "
         f"that at {second.levels[0]}."
     )
-
-
-def lines_of(one: Factorial) -> Iterator[str]:
-    """All of it as lines of text, for those who do not see a chart."""
-    yield title(one)
-    for row in rows_of(one):
-        yield f"{row.label.strip()}: {row.ratio}, {row.outcome}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.analysis.factorial import Factorial
 from reports import effects, wording
 from reports.charts.forest import Row, forest
@@ -11,7 +9,7 @@ from reports.charts.style import OUTCOME, Line, Picture
 
 
 def picture_of(one: Factorial, setup: str) -> Picture:
-    """The seven effects with their intervals; its text has all of them. `setup` is its caption."""
+    """The seven effects with their intervals. `setup` goes into its caption."""
     lines = [Line("second level / first level of a factor; grey band: within ±10 %")]
     rows = []
     for row in effects.rows_of(one):
@@ -30,5 +28,4 @@ def picture_of(one: Factorial, setup: str) -> Picture:
     title = f"Effects on {wording.metric(one.metric)}"
     widest = max(len(row.label) for row in rows)
     caption = f"{effects.title(one)} · {setup}"
-    chart = forest(title, lines, rows, caption, left_in=0.35 + 0.062 * widest)
-    return replace(chart.picture(), text=". ".join((title, *effects.lines_of(one))))
+    return forest(title, lines, rows, caption, left_in=0.35 + 0.062 * widest).picture()

@@ -83,7 +83,7 @@ def forest(
     """Rows over one axis of ratios, with labels of `left_in` inches on their left."""
     height = max(len(rows), 1)
     frame = Frame(plots=(_ROW_IN * height,), left=left_in, right=1.35, bottom=0.35)
-    values = (f"{row.label} {row.result.replace(chr(10), ', ')}" for row in rows)
+    values = (f"{row.label.strip()} {row.result.replace(chr(10), ', ')}" for row in rows)
     chart, (axes,) = new_chart(title, lines, caption, frame, values)
     axes.set_ylim(height - 0.5, -0.5)
     axes.set_yticks([])

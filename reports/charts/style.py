@@ -40,7 +40,7 @@ OUTCOME: dict[Verdict | SloOutcome | Interaction, str] = {
     SloOutcome.MISSED: "#8f0d1a",
     SloOutcome.UNDECIDED: "#ac5f00",
     SloOutcome.UNSET: "#59636e",
-    Interaction.SHOWN: "#8a4b00",
+    Interaction.SHOWN: "#7a1f5c",
     Interaction.EXCLUDED: "#3d5266",
     Interaction.UNDECIDED: "#ac5f00",
     Interaction.INVALID: "#5b21b6",
