@@ -26,7 +26,7 @@ _PREFIX_BYTES = 1024
 _PREFLIGHT_HEADER = b"access-control-request-method"
 
 # A token of English is about four characters; the JSON around it is noise.
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 # Whisper reads a second of speech as 50 positions; as MP3 it has about 16 kB.
 _AUDIO_BYTES_PER_TOKEN = 320
 
@@ -146,7 +146,7 @@ def read_body(incoming: Incoming) -> tuple[dict[str, Any], int]:
             raise invalid_body(f"The body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise invalid_body("The body is not a JSON object")
-    return fields, len(body) // _BYTES_PER_TOKEN
+    return fields, len(body) // BYTES_PER_TOKEN
 
 
 def _form_fields(body: bytes, content_type: bytes) -> dict[str, Any]:
