@@ -155,13 +155,16 @@ class Exchange(Relay):
     # Queued, if all replicas are full.
 
     def _enqueue(self) -> None:
-        tenant = self._record.tenant
-        self._tenant = tenant_of(self._incoming.headers) if tenant is None else tenant
+        self._tenant = self._find_tenant()
         if not self._components.queues.put(self._request.model, self._tenant, self):
             raise too_many_requests("Every replica is full, and so is the queue")
         self._queued = True
         self._record.wait_begins(self._request.model)
         self.deadline_s = self._incoming.complete_s + self._components.queue_s
+
+    def _find_tenant(self) -> bytes:
+        tenant = self._record.tenant
+        return tenant_of(self._incoming.headers) if tenant is None else tenant
 
     @property
     def request(self) -> Request:
