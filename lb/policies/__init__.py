@@ -36,13 +36,15 @@ class PolicyEntry:
     """A policy as the command line offers it.
 
     `make` gets a source of random numbers and the poll interval, in seconds. Requests with
-    the same `key`, a prefix of the prompt or a session, are sent to the same replica.
+    the same `key`, a prefix of the prompt or a session, are sent to the same replica. With
+    `cached` it counts what replicas have cached of a prompt.
     """
 
     summary: str
     default_port: int
     make: Callable[[Random, float], Policy]
     key: Literal["prefix", "session"] | None = None
+    cached: bool = False
 
 
 def _polled(choose: Callable[..., Choice]) -> Callable[[Random, float], Policy]:
@@ -63,6 +65,12 @@ POLICIES: Mapping[str, PolicyEntry] = {
     "round-robin": PolicyEntry("each replica in turn", 8080, _fixed(round_robin.choose)),
     "queue-aware": PolicyEntry(
         "least outstanding work, that of others as polled", 8081, _polled(queue_aware.choose)
+    ),
+    "cache-aware": PolicyEntry(
+        "least outstanding work, without what is cached of prompts",
+        8091,
+        _polled(queue_aware.choose),
+        cached=True,
     ),
     "queue-depth": PolicyEntry(
         "shortest polled queue, first on ties", 8082, _polled(queue_depth.choose)

@@ -108,6 +108,7 @@ class DataPlane:
             timeouts=settings.timeouts,
             queue_s=settings.admission.queue_s,
             key_of=KEYS[entry.key] if entry.key else None,
+            in_blocks=entry.cached,
         )
 
     def _sweep(self, gateway: Gateway, queues: RequestQueues, log: AccessLog | None) -> None:

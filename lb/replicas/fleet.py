@@ -8,6 +8,7 @@ from typing import Any
 
 from lb.http.endpoint import Endpoint
 from lb.replicas.board import Board
+from lb.replicas.cached import BLOCK_TOKENS
 from lb.replicas.replica import Replica, Request
 
 # How old other workers' counts may be, per replica and worker: about ten times as long as it takes
@@ -131,12 +132,16 @@ class Fleet:
         The replica's turn begins when its turn before has ended, but not before the latest turn
         of any replica of this model: a replica that was away does not catch up.
         """
+        tokens = request.prompt_tokens
+        if request.blocks:
+            tokens -= BLOCK_TOKENS * replica.cached.matching(request.blocks)
+            replica.cached.add(request.blocks)
         latest = self._latest.get(request.model, replica).last_turn
         replica.last_turn = max(replica.last_turn + replica.turn, latest)
         self._latest[request.model] = replica
         if self.row is not None:
-            self.row.begin(replica.column, request.prompt_tokens, replica.last_turn)
-        return Flight(self, replica, request.prompt_tokens)
+            self.row.begin(replica.column, tokens, replica.last_turn)
+        return Flight(self, replica, tokens)
 
     def refresh(self, now_s: float) -> None:
         """Count what other workers have in flight, unless that was done just now."""

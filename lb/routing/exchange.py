@@ -58,7 +58,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What all exchanges share; `key_of` makes the key by which the policy chooses."""
+    """What all exchanges share; `key_of` makes the key by which the policy chooses.
+
+    Requests are cut `in_blocks` where the policy counts what replicas have cached.
+    """
 
     fleet: Fleet
     router: Router
@@ -70,6 +73,7 @@ class Components:
     timeouts: Timeouts
     queue_s: float
     key_of: KeyOf | None = None
+    in_blocks: bool = False
 
 
 class Exchange(Relay):
@@ -131,7 +135,11 @@ class Exchange(Relay):
             if method not in self._route.methods:
                 raise method_not_allowed(incoming.method, incoming.target, self._route.methods)
             self._request = request = request_of(
-                self._route, incoming, components.router.default_model, components.key_of
+                self._route,
+                incoming,
+                components.router.default_model,
+                components.key_of,
+                in_blocks=components.in_blocks,
             )
             components.retries.earn()
             if self._route.kind == "stored":
