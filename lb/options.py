@@ -148,6 +148,12 @@ def _add_bounds(group: argparse._ArgumentGroup) -> None:
             option, type=_whole(1), default=value, metavar="N", help=f"{text} (default: {value})"
         )
     group.add_argument(
+        "--fairness",
+        choices=("requests", "tokens"),
+        default=default.fairness,
+        help="of what tenants whose requests wait get equal shares (default: %(default)s)",
+    )
+    group.add_argument(
         "--max-body-memory",
         type=_whole(limits.body_bytes // 2**20),
         default=limits.bodies_bytes // 2**20,

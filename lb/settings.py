@@ -75,6 +75,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
             queued=options.max_queued,
             queued_per_tenant=options.max_queued_per_tenant,
             queue_s=options.queue_timeout,
+            fairness=options.fairness,
         ),
         limits=Limits(bodies_bytes=options.max_body_memory * 2**20),
         timeouts=Timeouts(options.first_byte_timeout, options.stall_timeout),

@@ -251,7 +251,7 @@ class Relay(ABC):
             return
         self.on_end(self.status)
         appendable = self._chunked or self._client.ends_answer
-        if appendable and _is_event_stream(self._answer_headers):
+        if appendable and is_event_stream(self._answer_headers):
             event = error.event()
             self._client.write(chunk(event) + LAST_CHUNK if self._chunked else event)
             self._client.done(keep_alive=self._keep_alive)
@@ -286,7 +286,7 @@ class Relay(ABC):
             self._connection.resume()
 
 
-def _is_event_stream(headers: list[Header]) -> bool:
+def is_event_stream(headers: list[Header]) -> bool:
     """Whether the answer is an event stream in plain text."""
     values = dict(headers)
     return values.get(b"content-type", b"").lower().startswith(b"text/event-stream") and (

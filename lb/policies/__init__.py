@@ -36,13 +36,17 @@ class PolicyEntry:
     """A policy as the command line offers it.
 
     `make` gets a source of random numbers and the poll interval, in seconds. Requests with
-    the same `key`, a prefix of the prompt or a session, are sent to the same replica.
+    the same `key`, a prefix of the prompt or a session, are sent to the same replica. With
+    `cached` it counts what replicas have cached of a prompt, with `lengths` how long answers may
+    be.
     """
 
     summary: str
     default_port: int
     make: Callable[[Random, float], Policy]
     key: Literal["prefix", "session"] | None = None
+    cached: bool = False
+    lengths: bool = False
 
 
 def _polled(choose: Callable[..., Choice]) -> Callable[[Random, float], Policy]:
@@ -64,8 +68,20 @@ POLICIES: Mapping[str, PolicyEntry] = {
     "queue-aware": PolicyEntry(
         "least outstanding work, that of others as polled", 8081, _polled(queue_aware.choose)
     ),
+    "cache-aware": PolicyEntry(
+        "least outstanding work, without what is cached of prompts",
+        8091,
+        _polled(queue_aware.choose),
+        cached=True,
+    ),
     "queue-depth": PolicyEntry(
         "shortest polled queue, first on ties", 8082, _polled(queue_depth.choose)
+    ),
+    "length-aware": PolicyEntry(
+        "least outstanding work, with answers as long as they may be",
+        8092,
+        _polled(queue_aware.choose),
+        lengths=True,
     ),
     "random": PolicyEntry("any replica", 8083, _random(random_choice.choose)),
     "least-outstanding": PolicyEntry(

@@ -3,6 +3,10 @@
 What this balancer has in flight is known exactly and at once. Other clients' requests show only
 in polled gauges, late and by chance. So their moving mean counts: it shows that a replica has
 less capacity left, and several balancers do not all react to the same reading.
+
+`cache-aware` is this policy for requests that are cut into blocks: what a replica has cached of a
+prompt is no work there. `length-aware` is this policy for requests whose longest possible answers
+are known: they are work as well, until the request ends.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from random import Random
 
 from lb.policies.choice import Choice
 from lb.policies.least_outstanding import least
+from lb.replicas.cached import BLOCK_TOKENS
 from lb.replicas.replica import Replica, Request
 
 # The cost of a request after its first byte, in prompt tokens. The length of the answer is
@@ -37,13 +42,15 @@ def loads(replicas: Sequence[Replica], request: Request, oldest_s: float) -> lis
     not count if the gauges have not changed since `oldest_s`: a replica that is avoided because
     of an old reading would never get the request that corrects it.
     """
-    cost = request.prompt_tokens + DECODE_TOKENS
+    cost = request.prompt_tokens + request.answer_tokens + DECODE_TOKENS
+    blocks = request.blocks
     return [
         (
             replica.prompt_tokens
             + DECODE_TOKENS
             * (replica.in_flight + (replica.foreign if replica.progressed_s >= oldest_s else 0.0))
             + cost
+            - (BLOCK_TOKENS * replica.cached.matching(blocks) if blocks else 0)
         )
         / replica.capacity
         for replica in replicas

@@ -21,8 +21,9 @@ from lb.periodic import every
 from lb.policies import POLICIES
 from lb.processes.listening import Acceptor, offered
 from lb.replicas.fleet import Fleet
-from lb.routing.exchange import Components
+from lb.routing.exchange import Components, Exchange
 from lb.routing.gateway import Gateway
+from lb.routing.metered import MeteredExchange
 from lb.routing.queues import RequestQueues
 from lb.routing.request_parser import KEYS
 from lb.routing.router import RetryBudget, Router
@@ -69,7 +70,8 @@ class DataPlane:
         settings = self._settings
         log = None if settings.access_log is None else AccessLog(settings.access_log)
         components = self._components(log)
-        gateway = Gateway(components, control, settings.limits)
+        exchange = MeteredExchange if settings.admission.fairness == "tokens" else Exchange
+        gateway = Gateway(components, control, settings.limits, exchange)
         shared = listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         self._fleet.on_change = lambda _: components.queues.dispatch()
         self._fleet.warm_up(time.monotonic())
@@ -106,6 +108,8 @@ class DataPlane:
             timeouts=settings.timeouts,
             queue_s=settings.admission.queue_s,
             key_of=KEYS[entry.key] if entry.key else None,
+            in_blocks=entry.cached,
+            lengths=entry.lengths,
         )
 
     def _sweep(self, gateway: Gateway, queues: RequestQueues, log: AccessLog | None) -> None:

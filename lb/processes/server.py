@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import uvloop
@@ -22,6 +22,7 @@ from lb.http.upstream.client import Upstream
 from lb.observability.exposition import Values
 from lb.processes.control import ControlPlane
 from lb.processes.dataplane import DataPlane
+from lb.processes.folder import CONTROL, LINK, socket_folder
 from lb.processes.link import LinkClient, LinkServer
 from lb.processes.supervisor import Job, Supervisor
 from lb.replicas.board import Board
@@ -68,7 +69,7 @@ def serve(settings: Settings, listeners: Sequence[Sequence[socket.socket]]) -> N
     if len(listeners) == 1:
         uvloop.run(_serve_alone(settings, listeners[0]))
         return
-    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+    with socket_folder() as folder:
         cluster = _Cluster(settings, folder, Board(rows=len(listeners)), listeners)
         timeout_s = settings.drain_delay_s + settings.grace_s + _STOP_MARGIN_S
         Supervisor(cluster.jobs(), cluster.close_listeners, timeout_s).run()
@@ -93,8 +94,8 @@ async def serving(
         return [data.counts()]
 
     control = ControlPlane(settings.policy, fleet, counts)
-    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
-        path = f"{folder}/control"
+    with socket_folder() as folder:
+        path = str(folder / CONTROL)
         async with (
             following(
                 settings.source, Roster(fleet), _poller(settings, fleet, upstream), data.forget
@@ -114,7 +115,7 @@ class _Cluster:
     """What the processes of a balancer share: made before they are forked."""
 
     settings: Settings
-    folder: str
+    folder: Path
     board: Board
     listeners: Sequence[Sequence[socket.socket]]
 
@@ -165,8 +166,8 @@ class _Cluster:
 
         async with (
             following(settings.source, roster, poller, forget),
-            link.listening(f"{self.folder}/link"),
-            control.serving(f"{self.folder}/control"),
+            link.listening(str(self.folder / LINK)),
+            control.serving(str(self.folder / CONTROL)),
         ):
             await stopping.requested.wait()
             control.draining = True
@@ -180,9 +181,9 @@ class _Cluster:
         fleet = Fleet(board=self.board, index=index, slow_start_s=settings.slow_start_s)
         upstream = Upstream(settings.replica_key, settings.trusted)
         data = DataPlane(settings, fleet, upstream)
-        control = _control_endpoint(f"{self.folder}/control")
+        control = _control_endpoint(str(self.folder / CONTROL))
         async with (
-            LinkClient(fleet, f"{self.folder}/link", data.counts, data.forget),
+            LinkClient(fleet, str(self.folder / LINK), data.counts, data.forget),
             data.serving(self.listeners[index], control, stopping.forced),
         ):
             await stopping.requested.wait()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lb.http.endpoint import Endpoint
 from lb.replicas.breaker import Breaker
+from lb.replicas.cached import CachedBlocks
 from lb.replicas.outliers import Acceptance, Service
 
 logger = logging.getLogger("lb")
@@ -30,7 +31,9 @@ class Request:
 
     `model` is "" where any will do. `key` is a hash of the prefix or session by which the policy
     chooses; None without one. With `stored_response` only the replica that has stored the
-    response can answer. `path` is b"" if it is not in the table of routes.
+    response can answer. `path` is b"" if it is not in the table of routes. `blocks` are those of
+    the prompt, none for policies that do not look at what is cached. `answer_tokens` is the most
+    that it may have, 0 for policies that do not look at it.
     """
 
     model: str
@@ -38,6 +41,8 @@ class Request:
     key: int | None = None
     stored_response: bool = False
     path: bytes = b""
+    blocks: Sequence[int] = ()
+    answer_tokens: int = 0
 
     @property
     def service(self) -> Service:
@@ -70,9 +75,11 @@ class Replica:
     healthy when the balancer started.
 
     `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
-    those without a first byte. `last_turn` is when the replica's latest turn began and
-    `turn` how long each takes, in the virtual time of `round-robin`. `column` is where its
-    counts are on the board. `name_hash` is a large number, made from the name.
+    those without a first byte, less what was `cached` of them, and the `answer_tokens` of all.
+    `last_turn` is when the
+    replica's latest turn began and `turn` how long each takes, in the virtual time of
+    `round-robin`. `column` is where its counts are on the board. `name_hash` is a large number,
+    made from the name.
 
     `waiting` is the queue length as last polled, None if unknown; `foreign` the mean number
     of other clients' requests on it. `progressed_s` is when a poll last showed that the
@@ -89,6 +96,7 @@ class Replica:
         self._set_capacity(weight)
         self.breaker = Breaker()
         self.acceptance = Acceptance()
+        self.cached = CachedBlocks()
         self.draining = False
         self.healthy = False
         self.healthy_since_s = -math.inf
@@ -131,6 +139,7 @@ class Replica:
             logger.warning("replica %s is unhealthy: it %s", self.name, reason)
         self.healthy = False
         self.unhealthy_reason = reason
+        self.cached.clear()
 
     def warm_up(self, now_s: float, slow_start_s: float) -> None:
         """Set `capacity`: it grows to `weight` in `slow_start_s` after the replica was unavailable.
@@ -155,6 +164,8 @@ class Replica:
         """Set what the control plane has sent."""
         for name in _FACTS:
             setattr(self, name, facts[name])
+        if not self.healthy:
+            self.cached.clear()
 
     def add_others(self, in_flight: int, prompt_tokens: int, last_turn: int) -> int:
         """Count what other workers have on it now. Returns by how much `in_flight` has grown."""

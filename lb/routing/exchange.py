@@ -58,7 +58,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What all exchanges share; `key_of` makes the key by which the policy chooses."""
+    """What all exchanges share; `key_of` makes the key by which the policy chooses.
+
+    Requests are cut `in_blocks` where the policy counts what replicas have cached. The `lengths`
+    of answers are read where it counts them.
+    """
 
     fleet: Fleet
     router: Router
@@ -70,6 +74,8 @@ class Components:
     timeouts: Timeouts
     queue_s: float
     key_of: KeyOf | None = None
+    in_blocks: bool = False
+    lengths: bool = False
 
 
 class Exchange(Relay):
@@ -131,7 +137,12 @@ class Exchange(Relay):
             if method not in self._route.methods:
                 raise method_not_allowed(incoming.method, incoming.target, self._route.methods)
             self._request = request = request_of(
-                self._route, incoming, components.router.default_model, components.key_of
+                self._route,
+                incoming,
+                components.router.default_model,
+                components.key_of,
+                in_blocks=components.in_blocks,
+                lengths=components.lengths,
             )
             components.retries.earn()
             if self._route.kind == "stored":
@@ -155,13 +166,16 @@ class Exchange(Relay):
     # Queued, if all replicas are full.
 
     def _enqueue(self) -> None:
-        tenant = self._record.tenant
-        self._tenant = tenant_of(self._incoming.headers) if tenant is None else tenant
+        self._tenant = self._find_tenant()
         if not self._components.queues.put(self._request.model, self._tenant, self):
             raise too_many_requests("Every replica is full, and so is the queue")
         self._queued = True
         self._record.wait_begins(self._request.model)
         self.deadline_s = self._incoming.complete_s + self._components.queue_s
+
+    def _find_tenant(self) -> bytes:
+        tenant = self._record.tenant
+        return tenant_of(self._incoming.headers) if tenant is None else tenant
 
     @property
     def request(self) -> Request:

@@ -31,15 +31,20 @@ _WITHOUT_KEY = frozenset({b"/health", b"/ready", b"/metrics"})
 
 
 class Gateway:
-    """Relays what replicas serve to them, everything else to the control plane at `control`."""
+    """Relays what replicas serve to them, everything else to the control plane at `control`.
+
+    `exchange` is the class of what relays a request to a replica.
+    """
 
     def __init__(
         self,
         components: Components,
         control: Endpoint,
         limits: Limits,
+        exchange: type[Exchange] = Exchange,
     ) -> None:
         self._components = components
+        self._exchange = exchange
         self._control = control
         self._limits = limits
         self._bodies = BodyMemory(limits.bodies_bytes)
@@ -93,7 +98,7 @@ class Gateway:
     def _handler_for(self, client: ClientConnection, incoming: Incoming) -> Relay:
         route = route_of(incoming.method, incoming.target)
         if route.methods:
-            return Exchange(self._components, client, incoming, route)
+            return self._exchange(self._components, client, incoming, route)
         return _ControlRelay(self._control, self._components, client, incoming, route)
 
     def _reject_early(self, target: bytes, headers: list[Header]) -> ApiError | None:

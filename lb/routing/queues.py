@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from heapq import nlargest
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from lb.http.api_errors import ApiError
@@ -19,18 +21,29 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Tenants take turns; within a tenant it is first in, first out. Bounded for all and each.
+    """Within a tenant first in, first out; the tenant that was served least is next. Bounded.
 
-    A tenant that sends a thousand requests delays itself; the single request of another
-    tenant waits for one turn of each tenant at most.
+    Service is what `begin` and `serve` count. Where nobody calls them, tenants take turns: the
+    single request of a tenant waits for one turn of each other one at most.
+
+    A tenant that comes back has saved up nothing: it counts as served like the least served of
+    those that wait. So of two tenants that both wait, none gets more than 2 (P + A) of service
+    more than the other, however long they wait: P is the most that counts when a request
+    begins, A the most that counts later for all requests that are served at the same time.
+    Sheng et al., "Fairness in serving large language models" (2024).
     """
 
     def __init__(self, most: int, most_per_tenant: int) -> None:
         self._most = most
         self._most_per_tenant = most_per_tenant
         self._count = 0
-        # Insertion order is the order of turns.
+        # Those who wait. Insertion order is the order of turns.
         self._tenants: dict[bytes, deque[Item]] = {}
+        # Nobody counts as served less than the floor, which only rises. So whoever is not above
+        # it can be forgotten, and the sums stay small.
+        self._served: dict[bytes, int] = {}
+        self._floor = 0
+        self._last = b""
 
     def __len__(self) -> int:
         return self._count
@@ -40,25 +53,58 @@ class FairQueue(Generic[Item]):
         waiting = self._tenants.get(tenant, ())
         if self._count >= self._most or len(waiting) >= self._most_per_tenant:
             return False
+        if not waiting:
+            self._raise_floor()
         self._tenants.setdefault(tenant, deque()).append(item)
         self._count += 1
         return True
 
     def first(self) -> Item | None:
         """The next item, which stays in the queue; None when there is none."""
-        return next(iter(self._tenants.values()))[0] if self._count else None
+        return self._tenants[self._next()][0] if self._count else None
 
     def take(self) -> Item | None:
-        """Remove the next item and return it; its tenant's next turn is after all others'."""
+        """Remove the next item and return it.
+
+        Among those who are served alike, its tenant's next turn is after all others'.
+        """
         if not self._count:
             return None
-        tenant = next(iter(self._tenants))
+        self._raise_floor()
+        self._last = tenant = self._next()
         waiting = self._tenants.pop(tenant)
         item = waiting.popleft()
         if waiting:
             self._tenants[tenant] = waiting
         self._count -= 1
         return item
+
+    def begin(self, tenant: bytes, amount: int) -> None:
+        """Count what a request of `tenant` gets as soon as it is served, taken from here or not."""
+        if not self._tenants:
+            self._raise_floor()
+            self._last = tenant
+        self.serve(tenant, amount)
+
+    def serve(self, tenant: bytes, amount: int) -> None:
+        """Count `amount` of service for `tenant`."""
+        self._served[tenant] = self._served_so_far(tenant) + amount
+        if len(self._served) > 2 * self._most:
+            above = [each for each in self._served.items() if each[1] > self._floor]
+            self._served = dict(nlargest(self._most, above, key=itemgetter(1)))
+
+    def _next(self) -> bytes:
+        if not self._served:
+            return next(iter(self._tenants))
+        return min(self._tenants, key=self._served_so_far)
+
+    def _served_so_far(self, tenant: bytes) -> int:
+        return max(self._served.get(tenant, 0), self._floor)
+
+    def _raise_floor(self) -> None:
+        """To the least served of those who wait or, if nobody does, to whoever was served last."""
+        if self._served:
+            self._floor = min(map(self._served_so_far, self._tenants or (self._last,)))
 
     def remove(self, tenant: bytes, item: Item) -> None:
         """Remove `item`; nothing happens if it is not there."""
@@ -102,14 +148,18 @@ class RequestQueues:
 
     def put(self, model: str, tenant: bytes, queued: QueuedRequest) -> bool:
         """Returns whether there was room."""
+        added = self.of(model).put(tenant, queued)
+        if added and self._poll and self._timer is None:
+            self._start_timer()
+        return added
+
+    def of(self, model: str) -> FairQueue[QueuedRequest]:
+        """The queue of `model`."""
         queue = self._queues.get(model)
         if queue is None:
             most, most_per_tenant = self._admission.queued, self._admission.queued_per_tenant
             queue = self._queues[model] = FairQueue(most, most_per_tenant)
-        added = queue.put(tenant, queued)
-        if added and self._poll and self._timer is None:
-            self._start_timer()
-        return added
+        return queue
 
     def remove(self, model: str, tenant: bytes, queued: QueuedRequest) -> None:
         self._queues[model].remove(tenant, queued)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from lb.http.api_errors import invalid_body, unsupported_coding
 from lb.http.downstream import Incoming
 from lb.http.http1 import Header
 from lb.policies.affinity import key_of
+from lb.replicas.cached import BLOCK_TOKENS
 from lb.replicas.replica import Request
 from lb.routing.routes import Route, listed_path
 
@@ -26,7 +27,14 @@ _PREFIX_BYTES = 1024
 _PREFLIGHT_HEADER = b"access-control-request-method"
 
 # A token of English is about four characters; the JSON around it is noise.
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
+# Blocks of a prompt; those beyond count as not cached.
+_BLOCK_BYTES = BLOCK_TOKENS * BYTES_PER_TOKEN
+_MOST_BLOCKS = 32
+# The fields that bound an answer's length. Many clients always give the same large bound: beyond
+# this one it says nothing.
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_MOST_ANSWER_TOKENS = 512
 # Whisper reads a second of speech as 50 positions; as MP3 it has about 16 kB.
 _AUDIO_BYTES_PER_TOKEN = 320
 
@@ -45,6 +53,9 @@ def request_of(
     incoming: Incoming,
     default_model: Callable[[], str],
     key_of: KeyOf | None = None,
+    *,
+    in_blocks: bool = False,
+    lengths: bool = False,
 ) -> Request:
     """What a request on `route` asks for. Raises ApiError, like `parse_request`."""
     if route.kind != "relayed":
@@ -52,7 +63,9 @@ def request_of(
     if incoming.method != b"POST":
         request = Request(default_model(), 0)
     else:
-        request = parse_request(incoming, default_model, key_of)
+        request = parse_request(incoming, default_model, key_of, lengths=lengths)
+        if in_blocks:
+            request.blocks = prompt_blocks(request.model, incoming.body)
     request.path = listed_path(incoming.target)
     return request
 
@@ -63,7 +76,11 @@ def is_preflight(route: Route, incoming: Incoming) -> bool:
 
 
 def parse_request(
-    incoming: Incoming, default_model: Callable[[], str], key_of: KeyOf | None = None
+    incoming: Incoming,
+    default_model: Callable[[], str],
+    key_of: KeyOf | None = None,
+    *,
+    lengths: bool = False,
 ) -> Request:
     """The request in a body: its model, an estimate of the prompt's length, and the policy's key.
 
@@ -77,7 +94,36 @@ def parse_request(
     elif not isinstance(model, str):
         raise invalid_body("The model's name in the body is not a string", param="model")
     key = None if key_of is None else key_of(fields, incoming.headers)
-    return Request(model, prompt_tokens, key, bool(fields.get("previous_response_id")))
+    request = Request(model, prompt_tokens, key, bool(fields.get("previous_response_id")))
+    if lengths:
+        request.answer_tokens = answer_tokens(fields)
+    return request
+
+
+def answer_tokens(fields: Mapping[str, Any]) -> int:
+    """The most tokens that the answer may have; 0 where that is not said."""
+    found = (fields.get(name) for name in _LENGTHS)
+    most = next((value for value in found if isinstance(value, int)), 0)
+    return min(max(most, 0), _MOST_ANSWER_TOKENS)
+
+
+def prompt_blocks(model: str, body: bytes) -> Sequence[int]:
+    """Hashes of the prompt in a body of JSON, one for all up to the end of each whole block.
+
+    Only this process can compare them. What follows the prompt is in the last one at most, which
+    is then like no other.
+    """
+    if len(body) < _BLOCK_BYTES:
+        return ()
+    start = body.find(b'"messages"')
+    if start < 0 and (start := body.find(b'"prompt"')) < 0:
+        return ()
+    key = hash(model)
+    most = min(len(body), start + _MOST_BLOCKS * _BLOCK_BYTES)
+    return [
+        key := hash((key, body[end - _BLOCK_BYTES : end]))
+        for end in range(start + _BLOCK_BYTES, most + 1, _BLOCK_BYTES)
+    ]
 
 
 def prefix_key(fields: Mapping[str, Any], _headers: Iterable[Header]) -> int | None:
@@ -146,7 +192,7 @@ def read_body(incoming: Incoming) -> tuple[dict[str, Any], int]:
             raise invalid_body(f"The body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise invalid_body("The body is not a JSON object")
-    return fields, len(body) // _BYTES_PER_TOKEN
+    return fields, len(body) // BYTES_PER_TOKEN
 
 
 def _form_fields(body: bytes, content_type: bytes) -> dict[str, Any]:

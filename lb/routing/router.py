@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from lb.http.api_errors import ApiError, invalid_body, no_healthy_replica, unknown_model
 from lb.policies import Policy
@@ -23,7 +24,8 @@ class Admission:
 
     `in_flight` is for each replica, `in_flight_total` for all together, over all workers. Beyond
     these, each worker queues `queued` requests of a model and `queued_per_tenant` of a tenant,
-    each for at most `queue_s`. After that, and beyond that, a request gets 429.
+    each for at most `queue_s`. After that, and beyond that, a request gets 429. `fairness` is by
+    what tenants that wait get equal shares.
     """
 
     in_flight: int = 512
@@ -31,6 +33,7 @@ class Admission:
     queued: int = 1024
     queued_per_tenant: int = 256
     queue_s: float = 30.0
+    fairness: Literal["requests", "tokens"] = "requests"
 
 
 class Router:

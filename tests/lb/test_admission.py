@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Literal
 
 import httpx
 import pytest
 
 from lb.routing.router import Admission
 from tests.lb.scrape import value
-from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
+from tests.lb.scripted import (
+    END_OF_CHUNKS,
+    STREAM_HEAD,
+    Call,
+    ScriptedReplica,
+    answer,
+    balancer,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -154,6 +162,44 @@ async def test_a_tenant_with_many_requests_waits_for_itself() -> None:
             await gate.let_one_through()
         await asyncio.gather(*greedy, modest)
     assert tenant_of(replica.calls[2]) == "modest"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("fairness", ["requests", "tokens"])
+async def test_long_answers_cost_a_tenant_turns_where_fairness_is_by_tokens(
+    fairness: Literal["requests", "tokens"], streamed: bool
+) -> None:
+    """The first answer of each tenant waits for the test, so that all others are queued."""
+    begin = asyncio.Event()
+
+    async def behave(call: Call) -> None:
+        await begin.wait()
+        count = 100 if tenant_of(call) == "long" else 1
+        if streamed:
+            await call.send(STREAM_HEAD)
+            for _ in range(count):
+                await call.send_chunk(b"data: {}\n\n")
+            await call.send(END_OF_CHUNKS)
+        else:
+            await call.send(answer(b"word" * count))
+
+    async with (
+        ScriptedReplica(behave) as replica,
+        balancer(replica.url, admission=Admission(in_flight=1, fairness=fairness)) as lb,
+        asyncio.timeout(20),
+    ):
+        posts = []
+        for number in range(12):
+            tenant = "short" if number % 2 else "long"
+            posts.append(asyncio.create_task(_post_as(lb.client, tenant, number)))
+            await replica.called.wait()
+            while number > await _queued(lb.client):
+                await asyncio.sleep(0.01)
+        begin.set()
+        await asyncio.gather(*posts)
+    served = [tenant_of(call) for call in replica.calls]
+    turns = ["long", "short"] * 6
+    assert served == (turns if fairness == "requests" else ["long"] + ["short"] * 6 + ["long"] * 5)
 
 
 async def test_who_leaves_the_queue_is_never_sent() -> None:

@@ -1,0 +1,80 @@
+"""The folder with a balancer's sockets, also of one that was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from lb.processes.folder import CONTROL, LINK, socket_folder
+from tests.lb.running import alive, started
+
+pytestmark = pytest.mark.anyio
+
+REPLICA = ("--policy", "round-robin", "--endpoints", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def left_over(temporary: Path) -> Path:
+    """The folder of a balancer that was killed."""
+    with socket_folder() as folder:
+        name = folder.name
+    folder = temporary / name
+    folder.mkdir()
+    for each in (CONTROL, LINK):
+        (folder / each).touch()
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_a_killed_balancer_leaves_is_removed_by_the_next(
+    workers: int, tmp_path: Path
+) -> None:
+    options = (*REPLICA, "--workers", str(workers))
+    async with started(*options, TMPDIR=str(tmp_path)) as running, asyncio.timeout(60):
+        await running.health()
+        processes = [running.pid, *running.children()]
+        await running.end(signal.SIGKILL)
+        while any(map(alive, processes)):
+            await asyncio.sleep(0.02)
+    (left,) = tmp_path.iterdir()
+    async with started(*options, TMPDIR=str(tmp_path)) as running, asyncio.timeout(60):
+        await running.health()
+        assert left not in tmp_path.iterdir()
+        await running.end()
+    assert not any(tmp_path.iterdir())
+
+
+def test_folders_of_balancers_that_run_stay(temporary: Path) -> None:
+    with socket_folder() as one, socket_folder() as other:
+        assert {*temporary.iterdir()} == {one, other}
+    assert not any(temporary.iterdir())
+
+
+def test_a_folder_with_something_else_in_it_stays(temporary: Path) -> None:
+    folder = left_over(temporary)
+    (folder / "notes").touch()
+    with socket_folder():
+        assert (folder / "notes").exists()
+
+
+def test_a_link_to_another_folder_is_not_followed(temporary: Path, tmp_path: Path) -> None:
+    folder = left_over(temporary)
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    with socket_folder():
+        assert (elsewhere / CONTROL).exists()
+
+
+def test_it_is_readable_by_its_user_only(temporary: Path) -> None:
+    assert temporary.exists()
+    with socket_folder() as folder:
+        assert folder.stat().st_mode & 0o077 == 0
