@@ -37,8 +37,7 @@ class PolicyEntry:
 
     `make` gets a source of random numbers and the poll interval, in seconds. Requests with
     the same `key`, a prefix of the prompt or a session, are sent to the same replica. With
-    `cached` it counts what replicas have cached of a prompt, with `lengths` how long answers may
-    be.
+    `cached` it counts what replicas have cached of a prompt.
     """
 
     summary: str
@@ -46,7 +45,6 @@ class PolicyEntry:
     make: Callable[[Random, float], Policy]
     key: Literal["prefix", "session"] | None = None
     cached: bool = False
-    lengths: bool = False
 
 
 def _polled(choose: Callable[..., Choice]) -> Callable[[Random, float], Policy]:
@@ -76,12 +74,6 @@ POLICIES: Mapping[str, PolicyEntry] = {
     ),
     "queue-depth": PolicyEntry(
         "shortest polled queue, first on ties", 8082, _polled(queue_depth.choose)
-    ),
-    "length-aware": PolicyEntry(
-        "least outstanding work, with answers as long as they may be",
-        8092,
-        _polled(queue_aware.choose),
-        lengths=True,
     ),
     "random": PolicyEntry("any replica", 8083, _random(random_choice.choose)),
     "least-outstanding": PolicyEntry(

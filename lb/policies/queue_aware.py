@@ -5,8 +5,7 @@ in polled gauges, late and by chance. So their moving mean counts: it shows that
 less capacity left, and several balancers do not all react to the same reading.
 
 `cache-aware` is this policy for requests that are cut into blocks: what a replica has cached of a
-prompt is no work there. `length-aware` is this policy for requests whose longest possible answers
-are known: they are work as well, until the request ends.
+prompt is no work there.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ def loads(replicas: Sequence[Replica], request: Request, oldest_s: float) -> lis
     not count if the gauges have not changed since `oldest_s`: a replica that is avoided because
     of an old reading would never get the request that corrects it.
     """
-    cost = request.prompt_tokens + request.answer_tokens + DECODE_TOKENS
-    blocks = request.blocks
+    cost, blocks = request.prompt_tokens + DECODE_TOKENS, request.blocks
     return [
         (
             replica.prompt_tokens

@@ -109,7 +109,6 @@ class DataPlane:
             queue_s=settings.admission.queue_s,
             key_of=KEYS[entry.key] if entry.key else None,
             in_blocks=entry.cached,
-            lengths=entry.lengths,
         )
 
     def _sweep(self, gateway: Gateway, queues: RequestQueues, log: AccessLog | None) -> None:

@@ -116,11 +116,9 @@ class Row:
         cells[first + _TOKENS * columns] -= tokens
         cells[_CHANGES] += 1
 
-    def end(self, column: int, tokens: int = 0) -> None:
-        cells, columns, first = self._cells, self._columns, _HEAD + column
-        cells[first] -= 1
-        cells[first + _TOKENS * columns] -= tokens
-        cells[_CHANGES] += 1
+    def end(self, column: int) -> None:
+        self._cells[_HEAD + column] -= 1
+        self._cells[_CHANGES] += 1
 
     def alive(self, now_ns: int) -> None:
         """Note that this worker does not hang."""

@@ -19,19 +19,16 @@ _REFRESH_S = 10e-6
 class Flight:
     """A request on a replica, counted until `end` is called, which may be called twice."""
 
-    __slots__ = ("_answer_tokens", "_answered", "_ended", "_fleet", "_replica", "_tokens")
+    __slots__ = ("_answered", "_ended", "_fleet", "_replica", "_tokens")
 
-    def __init__(
-        self, fleet: Fleet, replica: Replica, prompt_tokens: int, answer_tokens: int
-    ) -> None:
+    def __init__(self, fleet: Fleet, replica: Replica, prompt_tokens: int) -> None:
         self._fleet = fleet
         self._replica = replica
         self._tokens = prompt_tokens
-        self._answer_tokens = answer_tokens
         self._answered = self._ended = False
         fleet.in_flight += 1
         replica.in_flight += 1
-        replica.prompt_tokens += prompt_tokens + answer_tokens
+        replica.prompt_tokens += prompt_tokens
 
     def answered(self) -> None:
         """The first byte has come: the prompt no longer counts as work."""
@@ -47,9 +44,8 @@ class Flight:
             self.answered()
             self._fleet.in_flight -= 1
             self._replica.in_flight -= 1
-            self._replica.prompt_tokens -= self._answer_tokens
             if self._fleet.row is not None:
-                self._fleet.row.end(self._replica.column, self._answer_tokens)
+                self._fleet.row.end(self._replica.column)
 
 
 class Fleet:
@@ -144,8 +140,8 @@ class Fleet:
         replica.last_turn = max(replica.last_turn + replica.turn, latest)
         self._latest[request.model] = replica
         if self.row is not None:
-            self.row.begin(replica.column, tokens + request.answer_tokens, replica.last_turn)
-        return Flight(self, replica, tokens, request.answer_tokens)
+            self.row.begin(replica.column, tokens, replica.last_turn)
+        return Flight(self, replica, tokens)
 
     def refresh(self, now_s: float) -> None:
         """Count what other workers have in flight, unless that was done just now."""

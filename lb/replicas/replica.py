@@ -32,8 +32,7 @@ class Request:
     `model` is "" where any will do. `key` is a hash of the prefix or session by which the policy
     chooses; None without one. With `stored_response` only the replica that has stored the
     response can answer. `path` is b"" if it is not in the table of routes. `blocks` are those of
-    the prompt, none for policies that do not look at what is cached. `answer_tokens` is the most
-    that it may have, 0 for policies that do not look at it.
+    the prompt, none for policies that do not look at what is cached.
     """
 
     model: str
@@ -42,7 +41,6 @@ class Request:
     stored_response: bool = False
     path: bytes = b""
     blocks: Sequence[int] = ()
-    answer_tokens: int = 0
 
     @property
     def service(self) -> Service:
@@ -75,8 +73,7 @@ class Replica:
     healthy when the balancer started.
 
     `in_flight` counts requests of this balancer, `prompt_tokens` the estimated prompts of
-    those without a first byte, less what was `cached` of them, and the `answer_tokens` of all.
-    `last_turn` is when the
+    those without a first byte, less what was `cached` of them. `last_turn` is when the
     replica's latest turn began and `turn` how long each takes, in the virtual time of
     `round-robin`. `column` is where its counts are on the board. `name_hash` is a large number,
     made from the name.

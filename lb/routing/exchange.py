@@ -60,8 +60,7 @@ class Timeouts:
 class Components:
     """What all exchanges share; `key_of` makes the key by which the policy chooses.
 
-    Requests are cut `in_blocks` where the policy counts what replicas have cached. The `lengths`
-    of answers are read where it counts them.
+    Requests are cut `in_blocks` where the policy counts what replicas have cached.
     """
 
     fleet: Fleet
@@ -75,7 +74,6 @@ class Components:
     queue_s: float
     key_of: KeyOf | None = None
     in_blocks: bool = False
-    lengths: bool = False
 
 
 class Exchange(Relay):
@@ -142,7 +140,6 @@ class Exchange(Relay):
                 components.router.default_model,
                 components.key_of,
                 in_blocks=components.in_blocks,
-                lengths=components.lengths,
             )
             components.retries.earn()
             if self._route.kind == "stored":

@@ -31,10 +31,6 @@ BYTES_PER_TOKEN = 4
 # Blocks of a prompt; those beyond count as not cached.
 _BLOCK_BYTES = BLOCK_TOKENS * BYTES_PER_TOKEN
 _MOST_BLOCKS = 32
-# The fields that bound an answer's length. Many clients always give the same large bound: beyond
-# this one it says nothing.
-_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_MOST_ANSWER_TOKENS = 512
 # Whisper reads a second of speech as 50 positions; as MP3 it has about 16 kB.
 _AUDIO_BYTES_PER_TOKEN = 320
 
@@ -55,7 +51,6 @@ def request_of(
     key_of: KeyOf | None = None,
     *,
     in_blocks: bool = False,
-    lengths: bool = False,
 ) -> Request:
     """What a request on `route` asks for. Raises ApiError, like `parse_request`."""
     if route.kind != "relayed":
@@ -63,7 +58,7 @@ def request_of(
     if incoming.method != b"POST":
         request = Request(default_model(), 0)
     else:
-        request = parse_request(incoming, default_model, key_of, lengths=lengths)
+        request = parse_request(incoming, default_model, key_of)
         if in_blocks:
             request.blocks = prompt_blocks(request.model, incoming.body)
     request.path = listed_path(incoming.target)
@@ -76,11 +71,7 @@ def is_preflight(route: Route, incoming: Incoming) -> bool:
 
 
 def parse_request(
-    incoming: Incoming,
-    default_model: Callable[[], str],
-    key_of: KeyOf | None = None,
-    *,
-    lengths: bool = False,
+    incoming: Incoming, default_model: Callable[[], str], key_of: KeyOf | None = None
 ) -> Request:
     """The request in a body: its model, an estimate of the prompt's length, and the policy's key.
 
@@ -94,17 +85,7 @@ def parse_request(
     elif not isinstance(model, str):
         raise invalid_body("The model's name in the body is not a string", param="model")
     key = None if key_of is None else key_of(fields, incoming.headers)
-    request = Request(model, prompt_tokens, key, bool(fields.get("previous_response_id")))
-    if lengths:
-        request.answer_tokens = answer_tokens(fields)
-    return request
-
-
-def answer_tokens(fields: Mapping[str, Any]) -> int:
-    """The most tokens that the answer may have; 0 where that is not said."""
-    found = (fields.get(name) for name in _LENGTHS)
-    most = next((value for value in found if isinstance(value, int)), 0)
-    return min(max(most, 0), _MOST_ANSWER_TOKENS)
+    return Request(model, prompt_tokens, key, bool(fields.get("previous_response_id")))
 
 
 def prompt_blocks(model: str, body: bytes) -> Sequence[int]:
