@@ -45,6 +45,25 @@ def findings(one: Factorial) -> list[str]:
     return [*said, _on_interaction(one)]
 
 
+def headline(one: Factorial) -> str:
+    """The findings in one sentence, with the ratios of the main effects alone."""
+    if one.invalid_reasons:
+        return findings(one)[0]
+    each = [
+        f"{factor.name} {_compared(factor, main)} ({wording.ratio(main)})"
+        for factor, main in zip(one.factors, one.main, strict=True)
+    ]
+    match one.interaction.verdict:
+        case Interaction.SHOWN:
+            depend = "the two depend on each other"
+        case Interaction.EXCLUDED:
+            depend = "the two do not depend on each other"
+        case _:
+            depend = "it is undecided whether the two depend on each other"
+    what = f"{wording.metric(one.metric)}, {one.scenario}"
+    return f"{what}: {', '.join(each)}, on average over the levels of the other; {depend}."
+
+
 def notes_of(one: Factorial) -> list[str]:
     """Why effects have no ratio or no verdict, equal reasons once."""
     effects = (*one.main, one.interaction, *one.simple)
@@ -81,6 +100,17 @@ def _row(label: str, effect: Effect, *values: str) -> Row:
 
 def _on_factor(one: Factorial, place: int) -> str:
     factor, main, other = one.factors[place], one.main[place], one.factors[1 - place]
+    size = f"{wording.metric(one.metric)} {wording.ratio(main)} times as high"
+    sentence = f"{factor.name}: {_compared(factor, main)}, {size}"
+    if one.separable:
+        return f"{sentence}, at either level of {other.name}."
+    simple = one.simple[2 * place : 2 * place + 2]
+    each = ", ".join(f"{wording.ratio(effect)} at {effect.at}" for effect in simple)
+    return f"{sentence} on average over the levels of {other.name}: {each}."
+
+
+def _compared(factor: Factor, effect: Effect) -> str:
+    """`queue-aware is better than round-robin`."""
     first, second = factor.levels
     said = {
         Verdict.BETTER: f"{second} is better than {first}",
@@ -88,14 +118,8 @@ def _on_factor(one: Factorial, place: int) -> str:
         Verdict.EQUIVALENT: f"{second} is equivalent to {first}",
         Verdict.INCONCLUSIVE: f"undecided whether {second} is better than {first}",
     }
-    assert isinstance(main.verdict, Verdict)
-    size = f"{wording.metric(one.metric)} {wording.ratio(main)} times as high"
-    sentence = f"{factor.name}: {said[main.verdict]}, {size}"
-    if one.separable:
-        return f"{sentence}, at either level of {other.name}."
-    simple = one.simple[2 * place : 2 * place + 2]
-    each = ", ".join(f"{wording.ratio(effect)} at {effect.at}" for effect in simple)
-    return f"{sentence} on average over the levels of {other.name}: {each}."
+    assert isinstance(effect.verdict, Verdict)
+    return said[effect.verdict]
 
 
 def _on_interaction(one: Factorial) -> str:

@@ -101,7 +101,7 @@ def markdown(run: Run) -> str:
     notes = [(title(one), note) for one in judgements for note in notes_of(one)]
     parts = (
         [f"### {escaped(arms.title)}: {overall(judgements)}"],
-        [escaped(sentence)] if (sentence := headline(judgements)) else [],
+        [escaped(sentence)] if (sentence := headline(judgements, run.factorials)) else [],
         _items((title(one), str(failure)) for one, failure in failures),
         *(_case_table(one, arms_of([one])) for one in judgements),
         *(part for one in run.factorials for part in _factors(one)),

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bench.analysis.factorial import Factorial
 from bench.analysis.gates import gating, overall
 from bench.analysis.judgement import Comparison, Judgement, Verdict
-from reports import wording
+from reports import effects, wording
 from reports.run import arms_of
 
 
-def headline(judgements: Sequence[Judgement]) -> str:
-    """One or two sentences on each treatment; of a comparison the round that counts."""
+def headline(judgements: Sequence[Judgement], factorials: Sequence[Factorial] = ()) -> str:
+    """One or two sentences on each treatment, or one on the factors of each scenario.
+
+    Of a comparison it is the round that counts.
+    """
+    if factorials:
+        latest = {(one.scenario, one.models): one for one in factorials}
+        return " ".join(map(effects.headline, latest.values()))
     counting = gating(judgements)
     arms = arms_of(counting)
     compared = [one for one in counting if one.primary is not None]

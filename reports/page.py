@@ -45,7 +45,7 @@ def render_page(run: Run) -> str:
         run=run,
         title=arms.title[:1].upper() + arms.title[1:],
         tallies=tallies(judgements),
-        headline=headline(judgements),
+        headline=headline(judgements, run.factorials),
         arms=arms,
         headings=list(arms.headings.values()),
         ratio_heading=wording.ratio_heading(judgements),

@@ -27,5 +27,5 @@ def picture_of(one: Factorial, setup: str) -> Picture:
         )
     title = f"Effects on {wording.metric(one.metric)}"
     widest = max(len(row.label) for row in rows)
-    caption = f"{effects.title(one)} · {setup}"
+    caption = f"{one.scenario} · {', '.join(one.models)} · {setup}"
     return forest(title, lines, rows, caption, left_in=0.35 + 0.062 * widest).picture()

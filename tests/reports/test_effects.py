@@ -6,6 +6,7 @@ from bench.analysis.judgement import Verdict
 from reports import effects
 from reports.charts.effects import picture_of
 from reports.formats import markdown
+from reports.headline import headline
 from reports.page import render_factors, render_page
 from reports.terminal import summary_text
 from tests.reports.cases import better_case, factorial_run, run_with
@@ -47,6 +48,15 @@ def test_the_page_has_a_table_and_a_chart_of_the_effects() -> None:
     assert section.count('<td class="left verdict">') == 7
     assert section.count("<img ") == 1
     assert "<h2>Factors</h2>" not in render_page(run_with(better_case()))
+
+
+def test_the_headline_is_on_the_factors_in_place_of_each_arm() -> None:
+    sentence = headline(RUN.judgements, RUN.factorials)
+    assert sentence == effects.headline(FACTORS)
+    assert "policy queue is better than turn (0.71 [0.71, 0.71])" in sentence
+    assert sentence.endswith("the two depend on each other.")
+    assert all(one.treatment not in sentence for one in RUN.judgements if one.treatment)
+    assert sentence in markdown(RUN).replace("\\", "")
 
 
 def test_the_chart_says_all_effects_to_those_who_do_not_see_it() -> None:
