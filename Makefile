@@ -24,7 +24,7 @@ help: ## Show this list
 bench: $(VENV)/.stamp ## The main job in a quarter of an hour: engines, balancers, verdicts, report
 	$(call measure,-k "heavy_tail or multi_tenant" --profile quick)
 
-bench-all: $(VENV)/.stamp ## The same for every scenario, in an hour and a half
+bench-all: $(VENV)/.stamp ## The same for every scenario, in about two hours
 	$(call measure)
 
 nightly: $(VENV)/.stamp ## The same, then say which metrics moved since earlier runs
