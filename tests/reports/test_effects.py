@@ -72,6 +72,12 @@ def test_of_several_models_each_sentence_names_its_own() -> None:
     )
 
 
+def test_a_scenario_that_ended_before_it_had_effects_is_not_left_out() -> None:
+    alone = better_case("capacity").judgement
+    sentence = headline([*RUN.judgements, alone], RUN.factorials)
+    assert sentence == f"{effects.headline(FACTORS)} {headline([alone])}"
+
+
 def test_an_effect_without_a_ratio_is_not_said_to_be_so_many_times_as_high() -> None:
     """As where an arm rejects so much that its percentile has no bound."""
     width, policy = FACTORS.main
