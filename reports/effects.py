@@ -40,15 +40,16 @@ def rows_of(one: Factorial) -> list[Row]:
 def findings(one: Factorial) -> list[str]:
     """Sentences on each factor and on the interaction; why there are none where it is invalid."""
     if one.invalid_reasons:
-        return [f"Nothing is concluded on {one.interaction.factor}: {one.invalid_reasons[0]}."]
+        return [f"Nothing is concluded on {_why_not(one)}."]
     said = [_on_factor(one, place) for place in (0, 1)]
     return [*said, _on_interaction(one)]
 
 
 def headline(one: Factorial) -> str:
     """The findings in one sentence, with the ratios of the main effects alone."""
+    what = f"{wording.metric(one.metric)}, {one.scenario} · {', '.join(one.models)}"
     if one.invalid_reasons:
-        return findings(one)[0]
+        return f"{what}: nothing is concluded on {_why_not(one)}."
     each = [
         f"{factor.name} {_compared(factor, main)} ({wording.ratio(main)})"
         for factor, main in zip(one.factors, one.main, strict=True)
@@ -60,7 +61,6 @@ def headline(one: Factorial) -> str:
             depend = "the two do not depend on each other"
         case _:
             depend = "it is undecided whether the two depend on each other"
-    what = f"{wording.metric(one.metric)}, {one.scenario}"
     return f"{what}: {', '.join(each)}, on average over the levels of the other; {depend}."
 
 
@@ -78,6 +78,10 @@ def about(one: Factorial) -> str:
         f"interaction is the ratio of these two. {wording.count(one.blocks, 'block')}; both main "
         "effects and the interaction share the error rate."
     )
+
+
+def _why_not(one: Factorial) -> str:
+    return f"{one.interaction.factor}: {one.invalid_reasons[0]}"
 
 
 def _levels(factor: Factor) -> str:
@@ -100,8 +104,8 @@ def _row(label: str, effect: Effect, *values: str) -> Row:
 
 def _on_factor(one: Factorial, place: int) -> str:
     factor, main, other = one.factors[place], one.main[place], one.factors[1 - place]
-    size = f"{wording.metric(one.metric)} {wording.ratio(main)} times as high"
-    sentence = f"{factor.name}: {_compared(factor, main)}, {size}"
+    size = "has no ratio" if main.ratio is None else f"{wording.ratio(main)} times as high"
+    sentence = f"{factor.name}: {_compared(factor, main)}, {wording.metric(one.metric)} {size}"
     if one.separable:
         return f"{sentence}, at either level of {other.name}."
     simple = one.simple[2 * place : 2 * place + 2]
@@ -124,7 +128,6 @@ def _compared(factor: Factor, effect: Effect) -> str:
 
 def _on_interaction(one: Factorial) -> str:
     first, second = one.factors
-    ratio = wording.ratio(one.interaction)
     match one.interaction.verdict:
         case Interaction.EXCLUDED:
             start = "The factors do not depend on each other"
@@ -132,7 +135,9 @@ def _on_interaction(one: Factorial) -> str:
             start = "The factors depend on each other"
         case _:
             start = "It is undecided whether the factors depend on each other"
+    if one.interaction.ratio is None:
+        return f"{start}: the interaction has no ratio."
     return (
-        f"{start}: the effect of {first.name} at {second.name} {second.levels[1]} is {ratio} times "
-        f"that at {second.levels[0]}."
+        f"{start}: the effect of {first.name} at {second.name} {second.levels[1]} is "
+        f"{wording.ratio(one.interaction)} times that at {second.levels[0]}."
     )

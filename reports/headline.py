@@ -15,12 +15,15 @@ from reports.run import arms_of
 def headline(judgements: Sequence[Judgement], factorials: Sequence[Factorial] = ()) -> str:
     """One or two sentences on each treatment, or one on the factors of each scenario.
 
-    Of a comparison it is the round that counts.
+    Of a comparison it is the round that counts. Scenarios whose factors have no effects, for they
+    ended too soon, have sentences on their treatments.
     """
-    if factorials:
-        latest = {(one.scenario, one.models): one for one in factorials}
-        return " ".join(map(effects.headline, latest.values()))
-    counting = gating(judgements)
+    latest = {(one.scenario, one.models): one for one in factorials}
+    rest = [one for one in gating(judgements) if (one.scenario.name, one.models) not in latest]
+    return " ".join(filter(None, (*map(effects.headline, latest.values()), _on_arms(rest))))
+
+
+def _on_arms(counting: Sequence[Judgement]) -> str:
     arms = arms_of(counting)
     compared = [one for one in counting if one.primary is not None]
     if not compared:

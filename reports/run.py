@@ -134,7 +134,7 @@ def run_of(cases: Sequence[Case], when: str, factorials: Sequence[Factorial] = (
         facts |= _endpoint_facts(environment)
     if environment.get("alternates"):
         facts["Arms"] = (
-            "up by turns, since the cluster cannot hold both; the order was drawn for each block"
+            "up by turns, for there is no room for all at once; the order was drawn for each block"
         )
     return Run(
         tuple(cases),

@@ -53,7 +53,7 @@ class Session:
     _experiment: Experiment | None = None
     _failure: UserError | None = None
     _rounds: dict[str, tuple[Mapping[Role, Case], ...]] = field(default_factory=dict)
-    _factorials: dict[str, Factorial] = field(default_factory=dict)
+    _factorials: dict[tuple[str, tuple[str, ...]], Factorial] = field(default_factory=dict)
 
     def rounds(
         self, scenario: Scenario, models: tuple[str, ...], role: Role = "treatment"
@@ -85,8 +85,11 @@ class Session:
         return found or tuple(rounds[0].values())[:1]
 
     def factorial(self, scenario: Scenario, models: tuple[str, ...]) -> Factorial | None:
-        """The effects of the factors of a factorial run, once `rounds` has been asked for."""
-        return self._factorials.get(str(self._question(scenario, models)))
+        """The effects of the factors in the last round that had all four arms.
+
+        None of a run without factors, or before `rounds` has been asked for.
+        """
+        return self._factorials.get((scenario.name, models))
 
     def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Case:
         """Measure and judge a scenario once, whatever the verdict on its first treatment."""
@@ -128,7 +131,7 @@ class Session:
         trials = experiment.run(question)
         found = cases(trials)
         if (effects := factorial_of(trials)) is not None:
-            self._factorials[str(question)] = effects
+            self._factorials[effects.scenario, effects.models] = effects
         valid = [one.judgement.effects for one in found if not one.judgement.invalid_reasons]
         spreads = [(spread, len(one)) for one in valid if (spread := spread_of(one)) is not None]
         spread = pooled_spread(spreads)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from bench.analysis.blocks import order
 from bench.cli.dashboard import command
 from bench.cli.review import review
+from bench.records import roles_for
 from bench.store import TrialStore
 from reports import wording
 from reports.run import title
@@ -188,6 +190,22 @@ def test_a_search_that_goes_on_is_no_fault_of_the_run_in_progress(
             choose(page, "Show", "the run in progress")
             assert not page.exception
             assert not any("search" in text.value or "load" in text.value for text in page.warning)
+
+
+def test_nor_is_that_of_another_treatment(opened: Opened, tmp_path: Path) -> None:
+    """The search for the loads of control and treatment has ended, that of a third arm has not."""
+    roles = order(0, roles_for(3))
+    trials = [replace(one, run_id=FIRST, due=roles) for one in searched_case().trials]
+    third = [
+        replace(one, role="treatment-2", arm="fair", position=one.position + 2)
+        for one in trials
+        if one.role == "treatment"
+    ]
+    save(tmp_path, [*third[:-1], *trials])
+    page = opened(tmp_path)
+    choose(page, "Show", "the run in progress")
+    assert not page.exception
+    assert not any("search" in text.value or "load" in text.value for text in page.warning)
 
 
 def test_the_run_in_progress_shows_what_is_stored_so_far(opened: Opened, tmp_path: Path) -> None:

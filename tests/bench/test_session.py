@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from bench.experiment.session import Session
 from bench.load.plan.arrivals import ClosedLoop
 from bench.load.plan.workload import Fixed, Workload
 from bench.progress import PlainProgress
-from bench.records import Expectation, Trial, roles_for
+from bench.records import Expectation, Role, Trial, roles_for
 from tests.bench.making import paired, several
 
 SCENARIO = Scenario(
@@ -103,6 +104,7 @@ class ScriptedArms:
     """An experiment in which the treatments take so long, round for round."""
 
     rounds_s: Sequence[Sequence[Sequence[float]]]
+    levels: Mapping[Role, Mapping[str, str]] = field(default_factory=dict)
     asked: list[Question] = field(default_factory=list)
 
     def run(self, question: Question) -> tuple[Trial, ...]:
@@ -116,14 +118,15 @@ class ScriptedArms:
                 due=tuple(names[role] for role in one.due or order(one.block)),
                 scenario=question.facts,
                 round=question.round,
+                levels=self.levels.get(names[one.role], {}),
             )
             for one in made
         )
 
 
-def test_only_treatments_that_fail_are_measured_once_more(tmp_path: Path) -> None:
-    scripted = ScriptedArms([[FAST, NOISY, FAST], [FAST]])
-    made = Session(
+def of_four(tmp_path: Path, scripted: ScriptedArms) -> Session:
+    """A session that compares four arms."""
+    return Session(
         config=resolve(
             Options(models=("tiny-llama",), arms=("baseline", "managed", "fair", "random")),
             tmp_path,
@@ -135,6 +138,11 @@ def test_only_treatments_that_fail_are_measured_once_more(tmp_path: Path) -> Non
         make_environment=cast(Any, None),
         _experiment=cast(Experiment, scripted),
     )
+
+
+def test_only_treatments_that_fail_are_measured_once_more(tmp_path: Path) -> None:
+    scripted = ScriptedArms([[FAST, NOISY, FAST], [FAST]])
+    made = of_four(tmp_path, scripted)
     seen = {
         role: [
             one.judgement.primary.verdict
@@ -150,6 +158,23 @@ def test_only_treatments_that_fail_are_measured_once_more(tmp_path: Path) -> Non
     }
     assert [one.roles for one in scripted.asked] == [(), ("control", "treatment-2")]
     assert [one.facts.alpha for one in scripted.asked] == [ALPHA / 3, ALPHA / 3]
+
+
+@pytest.mark.parametrize(("first", "counts"), [([NOISY] * 3, 2), ([FAST, NOISY, FAST], 1)])
+def test_effects_are_those_of_the_last_round_that_had_all_arms(
+    tmp_path: Path, first: Sequence[Sequence[float]], counts: int
+) -> None:
+    combined = itertools.product("48", "ab")
+    levels = {
+        role: {"width": width, "kind": kind}
+        for role, (width, kind) in zip(roles_for(4), combined, strict=True)
+    }
+    made = of_four(tmp_path, ScriptedArms([first, [FAST] * first.count(NOISY)], levels))
+    assert made.factorial(SCENARIO, ("tiny-llama",)) is None
+    made.rounds(SCENARIO, ("tiny-llama",))
+    effects = made.factorial(SCENARIO, ("tiny-llama",))
+    assert effects is not None
+    assert effects.round == counts
 
 
 def test_the_second_round_sends_other_requests(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.analysis.judge import judge
-from bench.analysis.judgement import Verdict
 from bench.errors import UserError
 from bench.records import (
     Accuracy,
@@ -28,7 +27,7 @@ from bench.records import (
     Spread,
     Trial,
 )
-from bench.store import NoiseStore, TrialStore, by_scenario, write_latest
+from bench.store import TrialStore, by_scenario, write_latest
 from bench.store.trials import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
 
@@ -225,27 +224,6 @@ def test_a_second_round_does_not_overwrite_the_first(store: TrialStore, one: Tri
     assert store.load_run() == [one, again]
 
 
-def test_the_noise_of_runs_is_kept_by_kind_and_the_oldest_forgotten(tmp_path: Path) -> None:
-    noise = NoiseStore(tmp_path / "noise.json")
-    assert noise.known("a") == []
-    for run in range(12):
-        noise.remember("a", 0.1 * run + 0.1, 4)
-    noise.remember("b", 0.5, 8)
-    assert noise.known("b") == [(0.5, 8)]
-    assert [round(spread, 1) for spread, _ in noise.known("a")] == [
-        round(0.1 * run + 0.1, 1) for run in range(2, 12)
-    ]
-
-
-@pytest.mark.parametrize(
-    "damaged", ["", "[]", '{"a": [[0.1]]}', '{"a": 3}', "\udcff", "[" * 99_999]
-)
-def test_a_damaged_file_of_noise_tells_nothing(tmp_path: Path, damaged: str) -> None:
-    path = tmp_path / "noise.json"
-    path.write_bytes(damaged.encode(errors="surrogateescape"))
-    assert NoiseStore(path).known("a") == []
-
-
 def test_samples_without_facts_are_no_trial(store: TrialStore, one: Trial) -> None:
     store.save(one)
     store.save(replace(one, position=3)).unlink()
@@ -404,56 +382,6 @@ def test_results_that_cannot_have_a_folder_are_refused(tmp_path: Path, one: Tria
     (tmp_path / "results").write_text("a file, not a folder")
     with pytest.raises(UserError, match="cannot write"):
         TrialStore(tmp_path / "results").save(one)
-
-
-def strictly(path: Path) -> Any:
-    """Parse JSON, refusing the words for NaN and infinity that Python would accept."""
-
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
-
-
-def test_latest_holds_every_comparison_with_numbers_interval_and_verdict(tmp_path: Path) -> None:
-    judgement = judge(paired(BASE, HALF))
-    write_latest(tmp_path / "latest.json", [judgement], {"run_id": "r"})
-    written = strictly(tmp_path / "latest.json")
-    assert (written["version"], written["run"]) == (1, {"run_id": "r"})
-    (scenario,) = written["scenarios"]
-    assert (scenario["scenario"], scenario["valid"]) == ("heavy-tail", True)
-    assert [one["metric"] for one in scenario["comparisons"]] == list(FACTS.metrics)
-    primary, expected = scenario["comparisons"][0], judgement.primary
-    assert expected is not None
-    assert primary["verdict"] == Verdict.BETTER
-    assert (primary["ratio"], primary["low"], primary["high"]) == (
-        expected.ratio,
-        expected.low,
-        expected.high,
-    )
-    assert [one["outcome"] for one in scenario["slos"]] == ["met", "met"]
-
-
-def test_latest_writes_null_with_a_reason_for_what_is_not_finite(tmp_path: Path) -> None:
-    broken = [
-        replace(one, samples=tuple(failed(index) for index in range(40)))
-        for one in paired(BASE, HALF)
-    ]
-    write_latest(tmp_path / "latest.json", [judge(broken)], {})
-    (scenario,) = strictly(tmp_path / "latest.json")["scenarios"]
-    assert scenario["valid"] is False
-    primary = scenario["comparisons"][0]
-    assert (primary["control_value"], primary["verdict"]) == (None, "invalid")
-    assert "control_value is inf" in primary["reasons"]
-    assert {"value is inf"} <= {
-        reason for one in scenario["summaries"] for reason in one.get("reasons", ())
-    }
-
-
-def test_latest_refuses_facts_that_json_has_no_word_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write"):
-        write_latest(tmp_path / "latest.json", [], {"load": math.nan})
-    assert not (tmp_path / "latest.json").exists()
 
 
 def test_reading_starts_no_pool_of_threads(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bench.analysis.factorial import Interaction
 from bench.analysis.judgement import Verdict
 from reports import effects
 from reports.charts.effects import picture_of
@@ -57,6 +60,38 @@ def test_the_headline_is_on_the_factors_in_place_of_each_arm() -> None:
     assert sentence.endswith("the two depend on each other.")
     assert all(one.treatment not in sentence for one in RUN.judgements if one.treatment)
     assert sentence in markdown(RUN).replace("\\", "")
+
+
+def test_of_several_models_each_sentence_names_its_own() -> None:
+    invalid = replace(FACTORS, models=("tiny-qwen",), invalid_reasons=("a replica is dead",))
+    sentence = headline(RUN.judgements, (FACTORS, invalid))
+    assert sentence.startswith("Scheduled TTFT p95, heavy-tail · tiny-llama: width 8 is ")
+    assert sentence.endswith(
+        "depend on each other. Scheduled TTFT p95, heavy-tail · tiny-qwen: nothing is concluded on"
+        " width x policy: a replica is dead."
+    )
+
+
+def test_a_scenario_that_ended_before_it_had_effects_is_not_left_out() -> None:
+    alone = better_case("capacity").judgement
+    sentence = headline([*RUN.judgements, alone], RUN.factorials)
+    assert sentence == f"{effects.headline(FACTORS)} {headline([alone])}"
+
+
+def test_an_effect_without_a_ratio_is_not_said_to_be_so_many_times_as_high() -> None:
+    """As where an arm rejects so much that its percentile has no bound."""
+    width, policy = FACTORS.main
+    width = replace(width, ratio=None, low=None, high=None, verdict=Verdict.INCONCLUSIVE)
+    both = replace(
+        FACTORS.interaction, ratio=None, low=None, high=None, verdict=Interaction.UNDECIDED
+    )
+    said = effects.findings(replace(FACTORS, main=(width, policy), interaction=both))
+    assert said[0].startswith(
+        "width: undecided whether 8 is better than 4, Scheduled TTFT p95 has no ratio on average"
+    )
+    assert said[2] == (
+        "It is undecided whether the factors depend on each other: the interaction has no ratio."
+    )
 
 
 def test_the_chart_says_all_effects_to_those_who_do_not_see_it() -> None:

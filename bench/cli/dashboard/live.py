@@ -9,11 +9,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from bench.analysis.blocks import Block
-from bench.analysis.judge import judge
+from bench.analysis.blocks import group_blocks
+from bench.analysis.judge import cases
 from bench.analysis.judgement import Case, Judgement
 from bench.cli.dashboard.history import Entry, history
-from bench.cli.dashboard.loading import Version, cases_of, latest_case, versions
+from bench.cli.dashboard.loading import (
+    Version,
+    cases_of,
+    latest_case,
+    latest_trials,
+    versions,
+)
 from bench.cli.dashboard.showing import drawn, show_chart, show_table
 from bench.errors import UserError
 from bench.processes.machine import machine_holder
@@ -49,8 +55,7 @@ def show_live(folders: Sequence[Path]) -> None:
 
 def _show(entry: Entry) -> None:
     files = versions(entry)
-    cases = cases_of(files)
-    case = latest_case(cases, files)
+    case = latest_case(cases_of(files), files)
     st.header(figures.plain(entry.label))
     count = len({one.block for one in case.trials})
     latest = f"{short_title(case.judgement)}, block {count}"
@@ -68,13 +73,13 @@ def _show(entry: Entry) -> None:
 @lru_cache(maxsize=2)
 def _so_far(files: tuple[Version, ...]) -> Judgement | None:
     """The latest comparison without a block whose search goes on; None before its first block."""
-    case = latest_case(cases_of(files), files)
-    trials = _last_block(case).trials
-    block = Block(trials[0].block, trials)
-    if not block.searched or block.complete:
-        return case.judgement
-    before = case.trials[: -len(trials)]
-    return judge(before) if before else None
+    judgement = latest_case(cases_of(files), files).judgement
+    *before, last = group_blocks(latest_trials(files))
+    if not last.searched or last.complete:
+        return judgement
+    found = cases([one for block in before for one in block.trials]) if before else ()
+    alike = (one.judgement for one in found if one.judgement.treatment == judgement.treatment)
+    return next(alike, None)
 
 
 @lru_cache(maxsize=2)
@@ -83,8 +88,7 @@ def _charts(files: tuple[Version, ...]) -> tuple[Chart, ...]:
 
     They are kept until there is another trial: drawing takes time of a machine that measures.
     """
-    cases = cases_of(files)
-    case = latest_case(cases, files)
+    case = latest_case(cases_of(files), files)
     so_far, setup = _so_far(files), setup_of(case.trials[0])
     plots = (blocks(so_far, setup),) if so_far and so_far.effects else ()
     return (*plots, queues(_last_block(case), setup))

@@ -56,15 +56,28 @@ def cases_of(files: tuple[Version, ...]) -> tuple[Case, ...]:
     Values are the same as in other reports: medians over blocks. Raises UserError for a damaged
     file.
     """
-    trials = sorted((_trial(*one) for one in files), key=_order)
-    groups = by_scenario(trials).values()
+    groups = by_scenario(_trials(files)).values()
     return tuple(case for group in groups for case in cases(_measured_more(group)))
 
 
 def latest_case(found: Sequence[Case], files: Sequence[Version]) -> Case:
     """The comparison whose trial was stored last."""
-    last = _trial(*max(files, key=lambda one: one[1]))
+    last = _latest(files)
     return next(case for case in found if any(one.samples is last.samples for one in case.trials))
+
+
+def latest_trials(files: Sequence[Version]) -> Sequence[Trial]:
+    """The trials of all arms that are judged together with the one that was stored last."""
+    last = _latest(files)
+    return by_scenario(_trials(files))[last.scenario.name, last.models, last.round]
+
+
+def _trials(files: Iterable[Version]) -> list[Trial]:
+    return sorted((_trial(*one) for one in files), key=_order)
+
+
+def _latest(files: Sequence[Version]) -> Trial:
+    return _trial(*max(files, key=lambda one: one[1]))
 
 
 @lru_cache(maxsize=_TRIALS)
