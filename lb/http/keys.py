@@ -19,6 +19,8 @@ from lb.http.http1 import Header
 logger = logging.getLogger("lb")
 
 TENANT_HEADER = b"x-tenant"
+# Tenants are remembered when their requests have ended.
+_MOST_TENANT_BYTES = 256
 # Clients send their key in one of these: those of Anthropic's API in the second.
 AUTHORIZATION = b"authorization"
 API_KEY_HEADER = b"x-api-key"
@@ -114,7 +116,7 @@ def tenant_of(headers: Iterable[Header]) -> bytes:
     key = b""
     for name, value in headers:
         if name == TENANT_HEADER:
-            return value
+            return value[:_MOST_TENANT_BYTES]
         if name == AUTHORIZATION or (name == API_KEY_HEADER and not key):
             key = value
     return b"key-" + sha256(key).hexdigest()[:12].encode("ascii") if key else b""

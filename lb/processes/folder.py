@@ -19,45 +19,55 @@ _PREFIX = "lb-sockets-"
 def socket_folder() -> Iterator[Path]:
     """A folder that only this user can read; it is removed at the end.
 
-    This process, and those that it forks, hold a lock on it. Folders without such a lock are
-    removed at the start: their balancers were killed.
+    This process, and those that it forks, hold a lock on it. Folders of this user without such a
+    lock are removed at the start: their balancers were killed. A file system may have no locks
+    for folders, such as NFS; nothing is removed there.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        descriptor = _lock(left)
-        if descriptor is not None:
+        with suppress(OSError):
+            held = _lock(left)
             _remove(left)
-            os.close(descriptor)
+            os.close(held)
     folder, descriptor = _new()
     try:
         yield folder
     finally:
         _remove(folder)
-        os.close(descriptor)
-
-
-def _new() -> tuple[Path, int]:
-    """A new folder, and the descriptor that holds its lock."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        descriptor = _lock(folder)
-        if descriptor is not None and folder.exists():
-            return folder, descriptor
-        # Another balancer that starts now took it for one that was left.
         if descriptor is not None:
             os.close(descriptor)
 
 
-def _lock(folder: Path) -> int | None:
-    """The descriptor that holds the lock; None if a process has it, or `folder` is not ours."""
+def _new() -> tuple[Path, int | None]:
+    """A new folder, and the descriptor that holds its lock; None if it can have none."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # Another balancer that starts now may take it for one that was left.
+        try:
+            descriptor = _lock(folder)
+        except (FileNotFoundError, BlockingIOError):
+            continue
+        except OSError:
+            return folder, None
+        if folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    """The descriptor that holds the lock.
+
+    Raises OSError: BlockingIOError if a process has it, others if `folder` is not this user's or
+    cannot be locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
+        # What belongs to another user may be a link by the time its sockets are removed.
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(f"{folder} belongs to another user")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        return None
+        raise
     return descriptor
 
 

@@ -70,8 +70,8 @@ class FairQueue(Generic[Item]):
         """
         if not self._count:
             return None
-        self._raise_floor()
         self._last = tenant = self._next()
+        self._floor = self._served_so_far(tenant)
         waiting = self._tenants.pop(tenant)
         item = waiting.popleft()
         if waiting:
@@ -103,8 +103,7 @@ class FairQueue(Generic[Item]):
 
     def _raise_floor(self) -> None:
         """To the least served of those who wait or, if nobody does, to whoever was served last."""
-        if self._served:
-            self._floor = min(map(self._served_so_far, self._tenants or (self._last,)))
+        self._floor = self._served_so_far(self._next() if self._tenants else self._last)
 
     def remove(self, tenant: bytes, item: Item) -> None:
         """Remove `item`; nothing happens if it is not there."""

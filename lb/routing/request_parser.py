@@ -92,9 +92,9 @@ def prompt_blocks(model: str, body: bytes) -> Sequence[int]:
     """Hashes of the prompt in a body of JSON, one for all up to the end of each whole block.
 
     Only this process can compare them. What follows the prompt is in the last one at most, which
-    is then like no other.
+    is then like no other. A form has none: its bytes are not those of a prompt.
     """
-    if len(body) < _BLOCK_BYTES:
+    if len(body) < _BLOCK_BYTES or not body.lstrip().startswith(b"{"):
         return ()
     start = body.find(b'"messages"')
     if start < 0 and (start := body.find(b'"prompt"')) < 0:

@@ -23,6 +23,13 @@ chains = st.lists(st.integers(0, 1), max_size=6).map(
 )
 
 
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nsaid before\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n\r\n%b\r\n--x--\r\n'
+    % (b"y" * 5000)
+)
+
+
 def body(**fields: object) -> bytes:
     return json.dumps({"model": "m", **fields, "max_tokens": 7}).encode()
 
@@ -67,7 +74,7 @@ def test_a_turn_shares_what_the_turns_before_it_said() -> None:
 
 @pytest.mark.parametrize(
     "without",
-    [b"{}", chat("short"), body(input="x" * 5000), b"--x\r\n" + b"x" * 5000],
+    [b"{}", chat("short"), body(input="x" * 5000), FORM],
 )
 def test_a_request_without_a_long_prompt_has_no_blocks(without: bytes) -> None:
     assert len(prompt_blocks("m", without)) == 0

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.http.downstream import Limits
-from lb.http.upstream.connection import Connection
 from tests.lb.messages import BODY, REPLIES, REQUESTS, TARGET, Reply, Request
 from tests.lb.wires import Proxy, read_answers
 
@@ -355,63 +354,3 @@ def test_what_connection_lists_never_takes_the_length_away() -> None:
     proxy.answer([b"HTTP/1.1 200 OK\r\n" + lists + b"content-length: 2\r\n\r\n{}"])
     (answer,) = read_answers(proxy.client.written, ["GET"], "")
     assert (answer.body, answer.whole, answer.headers) == (b"{}", True, {})
-
-
-# What breaks
-
-KINDS = {
-    "1.1": REQUESTS["length"],
-    "1.1, close": REQUESTS["close"],
-    "1.0": REQUESTS["1.0"],
-    "1.0, kept": REQUESTS["1.0, kept"],
-}
-BREAKS = ["reset", "closed", "garbage", "too slow", "stopped", "client stalls"]
-
-
-def broken(proxy: Proxy, connection: Connection, how: str) -> None:
-    match how:
-        case "reset":
-            connection.connection_lost(ConnectionResetError())
-        case "closed":
-            connection.eof_received()
-            connection.connection_lost(None)
-        case "garbage":
-            connection.data_received(b"\0" * 100)
-            connection.eof_received()
-        case "too slow":
-            proxy.expire()
-        case "stopped":
-            proxy.stop()
-        case _:
-            proxy.stall()
-
-
-@pytest.mark.parametrize("how", BREAKS)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [name for name, reply in REPLIES.items() if reply.status == 200])
-def test_what_breaks_never_ends_as_if_complete(name: str, kind: str, how: str) -> None:
-    """At each byte. A body is what came, and then an end that is none, or an error event."""
-    request, reply = KINDS[kind], REPLIES[name]
-    if (how == "closed" and not reply.framed) or (how == "garbage" and not reply.chunked):
-        return  # nobody can tell
-    for place in range(len(reply.data)):
-        proxy = Proxy()
-        proxy.send([request.data])
-        connection = proxy.answer([reply.data[:place]] if place else [])
-        assert connection is not None
-        broken(proxy, connection, how)
-        answers = read_answers(proxy.client.written, ["POST"], proxy.client.ended)
-        if not answers:  # a client that stalls before there is an answer
-            assert how == "client stalls"
-            continue
-        (answer,) = answers
-        if answer.status != 200:
-            assert (answer.status, answer.whole) == (502, True)
-        elif reply.appendable and how != "client stalls":
-            assert answer.whole
-            kept, _, event = answer.body.rpartition(b"\n\ndata: ")
-            assert reply.body.startswith(kept.rstrip(b"\0"))
-            assert event.startswith(b'{"error":')
-            assert event.endswith(b"\n\n")
-        else:
-            assert not answer.whole

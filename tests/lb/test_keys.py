@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.errors import UserError
-from lb.http.keys import KeyFile, parse_keys, read_key
+from lb.http.keys import KeyFile, parse_keys, read_key, tenant_of
 
 names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
 keys = st.from_regex(r"[!-~]{1,80}", fullmatch=True).filter(
@@ -117,3 +117,7 @@ def test_a_file_of_anything_else_is_refused(text: bytes, tmp_path: Path) -> None
         read_key(path)
     assert str(path) in str(raised.value)
     assert "sk-" not in str(raised.value).removeprefix(str(path))
+
+
+def test_no_more_than_the_beginning_of_a_long_tenant_is_remembered() -> None:
+    assert tenant_of([(b"x-tenant", b"x" * 32_000)]) == b"x" * 256

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -74,7 +77,33 @@ def test_a_link_to_another_folder_is_not_followed(temporary: Path, tmp_path: Pat
         assert (elsewhere / CONTROL).exists()
 
 
-def test_it_is_readable_by_its_user_only(temporary: Path) -> None:
-    assert temporary.exists()
+def test_the_folder_of_another_user_stays(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = left_over(temporary)
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    with socket_folder():
+        assert (folder / CONTROL).exists()
+
+
+def test_a_file_system_without_locks_for_folders_serves_as_well(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, made = left_over(temporary), tempfile.mkdtemp
+
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EBADF, "as of NFS")
+
+    def once(*, prefix: str) -> str:
+        monkeypatch.setattr(tempfile, "mkdtemp", None)
+        return made(prefix=prefix)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(tempfile, "mkdtemp", once)
+    with socket_folder() as one:
+        assert one.is_dir()
+    assert [*temporary.iterdir()] == [folder]
+
+
+@pytest.mark.usefixtures("temporary")
+def test_it_is_readable_by_its_user_only() -> None:
     with socket_folder() as folder:
         assert folder.stat().st_mode & 0o077 == 0
