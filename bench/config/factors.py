@@ -123,8 +123,11 @@ def _check(
         elif factor.name == POLICY:
             _check_known(factor, tuple(_policies(topology)))
         elif factor.name in flags_on(hardware):
-            for level in factor.levels:
-                _number(factor.name, level)
+            if len({_number(factor.name, level) for level in factor.levels}) < 2:
+                raise UserError(
+                    f"--factorial: both levels of {factor.name} are {factor.levels[0]}; "
+                    "they are to differ"
+                )
         else:
             known = ", ".join((ENGINE, POLICY, *flags_on(hardware)))
             raise UserError(f"--factorial has no factor {factor.name!r}; known: {known}")

@@ -312,6 +312,7 @@ def test_on_kubernetes_the_arms_are_those_that_have_manifests(tmp_path: Path) ->
         ((KVCACHED, POLICY), {}, "engine needs GPUs: KVCached needs CUDA, and on CPUs both levels"),
         (("max_num_seqs=4,8,16", POLICY), {}, "takes two levels of each factor, seen max_num_seqs"),
         (("max_num_seqs=4,4", POLICY), {}, "takes two levels of each factor"),
+        (("max_num_seqs=4,04", POLICY), {}, "both levels of max_num_seqs are 4"),
         (("max_num_seqs=4,x", POLICY), {}, "max_num_seqs takes a whole number from 1, seen 'x'"),
         ((WIDTH, WIDTH), {}, "names max_num_seqs twice"),
         ((WIDTH, "policy=round-robin,best"), {}, "policy 'best' is not known; known: round-robin"),

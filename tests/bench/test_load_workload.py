@@ -164,6 +164,15 @@ def test_a_workload_for_gpus_is_scaled_down_to_what_an_engine_serves(
         assert asks == list(large.draw(1000, np.random.default_rng(seed)))
 
 
+@given(st.integers(100, 4000), st.floats(0.1, 3), st.integers(0, 2**32))
+def test_prompts_of_any_length_fit_an_engine(limit: int, sigma: float, seed: int) -> None:
+    varied = Workload(prompt=LogNormal(500, sigma, 64, 100_000), output=Fixed(100))
+    asks = Scaled(varied, 1.0, limit).draw(200, np.random.default_rng(seed))
+    for ask in asks:
+        assert ask.prompt_tokens + ask.output_tokens <= limit
+        assert ask.output_tokens >= 1
+
+
 def test_a_workload_that_an_engine_can_serve_is_left_as_it_is() -> None:
     large = Scaled(Workload(prompt=Fixed(2048), output=Fixed(400)))
     assert large.fitted(8192).factor == 1.0

@@ -62,8 +62,8 @@ def cases_of(files: tuple[Version, ...]) -> tuple[Case, ...]:
 
 def latest_case(found: Sequence[Case], files: Sequence[Version]) -> Case:
     """The comparison whose trial was stored last."""
-    last = _latest(files)
-    return next(case for case in found if any(one.samples is last.samples for one in case.trials))
+    last = _arm_in_block(_latest(files))
+    return next(case for case in found if last in map(_arm_in_block, case.trials))
 
 
 def latest_trials(files: Sequence[Version]) -> Sequence[Trial]:
@@ -87,6 +87,11 @@ def _trial(path: Path, _mtime_ns: int) -> Trial:
 
 def _order(trial: Trial) -> tuple[object, ...]:
     return (trial.scenario.name, trial.models, trial.round, trial.block, trial.position)
+
+
+def _arm_in_block(trial: Trial) -> tuple[object, ...]:
+    """What a trial has alike in the pair that is judged: roles and positions are others there."""
+    return (trial.scenario.name, trial.models, trial.round, trial.block, trial.arm)
 
 
 def _measured_more(trials: Iterable[Trial]) -> Sequence[Trial]:

@@ -201,7 +201,7 @@ class Workload:
 class Scaled:
     """A workload as GPUs serve it, without prefixes; smaller engines get its lengths x `factor`.
 
-    Requests have at most `limit_tokens`, if that is given: answers are cut to it.
+    Requests have at most `limit_tokens`, if that is given: they are cut to it.
     """
 
     workload: Workload
@@ -226,6 +226,7 @@ class Scaled:
             prompt = max(LEAST_PROMPT_TOKENS, round(ask.prompt_tokens * self.factor))
             output = round(ask.output_tokens * self.factor)
             if self.limit_tokens is not None:
+                prompt = min(prompt, self.limit_tokens - 1)
                 output = min(output, self.limit_tokens - prompt)
             yield replace(ask, prompt_tokens=prompt, output_tokens=max(1, output))
 
