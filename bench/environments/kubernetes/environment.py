@@ -130,8 +130,7 @@ class KubernetesEnvironment(ContainerEnvironment):
 
     def _prepare(self, models: Sequence[Model]) -> None:
         self._arms = {
-            arm.name: DeployedArm(arm, tuple(models), self._topology.layout)
-            for arm in self._wanted
+            arm.name: DeployedArm(arm, tuple(models), self._topology.layout) for arm in self._wanted
         }
 
     def _all_fit(self) -> bool:
