@@ -12,11 +12,6 @@ from bench.errors import UserError
 
 # The driver itself takes a part of an empty one, up to 0.6 GiB on an H100.
 EMPTY_GIB = 1.0
-PROCESSES = (
-    "nvidia-smi",
-    "--query-compute-apps=gpu_uuid,pid,used_memory",
-    "--format=csv,noheader,nounits",
-)
 _TIMEOUT_S = 60.0
 
 
