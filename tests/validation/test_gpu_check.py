@@ -36,7 +36,7 @@ from bench.store import TrialStore
 from tests.bench.making import answered, trial
 from validation.__main__ import main, parser
 from validation.gpu_check import engines, measuring
-from validation.gpu_check.card import choose_card
+from validation.gpu_check.card import choose_card, selected
 from validation.gpu_check.command import write_report
 from validation.gpu_check.engines import Source, Up
 from validation.gpu_check.installing import (
@@ -206,6 +206,11 @@ def test_the_first_empty_gpu_is_taken() -> None:
         UserError, match=r"all are in use: GPU 0 \(NVIDIA H100\) 40\.0 of 79\.6 GiB"
     ):
         choose_card([card(40.0)])
+
+
+def test_engines_count_gpus_as_nvidia_smi_does_whose_number_they_get() -> None:
+    number, _ = choose_card([card(40.0), card(0.5)])
+    assert {"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=1"} == set(selected(number))
 
 
 def test_without_a_gpu_it_is_refused_in_one_line(

@@ -48,6 +48,14 @@ def choose_card(cards: Sequence[GpuMemory]) -> tuple[int, GpuMemory]:
     )
 
 
+def selected(number: int) -> tuple[str, ...]:
+    """Variables that let an engine see the GPU with that number alone.
+
+    CUDA has the fastest GPU first, unless it is told to count as nvidia-smi does.
+    """
+    return "CUDA_DEVICE_ORDER=PCI_BUS_ID", f"CUDA_VISIBLE_DEVICES={number}"
+
+
 def run_here(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
     """What a command on this machine writes. Raises UserError if it does not succeed."""
     try:
