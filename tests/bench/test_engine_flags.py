@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -123,6 +124,15 @@ def test_in_containers_engines_with_other_flags_are_a_group_of_their_own() -> No
     assert engine_group(WIDE) == "baseline-max-num-seqs-8"
     small = replace(WIDE, kvcached=True, engine=EngineFlags(gpu_memory_utilization=0.31))
     assert engine_group(small) == "managed-gpu-memory-utilization-0-31"
+
+
+def test_the_group_of_engines_with_every_flag_is_a_name_on_kubernetes() -> None:
+    flags = [EngineFlags(8192, 256, gpu_memory_utilization=share) for share in (0.31, 0.32)]
+    groups = [engine_group(replace(WIDE, engine=one)) for one in flags]
+    assert len(set(groups)) == 2
+    for group in groups:
+        assert re.fullmatch(r"baseline-max-model-len-8192-[a-z0-9-]*[a-z0-9]", group)
+        assert len(group) <= 63
 
 
 @pytest.mark.parametrize("hardware", ["cpu", "gpu"])
