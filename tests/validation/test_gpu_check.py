@@ -216,6 +216,16 @@ def test_a_dry_run_says_commands_sizes_and_minutes(capsys: pytest.CaptureFixture
     assert re.search(r"about \d+ minutes", told)
 
 
+@pytest.mark.parametrize("typed", ["nan", "inf", "-1", "0", "1e308", "80GiB"])
+def test_a_memory_that_no_gpu_has_is_one_line(
+    typed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gpu-check", f"--dry-run={typed}"]) == 2
+    told = capsys.readouterr().err
+    assert f"--dry-run: {typed!r} is not a number of GiB" in told
+    assert told.count("\n") == 1
+
+
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}\.whl", fullmatch=True), st.integers(1, 30)))
 def test_parts_are_joined_in_the_order_of_their_numbers(counts: Mapping[str, int]) -> None:
     names = [

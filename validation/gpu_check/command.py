@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bench.console import log_folder
@@ -32,6 +33,7 @@ from validation.harness import ROOT
 
 CACHE = ROOT / ".cache"
 OUTPUT = ROOT / "results" / "gpu-check"
+_MOST_GIB = 10_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +59,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dry-run",
-        type=float,
+        type=memory_gib,
         metavar="GIB",
         help="say what would be done on a GPU of so many GiB, and do nothing",
     )
+
+
+def memory_gib(text: str) -> float:
+    """The memory of a GPU, as the type of an option. Raises ArgumentTypeError for other text."""
+    with suppress(ValueError):
+        if 0 < (found := float(text)) <= _MOST_GIB:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB from 0 to {_MOST_GIB}")
 
 
 def check(options: argparse.Namespace) -> None:
