@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.topology import Arm, EngineFlags, load_topology
+from bench.config.topology import Arm, EngineEntry, EngineFlags, load_topology
 from bench.environments.local import LocalEnvironment
 from bench.environments.local import environment as module
 from bench.environments.local.starting import StartedEngines
@@ -31,7 +31,7 @@ def started(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arms: tuple[Arm, ...]
 ) -> LocalEnvironment:
     """An environment of these arms that has started."""
-    groups = {TOPOLOGY.engine: USUAL}
+    groups: dict[EngineEntry, tuple[Replica, ...]] = {TOPOLOGY.engine: USUAL}
     if WIDE in arms:
         groups[TOPOLOGY.for_arm(WIDE).engine] = OTHER
     found = StartedEngines(groups, {}, {}, found=True)
