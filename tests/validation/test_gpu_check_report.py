@@ -27,7 +27,8 @@ from bench.progress import PlainProgress
 from bench.records import Role, Trial
 from bench.store import TrialStore
 from tests.bench.making import answered, trial
-from validation.gpu_check.command import write_report
+from validation.gpu_check import measuring
+from validation.gpu_check.command import measure_and_report, write_report
 from validation.gpu_check.engines import Source, Up
 from validation.gpu_check.measuring import measure, memory_lines, open_run
 from validation.gpu_check.plan import ARMS, LOADS, ORDER, Plan
@@ -58,6 +59,27 @@ def test_a_folder_with_another_plan_is_not_mixed_with_this_one(tmp_path: Path) -
 def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     stored(tmp_path)
     measure(PLAN, Nowhere(), tmp_path, PlainProgress(io.StringIO()))
+
+
+class Interrupted(Nowhere):
+    """A source whose engines somebody does not wait for."""
+
+    def up(self, role: Role) -> AbstractContextManager[Up]:
+        raise KeyboardInterrupt
+
+
+def test_after_ctrl_c_there_is_a_report_and_a_line_that_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measuring, "check_client", lambda *_: None)
+    stored(tmp_path, turns=1)
+    progress = PlainProgress(io.StringIO())
+    assert measure_and_report(PLAN, Interrupted(), tmp_path, progress) == 130
+    assert capsys.readouterr().err == "interrupted; the same command measures the rest\n"
+    assert "3 of 12 loads" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    stored(tmp_path)
+    assert measure_and_report(PLAN, Nowhere(), tmp_path, progress) == 0
+    assert capsys.readouterr().out.startswith("# KVCached against a static split")
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
