@@ -48,7 +48,8 @@ def as_text(parts: Iterable[RenderableType], *, width: int, narrowest: int, colo
     return "\n".join(line.rstrip() for line in stream.getvalue().split("\n"))
 
 
-_INTERRUPTED = 130
+# The exit code after Ctrl-C.
+INTERRUPTED = 130
 # The shell's code for a program that SIGPIPE has ended.
 _READER_GONE = 141
 
@@ -82,7 +83,7 @@ def exit_code(
         return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def run_program(main: Callable[[], int]) -> NoReturn:

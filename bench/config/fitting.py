@@ -124,22 +124,34 @@ def require_flags(
 ) -> None:
     """Raise UserError if an arm has flags that its engines cannot be given."""
     for arm in arms:
-        given = arm.engine.given
-        if given and (environment, layout) == ("k8s", "colocated"):
-            raise UserError(
-                f"arm {arm.name} has engine flags ({', '.join(given)}), and with --env k8s and "
-                "--layout colocated all arms have those of gpu_engine; use --layout dedicated"
-            )
-        if given and environment == "external":
-            raise UserError(
-                f"arm {arm.name} has engine flags ({', '.join(given)}), and engines of --env "
-                "external run already: start them so, and give them as endpoints of their own"
-            )
-        if unknown := [name for name in given if name not in flags_on(hardware)]:
-            raise UserError(
-                f"arm {arm.name} has engine flag {unknown[0]}, which engines on a {hardware} do "
-                f"not have; they have {', '.join(flags_on(hardware))}"
-            )
+        if misfit := flags_misfit_of(arm, environment, hardware, layout):
+            raise UserError(misfit)
+
+
+def flags_misfit_of(arm: Arm, environment: str, hardware: Hardware, layout: Layout) -> str:
+    """Like `require_flags`, of one arm, as a line; empty if nothing is wrong."""
+    given = arm.engine.given
+    if given and environment == "external":
+        return (
+            f"arm {arm.name} has engine flags ({', '.join(given)}), and engines of --env "
+            "external run already: start them so, and give them as endpoints of their own"
+        )
+    if unknown := [name for name in given if name not in flags_on(hardware)]:
+        return (
+            f"arm {arm.name} has engine flag {unknown[0]}, which engines on a {hardware} do "
+            f"not have; they have {', '.join(flags_on(hardware))}"
+        )
+    if given and (environment, layout) == ("k8s", "colocated"):
+        return (
+            f"arm {arm.name} has engine flags ({', '.join(given)}), and with --env k8s and "
+            "--layout colocated all arms have those of gpu_engine; use --layout dedicated"
+        )
+    if environment == "k8s" and arm.kvcached and arm.engine.gpu_memory_utilization is not None:
+        return (
+            f"arm {arm.name} has gpu_memory_utilization of its own, which on Kubernetes all "
+            "engines with KVCached have in common: set it under gpu_engine"
+        )
+    return ""
 
 
 def flags_on(hardware: Hardware) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +13,29 @@ import pytest
 import yaml
 
 from bench.config.config import resolve, suite_facts
+from bench.config.fitting import require_flags
 from bench.config.options import Options
-from bench.config.topology import DEFAULT_TOPOLOGY, Arm, EngineFlags, Topology, load_topology
+from bench.config.topology import (
+    DEFAULT_TOPOLOGY,
+    Arm,
+    EngineFlags,
+    HardwareEntry,
+    Layout,
+    Topology,
+    load_topology,
+)
 from bench.drivers.builtin import BuiltinDriver
 from bench.environments.base import Target
 from bench.environments.containers.engine import arguments, engine_group
 from bench.environments.docker.compose import engine_service, plan_engines
 from bench.environments.kubernetes.manifests.engine import engine_objects
-from bench.environments.kubernetes.manifests.overlay import overlay
+from bench.environments.kubernetes.manifests.files import manifest_files
+from bench.environments.kubernetes.manifests.overlay import overlay, overlay_path
 from bench.environments.local.starting import plan_replicas
 from bench.errors import UserError
 from bench.experiment.capacity import IN_FLIGHT_PER_SEQUENCE, WARM_ROUNDS
 from bench.records import Replica
+from tests.bench.colocating import colocated_topology
 from tests.bench.experimenting import MODEL, SITE, Served, answer, experiment, question
 from tests.bench.load_source import Call, source
 
@@ -113,6 +126,15 @@ def test_in_containers_engines_with_other_flags_are_a_group_of_their_own() -> No
     assert engine_group(small) == "managed-gpu-memory-utilization-0-31"
 
 
+def test_the_group_of_engines_with_every_flag_is_a_name_on_kubernetes() -> None:
+    flags = [EngineFlags(8192, 256, gpu_memory_utilization=share) for share in (0.31, 0.32)]
+    groups = [engine_group(replace(WIDE, engine=one)) for one in flags]
+    assert len(set(groups)) == 2
+    for group in groups:
+        assert re.fullmatch(r"baseline-max-model-len-8192-[a-z0-9-]*[a-z0-9]", group)
+        assert len(group) <= 63
+
+
 @pytest.mark.parametrize("hardware", ["cpu", "gpu"])
 def test_containers_get_the_flags_by_their_one_template(hardware: str) -> None:
     own: Topology = TOPOLOGY.for_arm(WIDE)
@@ -141,10 +163,49 @@ def test_an_overlay_gives_the_engines_of_each_model_the_flags() -> None:
         assert list(arguments(model, TOPOLOGY.for_arm(WIDE)))[place] == "8"
 
 
-def test_memory_of_one_arm_with_kvcached_cannot_differ_on_kubernetes() -> None:
-    small = replace(WIDE, kvcached=True, engine=EngineFlags(gpu_memory_utilization=0.31))
-    with pytest.raises(UserError, match="gpu_memory_utilization of its own"):
-        overlay(small, "gpu", TOPOLOGY, node_folders=True, version="1")
+SMALL = replace(WIDE, name="small", engine=EngineFlags(gpu_memory_utilization=0.31))
+
+
+@pytest.mark.parametrize(
+    ("arm", "layout", "refused"),
+    [
+        (SMALL, "dedicated", None),
+        (WIDE, "dedicated", None),
+        (replace(WIDE, kvcached=True), "dedicated", None),
+        (replace(SMALL, kvcached=True), "dedicated", "small has gpu_memory_utilization of its"),
+        (WIDE, "colocated", r"wide has engine flags \(max_num_seqs\), and with --env k8s and"),
+        (SMALL, "colocated", r"flags \(gpu_memory_utilization\), and with --env k8s and --layout"),
+        (replace(SMALL, kvcached=True), "colocated", "with --env k8s and --layout colocated all"),
+        (BASELINE, "colocated", None),
+    ],
+)
+def test_flags_that_engines_on_kubernetes_have_in_common_are_refused_and_have_no_overlay(
+    arm: Arm, layout: Layout, refused: str | None
+) -> None:
+    require_flags([arm], "docker", "gpu", layout)
+    with pytest.raises(UserError, match=refused) if refused else nullcontext():
+        require_flags([arm], "k8s", "gpu", layout)
+    node = HardwareEntry("NVIDIA H100", 8, 79.6)
+    topology = replace(colocated_topology(), hardware={"k8s": node}, arms={arm.name: arm})
+    path = overlay_path(arm, "gpu", layout) / "kustomization.yaml"
+    assert (path in manifest_files(topology, "1")) is (refused is None)
+
+
+def test_a_run_with_flags_in_layout_colocated_is_refused_on_kubernetes_alone(
+    tmp_path: Path,
+) -> None:
+    large = yaml.safe_load(written(tmp_path, max_num_seqs=8).read_text(encoding="utf-8"))
+    large["hardware"]["k8s"]["gpu_memory_gib"] = 79.6
+    file = tmp_path / "large.yaml"
+    file.write_text(yaml.safe_dump(large), encoding="utf-8")
+    names = ("llama-3.1-8b", "qwen2.5-7b")
+    given = Options(
+        models=names, arms=("baseline", "wide"), topology=file, layout="colocated", hardware="gpu"
+    )
+    with pytest.raises(UserError, match="use --layout dedicated"):
+        resolve(replace(given, env="k8s"), tmp_path, "run")
+    assert resolve(replace(given, env="docker"), tmp_path, "run").arms["treatment"].engine.given
+    assert resolve(replace(given, env="k8s", layout="dedicated"), tmp_path, "run")
 
 
 class TwoGroups(Served):

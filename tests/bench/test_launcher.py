@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,8 @@ import http.server, os, pathlib, signal, subprocess, sys, threading, time
 name, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
 child = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
 subprocess.Popen([sys.executable, "-IS", "-c", child])
+class Server(http.server.HTTPServer):
+    allow_reuse_port = True
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if (folder / f"healthy-{name}").exists() else 503)
@@ -42,7 +44,7 @@ if (folder / f"stubborn-{name}").exists():
     signal.signal(15, signal.SIG_IGN)
 else:
     signal.signal(15, leave)
-server = http.server.HTTPServer(("127.0.0.1", port), Answer)
+server = Server(("127.0.0.1", port), Answer)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print("variable", os.environ.get("OWN"), flush=True)
 (folder / f"started-{name}").touch()
@@ -55,15 +57,16 @@ os._exit(int((folder / f"dies-{name}").read_text()))
 
 
 class Running:
-    """A launcher of engines `a`, `b` and `c`, whose files are in `folder`."""
+    """A launcher of engines `a`, `b` and `c`, whose files are in `folder`.
 
-    def __init__(self, folder: Path, cleanup: ExitStack) -> None:
+    They have `grace` seconds to end, by default more than they take on any machine.
+    """
+
+    def __init__(self, folder: Path, cleanup: ExitStack, grace: float = 60.0) -> None:
         self.folder = folder
         program = folder / "engine.py"
         program.write_text(ENGINE)
-        with ExitStack() as held:
-            sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in "abc"]
-            self.ports = [one.getsockname()[1] for one in sockets]
+        self.ports = [held_port(cleanup) for _ in "abc"]
         lines = [
             shlex.join(
                 [
@@ -76,7 +79,7 @@ class Running:
         self.log = folder / "log"
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                [*LAUNCHER, "--grace", "1", *lines], stdout=output, stderr=subprocess.STDOUT
+                [*LAUNCHER, "--grace", f"{grace}", *lines], stdout=output, stderr=subprocess.STDOUT
             )
         self.seen: set[psutil.Process] = set()
         cleanup.callback(self.end)
@@ -96,11 +99,16 @@ class Running:
         """Processes below the launcher, also those that it has lost."""
         if self.process.poll() is None:
             self.seen |= set(psutil.Process(self.process.pid).children(recursive=True))
-        return [one for one in self.seen if one.is_running() and one.status() != "zombie"]
+        return [one for one in self.seen if runs(one)]
+
+    def await_none_left(self) -> None:
+        """What was killed is gone once it has had a moment of CPU."""
+        until(lambda: not self.left())
 
     def end(self) -> None:
         for one in self.left():
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         self.process.kill()
         self.process.wait()
 
@@ -111,6 +119,22 @@ class Running:
             [*LAUNCHER, "--health", *asked], capture_output=True, text=True, check=False
         )
         return done.stdout.strip() if done.returncode else ""
+
+
+def held_port(cleanup: ExitStack) -> int:
+    """A port that nothing else is given; an engine may listen there, for it shares the port."""
+    one = cleanup.enter_context(socket.socket())
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", 0))
+    port: int = one.getsockname()[1]
+    return port
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it has not ended."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -158,7 +182,7 @@ def test_when_one_dies_all_end_and_its_last_lines_are_at_the_end(
     assert len(running.left()) == 6
     running.note("dies-b", said)
     assert running.process.wait(60) == code
-    assert not running.left()
+    running.await_none_left()
     log = running.log.read_text()
     assert log.count("goes in peace") == 2
     *_, again, last = log.splitlines()
@@ -175,7 +199,7 @@ def test_an_engine_that_is_killed_is_said_to_be(running: Running) -> None:
     running.left()
     killed.kill()
     assert running.process.wait(60) == 128 + signal.SIGKILL
-    assert not running.left()
+    running.await_none_left()
     log = running.log.read_text()
     assert cause_in(log) == "a: no error in its log, so it was killed from outside"
 
@@ -186,7 +210,7 @@ def test_a_signal_ends_all_of_them(running: Running, number: int) -> None:
     running.left()
     running.process.send_signal(number)
     assert running.process.wait(60) == 0
-    assert not running.left()
+    running.await_none_left()
     assert running.log.read_text().count("goes in peace") == 3
 
 
@@ -195,18 +219,20 @@ def test_a_signal_at_start_ends_what_is_there_and_starts_no_more(running: Runnin
     running.left()
     running.process.terminate()
     assert running.process.wait(60) == 0
-    assert not running.left()
+    running.await_none_left()
     assert not running.is_started("b")
 
 
-def test_an_engine_that_does_not_end_in_time_is_killed(running: Running) -> None:
-    running.note("stubborn-b")
-    running.start_all()
-    running.left()
-    running.process.terminate()
-    assert running.process.wait(60) == 0
-    assert not running.left()
-    assert running.log.read_text().count("goes in peace") == 2
+def test_an_engine_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "stubborn-b").touch()
+    with ExitStack() as cleanup:
+        running = Running(tmp_path, cleanup, grace=3.0)
+        running.start_all()
+        running.left()
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+        running.await_none_left()
+        assert running.log.read_text().count("goes in peace") == 2
 
 
 def test_a_command_that_is_not_there_is_said_like_any_that_ends() -> None:

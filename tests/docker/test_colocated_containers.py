@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.config.topology import EngineFlags
 from bench.environments.containers.colocated import LAUNCHER, ports_of
 from bench.environments.docker import deploying
 from bench.environments.docker.compose import DOCKER, compose_files, plan_engines
@@ -72,6 +73,21 @@ def test_memory_is_what_arms_differ_in() -> None:
     assert shares == {"baseline": "0.3", "managed": "0.9"}
     assert written("managed")["gpu-0"]["environment"]["KVCACHED_GPU_UTILIZATION"] == "0.9"
     assert "KVCACHED" not in f"{written('baseline')}"
+
+
+def test_the_engines_of_an_arm_with_flags_of_its_own_have_them() -> None:
+    flags = EngineFlags(max_num_seqs=8, gpu_memory_utilization=0.8)
+    arms = {**TOPOLOGY.arms, "managed": replace(TOPOLOGY.arm("managed"), engine=flags)}
+    made = compose_files(replace(TOPOLOGY, arms=arms, layout="dedicated"), "0.1.0")
+    for arm, seqs, share in (("managed", "8", "0.8"), ("baseline", "256", "0.3")):
+        text = made[PurePosixPath(arm) / "compose.colocated.yaml"]
+        words = shlex.split(yaml.safe_load(text)["services"]["gpu-0"]["command"][0])
+        assert words[words.index("--max-num-seqs") + 1] == seqs
+        assert words[words.index("--gpu-memory-utilization") + 1] == share
+    gpus = yaml.safe_load(made[PurePosixPath("managed/compose.override.yaml")])["services"]
+    command = gpus["llama-3-1-8b-0"]["command"]
+    assert command[command.index("--max-num-seqs") + 1] == "8"
+    assert gpus["llama-3-1-8b-0"]["environment"]["KVCACHED_GPU_UTILIZATION"] == "0.8"
 
 
 @pytest.mark.parametrize("arm", ARMS)

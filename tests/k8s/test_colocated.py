@@ -29,6 +29,7 @@ from bench.environments.kubernetes import deploying
 from bench.environments.kubernetes.access import Access
 from bench.environments.kubernetes.deploying import DeployedArm
 from bench.environments.kubernetes.environment import KubernetesEnvironment
+from bench.environments.kubernetes.load_pods import load_objects
 from bench.environments.kubernetes.manifests.files import K8S, manifest_files
 from bench.environments.kubernetes.objects import Object, Resource
 from bench.environments.kubernetes.operations import KubernetesOperations
@@ -171,12 +172,12 @@ def test_every_engine_with_kvcached_has_a_name_of_its_own(folder: Path) -> None:
 def test_policies_open_a_port_for_each_of_the_most_engines(folder: Path) -> None:
     opened = [
         port
-        for policy in of_kind(objects_of(folder, "managed"), "NetworkPolicy")
+        for policy in of_kind([*objects_of(folder, "managed"), *load_objects(1)], "NetworkPolicy")
         for rule in (*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ()))
         for port in rule["ports"]
         if port["port"] == PORT
     ]
-    assert [port["endPort"] for port in opened] == [PORT + MOST_COLOCATED - 1] * 2
+    assert [port["endPort"] for port in opened] == [PORT + MOST_COLOCATED - 1] * 3
     many = tuple(Model(f"m{index}", hub="a/b", gpus=1) for index in range(MOST_COLOCATED + 1))
     with pytest.raises(UserError, match="layout colocated has at most 16 models, seen 17"):
         require_fit(TOPOLOGY, many, "k8s")

@@ -22,6 +22,7 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import RULE, spread_of
 from bench.config.config import Config, git_commit, new_run_id, resolve
 from bench.config.options import Options
+from bench.console import INTERRUPTED
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Session
@@ -41,7 +42,6 @@ from validation.evidence.summary import TITLES, page, summary
 from validation.harness import ROOT
 
 FOLDER = ROOT / "docs" / "evidence"
-INTERRUPTED = 130
 NEIGHBOUR = Path(__file__).with_name("neighbour.py")
 NEIGHBOUR_SHARE = 0.15
 

@@ -12,11 +12,6 @@ from bench.errors import UserError
 
 # The driver itself takes a part of an empty one, up to 0.6 GiB on an H100.
 EMPTY_GIB = 1.0
-PROCESSES = (
-    "nvidia-smi",
-    "--query-compute-apps=gpu_uuid,pid,used_memory",
-    "--format=csv,noheader,nounits",
-)
 _TIMEOUT_S = 60.0
 
 
@@ -51,6 +46,14 @@ def choose_card(cards: Sequence[GpuMemory]) -> tuple[int, GpuMemory]:
         f"gpu-check needs a GPU of its own, and all are in use: {seen}; end what runs there "
         "(nvidia-smi lists it)"
     )
+
+
+def selected(number: int) -> tuple[str, ...]:
+    """Variables that let an engine see the GPU with that number alone.
+
+    CUDA has the fastest GPU first, unless it is told to count as nvidia-smi does.
+    """
+    return "CUDA_DEVICE_ORDER=PCI_BUS_ID", f"CUDA_VISIBLE_DEVICES={number}"
 
 
 def run_here(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:

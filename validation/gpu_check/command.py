@@ -8,15 +8,17 @@ same command goes on where it ended.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from bench.console import log_folder
+from bench.console import INTERRUPTED, log_folder
 from bench.environments.containers.engine import VLLM_VERSION
-from bench.progress import make_progress
+from bench.progress import Progress, make_progress
 from bench.store.files import write_whole
 from validation.gpu_check.card import empty_card
-from validation.gpu_check.engines import FIRST_PORT, GpuSource
+from validation.gpu_check.engines import FIRST_PORT, GpuSource, Source
 from validation.gpu_check.installing import (
     KVCACHED_VERSION,
     MINUTES,
@@ -26,12 +28,13 @@ from validation.gpu_check.installing import (
     install_commands,
 )
 from validation.gpu_check.measuring import measure
-from validation.gpu_check.plan import ARMS, ORDER, Sized, engine_command, fitting
+from validation.gpu_check.plan import ARMS, ORDER, Plan, Sized, engine_command, fitting
 from validation.gpu_check.report import REPORT_FILE, load, markdown
 from validation.harness import ROOT
 
 CACHE = ROOT / ".cache"
 OUTPUT = ROOT / "results" / "gpu-check"
+_MOST_GIB = 10_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,29 +60,52 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dry-run",
-        type=float,
+        type=memory_gib,
         metavar="GIB",
         help="say what would be done on a GPU of so many GiB, and do nothing",
     )
 
 
-def check(options: argparse.Namespace) -> None:
-    """Measure what is missing, write the report and print it. Raises UserError."""
+def memory_gib(text: str) -> float:
+    """The memory of a GPU, as the type of an option. Raises ArgumentTypeError for other text."""
+    with suppress(ValueError):
+        if 0 < (found := float(text)) <= _MOST_GIB:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB from 0 to {_MOST_GIB}")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Measure what is missing, write the report and print it; see `measure_and_report`.
+
+    Raises UserError.
+    """
     vllm = check_version(options.vllm)
     if options.dry_run is not None:
         print("\n".join(plan_lines(fitting(options.dry_run), vllm, options.wheels)))
-        return
+        return 0
     progress = make_progress()
     card = empty_card()
     sized = fitting(card[1].total_gib)
     venv = ensure_engines(vllm, options.wheels, CACHE, progress)
     logs = log_folder(ROOT, "gpu-check")
     source = GpuSource(venv, vllm, sized.shapes, card, CACHE, logs, progress)
+    return measure_and_report(sized.plan(), source, options.output, progress)
+
+
+def measure_and_report(plan: Plan, source: Source, folder: Path, progress: Progress) -> int:
+    """Measure what `folder` does not have of the plan, and write the report of what it has then.
+
+    Returns 0 when all is measured and the report is printed, 130 after Ctrl-C. Raises UserError.
+    """
     try:
-        measure(sized.plan(), source, options.output, progress)
+        measure(plan, source, folder, progress)
+    except KeyboardInterrupt:
+        print("interrupted; the same command measures the rest", file=sys.stderr)
+        return INTERRUPTED
     finally:
-        write_report(options.output)
-    print((options.output / REPORT_FILE).read_text(encoding="utf-8"))
+        write_report(folder)
+    print((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    return 0
 
 
 def write_report(folder: Path) -> None:

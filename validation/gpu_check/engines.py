@@ -22,7 +22,7 @@ from bench.processes.ports import LOOPBACK, free_ports
 from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica, Role
-from validation.gpu_check.card import EMPTY_GIB, run_here
+from validation.gpu_check.card import EMPTY_GIB, run_here, selected
 from validation.gpu_check.plan import ENGINE, Shape, engine_command, ipc_name
 from validation.gpu_check.witness import NAME, witness_folder
 
@@ -140,8 +140,7 @@ class GpuSource(Source):
         port = next(free_ports(FIRST_PORT, ()))
         log = self._logs / f"{self._starts}-{role}-{name}.log"
         command = engine_command(self._venv.python, self._vllm, name, folder, port, role)
-        selected = ["env", f"CUDA_VISIBLE_DEVICES={self._number}", *command]
-        process = Guarded(selected, log=log, grace_s=_GRACE_S)
+        process = Guarded(["env", *selected(self._number), *command], log=log, grace_s=_GRACE_S)
         engines.callback(process.terminate)
 
         def check_alive() -> None:

@@ -6,6 +6,7 @@ GPUs load weights from the hub.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ VLLM_VERSION = "0.30.0"
 PORT = 8000
 # Where a folder of the machine with a model is mounted.
 MOUNTED_MODEL = "/model"
+# What Kubernetes takes for the name of a namespace.
+_LONGEST_GROUP = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,17 @@ def has_kvcached(arm: Arm, hardware: Hardware) -> bool:
 
 
 def engine_group(arm: Arm) -> str:
-    """The group of engines that an arm uses: with KVCached or without, and with its own flags."""
+    """The group of engines that an arm uses: with KVCached or without, and with its own flags.
+
+    It is the name of a namespace. One that is too long ends in a digest of the whole.
+    """
     flags = [f"{name}-{value}" for name, value in arm.engine.given.items()]
     named = "-".join(("managed" if arm.kvcached else "baseline", *flags))
-    return re.sub("[^a-z0-9]+", "-", named)
+    group = re.sub("[^a-z0-9]+", "-", named)
+    if len(group) <= _LONGEST_GROUP:
+        return group
+    digest = hashlib.sha256(group.encode()).hexdigest()[:8]
+    return f"{group[: _LONGEST_GROUP - 9].rstrip('-')}-{digest}"
 
 
 def arguments(model: Model, topology: Topology) -> Sequence[str]:

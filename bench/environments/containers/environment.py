@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.analysis.kvcached import ArmEvidence, as_provenance, not_proven
-from bench.config.topology import Arm, Model
+from bench.config.topology import Arm, Model, Topology
 from bench.environments.base import Environment
 from bench.environments.containers.engine import engine_group, has_kvcached
 from bench.environments.cpu_engine.models import model_folder
@@ -31,23 +31,22 @@ class ContainerEnvironment(Environment):
 
     Arms with the same engines share them. Where there is no room for the engines of all `arms` at
     once, one group is up at a time (`alternates`). Containers may take `timeout_s` seconds to
-    become ready, or to end. With `keep`, what is up stays after `stop`. `gpu_share` is the share of
-    a GPU that an engine takes without KVCached.
+    become ready, or to end. With `keep`, what is up stays after `stop`.
     """
 
     def __init__(
         self,
+        topology: Topology,
         arms: Sequence[Arm],
         cache: Path,
         progress: Progress,
         *,
-        gpu_share: float,
         timeout_s: float,
         keep: bool,
     ) -> None:
+        self._topology = topology
         self._wanted = tuple(dict.fromkeys(arms))
         self._cache = cache
-        self._gpu_share = gpu_share
         self._progress = progress
         self._timeout_s = timeout_s
         self._keep = keep
@@ -194,7 +193,7 @@ class ContainerEnvironment(Environment):
             self._evidence[group] = collect(
                 self._consoles(group),
                 wanted=has_kvcached(arm, hardware),
-                utilization=self._gpu_share,
+                utilization=self._topology.for_arm(arm).gpu_engine.gpu_memory_utilization,
                 step=step,
             )
         for reason in not_proven(self._evidence[group]):

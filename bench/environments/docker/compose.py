@@ -263,11 +263,12 @@ def compose_files(topology: Topology, version: str) -> Mapping[PurePosixPath, st
         files[folder / "compose.yaml"] = file_text(
             [{"services": balancer, "networks": network()}], _ABOUT_ARM
         )
-        if engines := _engines(topology, "gpu", version, kvcached=has_kvcached(arm, "gpu")):
+        own, kvcached = topology.for_arm(arm), has_kvcached(arm, "gpu")
+        if engines := _engines(own, "gpu", version, kvcached=kvcached):
             files[folder / "compose.override.yaml"] = file_text([engines], _ABOUT_GPUS)
-        if colocated_models(topology, "docker"):
-            colocated = replace(topology, layout="colocated")
-            engines = _engines(colocated, "gpu", version, kvcached=has_kvcached(arm, "gpu"))
+        if colocated_models(own, "docker"):
+            colocated = replace(own, layout="colocated")
+            engines = _engines(colocated, "gpu", version, kvcached=kvcached)
             files[folder / "compose.colocated.yaml"] = file_text([engines], _ABOUT_COLOCATED)
     if engines := _engines(topology, "cpu", version, kvcached=False):
         files[PurePosixPath("compose.cpu.yaml")] = file_text([engines], _ABOUT_CPUS)

@@ -65,9 +65,7 @@ class DockerEnvironment(ContainerEnvironment):
         timeout_s: float,
         keep: bool = False,
     ) -> None:
-        share = topology.gpu_engine.gpu_memory_utilization
-        super().__init__(arms, cache, progress, gpu_share=share, timeout_s=timeout_s, keep=keep)
-        self._topology = topology
+        super().__init__(topology, arms, cache, progress, timeout_s=timeout_s, keep=keep)
         self._deployment: Deployment | None = None
 
     def site(self) -> LocalSite:

@@ -72,10 +72,8 @@ class KubernetesEnvironment(ContainerEnvironment):
         load_pods: int = 1,
         keep: bool = False,
     ) -> None:
-        share = topology.gpu_engine.gpu_memory_utilization
-        super().__init__(arms, cache, progress, gpu_share=share, timeout_s=timeout_s, keep=keep)
+        super().__init__(topology, arms, cache, progress, timeout_s=timeout_s, keep=keep)
         self._access = access
-        self._layout = topology.layout
         self._load_pods = load_pods
         self._arms: dict[str, DeployedArm] = {}
         self._held: HeldCluster | None = None
@@ -132,7 +130,7 @@ class KubernetesEnvironment(ContainerEnvironment):
 
     def _prepare(self, models: Sequence[Model]) -> None:
         self._arms = {
-            arm.name: DeployedArm(arm, tuple(models), self._layout) for arm in self._wanted
+            arm.name: DeployedArm(arm, tuple(models), self._topology.layout) for arm in self._wanted
         }
 
     def _all_fit(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-from bench.config.fitting import colocated_models
-from bench.config.topology import Arm, Hardware, Topology
+from bench.config.fitting import colocated_models, flags_misfit_of
+from bench.config.topology import Arm, Hardware, Layout, Topology
 from bench.environments.containers.engine import PORT
 from bench.environments.containers.files import file_text
 from bench.environments.kubernetes.manifests.colocated import colocated_objects
@@ -52,7 +52,7 @@ def manifest_files(topology: Topology, version: str) -> Mapping[PurePosixPath, s
             for deployment, *_ in engines.values()
             for volume in deployment["spec"]["template"]["spec"]["volumes"]
         )
-        for arm in arms:
+        for arm in _with_flags_of(arms, hardware, "dedicated"):
             made = overlay(arm, hardware, topology, node_folders=mounts, version=version)
             objects[overlay_path(arm, hardware) / KUSTOMIZATION] = [made]
     objects[KVCACHED_PATH / KUSTOMIZATION] = [kvcached_component(topology)]
@@ -73,11 +73,15 @@ def _colocated(
         objects[folder / "engines.yaml"] = colocated_objects(models, topology, kvcached=kvcached)
         objects[folder / KUSTOMIZATION] = [_kustomization(["engines.yaml"])]
     ports = range(PORT, PORT + len(models))
-    # Arms with engine flags of their own are refused there (`require_flags`).
-    for arm in (one for one in arms if not one.engine.given):
+    for arm in _with_flags_of(arms, "gpu", "colocated"):
         made = overlay(arm, "gpu", topology, node_folders=True, version=version, shared_ports=ports)
         objects[overlay_path(arm, "gpu", "colocated") / KUSTOMIZATION] = [made]
     return objects
+
+
+def _with_flags_of(arms: Sequence[Arm], hardware: Hardware, layout: Layout) -> Iterator[Arm]:
+    """The arms whose engine flags there are; a run of any other is refused."""
+    return (one for one in arms if not flags_misfit_of(one, "k8s", hardware, layout))
 
 
 def _kustomization(resources: Iterable[str]) -> Object:

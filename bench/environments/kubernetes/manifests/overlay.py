@@ -60,8 +60,7 @@ def overlay(
     """The kustomization of an arm; `version` is that of the suite's own images.
 
     `node_folders` says whether its engines mount folders of the nodes. Where its engines share
-    GPUs, `shared_ports` are those that they listen on in each pod. Raises UserError for engine
-    flags that cannot differ.
+    GPUs, `shared_ports` are those that they listen on in each pod.
     """
     path = overlay_path(arm, hardware, "colocated" if shared_ports else "dedicated")
     up = "/".join([".."] * len(path.parts))
@@ -81,8 +80,7 @@ def overlay(
     }
     if used := [f"{up}/components/{name}" for name, needed in components.items() if needed]:
         made["components"] = used
-    flags = () if shared_ports else _engine_flags(arm, hardware, topology)
-    made["patches"] = [_priority_class(arm), *flags]
+    made["patches"] = [_priority_class(arm), *_engine_flags(arm, hardware, topology)]
     if balanced:
         made["images"] = [{"name": "llm-bench-lb", "newTag": version}]
         made["patches"].append(_balancer(arm, version, shared_ports))
@@ -116,11 +114,6 @@ def _priority_class(arm: Arm) -> Object:
 
 def _engine_flags(arm: Arm, hardware: Hardware, topology: Topology) -> Iterator[Object]:
     """Gives the engines of each model the arm's flags."""
-    if arm.kvcached and arm.engine.gpu_memory_utilization is not None:
-        raise UserError(
-            f"arm {arm.name!r} has gpu_memory_utilization of its own, which on Kubernetes all "
-            "engines with KVCached have in common: set it under gpu_engine"
-        )
     for model in topology.models_for(hardware, "k8s"):
         usual, own = (arguments(model, one) for one in (topology, topology.for_arm(arm)))
         changed = [
