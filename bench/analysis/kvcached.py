@@ -178,13 +178,13 @@ def unlike_answers(one: ArmEvidence, other: ArmEvidence) -> Iterator[str]:
 
 def _engine_reasons(one: EngineEvidence) -> Iterator[str]:
     yield from one.unread
-    if not one.patched and not any("log" in line for line in one.unread):
+    if not one.patched and not any(line.startswith("its log ") for line in one.unread):
         yield "its log does not say that vLLM was patched"
     yield from (f"its log says {line!r}" for line in one.failures)
     if one.segments and one.segment is None:
         there = ", ".join(segment.ipc for segment in one.segments)
         yield f"kvctl has no segment {one.ipc}, only {there}"
-    elif one.segment is None and not any("kvctl" in line for line in one.unread):
+    elif one.segment is None and not any(line.startswith("kvctl ") for line in one.unread):
         yield f"kvctl has no segment {one.ipc}, nor any other"
 
 

@@ -22,6 +22,7 @@ from bench.records import Role
 from validation.__main__ import main, parser
 from validation.gpu_check import engines
 from validation.gpu_check.card import choose_card, selected
+from validation.gpu_check.greedy_model import NAME, greedy_model_folder, shapes
 from validation.gpu_check.installing import (
     check_version,
     install_commands,
@@ -42,7 +43,6 @@ from validation.gpu_check.plan import (
     known_shapes,
     mean_tokens,
 )
-from validation.gpu_check.witness import NAME, shapes, witness_folder
 
 STAGGERED, SIMULTANEOUS, HALF = LOADS
 PYTHON = Path("python")
@@ -293,7 +293,7 @@ def test_a_model_of_a_real_shape_says_something_whatever_token_comes(tmp_path: P
 
 
 def test_the_model_that_gives_greedy_answers_has_all_its_tensors(tmp_path: Path) -> None:
-    folder = witness_folder(tmp_path)
+    folder = greedy_model_folder(tmp_path)
     data = (folder / "model.safetensors").read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
@@ -305,7 +305,7 @@ def test_the_model_that_gives_greedy_answers_has_all_its_tensors(tmp_path: Path)
         assert (begin, end_of_one - begin) == (end, 2 * math.prod(one["shape"]))
         end = end_of_one
     assert len(data) == 8 + size + end
-    assert witness_folder(tmp_path) == folder
+    assert greedy_model_folder(tmp_path) == folder
     command = engine_command(PYTHON, "0.30.0", NAME, folder, 8600, "treatment")
     assert command[command.index("--load-format") + 1] == "auto"
 

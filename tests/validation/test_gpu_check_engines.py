@@ -24,10 +24,10 @@ from bench.records import Role
 from validation.gpu_check.card import run_here
 from validation.gpu_check.command import write_report
 from validation.gpu_check.engines import Source, Up
+from validation.gpu_check.greedy_model import NAME, greedy_model_folder
 from validation.gpu_check.measuring import measure
 from validation.gpu_check.plan import Plan
 from validation.gpu_check.report import REPORT_FILE, load, starts
-from validation.gpu_check.witness import NAME, witness_folder
 
 pytestmark = pytest.mark.engines
 
@@ -107,9 +107,9 @@ def test_a_run_is_measured_in_turns_and_goes_on_where_it_was_interrupted(tmp_pat
     assert not [one for one in psutil.Process().children() if "vllm" in " ".join(one.cmdline())]
 
 
-def test_greedy_answers_of_the_witness_depend_on_what_is_in_its_cache() -> None:
+def test_greedy_answers_of_the_greedy_model_depend_on_what_is_in_its_cache() -> None:
     progress = PlainProgress(io.StringIO())
-    model = Model(NAME, path=witness_folder(ROOT / ".cache"), replicas=1)
+    model = Model(NAME, path=greedy_model_folder(ROOT / ".cache"), replicas=1)
     engine = EngineEntry(2048, 8, 64, first_port=8710)
     topology = replace(TOPOLOGY, models={NAME: model}, engine=engine)
     environment = LocalEnvironment(ROOT / ".cache", topology, progress)

@@ -23,8 +23,8 @@ from bench.processes.venv import Venv
 from bench.progress import Progress
 from bench.records import Replica, Role
 from validation.gpu_check.card import EMPTY_GIB, run_here, selected
+from validation.gpu_check.greedy_model import NAME, greedy_model_folder
 from validation.gpu_check.plan import ENGINE, Shape, engine_command, ipc_name
-from validation.gpu_check.witness import NAME, witness_folder
 
 START_TIMEOUT_S = 600.0
 # Engines finish nothing: what they are doing when they are ended is not measured.
@@ -90,7 +90,7 @@ class GpuSource(Source):
             one.name: made_folder(one.architecture, cache, {**_LONGEST, **one.sizes})
             for one in shapes
         }
-        self._witness = witness_folder(cache)
+        self._greedy_model = greedy_model_folder(cache)
         self._answers = dict[Role, tuple[tuple[Answer, ...], tuple[str, ...]]]()
         self._starts = 0
 
@@ -127,7 +127,7 @@ class GpuSource(Source):
         """Greedy answers of an engine of that arm that has the GPU for itself."""
         self._await_empty()
         with ExitStack() as engines:
-            console, _ = self._start(NAME, self._witness, role, engines)
+            console, _ = self._start(NAME, self._greedy_model, role, engines)
             with self._progress.step(f"greedy answers ({role})") as step:
                 return ask([console], step)
 

@@ -16,7 +16,7 @@ import numpy as np
 from bench.environments.cpu_engine.models import made_folder
 from bench.store.files import write_whole
 
-NAME = "witness"
+NAME = "greedy-model"
 SIZES: Mapping[str, Any] = {
     "hidden_size": 512,
     "intermediate_size": 1024,
@@ -30,7 +30,7 @@ SIZES: Mapping[str, Any] = {
 _SPREAD = 0.1
 
 
-def witness_folder(cache: Path) -> Path:
+def greedy_model_folder(cache: Path) -> Path:
     """The folder of the model with its weights, made under `cache` if it is not there yet."""
     folder = made_folder("llama", cache, SIZES)
     file = folder / "model.safetensors"
