@@ -14,6 +14,9 @@ from collections.abc import Collection, Iterator
 _PREFIX = "vllm:"
 _MODEL_NAME = re.compile(rb'(?:^|,)[ \t]*model_name[ \t]*=[ \t]*"((?:[^"\\\n]|\\.)*)"')
 _ESCAPE = re.compile(rb"\\(.)")
+_CACHE_FACT = re.compile(
+    rb'(?:^|,)(kv_cache_size_tokens|num_gpu_blocks|block_size|enable_prefix_caching)="(\d+|False)"'
+)
 
 
 def compile_series(names: Collection[str]) -> re.Pattern[bytes]:
@@ -32,6 +35,9 @@ def compile_series(names: Collection[str]) -> re.Pattern[bytes]:
     )
 
 
+_CACHES = compile_series(("vllm:cache_config_info",))
+
+
 def samples(
     series: re.Pattern[bytes], text: bytes, models: Collection[str]
 ) -> Iterator[tuple[str, float]]:
@@ -43,6 +49,30 @@ def samples(
         value = _number(match["value"])
         if value is not None and _model_name(match["labels"] or b"") in models:
             yield _PREFIX + match["name"].decode("ascii"), value
+
+
+def cached_tokens(text: bytes) -> int | None:
+    """How many tokens of prompts the engines keep in their KV caches at most.
+
+    Engines of one server (data parallelism) are added up. It is 0 without prefix caching, and None
+    if `text` does not say how large the caches are.
+    """
+    sizes = [_cache_size(match["labels"] or b"") for match in _CACHES.finditer(text)]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None
+
+
+def _cache_size(labels: bytes) -> int | None:
+    facts = dict(_CACHE_FACT.findall(labels))
+    if facts.pop(b"enable_prefix_caching", b"") == b"False":
+        return 0
+    try:
+        if b"kv_cache_size_tokens" in facts:
+            return int(facts[b"kv_cache_size_tokens"])
+        # Older versions. It is too much where layers of several kinds share the blocks.
+        return int(facts[b"num_gpu_blocks"]) * int(facts[b"block_size"])
+    except (LookupError, ValueError):
+        return None
 
 
 def _number(text: bytes) -> float | None:

