@@ -8,7 +8,7 @@ ARGS ?=
 ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs gpu-check health logs nightly status teardown test test-fast check scan report lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs gpu-check health logs nightly status teardown test test-fast check scan study report lock manifests clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -76,6 +76,9 @@ gpu-check: $(VENV)/.stamp ## KVCached against a static split of one NVIDIA GPU, 
 
 evidence: $(VENV)/.stamp ## How often the rule is right, in seven hours of comparisons with known answers
 	$(BIN)/python -m validation evidence $(ARGS)
+
+study: $(VENV)/.stamp ## Every policy and every peer against managed, over the scenarios, in some six hours
+	$(BIN)/python -m validation study $(ARGS)
 
 ##@ Develop
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
-from bench.analysis.factorial import Effect, Factorial
+from bench.analysis.factorial import Factorial
 from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloResult
 from bench.records import Slo
 
@@ -77,14 +78,27 @@ def target(share: float) -> str:
     return f"{share * 100:g} %"
 
 
-def ratio(comparison: Comparison | Effect) -> str:
+class Interval(Protocol):
+    """What has a ratio with its interval; None where there is none."""
+
+    @property
+    def ratio(self) -> float | None: ...
+
+    @property
+    def low(self) -> float | None: ...
+
+    @property
+    def high(self) -> float | None: ...
+
+
+def ratio(one: Interval) -> str:
     """`0.42 [0.31, 0.57]`, or which part of it there is not."""
-    if comparison.ratio is None:
+    if one.ratio is None:
         return "no ratio"
-    middle = factor(comparison.ratio)
-    if comparison.low is None or comparison.high is None:
+    middle = factor(one.ratio)
+    if one.low is None or one.high is None:
         return f"{middle} [no interval]"
-    return f"{middle} [{factor(comparison.low)}, {factor(comparison.high)}]"
+    return f"{middle} [{factor(one.low)}, {factor(one.high)}]"
 
 
 def bounds(low: float | None, high: float | None) -> str:

@@ -91,9 +91,9 @@ class Session:
         """
         return self._factorials.get((scenario.name, models))
 
-    def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Case:
-        """Measure and judge a scenario once, whatever the verdict on its first treatment."""
-        return next(iter(self._measure(self._question(scenario, models)).values()))
+    def first_round(self, scenario: Scenario, models: tuple[str, ...]) -> Mapping[Role, Case]:
+        """Measure and judge a scenario once, whatever the verdicts; by the treatments' roles."""
+        return self._measure(self._question(scenario, models))
 
     def why_not(self, scenario: Scenario) -> str | None:
         """Why the scenario cannot be measured with the options that were given; None if it can."""

@@ -18,12 +18,11 @@ from validation.evidence.ledger import (
     AA_SCENARIOS,
     MODELS,
     LedgerEntry,
-    append,
     missing,
     planned_runs,
-    read_ledger,
 )
 from validation.evidence.summary import page, summary
+from validation.ledger import append, read_ledger
 
 RUN = next(iter(planned_runs()))
 ENTRY = LedgerEntry(
@@ -59,20 +58,20 @@ def test_the_plan_has_enough_of_each_kind_and_nothing_twice() -> None:
 def test_a_sitting_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     planned = list(planned_runs())
-    assert missing(planned, read_ledger(ledger), rule=2) == planned
-    append(ledger, ENTRY)
-    append(ledger, replace(ENTRY, run=planned[1], rule=1))
-    entries = read_ledger(ledger)
+    assert missing(planned, read_ledger(ledger, LedgerEntry), rule=2) == planned
+    append(ledger, [ENTRY])
+    append(ledger, [replace(ENTRY, run=planned[1], rule=1)])
+    entries = read_ledger(ledger, LedgerEntry)
     assert entries[0] == ENTRY
     assert missing(planned, entries, rule=2) == planned[1:]
 
 
 def test_a_line_that_is_no_entry_is_named(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
-    append(ledger, ENTRY)
+    append(ledger, [ENTRY])
     ledger.write_text(ledger.read_text() + '{"run": 3}\n')
     with pytest.raises(UserError, match=r"ledger.jsonl:2 is no entry of the ledger: "):
-        read_ledger(ledger)
+        read_ledger(ledger, LedgerEntry)
 
 
 def test_every_run_counts_under_the_rule_that_judged_it() -> None:

@@ -33,13 +33,12 @@ from validation.evidence.ledger import (
     MODELS,
     LedgerEntry,
     PlannedRun,
-    append,
     missing,
     planned_runs,
-    read_ledger,
 )
 from validation.evidence.summary import TITLES, page, summary
 from validation.harness import ROOT
+from validation.ledger import append, read_ledger
 
 FOLDER = ROOT / "docs" / "evidence"
 NEIGHBOUR = Path(__file__).with_name("neighbour.py")
@@ -82,7 +81,7 @@ def measure_missing(options: argparse.Namespace) -> int:
 
 def write_pages(folder: Path) -> None:
     """Make the summary and the page of the docs from the ledger in `folder`."""
-    entries = read_ledger(folder / "ledger.jsonl")
+    entries = read_ledger(folder / "ledger.jsonl", LedgerEntry)
     found = folder / "summary.json"
     write_whole(found, strict_json(found, summary(entries, RULE)))
     with make_progress().step("making the page"):
@@ -93,7 +92,7 @@ def write_pages(folder: Path) -> None:
 def _measure(options: argparse.Namespace) -> None:
     ledger = options.folder / "ledger.jsonl"
     planned = [run for run in planned_runs() if options.only in (None, run.kind)]
-    waiting = missing(planned, read_ledger(ledger), RULE)
+    waiting = missing(planned, read_ledger(ledger, LedgerEntry), RULE)
     progress = make_progress()
     ends_s = time.monotonic() + 3600 * (options.hours or float("inf"))
     try:
@@ -103,7 +102,7 @@ def _measure(options: argparse.Namespace) -> None:
             done = len(planned) - len(waiting) + index
             progress.note(f"run {done + 1} of {len(planned)}: {run.key}")
             entry = measure(run, progress)
-            append(ledger, entry)
+            append(ledger, [entry])
             progress.note(f"{run.key}: {entry.verdict} {entry.ratio} in {entry.took_s:.0f} s")
     finally:
         stop_kept(ROOT / ".cache", progress)
@@ -124,7 +123,7 @@ def measure(run: PlannedRun, progress: Progress) -> LedgerEntry:
     began_s = time.monotonic()
     try:
         with _neighbour(run.seed) if run.neighbour else nullcontext():
-            one = session.first_round(_scenario(run.scenario), (run.model,))
+            one = session.first_round(_scenario(run.scenario), (run.model,))["treatment"]
     finally:
         session.close()
         shutil.rmtree(config.results, ignore_errors=True)

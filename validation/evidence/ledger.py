@@ -1,16 +1,9 @@
-"""The plan, and the ledger: a line of JSON for each run, appended when it ends, never changed."""
+"""The plan of runs, and what the ledger has of each that ended."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-from pydantic import TypeAdapter
-
-from bench.errors import UserError
+from dataclasses import dataclass
 
 MODELS = ("tiny-llama", "tiny-qwen", "tiny-mistral")
 # By kind: the part of its core that each replica of the treatment loses.
@@ -98,36 +91,6 @@ class LedgerEntry:
     spread: float | None
     capacity_rps: tuple[float, float] | None
     reasons: tuple[str, ...] = ()
-
-
-_ENTRY = TypeAdapter(LedgerEntry)
-
-
-def read_ledger(path: Path) -> list[LedgerEntry]:
-    """All entries, in the order in which they were measured.
-
-    Raises UserError, with the line, for what is no entry.
-    """
-    entries = []
-    text = path.read_text("utf-8") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            entries.append(_ENTRY.validate_python(json.loads(line)))
-        except ValueError as error:
-            raise UserError(
-                f"{path}:{number} is no entry of the ledger: {str(error).splitlines()[0]}; "
-                "mend or remove the line"
-            ) from None
-    return entries
-
-
-def append(path: Path, entry: LedgerEntry) -> None:
-    """Add an entry; it is on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(entry), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def missing(

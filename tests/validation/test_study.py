@@ -1,0 +1,116 @@
+"""The plan of the study, and the page that is made of its ledger. It is measured by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.config.topology import load_topology
+from lb.policies import POLICIES as BALANCER_POLICIES
+from validation.ledger import append, read_ledger
+from validation.study.command import MODELS, asked_of, write_page
+from validation.study.page import current, page
+from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio, missing, planned_runs
+
+ENTRY = Entry(
+    scenario="latency",
+    arm="baseline",
+    seed=1,
+    arms=("baseline", "random"),
+    rule=2,
+    commit="0123456789ab",
+    machine="a processor, 2 cores",
+    engine="vLLM 0.0",
+    version=None,
+    day="2026-01-31",
+    took_s=90.0,
+    metric="scheduled_ttft_p95_s",
+    unit="s",
+    higher_is_better=False,
+    verdict="worse",
+    primary=Ratio(1.5, 1.2, 1.9),
+    alpha=0.005,
+    managed=0.1,
+    value=0.15,
+    blocks=8,
+    others={"output_tps": Ratio(0.99, 0.9, 1.1)},
+)
+
+
+def test_every_scenario_meets_every_group_of_arms_and_nothing_twice() -> None:
+    runs = list(planned_runs([("a", "b"), (), ("c",)], seed=3))
+    assert [(one.scenario, one.arms) for one in runs] == [
+        (scenario, arms) for scenario in SCENARIOS for arms in (("a", "b"), ("c",))
+    ]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_of_the_study_is_one_that_tests_measure(name: str) -> None:
+    asked = asked_of(name)
+    assert asked.scenario.name == name
+    assert asked.models in (MODELS, MODELS[:1])
+    assert asked.scenario.search is None
+
+
+def test_scenarios_of_several_models_are_measured_with_all() -> None:
+    assert asked_of("multi-tenant").models == MODELS
+    assert asked_of("heavy-tail").models == MODELS[:1]
+
+
+def test_a_sitting_measures_the_arms_that_are_missing() -> None:
+    planned = list(planned_runs([("baseline", "random")], seed=1))
+    assert missing(planned, [], rule=2) == planned
+    left = missing(planned, [ENTRY], rule=2)
+    assert left[0] == replace(planned[0], arms=("random",))
+    assert left[1:] == planned[1:]
+    for other in (replace(ENTRY, rule=1), replace(ENTRY, seed=2)):
+        assert missing(planned, [other], rule=2) == planned
+
+
+def test_the_latest_seed_counts_and_all_are_listed() -> None:
+    again = replace(ENTRY, seed=2, verdict="equivalent", primary=Ratio(1.01, 0.95, 1.06))
+    old = replace(ENTRY, rule=1)
+    assert current([again, ENTRY, old], rule=2) == [again]
+    text = page([again, ENTRY, old], rule=2)
+    assert "| baseline | 1.01 [0.95, 1.06] *alike* | 0.99 [0.90, 1.10] | 8 |" in text
+    assert text.count("| latency | baseline |") == 3
+
+
+def test_the_page_says_first_where_managed_does_not_win() -> None:
+    lost = replace(
+        ENTRY, scenario="throughput", higher_is_better=True, verdict="better",
+        primary=Ratio(1.3, 1.1, 1.5),
+    )  # fmt: skip
+    peer = replace(ENTRY, arm="a-peer", version="3.2", primary=Ratio(0.8, 0.6, 1.1))
+    text = page([ENTRY, lost, replace(peer, verdict="inconclusive")], rule=2)
+    assert (
+        "- Beside policies of this project, in 2 scenarios: managed is better than the best of "
+        "them in 1, and worse than one of them in 1.\n"
+        "  - throughput: baseline beats managed, 1.30 [1.10, 1.50].\n"
+        "- Beside peers, in 1 scenario: managed is better than the best of them in 0, and worse "
+        "than one of them in 0.\n"
+    ) in text
+    assert "- peers: a-peer (3.2)" in text
+
+
+def test_an_invalid_arm_gives_no_ratio_to_read_and_its_reason() -> None:
+    text = page([replace(ENTRY, verdict="invalid", reasons=("the client was late",))], rule=2)
+    assert "| baseline | invalid |" in text
+    assert "- baseline is invalid: the client was late" in text
+    assert "managed is better than the best of them in 0" in text
+
+
+def test_page_and_charts_are_written_beside_the_ledger(tmp_path: Path) -> None:
+    append(tmp_path / "ledger.jsonl", [ENTRY, replace(ENTRY, arm="random", verdict="invalid")])
+    assert read_ledger(tmp_path / "ledger.jsonl", Entry)[0] == ENTRY
+    write_page(tmp_path)
+    assert "![Ratios of all arms](latency.svg)" in (tmp_path / "README.md").read_text()
+    assert b"baseline" in (tmp_path / "latency.svg").read_bytes()
+
+
+def test_every_policy_of_the_balancer_is_in_the_study() -> None:
+    arms = load_topology().arms
+    policies = {arms[name].policy for name in (*POLICIES, CONTROL)}
+    assert policies == set(BALANCER_POLICIES)

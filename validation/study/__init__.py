@@ -1,0 +1,1 @@
+"""The study: every policy and every peer against managed, over the scenarios."""
