@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.analysis.kvcached import ArmEvidence, as_provenance, not_proven
-from bench.config.topology import Arm, Model, Topology
+from bench.config.topology import Arm, Hardware, Model, Topology
 from bench.environments.base import Environment
 from bench.environments.containers.engine import engine_group, has_kvcached
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kvcached.collecting import Console, collect
+from bench.environments.kvcached.memory import MemoryWatch, watching
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
@@ -119,6 +120,11 @@ class ContainerEnvironment(Environment):
         evidence = self._evidence.get(engine_group(arm))
         return {} if evidence is None else as_provenance(evidence)
 
+    def memory(self, arm: Arm) -> AbstractContextManager[MemoryWatch]:
+        """Where engines share GPUs, or some arm should have KVCached."""
+        wanted = self._topology.layout == "colocated" or self._any_kvcached
+        return watching(self._consoles(engine_group(arm)) if wanted else ())
+
     def stop(self) -> None:
         self._cleanup.close()
 
@@ -162,6 +168,14 @@ class ContainerEnvironment(Environment):
     def _groups(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(map(engine_group, self._wanted)))
 
+    @property
+    def _hardware(self) -> Hardware:
+        return next(iter(self._models.values())).hardware
+
+    @property
+    def _any_kvcached(self) -> bool:
+        return any(has_kvcached(one, self._hardware) for one in self._wanted)
+
     def _bring_up(self, arm: Arm) -> None:
         """Return when the arm is ready. Where arms take turns, other groups go down first."""
         group = engine_group(arm)
@@ -185,14 +199,13 @@ class ContainerEnvironment(Environment):
 
         Without it they give the answers that those with it are compared with.
         """
-        hardware = next(iter(self._models.values())).hardware
-        if not any(has_kvcached(one, hardware) for one in self._wanted):
+        if not self._any_kvcached:
             return
         group = engine_group(arm)
         with self._progress.step(f"looking at the engines of {group}") as step:
             self._evidence[group] = collect(
                 self._consoles(group),
-                wanted=has_kvcached(arm, hardware),
+                wanted=has_kvcached(arm, self._hardware),
                 utilization=self._topology.for_arm(arm).gpu_engine.gpu_memory_utilization,
                 step=step,
             )

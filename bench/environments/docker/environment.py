@@ -172,8 +172,10 @@ class DockerEnvironment(ContainerEnvironment):
             model,
             service_ipc_name(one.service) if one.model else ipc_name(self._models[model]),
             port,
+            one.service,
             log=lines,
             run=lambda command: self._daemon.execute(one, command),
+            start=lambda command: self._daemon.start(one, command),
         )
 
     def _provenance(self) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ from bench.environments.kubernetes.access import Access, connect_noted
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
 from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
-from bench.environments.kubernetes.load_pods import PodSite, load_objects, start_load_pods
+from bench.environments.kubernetes.load_pods import (
+    PodProgram,
+    PodSite,
+    load_objects,
+    start_load_pods,
+)
 from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import BALANCER, ENGINES, LOAD_NAMESPACE, OURS, Resource
 from bench.environments.kubernetes.streams import outcome
@@ -192,13 +197,16 @@ class KubernetesEnvironment(ContainerEnvironment):
             found = self._api.lines(namespace, pod.name, None, follow=False)
             return found if alone else lines_of_engine(found, model)
 
+        execute = partial(self._api.execute, namespace, pod.name, container)
         return Console(
             pod.name_at(port),
             model,
             pod.name if alone else ipc_name(self._models[model]),
             port,
+            pod.name,
             log=lines,
-            run=lambda command: outcome(self._api.execute(namespace, pod.name, container, command)),
+            run=lambda command: outcome(execute(command)),
+            start=lambda command: PodProgram(execute(command), lambda: None),
         )
 
     def _provenance(self) -> Mapping[str, Any]:
