@@ -47,13 +47,13 @@ class DockerOperations(Operations):
             self._timeout_s,
             tuple(dict.fromkeys((*GROUPS, *sorted({*wanted, *there})))),
         )
-        deployment.adopt(self._topology.arms)
         if len({*wanted, *there}) > deployment.rooms:
             raise UserError(
                 f"there is room for the engines of {deployment.rooms} of {', '.join(wanted)}"
                 + (f", and {', '.join(sorted(there))} is up" if there else "")
                 + ": deploy one arm at a time, or let pytest take turns"
             )
+        deployment.adopt(self._topology.arms, wanted)
         new = [group for group in wanted if group not in there]
         with removed_if_killed(new):
             try:
