@@ -110,7 +110,8 @@ def factorial_of(
         return None
     facts = evidence.facts
     primary = metric(facts.primary)
-    return factorial(factors, evidence.blocks, primary, facts.alpha, evidence.invalid)
+    found = factorial(factors, evidence.blocks, primary, facts.alpha, evidence.invalid)
+    return replace(found, notes=tuple(engine_starts(evidence.blocks)))
 
 
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:
