@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from bench.analysis.kvcached import evidence_in
-from bench.config.topology import Arm, EngineFlags, Layout, Model, Topology, load_topology
+from bench.config.topology import (
+    Arm,
+    EngineFlags,
+    GpuEnvironment,
+    HardwareEntry,
+    Layout,
+    Model,
+    Topology,
+    load_topology,
+)
 from bench.environments.containers.engine import engine_group
 from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.kvcached.collecting import Console
@@ -20,6 +29,7 @@ from bench.errors import UserError
 from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
 from bench.records import Replica
+from tests.bench.colocating import colocated_topology
 from tests.bench.consoles import console
 
 TOPOLOGY = load_topology()
@@ -147,3 +157,28 @@ def test_memory_is_read_where_engines_share_gpus_or_an_arm_has_kvcached(
             pass
         assert [series.place for series in watch.since(0.0)] == [engine_group(arm)] * read
     one.stop()
+
+
+def test_where_a_gain_is_possible_is_said_once_and_of_each_arms_own_flags(tmp_path: Path) -> None:
+    """A request of 2,560 tokens, and one that is as long as engines take by default."""
+    hardware: dict[GpuEnvironment, HardwareEntry] = {"docker": HardwareEntry("H100", 8, 79.6)}
+    topology = replace(colocated_topology(), hardware=hardware)
+    models = topology.models_for("gpu", "docker")
+    short = replace(MANAGED, name="short", port=9001, engine=EngineFlags(max_model_len=2560))
+
+    def notes(*arms: Arm) -> list[str]:
+        said = io.StringIO()
+        one = Scripted(arms, said, tmp_path, fits=True, topology=topology)
+        one.name = "docker"
+        one.start(models)
+        one.stop()
+        return [line for line in said.getvalue().splitlines() if "KV cache for" in line]
+
+    alike = notes(BASELINE, MANAGED)
+    assert [line.partition(":")[0] for line in alike] == [model.name for model in models]
+    assert all("requests of 8,192 tokens" in line for line in alike)
+    unlike = notes(BASELINE, MANAGED, short)
+    assert unlike[:3] == [f"baseline, managed: {line}" for line in alike]
+    assert [line.startswith("short: ") and "of 2,560 tokens" in line for line in unlike[3:]] == (
+        [True] * 3
+    )

@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.analysis.kvcached import ArmEvidence, as_provenance, not_proven
+from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Hardware, Model, Topology
 from bench.environments.base import Environment
 from bench.environments.containers.engine import engine_group, has_kvcached
@@ -68,6 +69,7 @@ class ContainerEnvironment(Environment):
         """Bring up the first arm, and all others if there is room for them."""
         started_s = time.monotonic()
         self._models = {model.name: model for model in models}
+        self._note_room(models)
         self._prepare(models)
         self.alternates = len(self._groups) > 1 and not self._all_fit()
         if self.alternates:
@@ -175,6 +177,16 @@ class ContainerEnvironment(Environment):
     @property
     def _any_kvcached(self) -> bool:
         return any(has_kvcached(one, self._hardware) for one in self._wanted)
+
+    def _note_room(self, models: Sequence[Model]) -> None:
+        """Say where KVCached may give a gain: of each arm where the flags of engines differ."""
+        arms: dict[tuple[str, ...], list[str]] = {}
+        for arm in self._wanted:
+            texts = room_texts(self._topology.for_arm(arm), models, self.name)
+            arms.setdefault(texts, []).append(arm.name)
+        for texts, names in arms.items():
+            for text in texts:
+                self._progress.note(f"{', '.join(names)}: {text}" if len(arms) > 1 else text)
 
     def _bring_up(self, arm: Arm) -> None:
         """Return when the arm is ready. Where arms take turns, other groups go down first."""

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 
 from bench.config.config import Config
-from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.base import model_facts
 from bench.environments.containers.colocated import ipc_name
@@ -35,8 +34,6 @@ from bench.records import Replica
 
 def make_environment(config: Config, progress: Progress) -> DockerEnvironment:
     """The environment as the options want it; nothing is started yet."""
-    for text in room_texts(config.topology, config.models, config.options.env):
-        progress.note(text)
     return DockerEnvironment(
         config.topology,
         tuple(config.arms.values()),

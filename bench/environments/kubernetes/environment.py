@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.config import Config
-from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.containers.colocated import ipc_name
 from bench.environments.containers.engine import engine_group
@@ -42,8 +41,6 @@ BALANCERS = 2
 def make_environment(config: Config, progress: Progress) -> KubernetesEnvironment:
     """The environment as the options want it; nothing is started yet."""
     options = config.options
-    for text in room_texts(config.topology, config.models, options.env):
-        progress.note(text)
     return KubernetesEnvironment(
         Access.chosen(options.kubeconfig, options.context, os.environ),
         tuple(config.arms.values()),
