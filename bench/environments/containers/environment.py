@@ -110,7 +110,7 @@ class ContainerEnvironment(Environment):
         )
 
     def engines(self, arm: Arm) -> str:
-        group = engine_group(arm)
+        group = self._group(arm)
         return f"{group} {self._times_up[group]}" if len(self._groups) > 1 else ""
 
     def facts(self) -> Mapping[str, Any]:
@@ -119,13 +119,13 @@ class ContainerEnvironment(Environment):
 
     def arm_facts(self, arm: Arm) -> Mapping[str, Any]:
         """What the arm's engines showed, where some arm should have KVCached."""
-        evidence = self._evidence.get(engine_group(arm))
+        evidence = self._evidence.get(self._group(arm))
         return {} if evidence is None else as_provenance(evidence)
 
     def memory(self, arm: Arm) -> AbstractContextManager[MemoryWatch]:
         """Where engines share GPUs, or some arm should have KVCached."""
         wanted = self._topology.layout == "colocated" or self._any_kvcached
-        return watching(self._consoles(engine_group(arm)) if wanted else ())
+        return watching(self._consoles(self._group(arm)) if wanted else ())
 
     def stop(self) -> None:
         self._cleanup.close()
@@ -166,9 +166,13 @@ class ContainerEnvironment(Environment):
     def _provenance(self) -> Mapping[str, Any]:
         """What is measured on, as JSON values."""
 
+    def _group(self, arm: Arm) -> str:
+        """The group of the arm's engines."""
+        return engine_group(arm)
+
     @property
     def _groups(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(engine_group, self._wanted)))
+        return tuple(dict.fromkeys(map(self._group, self._wanted)))
 
     @property
     def _hardware(self) -> Hardware:
@@ -190,7 +194,7 @@ class ContainerEnvironment(Environment):
 
     def _bring_up(self, arm: Arm) -> None:
         """Return when the arm is ready. Where arms take turns, other groups go down first."""
-        group = engine_group(arm)
+        group = self._group(arm)
         if arm.name in self._up.get(group, ()):
             return
         if self.alternates:
@@ -213,7 +217,7 @@ class ContainerEnvironment(Environment):
         """
         if not self._any_kvcached:
             return
-        group = engine_group(arm)
+        group = self._group(arm)
         with self._progress.step(f"looking at the engines of {group}") as step:
             self._evidence[group] = collect(
                 self._consoles(group),

@@ -91,7 +91,7 @@ class Deployment:
         Raises UserError with the reason, and the command that shows the log, if one does not become
         ready; what has been started stays.
         """
-        group = engine_group(arm)
+        group = self._group(arm)
         others = tuple(one for one in self._balancers.get(group, ()) if one.arm != arm)
         self._balancers[group] = (*others, *self._of(arm, count, others))
         project = self._project(group)
@@ -147,7 +147,7 @@ class Deployment:
 
     def urls(self, arm: Arm) -> tuple[str, ...]:
         """The base URLs of the arm's balancers that have been brought up."""
-        return tuple(self._url(engine_group(arm), one) for one in self._of_arm(arm))
+        return tuple(self._url(self._group(arm), one) for one in self._of_arm(arm))
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The engines of a group as replicas; they need not be up."""
@@ -171,8 +171,11 @@ class Deployment:
         found = self._urls.get(group, {}).get(name, {})
         return found.get(port, f"http://{LOOPBACK}:{service.port}")
 
+    def _group(self, arm: Arm) -> str:
+        return group_for(arm, self._topology, self._models)
+
     def _of_arm(self, arm: Arm) -> tuple[Balancer, ...]:
-        group = self._balancers.get(engine_group(arm), ())
+        group = self._balancers.get(self._group(arm), ())
         return tuple(one for one in group if one.arm == arm)
 
     def _project(self, group: str) -> Project:
@@ -235,6 +238,11 @@ class Deployment:
         check = Watch(self._daemon, project.name)
         with self._progress.step(f"waiting for the engines of {project.group}") as step:
             asyncio.run(await_answers(replicas, step, self._timeout_s, check, advice))
+
+
+def group_for(arm: Arm, topology: Topology, models: Sequence[Model]) -> str:
+    """The group of an arm's engines: flags that all engines of `models` have, too, do not count."""
+    return engine_group(topology.own_flags(arm, models[0].hardware))
 
 
 class Watch:

@@ -16,11 +16,11 @@ from bench.config.config import Config
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.base import model_facts
 from bench.environments.containers.colocated import ipc_name
-from bench.environments.containers.engine import VLLM_VERSION, engine_group
+from bench.environments.containers.engine import VLLM_VERSION
 from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.docker.compose import ENGINE, service_ipc_name
 from bench.environments.docker.daemon import Container, Daemon, processes
-from bench.environments.docker.deploying import Deployment, removed_if_killed
+from bench.environments.docker.deploying import Deployment, group_for, removed_if_killed
 from bench.environments.docker.room import gpu_names
 from bench.environments.kvcached.collecting import Console
 from bench.errors import UserError
@@ -78,7 +78,7 @@ class DockerEnvironment(ContainerEnvironment):
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         """All engines of the arm's group."""
-        return self._deployed.replicas(engine_group(arm))
+        return self._deployed.replicas(self._group(arm))
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """Raises UserError for engines on GPUs, and unless this process may signal containers."""
@@ -100,6 +100,9 @@ class DockerEnvironment(ContainerEnvironment):
     def processes(self) -> tuple[int, ...]:
         """The processes in all containers, and those that Docker publishes ports by."""
         return processes(self._containers())
+
+    def _group(self, arm: Arm) -> str:
+        return group_for(arm, self._topology, tuple(self._models.values()))
 
     @property
     def _deployed(self) -> Deployment:
@@ -130,7 +133,7 @@ class DockerEnvironment(ContainerEnvironment):
     def _deploy(self, arm: Arm) -> Collection[str]:
         """All arms of a group that have been deployed are reached: each has its own balancer."""
         self._deployed.up(arm)
-        return {*self._up.get(engine_group(arm), ()), arm.name}
+        return {*self._up.get(self._group(arm), ()), arm.name}
 
     def _stop_group(self, group: str) -> None:
         self._deployed.take_down(group)
