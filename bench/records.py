@@ -249,6 +249,28 @@ class ServerSeries:
     readings: tuple[ServerReading, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """Memory of the GPUs of one container or pod at one instant of a trial.
+
+    `used_gib` is what is in use, whoever has it (nvidia-smi). `kv_gib` has, by engine, what its KV
+    cache takes now, of engines with KVCached (kvctl). `error` is the reason why one is unknown.
+    """
+
+    at_s: float
+    used_gib: float | None = None
+    kv_gib: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySeries:
+    """The readings of one container or pod through a trial, in the order of time."""
+
+    place: str
+    readings: tuple[MemoryReading, ...]
+
+
 Connections = Literal["kept", "per-request"]
 """Whether connections serve one request after the other, or one only."""
 
@@ -323,6 +345,7 @@ class Trial:
     block's index. `round` is 2 where a comparison that failed is measured once more.
     `capacity_rps` is the capacity before the block, to which loads relate; `capacity_after_rps`
     that after the last trial. `levels` has the arm's level of each factor in a factorial run.
+    `memory` is that of the engines' GPUs, where engines share one or an arm has KVCached.
     `engines` differs between trials that different engines served, or the same after another
     start; it is empty where all arms have the same. `provenance` is free-form JSON: versions,
     weights, CPU, options, commit.
@@ -352,6 +375,7 @@ class Trial:
     instrument: Instrument
     bypassed: tuple[Sample, ...] = ()
     server: tuple[ServerSeries, ...] = ()
+    memory: tuple[MemorySeries, ...] = ()
     dead_replicas: tuple[str, ...] = ()
     cut_short: bool = False
     due: tuple[Role, ...] = ()

@@ -65,9 +65,10 @@ def headline(one: Factorial) -> str:
 
 
 def notes_of(one: Factorial) -> list[str]:
-    """Why effects have no ratio or no verdict, equal reasons once."""
+    """Its notes, and why effects have no ratio or no verdict, equal reasons once."""
     effects = (*one.main, one.interaction, *one.simple)
-    return list(dict.fromkeys(reason for effect in effects for reason in effect.reasons))
+    reasons = (reason for effect in effects for reason in effect.reasons)
+    return list(dict.fromkeys((*one.notes, *reasons)))
 
 
 def about(one: Factorial) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.analysis.factorial import Interaction
 from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
+from bench.analysis.memory import MemoryUse
 from bench.analysis.server_side import ServerSummary
 from reports import wording
 from reports.run import Arms, arms_of
@@ -140,6 +141,13 @@ _COUNTS: Mapping[str, Figure] = {
     "Generation tokens": lambda one: wording.whole(one.total.generation_tokens),
     "Requests finished": lambda one: wording.whole(one.total.finished),
 }
+_MEMORY: Mapping[str, Callable[[MemoryUse], float | None]] = {
+    "Memory of all GPUs before load": lambda one: one.idle_gib,
+    "Memory of all GPUs, most": lambda one: one.most_gib,
+    "KV cache of an engine with KVCached, most": lambda one: max(
+        one.kv_most_gib.values(), default=None
+    ),
+}
 
 
 def scraped_arms(judgement: Judgement) -> dict[str, ServerSummary]:
@@ -162,9 +170,22 @@ def server_rows(judgement: Judgement) -> list[tuple[str, Values]]:
         "Scrapes": _scrapes,
     }
     return [
-        (label, tuple((heading, figure(one)) for heading, one in arms.items()))
-        for label, figure in figures.items()
+        *(
+            (label, tuple((heading, figure(one)) for heading, one in arms.items()))
+            for label, figure in figures.items()
+        ),
+        *_memory_rows(judgement, arms),
     ]
+
+
+def _memory_rows(judgement: Judgement, arms: Iterable[str]) -> Iterator[tuple[str, Values]]:
+    """Rows for the memory of GPUs; none where it was not read."""
+    headings = arms_of([judgement]).headings
+    uses = {headings[one.role]: one for one in judgement.memory}
+    for label, figure in _MEMORY.items():
+        gib = {arm: figure(uses[arm]) if arm in uses else None for arm in arms}
+        if any(one is not None for one in gib.values()):
+            yield label, tuple((arm, wording.quantity(one, "GiB")) for arm, one in gib.items())
 
 
 def _of_replica(name: str) -> Figure:

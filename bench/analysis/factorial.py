@@ -69,7 +69,7 @@ class Factorial:
     `arms` and `values` (medians over blocks) are those of `CELLS`. `main` has an effect for each
     factor, `simple` those of the first factor at both levels of the second, then those of the
     second. `alpha` is the two-sided error rate of each. With any of `invalid_reasons` nothing is
-    concluded.
+    concluded; `notes` are further lines for people.
     """
 
     scenario: str
@@ -87,6 +87,7 @@ class Factorial:
     interaction: Effect
     simple: tuple[Effect, Effect, Effect, Effect]
     invalid_reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def decided(self) -> bool:

@@ -18,6 +18,7 @@ from bench.analysis.conclude import Evidence, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
 from bench.analysis.factorial import Factorial, factorial, factors_of
 from bench.analysis.judgement import Case, Comparison, Judgement, SloResult, Summary, Verdict
+from bench.analysis.memory import memory_notes, memory_use
 from bench.analysis.metrics import Metric, metric
 from bench.analysis.pairs import pairs_of
 from bench.analysis.server_side import server_notes, server_summary
@@ -57,6 +58,7 @@ def judge(
     metrics = [metric(name) for name in dict.fromkeys((facts.primary, *facts.metrics))]
     effects = {one: block_effects(one, blocks) for one in metrics}
     servers = tuple(map(server_summary, arms(blocks)))
+    memory = tuple(filter(None, map(memory_use, arms(blocks))))
     return Judgement(
         scenario=facts,
         models=first.models,
@@ -77,11 +79,13 @@ def judge(
             for one, of_one in effects.items()
         ),
         servers=servers,
+        memory=memory,
         invalid_reasons=evidence.invalid,
         notes=(
             *evidence.notes,
             *(line for arm in arms(blocks) for line in arm_notes(arm)),
             *(line for one in servers for line in server_notes(one)),
+            *(line for one in memory for line in memory_notes(one)),
             *_shared_notes(facts.alpha),
             *engine_starts(blocks),
             *changed_speed(among or trials),
@@ -106,7 +110,8 @@ def factorial_of(
         return None
     facts = evidence.facts
     primary = metric(facts.primary)
-    return factorial(factors, evidence.blocks, primary, facts.alpha, evidence.invalid)
+    found = factorial(factors, evidence.blocks, primary, facts.alpha, evidence.invalid)
+    return replace(found, notes=tuple(engine_starts(evidence.blocks)))
 
 
 def is_decided(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bench.analysis.memory import MemoryUse
 from bench.analysis.server_side import ServerSummary
 from bench.errors import UserError
 from bench.records import Direction, Role, ScenarioFacts, Slo, Trial
@@ -109,8 +110,8 @@ class Judgement:
     then `comparisons` is empty. `comparisons` has the primary metric first: of all models
     together, then of each one if there are several. `ratios` has the primary metric's ratio
     treatment / control of each judged block by the block's index, None where it has none. `slos`,
-    `summaries` and `servers` have the control first. With any of `invalid_reasons` there is no
-    verdict; `notes` are further lines for people. `round` 2 confirms a first one that failed.
+    `summaries`, `servers` and `memory` have the control first. With any of `invalid_reasons` there
+    is no verdict; `notes` are further lines for people. `round` 2 confirms a first one that failed.
     `shared` is the number of verdicts that share the error rate: those on as many treatments.
     """
 
@@ -124,6 +125,7 @@ class Judgement:
     slos: tuple[SloResult, ...] = ()
     summaries: tuple[Summary, ...] = ()
     servers: tuple[ServerSummary, ...] = ()
+    memory: tuple[MemoryUse, ...] = ()
     invalid_reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     round: int = 1

@@ -104,9 +104,10 @@ def _unlike(models: Sequence[Model]) -> str:
             "on CPUs; use --layout dedicated"
         )
     if len(models) < 2:
+        seen = f"{models[0].name} alone" if models else "none"
         return (
-            f"is for several models with gpus: 1, seen {', '.join(one.name for one in models)} "
-            "alone; give more with --models, or use --layout dedicated"
+            f"is for several models with gpus: 1, seen {seen}; give more with --models, or use "
+            "--layout dedicated"
         )
     if len(models) > MOST_COLOCATED:
         return f"has at most {MOST_COLOCATED} models, seen {len(models)}; give fewer with --models"

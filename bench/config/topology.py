@@ -248,6 +248,16 @@ class Topology:
         """The flags of all engines on that hardware."""
         return self.engine if hardware == "cpu" else self.gpu_engine
 
+    def own_flags(self, arm: Arm, hardware: Hardware) -> Arm:
+        """The arm without flags that all engines on that hardware have, too."""
+        usual = self.engine_on(hardware)
+        same = {
+            name: None
+            for name, value in arm.engine.given.items()
+            if getattr(usual, name, None) == value
+        }
+        return replace(arm, engine=replace(arm.engine, **same))
+
     def for_arm(self, arm: Arm) -> Topology:
         """The same with the flags of the arm's engines among those of all."""
         flags = arm.engine.given

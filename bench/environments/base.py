@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.config.topology import Arm, Model
+from bench.environments.kvcached.memory import MemoryWatch, watching
 from bench.load.client.api import Api
 from bench.processes.machine import hold_machine
 from bench.processes.program import Site
@@ -114,6 +115,14 @@ class Environment(Protocol):
         the end of the context if they were not slowed throughout.
         """
         ...
+
+    def memory(self, arm: Arm) -> AbstractContextManager[MemoryWatch]:
+        """A context in which memory of the GPUs that serve the arm is read, where it may matter.
+
+        Call `arm_routes` for it first.
+        """
+        del arm
+        return watching(())
 
     def tokenizer_folder(self, model: str) -> Path | None:
         """Folder with the model's tokenizer.json and chat template; None where it is not known."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from bench.analysis.factorial import Factorial
 from bench.analysis.gates import describe, wants_confirmation
-from bench.analysis.judge import cases, factorial_of
+from bench.analysis.judge import cases, factorial_of, judge
 from bench.analysis.judgement import Case, Judgement
 from bench.analysis.verdict import ALPHA, pooled_spread, smallest_factor, spread_of
 from bench.config.config import Config
@@ -60,9 +60,10 @@ class Session:
     ) -> tuple[Case, ...]:
         """Measure and judge a scenario, at most once per run; the last round counts.
 
-        Returns the rounds of the comparison of the treatment in that role. A verdict that fails
-        the scenario's gate is confirmed in a second round, with other schedules. Raises UserError
-        when the environment does not come up, and then the same one for every scenario.
+        Returns the rounds of the comparison of the treatment in that role; the control alone where
+        that has no trials. A verdict that fails the scenario's gate is confirmed in a second round,
+        with other schedules. Raises UserError when the environment does not come up, and then the
+        same one for every scenario, and when the run ended before the first trial of both.
         """
         question = self._question(scenario, models)
         if str(question) not in self._rounds:
@@ -81,8 +82,14 @@ class Session:
             self._rounds[str(question)] = rounds
         rounds = self._rounds[str(question)]
         found = tuple(one[role] for one in rounds if role in one)
-        # A treatment has no trials where the run ended before its first one.
-        return found or tuple(rounds[0].values())[:1]
+        if found:
+            return found
+        # The control was run alone, or the run ended before the treatment's first trial.
+        measured = next(iter(rounds[0].values()))
+        control = tuple(one for one in measured.trials if one.role == "control")
+        if not control:
+            raise UserError(f"{question}: the run ended before any trial of {role}, or the control")
+        return (Case(judge(control), control),)
 
     def factorial(self, scenario: Scenario, models: tuple[str, ...]) -> Factorial | None:
         """The effects of the factors in the last round that had all four arms.

@@ -23,7 +23,7 @@ from bench.load.plan.routes import bypassing, routes
 from bench.load.run.drive import DriveResult, Ending, Load
 from bench.processes.program import Site
 from bench.progress import Progress
-from bench.records import Accuracy, Replica, Role, Sample, ServerSeries, Trial
+from bench.records import Accuracy, MemorySeries, Replica, Role, Sample, ServerSeries, Trial
 from bench.store import TrialStore
 from bench.telemetry.cpu import CpuShares, CpuWatch
 from bench.telemetry.scraping import scraping
@@ -83,10 +83,10 @@ def run_trial(
     """Run one trial and store it; upon Ctrl-C store what there is and raise KeyboardInterrupt."""
     prepared = _prepare(context, question, planned, capacity)
     time.sleep(SETTLE_S)
-    result, server = prepared.measure()
+    result, server, memory = prepared.measure()
     for line in result.lost:
         context.progress.note(line)
-    trial = prepared.record(result, server)
+    trial = replace(prepared.record(result), server=server, memory=memory)
     context.store.save(trial)
     context.budget.count(trial.samples + trial.bypassed)
     if result.ending is Ending.INTERRUPTED:
@@ -138,21 +138,22 @@ class _PreparedTrial:
     affected: Mapping[str, Replica]
     bypassing: frozenset[int]
 
-    def measure(self) -> tuple[DriveResult, tuple[ServerSeries, ...]]:
+    def measure(self) -> tuple[DriveResult, tuple[ServerSeries, ...], tuple[MemorySeries, ...]]:
         """Send the load under the conditions of the arm and of the scenario.
 
-        Returns what the driver measured, with the CPU time that others took, and what the
-        replicas reported.
+        Returns what the driver measured, with the CPU time that others took, what the replicas
+        reported, and the memory of their GPUs.
         """
         context, environment = self.context, self.context.environment
-        arm_share = context.arms[self.planned.role].slowed
+        arm = context.arms[self.planned.role]
         scenario_share = self.question.scenario.slowed
         with ExitStack() as conditions:
-            if arm_share is not None:
-                conditions.enter_context(environment.slowed(self.replicas, arm_share))
+            if arm.slowed is not None:
+                conditions.enter_context(environment.slowed(self.replicas, arm.slowed))
             if scenario_share is not None:
                 affected = tuple(self.affected.values())
                 conditions.enter_context(environment.slowed(affected, scenario_share))
+            watched = conditions.enter_context(environment.memory(arm))
             api = self.load.api
             scraper = conditions.enter_context(
                 scraping(self.replicas, context.site, headers=api.headers, tls=api.tls)
@@ -162,16 +163,22 @@ class _PreparedTrial:
             # Other work on this machine matters only where it sends the load.
             cpu = watch.stop() if context.site.one_clock else CpuShares(None, None)
         # Readings can be related to the load only where its start is known on their clock.
-        server = () if result.started_s is None else scraper.since(result.started_s)
+        server: tuple[ServerSeries, ...] = ()
+        memory: tuple[MemorySeries, ...] = ()
+        if result.started_s is not None:
+            server = scraper.since(result.started_s)
+            if scraper.ahead_s is not None:
+                memory = watched.since(result.started_s - scraper.ahead_s)
         instrument = replace(
             result.instrument,
             foreign_cpu_share=cpu.foreign,
             stolen_cpu_share=cpu.stolen,
             accuracy=context.accuracy,
         )
-        return replace(result, instrument=instrument), server
+        return replace(result, instrument=instrument), server, memory
 
-    def record(self, result: DriveResult, server: tuple[ServerSeries, ...]) -> Trial:
+    def record(self, result: DriveResult) -> Trial:
+        """The trial, without what was read of servers and their GPUs."""
         context, question, planned = self.context, self.question, self.planned
         schedule = self.load.schedule
         samples, bypassed = split_samples(
@@ -198,7 +205,6 @@ class _PreparedTrial:
             replicas=self.replicas,
             samples=samples,
             bypassed=bypassed,
-            server=server,
             instrument=result.instrument,
             dead_replicas=context.environment.dead_replicas(),
             cut_short=result.cut_short,

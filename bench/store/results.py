@@ -71,6 +71,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "slos": [_finite(asdict(one)) for one in judgement.slos],
         "summaries": [_finite(asdict(one)) for one in judgement.summaries],
         "servers": [asdict(one) for one in judgement.servers],
+        **({"memory": [asdict(one) for one in judgement.memory]} if judgement.memory else {}),
     }
 
 

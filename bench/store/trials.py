@@ -64,8 +64,8 @@ class TrialStore:
             raise UserError(f"cannot write samples of {path}: {error}") from error
         bare = asdict(replace(trial, samples=(), bypassed=(), server=()))
         digests = {"samples_sha256": digest(samples), "server_sha256": digest(server)}
-        # Trials of runs without factors are as they were before there were any.
-        left_out = (*_IN_TABLES, *(() if trial.levels else ("levels",)))
+        # Trials of runs without them are as they were before there were any.
+        left_out = (*_IN_TABLES, *(name for name in ("levels", "memory") if not bare[name]))
         facts = {name: value for name, value in bare.items() if name not in left_out}
         written = strict_json(path, {"format": FORMAT, **digests, **facts})
         write_whole(path.with_suffix(".parquet"), samples)

@@ -19,7 +19,8 @@ from time import monotonic
 from urllib.parse import urlencode, urlsplit
 
 from bench.errors import UserError
-from bench.processes.program import END, Program, Site, block, read_block
+from bench.processes.clocks import ask_clock
+from bench.processes.program import ASK_CLOCK, END, Program, Site, block, read_block
 from bench.processes.tls import Tls
 from bench.records import Replica, ServerReading, ServerSeries
 from lb.discovery.engine_metrics import compile_series, samples
@@ -55,7 +56,12 @@ Row = tuple[float, float, dict[str, float], str | None]
 
 
 class Scraper:
-    """The readings of every replica, once scraping has ended."""
+    """The readings of every replica, once scraping has ended.
+
+    `ahead_s` is how far shard 0's clock is ahead of this process's; None where that is not known.
+    """
+
+    ahead_s: float | None = None
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._rows: dict[str, list[Row]] = {replica.name: [] for replica in replicas}
@@ -121,6 +127,7 @@ def scraping(
         program.send(json.dumps(order).encode() + b"\n")
         with contextlib.suppress(UserError):  # it could not start: `Scraper.end` says why
             program.line(timeout_s + _PATIENCE_S)  # once every replica has been asked
+            scraper.ahead_s = ask_clock(program, timeout_s).ahead_s
         try:
             yield scraper
         finally:
@@ -227,12 +234,12 @@ def next_due_s(due_s: float, period_s: float, now_s: float) -> float:
 
 
 def main() -> None:
-    """Scrape what the first line of standard input names, until the next line comes.
+    """Scrape what the first line of standard input names, until another than `clock` comes.
 
     Write `ready` once every replica has been asked, and all rows as a block at the end. Exit
     without a result when the input is closed.
     """
-    order = json.loads(sys.stdin.readline())
+    order = json.loads(sys.stdin.buffer.readline())
     period_s, timeout_s = order["period_s"], order["timeout_s"]
     tls = Tls.from_json(order["tls"])
     ended = threading.Event()
@@ -247,7 +254,9 @@ def main() -> None:
     for scraper in scrapers.values():
         scraper.first_done.wait(timeout_s)
     print("ready", flush=True)
-    if not sys.stdin.readline():
+    while (line := sys.stdin.buffer.readline()) == ASK_CLOCK:
+        print(monotonic(), flush=True)
+    if not line:
         return
     ended.set()
     # One scrape may be under way, and the last one follows.

@@ -13,8 +13,8 @@ from reports.run import short_title
 
 # The order in which they are shown; charts of other modules follow.
 _ORDER = (
-    *("load", "cdf", "forest", "margins", "replicas", "over_time", "kv_cache", "quantiles"),
-    "interactivity",
+    *("load", "cdf", "forest", "margins", "replicas", "over_time", "kv_cache", "memory"),
+    *("quantiles", "interactivity"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,11 +88,16 @@ def block_of(trial: Trial) -> str:
 
 def scraped_replicas(arms: Sequence[Series]) -> tuple[dict[str, Look], list[Line]]:
     """The looks of replicas that were scraped, by name, and the legend that says so."""
-    replicas = dict.fromkeys(one.replica for arm in arms for one in arm.first.server)
-    looks = dict(zip(replicas, REPLICAS, strict=False))
+    return looks_of("replicas", (one.replica for arm in arms for one in arm.first.server))
+
+
+def looks_of(what: str, names: Iterable[str]) -> tuple[dict[str, Look], list[Line]]:
+    """The looks of the first of `what`, by name, and the legend, which counts the others."""
+    each = dict.fromkeys(names)
+    looks = dict(zip(each, REPLICAS, strict=False))
     lines = [Line(name, one.colour, one.dot) for name, one in looks.items()]
-    if len(replicas) > len(lines):
-        lines.append(Line(f"{len(replicas) - len(lines)} more replicas", sign=OTHERS.dot))
+    if len(each) > len(lines):
+        lines.append(Line(f"{len(each) - len(lines)} more {what}", sign=OTHERS.dot))
     return looks, lines
 
 

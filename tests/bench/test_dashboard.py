@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import pytest
 from bench.analysis.judgement import Summary
 from bench.cli.commands import main
 from bench.cli.dashboard import command
-from bench.cli.dashboard.history import Entry, benchmarks, history
+from bench.cli.dashboard.history import Entry, benchmarks, history, is_complete
 from bench.cli.dashboard.loading import cases_of, latest_case, load, versions
 from bench.cli.review import review
 from bench.errors import UserError
 from bench.records import Trial
 from bench.store import TrialStore
 from tests.bench.dashboards import AIPERF, FIRST, SECOND, many_runs, save, trials_of, two_runs
+from tests.reports.cases import searched_case
 
 
 def entry_of(folder: Path, run: str) -> Entry:
@@ -156,3 +158,16 @@ def test_mistakes_are_one_line(
     assert "give another --port" in said
     assert main(["dashboard", "--port", "99999"]) == 2
     assert "--port takes a whole number from 1 to 65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("blocks", "cut_short", "complete"), [(4, False, True), (3, False, False), (4, True, False)]
+)
+def test_a_search_that_was_stopped_in_its_last_block_is_not_complete(
+    tmp_path: Path, blocks: int, cut_short: bool, complete: bool
+) -> None:
+    trials = [one for one in searched_case().trials if one.block < blocks]
+    more = replace(trials[-1], position=10, cut_short=cut_short)
+    save(tmp_path, [*trials, more])
+    (found,) = history([tmp_path])
+    assert is_complete(found) is complete

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.config.config import resolve, suite_facts
 from bench.config.fitting import require_flags
@@ -19,6 +21,7 @@ from bench.config.topology import (
     DEFAULT_TOPOLOGY,
     Arm,
     EngineFlags,
+    Hardware,
     HardwareEntry,
     Layout,
     Topology,
@@ -124,6 +127,22 @@ def test_in_containers_engines_with_other_flags_are_a_group_of_their_own() -> No
     assert engine_group(WIDE) == "baseline-max-num-seqs-8"
     small = replace(WIDE, kvcached=True, engine=EngineFlags(gpu_memory_utilization=0.31))
     assert engine_group(small) == "managed-gpu-memory-utilization-0-31"
+
+
+@given(
+    st.builds(
+        EngineFlags,
+        *(st.none() | st.sampled_from(sizes) for sizes in ([2048, 8192], [4, 256], [2, 3])),
+        st.none() | st.sampled_from([0.5, 0.9]),
+    ),
+    st.sampled_from(["cpu", "gpu"]),
+)
+def test_flags_that_all_engines_have_change_nothing(flags: EngineFlags, hardware: Hardware) -> None:
+    arm = replace(WIDE, engine=flags)
+    own = TOPOLOGY.own_flags(arm, hardware)
+    usual = TOPOLOGY.engine_on(hardware)
+    assert TOPOLOGY.for_arm(own).engine_on(hardware) == TOPOLOGY.for_arm(arm).engine_on(hardware)
+    assert not any(getattr(usual, name, None) == value for name, value in own.engine.given.items())
 
 
 def test_the_group_of_engines_with_every_flag_is_a_name_on_kubernetes() -> None:

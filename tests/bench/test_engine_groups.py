@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from bench.analysis.kvcached import evidence_in
-from bench.config.topology import Arm, EngineFlags, load_topology
+from bench.config.topology import (
+    Arm,
+    EngineFlags,
+    GpuEnvironment,
+    HardwareEntry,
+    Layout,
+    Model,
+    Topology,
+    load_topology,
+)
 from bench.environments.containers.engine import engine_group
 from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.kvcached.collecting import Console
@@ -20,6 +29,8 @@ from bench.errors import UserError
 from bench.processes.local import LocalSite
 from bench.progress import PlainProgress
 from bench.records import Replica
+from tests.bench.colocating import colocated_topology
+from tests.bench.consoles import console
 
 TOPOLOGY = load_topology()
 BASELINE, MANAGED = map(TOPOLOGY.arm, ("baseline", "managed"))
@@ -32,9 +43,17 @@ class Scripted(ContainerEnvironment):
 
     name = "scripted"
 
-    def __init__(self, arms: Sequence[Arm], said: io.StringIO, folder: Path, *, fits: bool) -> None:
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        said: io.StringIO,
+        folder: Path,
+        *,
+        fits: bool,
+        topology: Topology = TOPOLOGY,
+    ) -> None:
         progress = PlainProgress(said)
-        super().__init__(TOPOLOGY, arms, folder, progress, timeout_s=1.0, keep=False)
+        super().__init__(topology, arms, folder, progress, timeout_s=1.0, keep=False)
         self._fits = fits
         self.there: set[str] = set()
 
@@ -83,7 +102,7 @@ class Scripted(ContainerEnvironment):
         def run(command: Sequence[str]) -> str:
             raise UserError(f"{command[-1]} is not there")
 
-        return [Console(f"{group}-0", MODEL.name, "x", 8000, log=lambda: (), run=run)]
+        return [replace(console(run), engine=f"{group}-0", model=MODEL.name, place=group)]
 
     def _provenance(self) -> Mapping[str, Any]:
         return {}
@@ -115,3 +134,51 @@ def test_each_group_is_looked_at_by_its_own_engines_and_share_of_memory(
     assert "KVCached of baseline" not in said.getvalue()
     one.stop()
     assert not one.there
+
+
+@pytest.mark.parametrize(
+    ("arms", "layout", "model", "read"),
+    [
+        ((BASELINE, MANAGED), "dedicated", MODEL, True),
+        ((BASELINE,), "dedicated", MODEL, False),
+        ((BASELINE,), "colocated", MODEL, True),
+        ((BASELINE, MANAGED), "dedicated", TOPOLOGY.models["tiny-llama"], False),
+    ],
+)
+def test_memory_is_read_where_engines_share_gpus_or_an_arm_has_kvcached(
+    arms: Sequence[Arm], layout: Layout, model: Model, read: bool, tmp_path: Path
+) -> None:
+    topology = replace(TOPOLOGY, layout=layout)
+    one = Scripted(arms, io.StringIO(), tmp_path, fits=True, topology=topology)
+    one.start([model])
+    for arm in arms:
+        one.arm_routes(arm, 1, [model.name])
+        with one.memory(arm) as watch:
+            pass
+        assert [series.place for series in watch.since(0.0)] == [engine_group(arm)] * read
+    one.stop()
+
+
+def test_where_a_gain_is_possible_is_said_once_and_of_each_arms_own_flags(tmp_path: Path) -> None:
+    """A request of 2,560 tokens, and one that is as long as engines take by default."""
+    hardware: dict[GpuEnvironment, HardwareEntry] = {"docker": HardwareEntry("H100", 8, 79.6)}
+    topology = replace(colocated_topology(), hardware=hardware)
+    models = topology.models_for("gpu", "docker")
+    short = replace(MANAGED, name="short", port=9001, engine=EngineFlags(max_model_len=2560))
+
+    def notes(*arms: Arm) -> list[str]:
+        said = io.StringIO()
+        one = Scripted(arms, said, tmp_path, fits=True, topology=topology)
+        one.name = "docker"
+        one.start(models)
+        one.stop()
+        return [line for line in said.getvalue().splitlines() if "KV cache for" in line]
+
+    alike = notes(BASELINE, MANAGED)
+    assert [line.partition(":")[0] for line in alike] == [model.name for model in models]
+    assert all("requests of 8,192 tokens" in line for line in alike)
+    unlike = notes(BASELINE, MANAGED, short)
+    assert unlike[:3] == [f"baseline, managed: {line}" for line in alike]
+    assert [line.startswith("short: ") and "of 2,560 tokens" in line for line in unlike[3:]] == (
+        [True] * 3
+    )

@@ -35,7 +35,7 @@ from bench.config.topology import DEFAULT_TOPOLOGY
 from bench.errors import UserError
 from bench.records import Trial
 from bench.store import TrialStore, results_json
-from reports.effects import findings
+from reports.effects import findings, notes_of
 from tests.bench.making import INSTRUMENT, measured_factors, several
 
 FACTORS = (Factor("width", ("4", "8")), Factor("policy", ("turn", "queue")))
@@ -338,3 +338,19 @@ def test_what_cannot_be_a_factor_is_one_line(
 def test_what_is_no_factor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^$"):
         parse_factor(text)
+
+
+def test_starts_of_engines_are_told_with_the_effects(tmp_path: Path) -> None:
+    """Each arm has engines of its own, started once: how much starts differ is not known."""
+    trials = [replace(one, engines=one.role) for one in measured_factors(0.8, 0.4, 0.6, 0.6)]
+    shared = factorial_of(measured_factors(0.8, 0.4, 0.6, 0.6))
+    own = factorial_of(trials)
+    assert shared is not None
+    assert own is not None
+    assert shared.notes == ()
+    counted, limit = own.notes
+    assert counted.startswith("starts of engines: 1 of control baseline, 1 of treatment managed, 1")
+    assert "the interval does not cover it" in limit
+    assert notes_of(own)[:2] == [counted, limit]
+    stored = json.loads(results_json(tmp_path / "x", [], {}, [own]))["factorials"]
+    assert stored[0]["notes"] == [counted, limit]

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,6 @@ from bench.analysis.kvcached import (
 )
 from bench.environments.kvcached.collecting import (
     ANSWER_TOKENS,
-    Console,
     collect,
     greedy_request,
     prompts,
@@ -46,10 +44,9 @@ from bench.environments.kvcached.texts import (
 )
 from bench.errors import UserError
 from bench.progress import PlainProgress
+from tests.bench.consoles import DATA, GPU, console
 from tests.bench.making import paired
 
-DATA = Path(__file__).parents[1] / "data" / "kvcached"
-GPU = "GPU-099c0d77-bb85-f2e9-f628-148b733c9176, NVIDIA H100 80GB HBM3, 46080, 81559\n"
 PATCHES = ("elastic_block_pool", "engine_core", "model_runner_v2")
 TOKENS = tuple(Token(f"token_id:{index}", "token_id:99", 1.0) for index in range(8))
 
@@ -307,10 +304,6 @@ def answer_body(text: str) -> str:
     top = {text: -0.5, "token_id:9": -1.25}
     logprobs = {"tokens": [text], "token_logprobs": [-0.5], "top_logprobs": [top]}
     return json.dumps({"choices": [{"logprobs": logprobs}]})
-
-
-def console(run: Callable[[Sequence[str]], str], log: Sequence[str]) -> Console:
-    return Console("llama-0", "llama", "llama_0", 8000, log=lambda: log, run=run)
 
 
 def collected(run: Callable[[Sequence[str]], str], *, wanted: bool = True) -> ArmEvidence:

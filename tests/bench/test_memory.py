@@ -157,6 +157,13 @@ def test_colocated_models_that_do_not_fit_are_told_the_most_that_does() -> None:
     )
 
 
+def test_colocated_models_that_are_too_few_are_named() -> None:
+    topology = colocated(79.6)
+    for few, seen in (((), "seen none;"), (models(topology)[:1], "seen llama-3.1-8b alone;")):
+        with pytest.raises(UserError, match=seen):
+            require_fit(topology, few, "k8s")
+
+
 @given(st.floats(20, 100))
 def test_the_most_that_is_said_to_fit_does_fit(memory_gib: float) -> None:
     topology = colocated(memory_gib)

@@ -160,6 +160,30 @@ def test_only_treatments_that_fail_are_measured_once_more(tmp_path: Path) -> Non
     assert [one.facts.alpha for one in scripted.asked] == [ALPHA / 3, ALPHA / 3]
 
 
+@dataclass
+class Ended(ScriptedArms):
+    """An experiment that ended before all arms had a trial."""
+
+    arms: Sequence[Role] = ()
+
+    def run(self, question: Question) -> tuple[Trial, ...]:
+        return tuple(one for one in super().run(question) if one.role in self.arms)
+
+
+def test_a_treatment_without_trials_is_never_judged_by_another_ones(tmp_path: Path) -> None:
+    made = of_four(tmp_path, Ended([[FAST] * 3, [FAST]], arms=("control", "treatment")))
+    (measured,) = made.rounds(SCENARIO, ("tiny-llama",), "treatment")[:1]
+    assert measured.judgement.treatment is not None
+    for role in ("treatment-2", "treatment-3"):
+        (case,) = made.rounds(SCENARIO, ("tiny-llama",), role)
+        assert case.judgement.control is not None
+        assert case.judgement.treatment is None
+        assert {one.role for one in case.trials} == {"control"}
+    early = of_four(tmp_path, Ended([[FAST] * 3, [FAST]], arms=("treatment",)))
+    with pytest.raises(UserError, match="before any trial of treatment-2, or the control"):
+        early.rounds(SCENARIO, ("tiny-llama",), "treatment-2")
+
+
 @pytest.mark.parametrize(("first", "counts"), [([NOISY] * 3, 2), ([FAST, NOISY, FAST], 1)])
 def test_effects_are_those_of_the_last_round_that_had_all_arms(
     tmp_path: Path, first: Sequence[Sequence[float]], counts: int

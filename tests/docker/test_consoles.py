@@ -53,6 +53,7 @@ def consoles(
     monkeypatch.setattr(environment, "_daemon", deployed, raising=False)
     monkeypatch.setattr(environment, "_models", TOPOLOGY.models)
     found = environment._consoles("managed")
+    assert {each.place for each in found} == {one.service}
     return [(each.engine, each.model, each.ipc, each.port, list(each.log())) for each in found]
 
 

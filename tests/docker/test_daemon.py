@@ -126,3 +126,22 @@ def test_a_command_in_a_container_that_fails_is_told_in_its_own_words(
     Answers.exit_code = 127
     with pytest.raises(UserError, match=r"ended with 127: env: 'kvctl': No such file"):
         execute(answering, monkeypatch, b"", b"env: 'kvctl': No such file or directory\n")
+
+
+def test_a_program_in_a_container_is_started_by_the_client_and_ends_with_its_input(
+    answering: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = tmp_path / "docker"
+    client.write_text('#!/bin/sh\necho "$@"\nshift 5\nexec "$@"\n', encoding="utf-8")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    program = answering.start(seen(), ["cat"])
+    program.send(b"clock\n")
+    said = [program.line(30.0) for _ in range(2)]
+    assert said == [f"--host {answering.url} exec --interactive 1 cat".encode(), b"clock"]
+    program.close()
+    assert program.ended() == "it ended with 0 and said nothing"
+    client.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="docker cannot be run: No such file"):
+        answering.start(seen(), ["cat"])

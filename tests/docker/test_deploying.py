@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pytest
 from bench.config.topology import load_topology
 from bench.environments.docker import deploying
 from bench.environments.docker.daemon import Daemon
-from bench.environments.docker.deploying import Deployment, Watch
-from bench.environments.docker.project import Compose
+from bench.environments.docker.deploying import GROUPS, Deployment, Watch
+from bench.environments.docker.project import Compose, group_of
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from tests.docker.scripted_daemon import Answers, container, scripted_daemon
@@ -31,7 +31,11 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def deployment(
-    daemon: Daemon, folder: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
+    daemon: Daemon,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    groups: Sequence[str] = GROUPS,
 ) -> Deployment:
     """One of all models for Docker's GPUs, on a machine that has so many and starts nothing."""
     monkeypatch.setattr(deploying, "gpu_names", lambda: ("NVIDIA H100",) * gpus)
@@ -39,7 +43,7 @@ def deployment(
     monkeypatch.setattr(deploying, "up", lambda *_: None)
     models = TOPOLOGY.models_for("gpu", "docker")
     progress = PlainProgress(io.StringIO())
-    return Deployment(daemon, TOPOLOGY, models, folder, progress, timeout_s=0.0)
+    return Deployment(daemon, TOPOLOGY, models, folder, progress, 0.0, groups)
 
 
 @pytest.mark.parametrize(("gpus", "second"), [(8, 8001), (15, 8001), (16, 8007)])
@@ -61,6 +65,67 @@ def test_engines_on_several_gpus_that_hang_come_with_advice(
     assert "mixtral-8x7b-0, mixtral-8x7b-1" in said
     assert "did not answer within 0 s" in said
     assert said.endswith("try again with NCCL_P2P_DISABLE=1")
+
+
+def running(number: str, group: str, port: int, *gpus: int) -> dict[str, Any]:
+    """An engine of a group."""
+    one = container(number, f"llm-bench-{group}", **{"llm-bench.kind": "engine"})
+    bound = {"Ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": f"{port}"}]}}
+    requests = {"DeviceRequests": [{"DeviceIDs": [f"{gpu}" for gpu in gpus]}]}
+    return {**one, "NetworkSettings": bound, "HostConfig": requests}
+
+
+def places(
+    daemon: Daemon, folder: Path, monkeypatch: pytest.MonkeyPatch, *wanted: str
+) -> dict[str, int]:
+    """The first port of each group that is wanted, on a machine with 32 GPUs, room for four."""
+    there = {group_of(one.project) for one in daemon.containers()}
+    groups = tuple(dict.fromkeys((*GROUPS, *sorted({*wanted, *there}))))
+    made = deployment(daemon, folder, monkeypatch, 32, groups)
+    made.adopt(TOPOLOGY.arms, wanted)
+    return {group: int(made.replicas(group)[0].url.rpartition(":")[2]) for group in wanted}
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        ({}, {"baseline": 8001, "managed": 8007, "other": 8013}),
+        # In the order of names, the new group would have the place of the one that runs.
+        ({"managed-z": 2}, {"managed-a": 8001}),
+        ({"managed-z": 2}, {"managed-a": 8001, "managed-z": 8013, "managed": 8007}),
+        ({"managed-a": 0, "managed-z": 1}, {"baseline": 8013, "managed": 8019}),
+        ({"baseline": 3}, {"baseline": 8019, "managed": 8007}),
+        # More names of groups than places: all would have the first one.
+        ({"a": 0, "b": 1, "c": 3}, {"d": 8013}),
+    ],
+)
+def test_no_two_groups_have_the_same_ports_and_what_runs_keeps_its_own(
+    daemon: Daemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: dict[str, int],
+    wanted: dict[str, int],
+) -> None:
+    Answers.containers = {
+        f"{group}-{index}": running(f"{group}-{index}", group, 8001 + 6 * place + index, 8 * place)
+        for group, place in there.items()
+        for index in range(6)
+    }
+    assert places(daemon, tmp_path, monkeypatch, *wanted) == wanted
+
+
+def test_engines_of_other_models_keep_their_ports_and_gpus_too(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve of one GPU each: they have the ports of two places, and the GPUs of two."""
+    Answers.containers = {
+        f"{index}": running(f"{index}", "managed", 8001 + index, index) for index in range(12)
+    }
+    assert places(daemon, tmp_path, monkeypatch, "baseline") == {"baseline": 8013}
+    assert places(daemon, tmp_path, monkeypatch, "managed") == {"managed": 8001}
+    Answers.containers["far"] = running("far", "other", 8100, 16, 24)
+    with pytest.raises(UserError, match="no ports and GPUs are left for the engines of baseline"):
+        places(daemon, tmp_path, monkeypatch, "baseline")
 
 
 def changed(**state: Any) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.config.topology import load_topology
+from bench.config.topology import EngineFlags, load_topology
 from bench.environments.docker import deploying
+from bench.environments.docker.deploying import group_for
 from bench.environments.docker.operations import DockerOperations
 from bench.environments.docker.project import Compose
 from bench.errors import UserError
@@ -64,6 +66,22 @@ def test_an_engine_is_the_arms_where_no_other_arm_has_it(operations: DockerOpera
         ("b3", "balancer", "managed"),
         ("e2", "engine", "managed"),
     ]
+
+
+def test_an_arm_whose_flags_all_engines_have_has_the_engines_of_all(
+    operations: DockerOperations,
+) -> None:
+    """On CPUs; on GPUs the same flag makes engines of its own."""
+    usual = TOPOLOGY.engine.max_num_seqs
+    arm = replace(SIMPLE, engine=EngineFlags(max_num_seqs=usual))
+    models = {
+        one: [m for m in TOPOLOGY.models.values() if m.hardware == one] for one in ("cpu", "gpu")
+    }
+    assert group_for(arm, TOPOLOGY, models["cpu"]) == "baseline"
+    assert group_for(arm, TOPOLOGY, models["gpu"]) == f"baseline-max-num-seqs-{usual}"
+    assert rows(operations, arm) == [("b2", "balancer", "simple"), ("e1", "engine", "simple")]
+    assert operations.teardown([arm])
+    assert sorted(Answers.containers) == ["b1", "b3", "e1", "e2", "theirs"]
 
 
 def test_engines_end_with_the_last_arm_that_has_them(operations: DockerOperations) -> None:

@@ -263,11 +263,9 @@ class Cluster:
         await socket.prepare(request)
         assert isinstance(request.transport, asyncio.Transport)
         self._connections.append(request.transport)
-        python, *arguments = request.query.getall("command")
-        assert python == "python"
+        command = request.query.getall("command")
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
+            *(sys.executable if word in {"python", "python3"} else word for word in command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -248,6 +248,20 @@ def test_every_engine_of_a_pod_is_looked_at_by_its_own_lines(
     assert lines == {"llama-3.1-8b": ["one"], "qwen2.5-7b": ["two"], "mistral-7b": []}
 
 
+def test_memory_is_read_in_each_pod_once(environment: KubernetesEnvironment) -> None:
+    """Where there is no GPU, as here, that is what is said of it."""
+    with environment.memory(BASELINE) as watch:
+        pass
+    series = watch.since(0.0)
+    assert sorted(one.place for one in series) == sorted(
+        {one.place for one in environment._consoles("baseline")}
+    )
+    assert len(series) == 2
+    for one in series:
+        error = one.readings[0].error or ""
+        assert "in place of the memory of GPUs" in error or error.startswith("nvidia-smi")
+
+
 def test_a_replica_that_was_restarted_is_said_with_the_engine_that_ended(
     cluster: Cluster, environment: KubernetesEnvironment
 ) -> None:

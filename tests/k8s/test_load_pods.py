@@ -20,7 +20,8 @@ from bench.errors import UserError
 from bench.load.accuracy.check import check_client
 from bench.load.accuracy.measurement import Level
 from bench.load.run.drive import DriveResult, Ending, Load
-from bench.load.run.processes import ask_clock, run_spread
+from bench.load.run.processes import run_spread
+from bench.processes.clocks import ask_clock
 from bench.processes.program import Program, block, read_block
 from bench.progress import PlainProgress
 from bench.records import ErrorKind, Replica, Schedule

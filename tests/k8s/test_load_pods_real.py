@@ -21,7 +21,7 @@ from bench.environments.kubernetes.objects import LOAD_NAMESPACE
 from bench.environments.kubernetes.streams import STDOUT
 from bench.errors import UserError
 from bench.load.accuracy.check import check_client
-from bench.load.run.processes import ask_clock
+from bench.processes.clocks import ask_clock
 from bench.processes.program import block
 from bench.progress import PlainProgress
 

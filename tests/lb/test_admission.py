@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 import httpx
@@ -164,24 +166,46 @@ async def test_a_tenant_with_many_requests_waits_for_itself() -> None:
     assert tenant_of(replica.calls[2]) == "modest"
 
 
-@pytest.mark.parametrize("streamed", [True, False])
+LONG_FIRST = ["long"] + ["short"] * 6 + ["long"] * 5
+IN_TURN = ["long", "short"] * 6
+
+
+async def _stream(call: Call, tokens: int, end: bytes) -> None:
+    await call.send(STREAM_HEAD)
+    for _ in range(tokens):
+        await call.send_chunk(b"data: {}" + end)
+    await call.send(END_OF_CHUNKS)
+
+
+async def _json(call: Call, tokens: int, counted: str, status: str = "200 OK") -> None:
+    """An answer whose text speaks of other numbers of tokens."""
+    said = 'a long text: "completion_tokens": 9'
+    body = {"text": said * tokens, "usage": {"prompt_tokens": 9, counted: tokens}}
+    await call.send(answer(json.dumps(body).encode(), status))
+
+
+# What does not say how many tokens it has, costs no more than its prompt.
+ANSWERS: dict[str, Callable[[Call, int], Awaitable[None]]] = {
+    "stream": partial(_stream, end=b"\n\n"),
+    "stream with CR LF": partial(_stream, end=b"\r\n\r\n"),
+    "chat": partial(_json, counted="completion_tokens"),
+    "messages": partial(_json, counted="output_tokens"),
+    "embedding": partial(_json, counted="total_tokens"),
+    "error": partial(_json, counted="code", status="400 Bad Request"),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
 @pytest.mark.parametrize("fairness", ["requests", "tokens"])
 async def test_long_answers_cost_a_tenant_turns_where_fairness_is_by_tokens(
-    fairness: Literal["requests", "tokens"], streamed: bool
+    fairness: Literal["requests", "tokens"], kind: str
 ) -> None:
     """The first answer of each tenant waits for the test, so that all others are queued."""
     begin = asyncio.Event()
 
     async def behave(call: Call) -> None:
         await begin.wait()
-        count = 100 if tenant_of(call) == "long" else 1
-        if streamed:
-            await call.send(STREAM_HEAD)
-            for _ in range(count):
-                await call.send_chunk(b"data: {}\n\n")
-            await call.send(END_OF_CHUNKS)
-        else:
-            await call.send(answer(b"word" * count))
+        await ANSWERS[kind](call, 100 if tenant_of(call) == "long" else 1)
 
     async with (
         ScriptedReplica(behave) as replica,
@@ -198,8 +222,8 @@ async def test_long_answers_cost_a_tenant_turns_where_fairness_is_by_tokens(
         begin.set()
         await asyncio.gather(*posts)
     served = [tenant_of(call) for call in replica.calls]
-    turns = ["long", "short"] * 6
-    assert served == (turns if fairness == "requests" else ["long"] + ["short"] * 6 + ["long"] * 5)
+    generated = kind not in {"embedding", "error"}
+    assert served == (LONG_FIRST if generated and fairness == "tokens" else IN_TURN)
 
 
 async def test_who_leaves_the_queue_is_never_sent() -> None:

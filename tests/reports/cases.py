@@ -10,7 +10,15 @@ from typing import Any
 from bench.analysis.judge import cases, factorial_of, judge
 from bench.analysis.judgement import Case, Judgement, SloOutcome, Verdict
 from bench.analysis.verdict import ALPHA
-from bench.records import Role, ServerReading, ServerSeries, Slo, Trial
+from bench.records import (
+    MemoryReading,
+    MemorySeries,
+    Role,
+    ServerReading,
+    ServerSeries,
+    Slo,
+    Trial,
+)
 from reports.run import Run
 from tests.bench.making import (
     FACTS,
@@ -84,6 +92,21 @@ def scraped_case() -> Case:
         "finished": (20.0, 20.0),
     }
     return judged([with_readings(one, levels[one.role] | counts) for one in better_case().trials])
+
+
+def memory_case() -> Case:
+    """`scraped_case` with memory that was read; managed has KVCached, which gives memory back."""
+    read = {
+        "control": MemorySeries("gpu-0", (MemoryReading(-1, 60.0), MemoryReading(5, 61.0))),
+        "treatment": MemorySeries(
+            "gpu-0",
+            (
+                *(MemoryReading(-1, 30.0, {"a": 0.0}), MemoryReading(3, 55.0, {"a": 24.5})),
+                *(MemoryReading(5, error="nvidia-smi failed"), MemoryReading(9, 31.0, {"a": 0.5})),
+            ),
+        ),
+    }
+    return judged([replace(one, memory=(read[one.role],)) for one in scraped_case().trials])
 
 
 def searched_case() -> Case:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bench.analysis.judgement import Case
 from bench.analysis.timings import scheduled_ttft_s
 from bench.records import Replica, Slo
-from reports.charts import interactivity, kv_cache, margins, pictures_of, quantiles
+from reports.charts import interactivity, kv_cache, margins, memory, pictures_of, quantiles
 from reports.charts.cdf import latency_cdf
 from reports.charts.forest import blocks, ratio_axis
 from reports.charts.over_time import queues, timeline
@@ -29,6 +29,7 @@ from tests.reports.cases import (
     SETUP,
     better_case,
     failing_case,
+    memory_case,
     one_arm_case,
     same_arm_case,
     scraped_case,
@@ -189,6 +190,21 @@ def test_kv_caches_of_both_arms_share_their_axes() -> None:
     control, treatment = chart.figure.axes
     assert (control.get_xlim(), control.get_ylim()) == (treatment.get_xlim(), treatment.get_ylim())
     assert [max(np.asarray(line.get_ydata())) for line in control.lines] == [50, 25]
+
+
+def test_memory_of_both_arms_shares_its_axes_and_has_a_line_for_each_kv_cache() -> None:
+    (chart,) = memory.charts(memory_case(), SETUP)
+    control, treatment = chart.figure.axes
+    assert (control.get_xlim(), control.get_ylim()) == (treatment.get_xlim(), treatment.get_ylim())
+    most = [
+        [np.nanmax(np.asarray(line.get_ydata())) for line in one.lines] for one in chart.figure.axes
+    ]
+    assert most == [[61.0], [55.0, 24.5]]
+    text = words(chart)
+    assert "GPUs of gpu-0" in text
+    assert "KV cache of a" in text
+    assert "managed, KV cache of a: at most 24.5 GiB" in chart.picture().text
+    assert list(memory.charts(scraped_case(), SETUP)) == []
 
 
 def test_tokens_of_a_user_and_in_total_have_a_dot_for_each_trial() -> None:

@@ -27,6 +27,7 @@ from tests.reports.cases import (
     failing_case,
     invalid_case,
     judged,
+    memory_case,
     one_arm_case,
     run_with,
     same_arm_case,
@@ -132,6 +133,20 @@ def test_the_servers_side_of_both_arms_stands_side_by_side() -> None:
             "752, p95 2.00 ms late",
         ):
             assert words in text
+
+
+def test_the_page_has_the_memory_of_gpus_only_where_it_was_read() -> None:
+    case = memory_case()
+    text = re.sub(r"\s+", " ", spaced(render_page(run_with(case))))
+    for words in (
+        "Memory of all GPUs before load 60.0 GiB 30.0 GiB",
+        "Memory of all GPUs, most 61.0 GiB 55.0 GiB",
+        "KV cache of an engine with KVCached, most no data 24.5 GiB",
+        "Memory of the GPUs, block",
+        "8 of 32 readings of GPU memory failed (nvidia-smi failed)",
+    ):
+        assert words in text
+    assert "GPU" not in render_page(run_with(scraped_case()))
 
 
 def test_what_could_not_be_read_is_no_data_and_told() -> None:

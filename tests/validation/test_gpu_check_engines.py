@@ -15,12 +15,13 @@ import pytest
 
 from bench.analysis.kvcached import Answer, ArmEvidence, unlike_answers
 from bench.config.topology import EngineEntry, Model, load_topology
-from bench.environments.kvcached.collecting import Console, ask, greedy_request, prompts
+from bench.environments.kvcached.collecting import ask, greedy_request, prompts
 from bench.environments.kvcached.texts import read_tokens
 from bench.environments.local import LocalEnvironment
 from bench.load.plan.workload import Fixed, Uniform, Workload
 from bench.progress import PlainProgress
 from bench.records import Role
+from tests.bench.consoles import console
 from validation.gpu_check.card import run_here
 from validation.gpu_check.command import write_report
 from validation.gpu_check.engines import Source, Up
@@ -116,7 +117,7 @@ def test_greedy_answers_of_the_greedy_model_depend_on_what_is_in_its_cache() -> 
     try:
         (replica,) = environment.start([model])
         port = int(replica.url.rpartition(":")[2])
-        one = Console(NAME, NAME, NAME, port, log=lambda: (), run=run_here)
+        one = replace(console(run_here), engine=NAME, model=NAME, port=port)
         with progress.step("asking") as step:
             first, second = (ask([one], step)[0] for _ in range(2))
         prompt = prompts()[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -24,13 +23,13 @@ from bench.analysis.kvcached import (
 )
 from bench.errors import UserError
 from bench.progress import PlainProgress
-from bench.records import Role, Trial
+from bench.records import MemoryReading, MemorySeries, Role, Trial
 from bench.store import TrialStore
 from tests.bench.making import answered, trial
 from validation.gpu_check import measuring
 from validation.gpu_check.command import measure_and_report, write_report
 from validation.gpu_check.engines import Source, Up
-from validation.gpu_check.measuring import measure, memory_lines, open_run
+from validation.gpu_check.measuring import measure, open_run
 from validation.gpu_check.plan import ARMS, LOADS, ORDER, Plan
 from validation.gpu_check.report import load, markdown
 
@@ -82,13 +81,6 @@ def test_after_ctrl_c_there_is_a_report_and_a_line_that_says_how_to_go_on(
     assert capsys.readouterr().out.startswith("# KVCached against a static split")
 
 
-def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    line = json.dumps({"at_s": 1.0, "used_mib": 10, "segments": None})
-    (tmp_path / "memory-1-x.jsonl").write_text(f"{line}\n{line[:9]}", encoding="utf-8")
-    assert [one["used_mib"] for one in memory_lines(tmp_path, 1)] == [10]
-    assert memory_lines(tmp_path, 0) == []
-
-
 def evidence(role: Role, *, patched: bool) -> ArmEvidence:
     answers = (Answer("a", 0, (Token("token_id:5", "token_id:6", 1.0),)),)
     if role == "control":
@@ -104,6 +96,13 @@ def evidence(role: Role, *, patched: bool) -> ArmEvidence:
         gpus=(GpuMemory("GPU-1", "NVIDIA H100", 17.0, 79.6),),
     )
     return ArmEvidence(True, 0.9, engines=(one,), answers=answers)
+
+
+def memory(role: Role) -> MemorySeries:
+    kept = {"a": 3.0} if role == "treatment" else {}
+    first = 60.0 if role == "control" else 20.0
+    readings = (MemoryReading(-1.0, first), MemoryReading(1.0, first + len(kept) * 2 + 1, kept))
+    return MemorySeries("GPU 0", readings)
 
 
 def stored(folder: Path, turns: int = 4, *, patched: bool = True) -> list[Trial]:
@@ -126,6 +125,7 @@ def stored(folder: Path, turns: int = 4, *, patched: bool = True) -> list[Trial]
                 models=PLAN.models,
                 schedule_sha256=PLAN.schedule(one, turn).sha256,
                 engines=f"start-{turn}",
+                memory=(memory(role),),
                 provenance=dict(as_provenance(evidence(role, patched=patched))),
             )
             store.save(found)
@@ -135,16 +135,6 @@ def stored(folder: Path, turns: int = 4, *, patched: bool = True) -> list[Trial]
 
 def test_the_report_has_each_turn_the_ratio_and_what_it_cannot_tell(tmp_path: Path) -> None:
     stored(tmp_path)
-    for turn in (0, 1):
-        segments = (
-            [{"ipc": "gpucheck_a", "limit_bytes": 9, "used_bytes": 3 * 2**30}] if turn else []
-        )
-        lines = [
-            {"at_s": float(at), "used_mib": 1024 * (20 + at), "segments": segments}
-            for at in range(3)
-        ]
-        text = "\n".join(map(json.dumps, lines))
-        (tmp_path / f"memory-{turn}-x.jsonl").write_text(text, encoding="utf-8")
     write_report(tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     (row, *_) = re.findall(r"\| ttft_p50_s \|.*", text)
@@ -152,7 +142,8 @@ def test_the_report_has_each_turn_the_ratio_and_what_it_cannot_tell(tmp_path: Pa
     assert "2 starts (static), 2 starts (kvcached)" in text
     assert "nothing here is a verdict" in text
     assert "**invalid**" not in text
-    assert "| 2 (kvcached) | 20.0, 22.0 | gpucheck_a 3.0 |" in text
+    assert f"| 1 (static) | {LOADS[0].name} | 60 | 61 | static |" in text
+    assert f"| 2 (kvcached) | {LOADS[0].name} | 20 | 23 | a 3.0 |" in text
     assert "vLLM 0.30.0, KVCached 0.1.6, 1 patches, segment there; 17.0 GiB at idle" in text
 
 

@@ -18,6 +18,7 @@ from bench.environments.kvcached.collecting import Console, ask, look
 from bench.environments.kvcached.texts import NVIDIA_SMI, read_gpus
 from bench.errors import UserError
 from bench.processes.guarded import Guarded, error_in_log
+from bench.processes.local import LocalProgram
 from bench.processes.ports import LOOPBACK, free_ports
 from bench.processes.venv import Venv
 from bench.progress import Progress
@@ -31,7 +32,6 @@ START_TIMEOUT_S = 600.0
 _GRACE_S = 20.0
 _EMPTY_TIMEOUT_S = 60.0
 FIRST_PORT = 8600
-_WATCH = Path(__file__).with_name("memory_watch.py")
 _SHARED_MEMORY = Path("/dev") / "shm"
 # Config of the engine that makes a model longer than the suite's tiny ones.
 _LONGEST = {"max_position_embeddings": 32768}
@@ -41,13 +41,13 @@ _LONGEST = {"max_position_embeddings": 32768}
 class Up:
     """Engines of an arm that are up. `evidence` is None where no GPU is theirs.
 
-    `memory` is the command that writes what they take, see memory_watch.py; empty without one.
+    `consoles` are those of engines on a GPU.
     """
 
     replicas: tuple[Replica, ...]
     tokenizers: Mapping[str, Path]
     evidence: ArmEvidence | None = None
-    memory: tuple[str, ...] = ()
+    consoles: tuple[Console, ...] = ()
 
 
 class Source(Protocol):
@@ -114,14 +114,14 @@ class GpuSource(Source):
             started = [
                 self._start(name, folder, role, engines) for name, folder in self._folders.items()
             ]
+            consoles = tuple(console for console, _ in started)
             with self._progress.step(f"looking at the engines of {role}") as step:
                 wanted = role == "treatment"
-                shown = look([one for one, _ in started], step) if wanted else ()
+                shown = look(consoles, step) if wanted else ()
             share = ENGINE.gpu_memory_utilization
-            watch = (str(self._venv.python), str(_WATCH), str(self._number))
             evidence = ArmEvidence(wanted, share, shown, *self._answers[role])
             replicas = tuple(replica for _, replica in started)
-            yield Up(replicas, self._folders, evidence, watch)
+            yield Up(replicas, self._folders, evidence, consoles)
 
     def _ask(self, role: Role) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
         """Greedy answers of an engine of that arm that has the GPU for itself."""
@@ -156,13 +156,23 @@ class GpuSource(Source):
         def lines() -> list[str]:
             return log.read_text(encoding="utf-8", errors="replace").splitlines()
 
-        return Console(name, name, ipc_name(name), port, lines, self._run)
+        place = f"GPU {self._number}"
+        programs = (self._run, self._start_program)
+        return Console(name, name, ipc_name(name), port, place, lines, *programs)
 
     def _run(self, command: Sequence[str]) -> str:
         """Run a command with the programs of the engines' environment, and for this GPU alone."""
-        own = ["-i", str(self._number)] if NVIDIA_SMI[0] in command else []
-        path = f"{self._venv.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        return run_here([*command, *own], {"PATH": path})
+        return run_here(self._for_gpu(command), {"PATH": self._path})
+
+    def _start_program(self, command: Sequence[str]) -> LocalProgram:
+        return LocalProgram(["env", f"PATH={self._path}", *self._for_gpu(command)])
+
+    def _for_gpu(self, command: Sequence[str]) -> Sequence[str]:
+        return [*command, "-i", str(self._number)] if NVIDIA_SMI[0] in command else command
+
+    @property
+    def _path(self) -> str:
+        return f"{self._venv.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
     def _await_empty(self) -> None:
         """Return when the GPU is empty, which is a while after its last engine has ended."""

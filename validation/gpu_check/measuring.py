@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,15 @@ from typing import Any
 from bench.analysis.kvcached import as_provenance, not_proven
 from bench.config.config import new_run_id
 from bench.environments.base import targets_of
+from bench.environments.kvcached.memory import watching
 from bench.errors import UserError
 from bench.experiment.capacity import EngineCalibration
 from bench.load.accuracy.check import check_client
 from bench.load.run.drive import DriveResult, Ending, run_load
 from bench.load.run.drive import Load as SentLoad
-from bench.processes.guarded import Guarded
 from bench.processes.local import LocalSite
 from bench.progress import Progress
-from bench.records import Accuracy, ServerSeries, Trial
+from bench.records import Accuracy, MemorySeries, ServerSeries, Trial
 from bench.store import TrialStore
 from bench.store.files import strict_json, write_whole
 from bench.telemetry.cpu import CpuWatch
@@ -58,13 +56,12 @@ def measure(plan: Plan, source: Source, folder: Path, progress: Progress) -> Non
             start = _Start(new_run_id(), plan, source.name, run["run_id"], turn, up, accuracy)
             calibration = start.calibration(progress)
             calibration.warm(plan.workload, plan.models, _WARM)
-            with _memory_written(up, folder / f"memory-{turn}-{start.name}.jsonl"):
-                for load in missing:
-                    with progress.step(f"{load.name}: {load.about}"):
-                        trial = start.trial(load, calibration)
-                    store.save(trial)
-                    if trial.cut_short:
-                        raise KeyboardInterrupt
+            for load in missing:
+                with progress.step(f"{load.name}: {load.about}"):
+                    trial = start.trial(load, calibration)
+                store.save(trial)
+                if trial.cut_short:
+                    raise KeyboardInterrupt
 
 
 def open_run(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
@@ -113,15 +110,6 @@ def measured(store: TrialStore, run: dict[str, Any]) -> set[tuple[str, int]]:
     return {(trial.scenario.name, trial.position) for trial in trials_of(store, run)}
 
 
-@contextmanager
-def _memory_written(up: Up, file: Path) -> Iterator[None]:
-    """A context in which the memory of the engines is written to a file."""
-    with ExitStack() as cleanup:
-        if up.memory:
-            cleanup.callback(Guarded(up.memory, log=file).terminate)
-        yield
-
-
 @dataclass(frozen=True, slots=True)
 class _Start:
     """Engines of an arm that have been started for a turn. `name` is of this start alone."""
@@ -154,7 +142,7 @@ class _Start:
         urls = {one.model: one.url for one in self.up.replicas}
         prompts = calibration.prompts(schedule, load.name)
         sent = SentLoad(schedule, prompts, [urls[one.model] for one in schedule.requests])
-        result, server = self._send(sent)
+        result, server, memory = self._send(sent)
         facts = load.facts(self.plan.models)
         evidence = as_provenance(self.up.evidence) if self.up.evidence else {}
         return Trial(
@@ -176,13 +164,19 @@ class _Start:
             samples=_served(result, self.up),
             instrument=result.instrument,
             server=server,
+            memory=memory,
             cut_short=result.ending is Ending.INTERRUPTED,
             engines=self.name,
             provenance=dict(evidence),
         )
 
-    def _send(self, load: SentLoad) -> tuple[DriveResult, tuple[ServerSeries, ...]]:
-        with scraping(self.up.replicas, LocalSite()) as scraper:
+    def _send(
+        self, load: SentLoad
+    ) -> tuple[DriveResult, tuple[ServerSeries, ...], tuple[MemorySeries, ...]]:
+        with (
+            watching(self.up.consoles) as watched,
+            scraping(self.up.replicas, LocalSite()) as scraper,
+        ):
             watch = CpuWatch((), os.sched_getaffinity(0))
             result = run_load(load, drain_timeout_s=self.plan.drain_s)
             cpu = watch.stop()
@@ -193,22 +187,15 @@ class _Start:
             stolen_cpu_share=cpu.stolen,
             accuracy=self.accuracy,
         )
-        return replace(result, instrument=instrument), scraper.since(result.started_s)
+        start_s = result.started_s
+        return (
+            replace(result, instrument=instrument),
+            scraper.since(start_s),
+            watched.since(start_s),
+        )
 
 
 def _served(result: DriveResult, up: Up) -> tuple[Any, ...]:
     """The samples, each with the only replica of its model."""
     names = {one.model: one.name for one in up.replicas}
     return tuple(replace(one, replica=names[one.model]) for one in result.samples)
-
-
-def memory_lines(folder: Path, turn: int) -> Sequence[dict[str, Any]]:
-    """What the engines of a turn took, in the order of time; a line that is cut off is left out."""
-    lines = list[dict[str, Any]]()
-    for file in sorted(folder.glob(f"memory-{turn}-*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                continue
-    return lines

@@ -13,18 +13,17 @@ from bench.analysis.blocks import ROLES, Block
 from bench.analysis.checks import DEFAULT_BOUNDS
 from bench.analysis.estimates import log_ratio, ratio_of
 from bench.analysis.kvcached import ArmEvidence, evidence_in
+from bench.analysis.memory import memory_use
 from bench.analysis.metrics import metric
 from bench.analysis.server_side import server_summary
 from bench.analysis.validity import arm_notes, invalid_reasons
 from bench.errors import UserError
 from bench.records import Role, Trial
 from bench.store import TrialStore
-from validation.gpu_check.measuring import RUN_FILE, memory_lines, trials_of
+from validation.gpu_check.measuring import RUN_FILE, trials_of
 from validation.gpu_check.plan import ARMS, ORDER
 
 REPORT_FILE = "report.md"
-Memory = Mapping[int, Sequence[Mapping[str, Any]]]
-"""By turn: the lines of memory_watch.py."""
 LIMITS = """\
 - Engines were started anew for each turn: {starts}. What a start decides (where
   memory lies, which kernels are chosen, how warm the card is) is the same for all its requests, so
@@ -42,11 +41,10 @@ LIMITS = """\
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run with its trials, without those cut short, and what its engines took."""
+    """A run with its trials, without those cut short."""
 
     run: Mapping[str, Any]
     trials: tuple[Trial, ...]
-    memory: Memory
 
 
 def load(folder: Path) -> Found:
@@ -55,8 +53,7 @@ def load(folder: Path) -> Found:
     if not path.is_file():
         raise UserError(f"{folder} has no run of gpu-check: measure first")
     run = json.loads(path.read_text(encoding="utf-8"))
-    memory = {turn: memory_lines(folder, turn) for turn in range(len(ORDER))}
-    return Found(run, tuple(trials_of(TrialStore(folder), run)), memory)
+    return Found(run, tuple(trials_of(TrialStore(folder), run)))
 
 
 def markdown(found: Found) -> str:
@@ -68,7 +65,7 @@ def markdown(found: Found) -> str:
         *_facts(found),
         *_proof(found),
         *(line for name in found.run["plan"]["requests"] for line in _load_part(found, name)),
-        *_memory_part(found.memory),
+        *_memory_part(found.trials),
         "## What this cannot tell",
         "",
         LIMITS.format(starts=_starts_text(found.trials)),
@@ -184,25 +181,27 @@ def _geometric(values: Sequence[float | None]) -> float | None:
     return math.exp(math.fsum(known) / len(known)) if known and len(known) == len(logs) else None
 
 
-def _memory_part(memory: Memory) -> Iterator[str]:
-    if not any(memory.values()):
+def _memory_part(trials: Sequence[Trial]) -> Iterator[str]:
+    """By turn: the memory of the GPU before a load and at most, and each engine's KV cache."""
+    if not any(one.memory for one in trials):
         return
     yield from ("## Memory over time", "")
-    yield "GiB; the lines of each second are in `memory-*.jsonl`."
+    yield "GiB; the readings of each second are in the trials."
     yield from (
         "",
-        "| turn | of the GPU: first, most | KV cache by segment: most |",
-        "|---|---|---|",
+        "| turn | load | before it | most | KV cache by engine: most |",
+        "|---" * 5 + "|",
     )
-    for turn, lines in memory.items():
-        used = [line["used_mib"] / 1024 for line in lines if line["used_mib"] is not None]
-        most: dict[str, float] = {}
-        for line in lines:
-            for one in line["segments"] or ():
-                most[one["ipc"]] = max(most.get(one["ipc"], 0.0), one["used_bytes"] / 2**30)
-        kept = ", ".join(f"{ipc} {gib:.1f}" for ipc, gib in most.items()) or "static"
-        if used:
-            yield f"| {turn + 1} ({ARMS[ORDER[turn]]}) | {used[0]:.1f}, {max(used):.1f} | {kept} |"
+    for one in sorted(trials, key=lambda one: one.position):
+        if use := memory_use([one]):
+            cells = (
+                f"{one.position + 1} ({one.arm})",
+                one.scenario.name,
+                _number(use.idle_gib),
+                _number(use.most_gib),
+                ", ".join(f"{name} {gib:.1f}" for name, gib in use.kv_most_gib.items()) or "static",
+            )
+            yield f"| {' | '.join(cells)} |"
     yield ""
 
 

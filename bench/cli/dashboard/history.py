@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -75,21 +75,37 @@ def history(folders: Sequence[Path]) -> list[Entry]:
 
 
 def is_complete(entry: Entry) -> bool:
-    """Whether each comparison of a run has the blocks that a verdict needs, by names of files."""
-    trials: dict[tuple[str, ...], Counter[tuple[str, str]]] = {}
+    """Whether each comparison of a run has the blocks that a verdict needs, by names of files.
+
+    A block in whose middle the run was stopped is none. Of a search, whose blocks differ in length,
+    that shows if it was stopped within a trial.
+    """
+    trials: dict[tuple[str, ...], dict[tuple[int, int], tuple[str, Path]]] = {}
     for path in TrialStore(entry.root).paths(entry.begun):
         again, _, rest = path.stem.rpartition("block-")
-        block, _, role = rest.split("-", 2)
-        trials.setdefault((*path.parts[-3:-1], again), Counter())[block, role] += 1
+        block, position, role = rest.split("-", 2)
+        of_comparison = trials.setdefault((*path.parts[-3:-1], again), {})
+        of_comparison[int(block), int(position)] = role, path
     return all(_whole_blocks(one) >= LOOKS[0] for one in trials.values())
 
 
-def _whole_blocks(trials: Counter[tuple[str, str]]) -> int:
+def _whole_blocks(trials: Mapping[tuple[int, int], tuple[str, Path]]) -> int:
     """How many blocks have two trials of each arm, or any of an arm that was run alone."""
-    roles = {role for _, role in trials}
-    blocks = {block for block, _ in trials}
+    counts = Counter((block, role) for (block, _), (role, _) in trials.items())
+    roles = {role for role, _ in trials.values()}
     least = min(len(roles), 2)
-    return sum(all(trials[block, role] >= least for role in roles) for block in blocks)
+    last = max(trials)
+    stopped = {last[0]} if _was_cut_short(trials[last][1]) else set()
+    blocks = {block for block, _ in trials} - stopped
+    return sum(all(counts[block, role] >= least for role in roles) for block in blocks)
+
+
+def _was_cut_short(trial: Path) -> bool:
+    """Whether the run was stopped in the middle of a trial, by its JSON file."""
+    try:
+        return bool(json.loads(trial.read_bytes())["cut_short"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
 
 
 def benchmarks(entries: Sequence[Entry]) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.analysis.kvcached import ArmEvidence, as_provenance, not_proven
-from bench.config.topology import Arm, Model, Topology
+from bench.config.fitting import room_texts
+from bench.config.topology import Arm, Hardware, Model, Topology
 from bench.environments.base import Environment
 from bench.environments.containers.engine import engine_group, has_kvcached
 from bench.environments.cpu_engine.models import model_folder
 from bench.environments.kvcached.collecting import Console, collect
+from bench.environments.kvcached.memory import MemoryWatch, watching
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.records import Replica
@@ -67,6 +69,7 @@ class ContainerEnvironment(Environment):
         """Bring up the first arm, and all others if there is room for them."""
         started_s = time.monotonic()
         self._models = {model.name: model for model in models}
+        self._note_room(models)
         self._prepare(models)
         self.alternates = len(self._groups) > 1 and not self._all_fit()
         if self.alternates:
@@ -107,7 +110,7 @@ class ContainerEnvironment(Environment):
         )
 
     def engines(self, arm: Arm) -> str:
-        group = engine_group(arm)
+        group = self._group(arm)
         return f"{group} {self._times_up[group]}" if len(self._groups) > 1 else ""
 
     def facts(self) -> Mapping[str, Any]:
@@ -116,8 +119,13 @@ class ContainerEnvironment(Environment):
 
     def arm_facts(self, arm: Arm) -> Mapping[str, Any]:
         """What the arm's engines showed, where some arm should have KVCached."""
-        evidence = self._evidence.get(engine_group(arm))
+        evidence = self._evidence.get(self._group(arm))
         return {} if evidence is None else as_provenance(evidence)
+
+    def memory(self, arm: Arm) -> AbstractContextManager[MemoryWatch]:
+        """Where engines share GPUs, or some arm should have KVCached."""
+        wanted = self._topology.layout == "colocated" or self._any_kvcached
+        return watching(self._consoles(self._group(arm)) if wanted else ())
 
     def stop(self) -> None:
         self._cleanup.close()
@@ -158,13 +166,35 @@ class ContainerEnvironment(Environment):
     def _provenance(self) -> Mapping[str, Any]:
         """What is measured on, as JSON values."""
 
+    def _group(self, arm: Arm) -> str:
+        """The group of the arm's engines."""
+        return engine_group(arm)
+
     @property
     def _groups(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(engine_group, self._wanted)))
+        return tuple(dict.fromkeys(map(self._group, self._wanted)))
+
+    @property
+    def _hardware(self) -> Hardware:
+        return next(iter(self._models.values())).hardware
+
+    @property
+    def _any_kvcached(self) -> bool:
+        return any(has_kvcached(one, self._hardware) for one in self._wanted)
+
+    def _note_room(self, models: Sequence[Model]) -> None:
+        """Say where KVCached may give a gain: of each arm where the flags of engines differ."""
+        arms: dict[tuple[str, ...], list[str]] = {}
+        for arm in self._wanted:
+            texts = room_texts(self._topology.for_arm(arm), models, self.name)
+            arms.setdefault(texts, []).append(arm.name)
+        for texts, names in arms.items():
+            for text in texts:
+                self._progress.note(f"{', '.join(names)}: {text}" if len(arms) > 1 else text)
 
     def _bring_up(self, arm: Arm) -> None:
         """Return when the arm is ready. Where arms take turns, other groups go down first."""
-        group = engine_group(arm)
+        group = self._group(arm)
         if arm.name in self._up.get(group, ()):
             return
         if self.alternates:
@@ -185,14 +215,13 @@ class ContainerEnvironment(Environment):
 
         Without it they give the answers that those with it are compared with.
         """
-        hardware = next(iter(self._models.values())).hardware
-        if not any(has_kvcached(one, hardware) for one in self._wanted):
+        if not self._any_kvcached:
             return
-        group = engine_group(arm)
+        group = self._group(arm)
         with self._progress.step(f"looking at the engines of {group}") as step:
             self._evidence[group] = collect(
                 self._consoles(group),
-                wanted=has_kvcached(arm, hardware),
+                wanted=has_kvcached(arm, self._hardware),
                 utilization=self._topology.for_arm(arm).gpu_engine.gpu_memory_utilization,
                 step=step,
             )

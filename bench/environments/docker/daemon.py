@@ -21,6 +21,7 @@ from bench.environments.containers.engine import PORT
 from bench.environments.docker.compose import ARM, ENGINE, KIND, MODEL, PART_OF
 from bench.errors import UserError
 from bench.processes.guarded import cause_in, error_in
+from bench.processes.local import LocalProgram
 from bench.processes.ports import LOOPBACK, listeners
 from bench.processes.program import output_of
 
@@ -217,6 +218,14 @@ class Daemon:
             output, errors = api.exec_start(started, demux=True)
             code = api.exec_inspect(started)["ExitCode"]
         return output_of(code, output or b"", errors or b"")
+
+    def start(self, container: Container, command: Sequence[str]) -> LocalProgram:
+        """Start a command in a container, whose input is closed when this process ends."""
+        client = ["docker", "--host", self.url, "exec", "--interactive"]
+        try:
+            return LocalProgram([*client, container.id, *command])
+        except OSError as error:
+            raise UserError(f"docker cannot be run: {error.strerror}") from None
 
     def cause(self, container: Container, *, at_start: bool = False) -> str:
         """Why a container does not run or start: how it ended, and the last error in its log."""

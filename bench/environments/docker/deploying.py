@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 
 from bench.config.fitting import gpus_needed
@@ -23,6 +25,7 @@ from bench.environments.docker.project import (
     Project,
     balancer_name,
     find_compose,
+    group_of,
     take_down,
     up,
 )
@@ -77,6 +80,10 @@ class Deployment:
         running = sum(one.kind == ENGINE and one.runs for one in daemon.containers())
         gpus = len(gpu_names()) if any(model.gpus for model in models) else 0
         self.rooms = groups_that_fit(self._models, gpus, free_gib(running), topology.layout)
+        # By group, whose ports and GPUs come after those of the place before. With less room, one
+        # group is up at a time.
+        each = range(len(self._groups)) if self.rooms >= len(self._groups) else repeat(0)
+        self._places = dict(zip(self._groups, each, strict=False))
 
     def up(self, arm: Arm, count: int = 1) -> None:
         """Return when the arm's engines and `count` balancers are ready. Safe to repeat.
@@ -84,7 +91,7 @@ class Deployment:
         Raises UserError with the reason, and the command that shows the log, if one does not become
         ready; what has been started stays.
         """
-        group = engine_group(arm)
+        group = self._group(arm)
         others = tuple(one for one in self._balancers.get(group, ()) if one.arm != arm)
         self._balancers[group] = (*others, *self._of(arm, count, others))
         project = self._project(group)
@@ -111,8 +118,12 @@ class Deployment:
                     f"the log of {balancer.name} (docker logs)",
                 )
 
-    def adopt(self, arms: Mapping[str, Arm]) -> None:
-        """Leave balancers of `arms` (by name) that run already alone when others are brought up."""
+    def adopt(self, arms: Mapping[str, Arm], wanted: Collection[str]) -> None:
+        """Leave alone what runs already when the `wanted` groups are brought up.
+
+        Balancers of `arms` (by name) stay, and engines stay where they are: another group gets a
+        place that is free. Raises UserError where none is.
+        """
         for group in self._groups:
             there = [one for one in self.containers(group) if one.kind == BALANCER]
             self._balancers[group] = tuple(
@@ -120,10 +131,23 @@ class Deployment:
                 for one in there
                 if one.runs and one.ports and one.arm in arms
             )
+        taken = self._taken()
+        for group in wanted:
+            others = {place for other, of in taken.items() if other != group for place in of}
+            new = (self._groups.index(group), *range(self.rooms))
+            places = (*sorted(taken.get(group, ())), *(one for one in new if one < self.rooms))
+            free = [one for one in places if one not in others]
+            if not free:
+                raise UserError(
+                    f"no ports and GPUs are left for the engines of {group} beside those of "
+                    f"{', '.join(sorted(taken))}: python -m bench teardown --env docker ends these"
+                )
+            self._places[group] = free[0]
+            taken[group] = {free[0]}
 
     def urls(self, arm: Arm) -> tuple[str, ...]:
         """The base URLs of the arm's balancers that have been brought up."""
-        return tuple(self._url(engine_group(arm), one) for one in self._of_arm(arm))
+        return tuple(self._url(self._group(arm), one) for one in self._of_arm(arm))
 
     def replicas(self, group: str) -> tuple[Replica, ...]:
         """The engines of a group as replicas; they need not be up."""
@@ -147,8 +171,11 @@ class Deployment:
         found = self._urls.get(group, {}).get(name, {})
         return found.get(port, f"http://{LOOPBACK}:{service.port}")
 
+    def _group(self, arm: Arm) -> str:
+        return group_for(arm, self._topology, self._models)
+
     def _of_arm(self, arm: Arm) -> tuple[Balancer, ...]:
-        group = self._balancers.get(engine_group(arm), ())
+        group = self._balancers.get(self._group(arm), ())
         return tuple(one for one in group if one.arm == arm)
 
     def _project(self, group: str) -> Project:
@@ -158,16 +185,34 @@ class Deployment:
         return Project(group, self._engines(group), kvcached, balancers)
 
     def _engines(self, group: str) -> tuple[EnginePlan, ...]:
-        """Where all groups have room, each has the ports and GPUs after those of the one before."""
-        before = self._groups.index(group) if self.rooms >= len(self._groups) else 0
-        port = self._topology.gpu_engine.first_port
-        port += before * sum(model.replicas for model in self._models)
-        gpu = before * gpus_needed(self._models, self._topology.layout)
+        place, layout = self._places[group], self._topology.layout
+        port = self._topology.gpu_engine.first_port + place * self._ports
+        gpu = place * gpus_needed(self._models, layout)
         on_cpu = self._models[0].hardware == "cpu"
         cores = sorted(os.sched_getaffinity(0)) if on_cpu else ()
-        return plan_engines(
-            self._models, port, first_gpu=gpu, cores=cores, layout=self._topology.layout
-        )
+        return plan_engines(self._models, port, first_gpu=gpu, cores=cores, layout=layout)
+
+    def _taken(self) -> dict[str, set[int]]:
+        """The places of each group with engines that run: several if they are of other models."""
+        gpus = gpus_needed(self._models, self._topology.layout)
+        taken = defaultdict[str, set[int]](set)
+        for one in self._daemon.containers():
+            if one.kind == ENGINE and one.runs:
+                first_port = self._topology.gpu_engine.first_port
+                taken[group_of(one.project)] |= {
+                    *(
+                        (port - first_port) // self._ports
+                        for port in one.ports
+                        if port >= first_port
+                    ),
+                    *(int(gpu) // gpus for gpu in one.gpus if gpus and gpu.isdigit()),
+                }
+        return taken
+
+    @property
+    def _ports(self) -> int:
+        """How many ports the engines of a group have."""
+        return sum(model.replicas for model in self._models)
 
     def _of(self, arm: Arm, count: int, others: Collection[Balancer]) -> Iterator[Balancer]:
         """`count` balancers of an arm: those that there are first, then on ports that are free."""
@@ -193,6 +238,11 @@ class Deployment:
         check = Watch(self._daemon, project.name)
         with self._progress.step(f"waiting for the engines of {project.group}") as step:
             asyncio.run(await_answers(replicas, step, self._timeout_s, check, advice))
+
+
+def group_for(arm: Arm, topology: Topology, models: Sequence[Model]) -> str:
+    """The group of an arm's engines: flags that all engines of `models` have, too, do not count."""
+    return engine_group(topology.own_flags(arm, models[0].hardware))
 
 
 class Watch:

@@ -13,15 +13,14 @@ from typing import Any
 import psutil
 
 from bench.config.config import Config
-from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.base import model_facts
 from bench.environments.containers.colocated import ipc_name
-from bench.environments.containers.engine import VLLM_VERSION, engine_group
+from bench.environments.containers.engine import VLLM_VERSION
 from bench.environments.containers.environment import ContainerEnvironment
 from bench.environments.docker.compose import ENGINE, service_ipc_name
 from bench.environments.docker.daemon import Container, Daemon, processes
-from bench.environments.docker.deploying import Deployment, removed_if_killed
+from bench.environments.docker.deploying import Deployment, group_for, removed_if_killed
 from bench.environments.docker.room import gpu_names
 from bench.environments.kvcached.collecting import Console
 from bench.errors import UserError
@@ -35,8 +34,6 @@ from bench.records import Replica
 
 def make_environment(config: Config, progress: Progress) -> DockerEnvironment:
     """The environment as the options want it; nothing is started yet."""
-    for text in room_texts(config.topology, config.models, config.options.env):
-        progress.note(text)
     return DockerEnvironment(
         config.topology,
         tuple(config.arms.values()),
@@ -81,7 +78,7 @@ class DockerEnvironment(ContainerEnvironment):
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         """All engines of the arm's group."""
-        return self._deployed.replicas(engine_group(arm))
+        return self._deployed.replicas(self._group(arm))
 
     def slowed(self, replicas: Sequence[Replica], share: float) -> AbstractContextManager[None]:
         """Raises UserError for engines on GPUs, and unless this process may signal containers."""
@@ -103,6 +100,9 @@ class DockerEnvironment(ContainerEnvironment):
     def processes(self) -> tuple[int, ...]:
         """The processes in all containers, and those that Docker publishes ports by."""
         return processes(self._containers())
+
+    def _group(self, arm: Arm) -> str:
+        return group_for(arm, self._topology, tuple(self._models.values()))
 
     @property
     def _deployed(self) -> Deployment:
@@ -133,7 +133,7 @@ class DockerEnvironment(ContainerEnvironment):
     def _deploy(self, arm: Arm) -> Collection[str]:
         """All arms of a group that have been deployed are reached: each has its own balancer."""
         self._deployed.up(arm)
-        return {*self._up.get(engine_group(arm), ()), arm.name}
+        return {*self._up.get(self._group(arm), ()), arm.name}
 
     def _stop_group(self, group: str) -> None:
         self._deployed.take_down(group)
@@ -172,8 +172,10 @@ class DockerEnvironment(ContainerEnvironment):
             model,
             service_ipc_name(one.service) if one.model else ipc_name(self._models[model]),
             port,
+            one.service,
             log=lines,
             run=lambda command: self._daemon.execute(one, command),
+            start=lambda command: self._daemon.start(one, command),
         )
 
     def _provenance(self) -> Mapping[str, Any]:

@@ -13,7 +13,12 @@ from bench.config.topology import Arm, Model, Topology
 from bench.environments.containers.engine import engine_group
 from bench.environments.docker.compose import BALANCER, ENGINE
 from bench.environments.docker.daemon import Container, Daemon
-from bench.environments.docker.deploying import GROUPS, Deployment, removed_if_killed
+from bench.environments.docker.deploying import (
+    GROUPS,
+    Deployment,
+    group_for,
+    removed_if_killed,
+)
 from bench.environments.docker.project import group_of, take_down
 from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
@@ -37,7 +42,7 @@ class DockerOperations(Operations):
     def deploy(self, arms: Sequence[Arm], models: Sequence[Model], *, keep: bool) -> None:
         """Balancers of other arms stay. Raises UserError where there is no room for all groups."""
         there = {group_of(one.project) for one in self._daemon.containers() if one.kind == ENGINE}
-        wanted = dict.fromkeys(map(engine_group, arms))
+        wanted = dict.fromkeys(group_for(arm, self._topology, models) for arm in arms)
         deployment = Deployment(
             self._daemon,
             self._topology,
@@ -47,13 +52,13 @@ class DockerOperations(Operations):
             self._timeout_s,
             tuple(dict.fromkeys((*GROUPS, *sorted({*wanted, *there})))),
         )
-        deployment.adopt(self._topology.arms)
         if len({*wanted, *there}) > deployment.rooms:
             raise UserError(
                 f"there is room for the engines of {deployment.rooms} of {', '.join(wanted)}"
                 + (f", and {', '.join(sorted(there))} is up" if there else "")
                 + ": deploy one arm at a time, or let pytest take turns"
             )
+        deployment.adopt(self._topology.arms, wanted)
         new = [group for group in wanted if group not in there]
         with removed_if_killed(new):
             try:
@@ -102,9 +107,13 @@ class DockerOperations(Operations):
         return Daemon.chosen(os.environ)
 
     def _projects(self, arms: Sequence[Arm] | None) -> tuple[str, ...]:
-        groups = None if arms is None else set(map(engine_group, arms))
         found = self._daemon.projects()
-        return tuple(one for one in found if groups is None or group_of(one) in groups)
+        if arms is None:
+            return found
+        # Which flags all engines have, too, depends on the hardware, which is not known here.
+        names, groups = {arm.name for arm in arms}, set(map(engine_group, arms))
+        theirs = {one.project for one in self._daemon.containers() if one.arm in names}
+        return tuple(one for one in found if one in theirs or group_of(one) in groups)
 
     def _containers(self, arms: Sequence[Arm] | None) -> list[Container]:
         names = None if arms is None else {arm.name for arm in arms}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypedDict, Unpack
 from urllib.parse import parse_qsl
 
 from kubernetes.client import ApiClient, ApiException
@@ -23,10 +24,21 @@ CONNECT_S, SILENCE_S = 10.0, 60.0
 _PROXY_SILENCE_S = 10.0
 _CHUNK_BYTES = 65536
 _AS_US = [("fieldManager", "llm-bench")]
+_JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
 # Of an error's message, in characters.
 _LIMIT = 500
+
+
+class _Asked(TypedDict, total=False):
+    """What a request has beside its method and path; `silence_s` may pass between bytes."""
+
+    query: Sequence[tuple[str, str]]
+    body: Object | None
+    content: str
+    accept: str
+    silence_s: float | None
 
 
 class Api:
@@ -214,17 +226,12 @@ class Api:
         method: str,
         path: str,
         *,
-        query: Sequence[tuple[str, str]] = (),
-        body: Object | None = None,
-        content: str = "application/json",
-        accept: str = "application/json",
         accepted: Sequence[int] = (),
+        **asked: Unpack[_Asked],
     ) -> str:
         """The body of the answer; empty for an error status in `accepted`."""
         with self._reaching(action):
-            answer = self._open(
-                method, path, query=query, body=body, content=content, accept=accept
-            )
+            answer = self._open(method, path, **asked)
             text = _text(answer)
         if answer.status in accepted:
             return ""
@@ -232,28 +239,20 @@ class Api:
             raise _refusal(action, answer.status, answer.reason or "", text)
         return text
 
-    def _open(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Sequence[tuple[str, str]] = (),
-        body: Object | None = None,
-        content: str = "application/json",
-        accept: str = "application/json",
-        silence_s: float | None = SILENCE_S,
-    ) -> RESTResponse:
-        """The answer, whose body has not been read; `silence_s` may pass between its bytes."""
+    def _open(self, method: str, path: str, **asked: Unpack[_Asked]) -> RESTResponse:
+        """The answer, whose body has not been read. Bodies are JSON if not told else."""
+        content, body = asked.get("content", _JSON), asked.get("body")
         request = self._client.param_serialize(
             method,
             path,
-            query_params=list(query),
-            header_params={"Accept": accept, "Content-Type": content},
+            query_params=list(asked.get("query", ())),
+            header_params={"Accept": asked.get("accept", _JSON), "Content-Type": content},
             # As text: the client knows this content type for no JSON.
             body=json.dumps(body) if content == _APPLY else body,
             auth_settings=["BearerToken"],
         )
-        return self._client.call_api(*request, _request_timeout=(CONNECT_S, silence_s))
+        timeouts_s = CONNECT_S, asked.get("silence_s", SILENCE_S)
+        return self._client.call_api(*request, _request_timeout=timeouts_s)
 
     @contextmanager
     def _reaching(self, action: str) -> Iterator[None]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from bench.config.config import Config
-from bench.config.fitting import room_texts
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.containers.colocated import ipc_name
 from bench.environments.containers.engine import engine_group
@@ -19,7 +18,12 @@ from bench.environments.kubernetes.access import Access, connect_noted
 from bench.environments.kubernetes.api import Api
 from bench.environments.kubernetes.deploying import DeployedArm, deploy, teardown
 from bench.environments.kubernetes.holding import HeldCluster, hold_cluster
-from bench.environments.kubernetes.load_pods import PodSite, load_objects, start_load_pods
+from bench.environments.kubernetes.load_pods import (
+    PodProgram,
+    PodSite,
+    load_objects,
+    start_load_pods,
+)
 from bench.environments.kubernetes.nodes import cluster_facts, fits, free_resources, pod_requests
 from bench.environments.kubernetes.objects import BALANCER, ENGINES, LOAD_NAMESPACE, OURS, Resource
 from bench.environments.kubernetes.streams import outcome
@@ -37,8 +41,6 @@ BALANCERS = 2
 def make_environment(config: Config, progress: Progress) -> KubernetesEnvironment:
     """The environment as the options want it; nothing is started yet."""
     options = config.options
-    for text in room_texts(config.topology, config.models, options.env):
-        progress.note(text)
     return KubernetesEnvironment(
         Access.chosen(options.kubeconfig, options.context, os.environ),
         tuple(config.arms.values()),
@@ -192,13 +194,16 @@ class KubernetesEnvironment(ContainerEnvironment):
             found = self._api.lines(namespace, pod.name, None, follow=False)
             return found if alone else lines_of_engine(found, model)
 
+        execute = partial(self._api.execute, namespace, pod.name, container)
         return Console(
             pod.name_at(port),
             model,
             pod.name if alone else ipc_name(self._models[model]),
             port,
+            pod.name,
             log=lines,
-            run=lambda command: outcome(self._api.execute(namespace, pod.name, container, command)),
+            run=lambda command: outcome(execute(command)),
+            start=lambda command: PodProgram(execute(command), lambda: None),
         )
 
     def _provenance(self) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from bench.environments.kvcached.texts import (
     read_tokens,
 )
 from bench.errors import UserError
+from bench.processes.program import Program
 from bench.progress import Step
 
 Read = TypeVar("Read")
@@ -42,16 +43,19 @@ class Console:
     """An engine, and how to look at it.
 
     `ipc` is the name that KVCached has for it, and it listens on `port` of its own machine or
-    container. `log` gives the lines of its log from the beginning. `run` runs a command beside the
-    engine and returns its output. Both raise UserError.
+    container. `place` is that of all engines beside it, which have the same GPUs. `log` gives the
+    lines of its log from the beginning. `run` runs a command beside the engine and returns its
+    output; `start` starts one. All raise UserError.
     """
 
     engine: str
     model: str
     ipc: str
     port: int
+    place: str
     log: Callable[[], Iterable[str]]
     run: Callable[[Sequence[str]], str]
+    start: Callable[[Sequence[str]], Program]
 
 
 def collect(

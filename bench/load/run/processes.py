@@ -8,13 +8,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 
 from bench.errors import UserError
 from bench.load.run.drive import DriveResult, Ending, Load, run_together
 from bench.load.run.shards import LOADS_JSON, RESULTS_JSON, merge
-from bench.processes.program import ASK_CLOCK, END, Program, Site, block, read_block
+from bench.processes.clocks import Clock, ask_clock
+from bench.processes.program import END, Site, block, read_block
 
 # Enough for every process to receive the start and to wake up.
 _AHEAD_S = 0.05
@@ -23,8 +24,6 @@ _READY_S = 120.0
 # After the last answer, or Ctrl-C: to parse the answers and to send the samples.
 _GRACE_S = 60.0
 _LOOK_EVERY_S = 0.2
-# The question with the shortest way there and back is the most exact one.
-_CLOCK_QUESTIONS = 8
 
 
 def run_spread(
@@ -174,35 +173,6 @@ def _collect(
     return tuple(merged)
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """How far a program's monotonic clock is ahead of this process's, to within `bound_s`."""
-
-    ahead_s: float
-    bound_s: float
-
-
-def ask_clock(program: Program, timeout_s: float) -> Clock:
-    """Compare this process's clock with that of a program, which answers `clock` with its time.
-
-    Raises UserError when it does not answer so.
-    """
-    return min(
-        (_ask(program, timeout_s) for _ in range(_CLOCK_QUESTIONS)), key=lambda one: one.bound_s
-    )
-
-
 def start_spread_s(clocks: Sequence[Clock]) -> float:
     """Upper bound, in seconds, of the time between two programs' starts at the same instant."""
     return sum(sorted((one.bound_s for one in clocks), reverse=True)[:2]) if clocks[1:] else 0.0
-
-
-def _ask(program: Program, timeout_s: float) -> Clock:
-    sent_s = monotonic()
-    program.send(ASK_CLOCK)
-    said = program.line(timeout_s)
-    way_s = (monotonic() - sent_s) / 2
-    try:
-        return Clock(float(said) - sent_s - way_s, way_s)
-    except ValueError:
-        raise UserError(f"it said {said[:80]!r} where its time was due") from None
