@@ -26,8 +26,6 @@ from bench.records import Replica
 ROOT = Path(__file__).parents[2]
 # LiteLLM took 27 s to start on two idle cores.
 READY_TIMEOUT_S = 180.0
-# What vLLM runs at once on most GPUs if nobody says otherwise.
-USUAL_SEQS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Balancers:
 
     def __init__(self, logs: Path, progress: Progress, reserved: Collection[int] = ()) -> None:
         self._replicas: Sequence[Replica] = ()
-        self._max_num_seqs = USUAL_SEQS
+        self._max_num_seqs = peers.USUAL_SEQS
         self._logs = logs
         self._progress = progress
         self._reserved = reserved
@@ -74,7 +72,7 @@ class Balancers:
 
         Each of these runs `max_num_seqs` sequences at once; None if that is not known.
         """
-        self._replicas, self._max_num_seqs = replicas, max_num_seqs or USUAL_SEQS
+        self._replicas, self._max_num_seqs = replicas, max_num_seqs or peers.USUAL_SEQS
 
     def routes(self, arm: Arm, count: int, models: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """The `urls` of each model: the same for all, unless a peer's instance serves only one."""

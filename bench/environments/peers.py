@@ -18,6 +18,8 @@ from bench.errors import UserError
 from bench.processes.guarded import error_in, run_bounded
 from bench.records import Replica
 
+# What vLLM runs at once on most GPUs if nobody says otherwise.
+USUAL_SEQS = 256
 _VERSION_TIMEOUT_S = 60.0
 
 
@@ -33,7 +35,7 @@ class Place:
     metrics_port: int
     replicas: tuple[Replica, ...]
     folder: Path
-    max_num_seqs: int
+    max_num_seqs: int = USUAL_SEQS
 
 
 def values(peer: Peer, place: Place) -> dict[str, Any]:
@@ -127,6 +129,7 @@ def require_reachable(arm: str, replicas: Sequence[Replica], headers: Mapping[st
 def _filled(peer: Peer, text: str, known: Mapping[str, Any]) -> str:
     try:
         made = Template(text, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        return made.render(known)
+        filled: str = made.render(known)
     except TemplateError as error:
         raise UserError(f"peer {peer.name}: {error} in {text.strip()[:80]!r}") from None
+    return filled

@@ -180,7 +180,7 @@ def test_a_balancer_that_is_not_installed_is_told(balancers: Balancers, port: in
 def test_what_a_balancer_lacks_is_told(
     policy: str | None, answer: str, lacking: str | None
 ) -> None:
-    told = why_not_ready(Arm("x", 8090, policy, None), json.loads(answer), REPLICAS)
+    told = why_not_ready(Arm("x", 8090, policy, None), answer, REPLICAS)
     assert told == lacking if lacking is None else str(told).startswith(lacking)
 
 
