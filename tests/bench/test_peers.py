@@ -18,7 +18,13 @@ from bench.config.options import Options
 from bench.config.peers import Peer, Ready, load_peers, located
 from bench.config.topology import load_topology
 from bench.environments.balancers import why_not_ready
-from bench.environments.peers import Place, balancer_facts, command_of, version_of
+from bench.environments.peers import (
+    Place,
+    balancer_facts,
+    command_of,
+    require_reachable,
+    version_of,
+)
 from bench.errors import UserError
 from bench.records import Replica
 from reports.run import run_of
@@ -239,6 +245,22 @@ def test_without_the_control_or_any_treatment_there_is_nothing_to_measure(
 def test_peers_run_on_this_machine_alone(tmp_path: Path, environment: str) -> None:
     with pytest.raises(UserError, match=f"arm nginx is .* --env {environment} cannot run"):
         resolved(tmp_path, "baseline", "nginx", env=environment, models=())
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "message"),
+    [
+        ("https://r0:1", {}, "arm nginx takes replicas at http://HOST:PORT, seen https://r0:1;"),
+        ("http://r0:1/v2", {}, "arm nginx takes replicas at http://HOST:PORT, seen http://r0:1/v2"),
+        ("http://r0:1", {"authorization": "Bearer x"}, "arm nginx gets no key for its replicas;"),
+    ],
+)
+def test_replicas_that_peers_cannot_reach_as_the_client_does_are_refused(
+    url: str, headers: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        require_reachable("nginx", [Replica("m", "m-0", url)], headers)
+    require_reachable("nginx", REPLICAS, {"x-team": "search"})
 
 
 def test_deploy_starts_no_peer() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +17,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.config.options import ROOT
+from bench.config.config import resolve
+from bench.config.options import ROOT, Options
 from bench.config.peers import load_peers
+from bench.environments.external.environment import make_environment
 from bench.environments.peers import version_of
 from bench.errors import UserError
 from bench.processes.ports import is_free
+from bench.progress import PlainProgress
+from tests.bench.endpoint import MODEL, Behaviour, endpoint
 from tests.bench.peering import CHAT, PATIENCE_S, Scripted, balancing, installed, serving
 
 pytestmark = pytest.mark.slow
@@ -141,6 +147,26 @@ def test_further_balancers_of_a_peer_run_beside_the_first(name: str, tmp_path: P
         for url in urls:
             assert list(asked(url, "n", "hi")) == ["first", "last", "[DONE]"]
         assert [one.name for one in balancers.running] == [f"{name}-n", f"{name}-n-2"]
+
+
+def test_a_peer_is_in_front_of_endpoints_and_its_version_in_the_provenance(
+    tmp_path: Path,
+) -> None:
+    installed("nginx")
+    one = Behaviour()
+    with endpoint(one) as url:
+        given = Options(env="external", models=(MODEL,), endpoints=url, arms=("baseline", "nginx"))
+        config = resolve(given, tmp_path, "run")
+        used = make_environment(config, PlainProgress(io.StringIO()))
+        try:
+            used.start(config.models)
+            ((served,),) = used.arm_routes(config.arms["treatment"], 1, [MODEL]).values()
+            facts = used.arm_facts(config.arms["treatment"])
+            assert list(asked(served, MODEL, "hi")) == ["0 ", "1 ", "[DONE]"]
+        finally:
+            used.stop()
+        assert used.arm_facts(config.arms["control"]) == {}
+    assert re.fullmatch(r"nginx \d+\.\d+\S*", facts["balancer"])
 
 
 # nginx has workers of its own.
