@@ -37,7 +37,7 @@ def deploy(options: Options, names: Sequence[str]) -> int:
     topology = load_topology(options.topology, options.layout)
     arms = _arms(topology, names) or list(map(topology.arm, DEFAULT_ARMS))
     if peers := [arm.name for arm in arms if arm.peer is not None]:
-        raise UserError(f"{peers[0]} is started by runs that measure it, and by nothing else")
+        raise UserError(f"arm {peers[0]} is started by runs that measure it: leave it out here")
     models = topology.select_models(options.models, hardware_of(options), options.env)
     operations = _operations(options, topology)
     for arm in arms:

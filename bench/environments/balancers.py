@@ -24,7 +24,7 @@ from bench.progress import Progress, Step
 from bench.records import Replica
 
 ROOT = Path(__file__).parents[2]
-# LiteLLM took 27 s to start on two idle cores.
+# LiteLLM took 19 to 27 s to start on two cores.
 READY_TIMEOUT_S = 180.0
 
 

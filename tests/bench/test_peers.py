@@ -264,7 +264,7 @@ def test_replicas_that_peers_cannot_reach_as_the_client_does_are_refused(
 
 
 def test_deploy_starts_no_peer() -> None:
-    with pytest.raises(UserError, match="nginx is started by runs that measure it"):
+    with pytest.raises(UserError, match="arm nginx is started by runs that measure it"):
         deploy(Options(), ["nginx"])
 
 
