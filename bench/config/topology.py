@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -320,10 +319,9 @@ def _mistake_in_arm(arm: Arm) -> str | None:
 
 def _peer_arms() -> dict[str, Arm]:
     """An arm for each peer, on a port of its own where that is free."""
-    ports = itertools.count(PEER_PORT)
+    found = load_peers().items()
     return {
-        name: Arm(name, port, peer=peer)
-        for (name, peer), port in zip(load_peers().items(), ports, strict=False)
+        name: Arm(name, PEER_PORT + place, peer=peer) for place, (name, peer) in enumerate(found)
     }
 
 
