@@ -132,6 +132,8 @@ def run_of(cases: Sequence[Case], when: str, factorials: Sequence[Factorial] = (
     }
     if "endpoints" in environment:
         facts |= _endpoint_facts(environment)
+    if balancers := dict(_balancers(cases)):
+        facts["Balancers"] = "; ".join(f"{arm}: {one}" for arm, one in balancers.items())
     if environment.get("alternates"):
         facts["Arms"] = (
             "up by turns, for there is no room for all at once; the order was drawn for each block"
@@ -144,6 +146,14 @@ def run_of(cases: Sequence[Case], when: str, factorials: Sequence[Factorial] = (
         first.provenance,
         factorials=tuple(factorials),
     )
+
+
+def _balancers(cases: Iterable[Case]) -> Iterator[tuple[str, str]]:
+    """The arms whose balancer is a program of others, and its version."""
+    for case in cases:
+        for trial in case.trials:
+            if "balancer" in trial.provenance:
+                yield trial.arm, str(trial.provenance["balancer"])
 
 
 def setup_of(trial: Trial) -> str:

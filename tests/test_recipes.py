@@ -227,6 +227,30 @@ def like(path: str) -> str:
     return f"{quotes}Mine: an example.{quotes if first.endswith(quotes) else ''}\n{rest}"
 
 
+PEER = """
+mine:
+  arms:
+    mine: random
+    mine-first: first
+  program: python3
+  install: apt install python3
+  version: '"{{ program }}" --version'
+  reads: Python (\\S+)
+  start: >-
+    "{{ program }}" -m mine --port {{ port }} --policy {{ policy }}
+    {% for replica in replicas %}{{ replica.url }} {% endfor %}
+"""
+
+
+def test_a_balancer_of_others(recipe: Copy) -> None:
+    recipe.insert("bench/peers.yaml", PEER, before="\nhaproxy:\n  arms:\n")
+    ids = recipe.collected("-m", "latency and managed", "--arms", "baseline,mine,mine-first")
+    assert "[tiny-llama-mine-first]" in ids
+    assert "--arms mine, mine-first\n" in recipe.output("-m", "bench", "peers")
+    recipe.test("tests/bench/test_peers.py")
+    assert "[mine-first]" in recipe.collected("tests/bench/test_peers_real.py")
+
+
 def test_a_policy(recipe: Copy) -> None:
     registry = "lb/policies/__init__.py"
     recipe.add("lb/policies/mine.py", like("lb/policies/random_choice.py"))

@@ -39,14 +39,14 @@ W = TypeVar("W")
 class Program(Generic[W]):
     """A program that is compared. `path` is None where it is not installed.
 
-    `install` is the command line that installs it; `ask_version` prints its version first;
+    `install` is the command line that installs it; `version` asks it, with logs in a folder;
     `start` makes the command that starts it for its work, with whatever files that needs.
     """
 
     name: str
     path: Path | None
     install: str
-    ask_version: tuple[str, ...]
+    version: Callable[[Path], str]
     start: Callable[[W], list[str]]
 
 
@@ -65,10 +65,10 @@ class Selection(Generic[W]):
     def facts(self, folder: Path) -> dict[str, dict[str, str]]:
         """Versions of the present programs by name, and how to install the absent ones.
 
-        A version is the first line that the program prints of it; logs go to `folder`.
+        Logs go to `folder`.
         """
         return {
-            "versions": {one.name: first_line(one.ask_version, folder) for one in self.present},
+            "versions": {one.name: one.version(folder) for one in self.present},
             "absent": {one.name: one.install for one in self.absent},
         }
 
@@ -110,10 +110,15 @@ def command_line(*names: str, **values: object) -> list[str]:
     return [word.format_map({**known, **values}) for word in words]
 
 
-def version_of(python: Path, package: str) -> tuple[str, ...]:
-    """The command that prints the version of a package of that Python."""
+def package_version(python: Path, package: str) -> Callable[[Path], str]:
+    """Asks for the version of a package of that Python."""
     ask = f"from importlib.metadata import version; print(version({package!r}))"
-    return (str(python), "-c", ask)
+    return first_line_of(str(python), "-c", ask)
+
+
+def first_line_of(*command: str) -> Callable[[Path], str]:
+    """Runs `command`, with logs in a folder, and returns `first_line`."""
+    return lambda folder: first_line(command, folder)
 
 
 def output_of(command: Sequence[str], log: Path, timeout_s: float, name: str = "") -> str:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.config.peers import load_peers, located
 from bench.environments.local.install import TORCH_INDEX
-from validation.harness import Program, W, command_line, filled, version_of
+from bench.environments.peers import Place, command_of, version_of
+from validation.harness import Program, W, command_line, first_line_of, package_version
 
 REFERENCE = "nginx"
 OURS = "bench"
 BARE = "bare reads"
 _CACHE = Path(".cache")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The ports that a proxy may use on loopback, what is behind it, a folder for its files.
-
-    `metrics_port` is for proxies that insist on one; `replicas` are `host:port` each.
-    """
-
-    port: int
-    metrics_port: int
-    replicas: tuple[str, ...]
-    folder: Path
-
-    @property
-    def urls(self) -> list[str]:
-        """The URLs of the replicas."""
-        return [f"http://{replica}" for replica in self.replicas]
+# Of the arms that peers can be, those that choose as this project's balancer does here.
+_ROUND_ROBIN = {
+    REFERENCE: "nginx",
+    "haproxy": "haproxy-round-robin",
+    "sglang-router": "sglang-router-round-robin",
+    "vllm-router": "vllm-router-round-robin",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +46,9 @@ LoadGenerator = Program[Job]
 
 
 def known_proxies(root: Path) -> tuple[Proxy, ...]:
-    """This project's balancer, servers of the system, and routers in an environment of theirs."""
-    return (
-        _ours("lb", _balancer),
-        _server("nginx", "nginx.conf", "server {replica};"),
-        _server("haproxy", "haproxy.cfg", "server replica{index} {replica}"),
-        _router(root, "sglang-router", "0.3.2", "warn"),
-        _router(root, "vllm-router", "0.1.17", "warning"),
-    )
+    """This project's balancer, and peers as they run when they are an arm, by round robin."""
+    peers = (_peer(root, name, arm) for name, arm in _ROUND_ROBIN.items())
+    return (_ours("lb", _balancer), *peers)
 
 
 def known_load_generators(root: Path) -> tuple[LoadGenerator, ...]:
@@ -88,12 +73,12 @@ def known_load_generators(root: Path) -> tuple[LoadGenerator, ...]:
 def _ours(name: str, start: Callable[[W], list[str]], package: str = "") -> Program[W]:
     """A program of this project, with this Python's version or that of `package`."""
     python = Path(sys.executable)
-    version = version_of(python, package) if package else (str(python), "--version")
-    return Program(name, python, "", version, start)
+    own = first_line_of(str(python), "--version")
+    return Program(name, python, "", package_version(python, package) if package else own, start)
 
 
 def _balancer(place: Place) -> list[str]:
-    endpoints, port = ",".join(place.urls), place.port
+    endpoints, port = ",".join(one.url for one in place.replicas), place.port
     return command_line("balancer", python=sys.executable, endpoints=endpoints, port=port)
 
 
@@ -101,33 +86,17 @@ def _client(client: str) -> Callable[[Job], list[str]]:
     return lambda job: command_line("client", python=sys.executable, client=client, **asdict(job))
 
 
-def _server(name: str, file: str, line: str) -> Proxy:
-    """A server of the system, with a configuration file that has a line for each replica."""
-    # Debian keeps servers where only root's path leads.
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-
-    def start(place: Place) -> list[str]:
-        path, replicas = place.folder / file, enumerate(place.replicas)
-        servers = "\n".join(line.format(index=index, replica=one) for index, one in replicas)
-        text = filled(file, port=place.port, folder=place.folder, servers=servers)
-        path.write_text(text, encoding="utf-8")
-        return command_line(name, program=found, folder=place.folder, path=path)
-
-    path = Path(found) if found else None
-    return Program(name, path, f"apt install {name}", (str(found), "-v"), start)
-
-
-def _router(root: Path, name: str, version: str, log_level: str) -> Proxy:
-    package = name.replace("-", "_")
-    python = _python(root, "routers-venv")
-
-    def start(place: Place) -> list[str]:
-        own = {"python": python, "package": package, "log_level": log_level}
-        return [*command_line("router", **own, **asdict(place)), *place.urls]
-
-    install = _installs("routers-venv", f"--no-deps {name}=={version}")
-    present = python if _holds(python, package) else None
-    return Program(name, present, install, version_of(python, name), start)
+def _peer(root: Path, name: str, arm: str) -> Proxy:
+    declared = load_peers()[arm]
+    found = located(declared, root / _CACHE)
+    peer = found or declared
+    return Program(
+        name,
+        None if found is None else Path(found.program),
+        declared.install,
+        lambda folder: version_of(peer, folder),
+        lambda place: command_of(peer, place),
+    )
 
 
 def _tool(
@@ -141,7 +110,7 @@ def _tool(
         return command_line(*commands, **own, **asdict(job))
 
     present = python if _holds(python, module) else None
-    return Program(name, present, install, version_of(python, package), start)
+    return Program(name, present, install, package_version(python, package), start)
 
 
 def _python(root: Path, venv: str) -> Path:

@@ -15,16 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.console import log_folder
+from bench.environments.peers import Place
 from bench.errors import UserError
-from bench.load.accuracy.answers import AT_ONCE, CHUNKS, chat_body
+from bench.load.accuracy.answers import AT_ONCE, CHUNKS, MODEL, chat_body
 from bench.load.accuracy.running import LocalServer
 from bench.processes.resources import allow_connections, pinned
 from bench.progress import make_progress
+from bench.records import Replica
 from bench.telemetry.cpu import Usage
 from validation import harness
 from validation.figures import Comparison, Metric, Of, Round, cpu_metric
 from validation.harness import ROOT
-from validation.programs import REFERENCE, Place, Proxy, known_proxies
+from validation.programs import REFERENCE, Proxy, known_proxies
 from validation.proxy_load import Load, Wrk, while_streaming
 from validation.servers import SOURCE, Servers
 
@@ -233,7 +235,7 @@ def start_proxy(
 ) -> LocalServer:
     """Start a proxy in front of the source. Raises UserError if it does not answer."""
     port, metrics_port = next(servers.ports), next(servers.ports)
-    replicas = tuple(f"{host}:{source_port}" for host in _HOSTS)
+    replicas = tuple(Replica(MODEL, host, f"http://{host}:{source_port}") for host in _HOSTS)
     command = proxy.start(Place(port, metrics_port, replicas, folder))
     return servers.start(proxy.name, command, port, {layout.proxy})
 

@@ -20,6 +20,7 @@ from bench.cli.export import check_output, export, text_of
 from bench.cli.gates import gates_json, gates_text
 from bench.cli.operating import deploy, health, logs, status, teardown
 from bench.cli.options import add_options, options_page, read_options
+from bench.cli.peers import peers
 from bench.cli.review import stored_run
 from bench.cli.watching import watch_runs
 from bench.cli.webhook import webhook_of
@@ -197,6 +198,7 @@ COMMANDS = (
         " (docs/how-to/dashboard.md)",
     ),
     Command("gates", gates),
+    Command("peers", peers),
     Command("manifests", manifests),
     Command("deploy", deploy, ARMS, several=True),
     Command("status", status, ARMS, several=True),

@@ -36,6 +36,8 @@ def deploy(options: Options, names: Sequence[str]) -> int:
     """Bring arms up, which stay up; by default the two that are compared."""
     topology = load_topology(options.topology, options.layout)
     arms = _arms(topology, names) or list(map(topology.arm, DEFAULT_ARMS))
+    if peers := [arm.name for arm in arms if arm.peer is not None]:
+        raise UserError(f"arm {peers[0]} is started by runs that measure it: leave it out here")
     models = topology.select_models(options.models, hardware_of(options), options.env)
     operations = _operations(options, topology)
     for arm in arms:

@@ -89,7 +89,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`model` is every selected one in turn, `first_model` only the first of them.
 
-    Of several treatments each has a test of its own.
+    Of several treatments each has a test of its own; that of one that is not installed is skipped.
     """
     if not measured(metafunc.definition):
         return
@@ -98,9 +98,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture, values in (("model", names), ("first_model", names[:1])):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, values)
-    if len(treatments) > 1 and metafunc.definition.get_closest_marker(BOTH_ARMS):
-        ids = [config.arms[role].name for role in treatments]
-        metafunc.parametrize("treatment", treatments, ids=ids)
+    if len(treatments) + len(config.absent) == 1:
+        return
+    if metafunc.definition.get_closest_marker(BOTH_ARMS):
+        present = (pytest.param(role, id=config.arms[role].name) for role in treatments)
+        absent = (
+            pytest.param(name, id=name, marks=pytest.mark.skip(reason=line))
+            for name, line in config.absent.items()
+        )
+        metafunc.parametrize("treatment", [*present, *absent])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

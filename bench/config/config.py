@@ -24,6 +24,7 @@ from bench.config.endpoints import (
 from bench.config.factors import FactorialArms, factorial_arms
 from bench.config.fitting import require_fit, require_flags
 from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, PROFILES, Options, Profile
+from bench.config.peers import located
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
@@ -41,7 +42,9 @@ class Config:
     """The options with the things that they name, checked against each other.
 
     `arms` has the control and then the treatments, one of which is the control's arm in an A/A
-    run. `levels` has each arm's level of each factor in a factorial run, and nothing in others.
+    run. `absent` has what was named besides and is not installed, by the name of the arm, and the
+    line that installs it. `levels` has each arm's level of each factor in a factorial run, and
+    nothing in others.
     `hardware` is what engines run on. `endpoints` are those of environment external.
     `traffic` is recorded traffic, fitted to the engine. `cache` is the folder of engines, models
     and logs, `results` that of trials and results.
@@ -52,6 +55,7 @@ class Config:
     topology: Topology
     models: tuple[Model, ...]
     arms: Mapping[Role, Arm]
+    absent: Mapping[str, str]
     levels: Mapping[Role, Mapping[str, str]]
     profile: Profile
     slos: Slos
@@ -93,7 +97,7 @@ class Config:
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
     """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
-    hardware = hardware_of(options)
+    hardware, cache = hardware_of(options), root / ".cache"
     if options.env == "k8s" and options.driver != "builtin":
         raise UserError(
             f"driver {options.driver} sends from this machine, which does not reach pods; "
@@ -105,14 +109,19 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
     own = {arm.name: arm for arm in made.arms.values()}
     topology = replace(topology, arms={**topology.arms, **own})
     endpoints = _endpoints(options, os.environ)
+    absent: Mapping[str, str] = {}
     if endpoints is None:
         models = topology.select_models(options.models, hardware, options.env)
-        arms = made.arms or _arms(options, topology)
+        if not (arms := made.arms):
+            arms, absent = _arms(options, topology, cache)
         for arm in arms.values():
             require_fit(topology.for_arm(arm), models, options.env)
     else:
         models = _served(endpoints, options.models)
-        arms = _arms(options, topology) if endpoints.balanced else _endpoint_arms(endpoints)
+        if endpoints.balanced:
+            arms, absent = _arms(options, topology, cache)
+        else:
+            arms = _endpoint_arms(endpoints)
         shared = endpoints.arms["control"]
         endpoints = replace(
             endpoints, arms={role: endpoints.arms.get(role, shared) for role in arms}
@@ -124,13 +133,14 @@ def resolve(options: Options, root: Path, run_id: str) -> Config:
         topology=topology,
         models=models,
         arms=arms,
+        absent=absent,
         levels=made.levels,
         profile=PROFILES[options.profile],
         slos=load_slos(options.slo),
         hardware=hardware,
         endpoints=endpoints,
         traffic=_traffic(options, topology, arms.values(), hardware, endpoints),
-        cache=root / ".cache",
+        cache=cache,
         results=root / "results",
     )
 
@@ -193,8 +203,13 @@ def _factorial(options: Options, topology: Topology, hardware: Hardware) -> Fact
     return factorial_arms(options.factorial, topology, base, options.env, hardware)
 
 
-def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:
-    """The arms by their roles. Raises UserError if they cannot be compared like this."""
+def _arms(
+    options: Options, topology: Topology, cache: Path
+) -> tuple[dict[Role, Arm], dict[str, str]]:
+    """The arms by their roles, and those that are not installed; see `Config.absent`.
+
+    Raises UserError if they cannot be compared like this.
+    """
     names = options.arms or DEFAULT_ARMS
     arms = tuple(map(topology.arm, names))
     for arm, other in combinations(dict.fromkeys(arms), 2):
@@ -212,7 +227,25 @@ def _arms(options: Options, topology: Topology) -> dict[Role, Arm]:
                 f"arm {arm.name} wants a connection for each request, which driver"
                 f" {options.driver} does not offer; use --driver builtin"
             )
-    return dict(zip(roles_for(len(arms)), arms, strict=True))
+    found = [_installed(arm, options.env, cache) for arm in arms]
+    present = [one for one in found if isinstance(one, Arm)]
+    absent = {arm.name: one for arm, one in zip(arms, found, strict=True) if isinstance(one, str)}
+    if arms[0].name in absent or len(present) < 2:
+        raise UserError(f"--arms: {'; '.join(absent.values())}")
+    return dict(zip(roles_for(len(present)), present, strict=True)), absent
+
+
+def _installed(arm: Arm, environment: str, cache: Path) -> Arm | str:
+    """The arm with the path of its peer's program, if it has one, or the line that installs it."""
+    if arm.peer is None:
+        return arm
+    if environment not in {"local", "external"}:
+        raise UserError(
+            f"arm {arm.name} is a program of this machine, which --env {environment} cannot run: "
+            "use --env local, or --env external with --endpoints"
+        )
+    peer = located(arm.peer, cache)
+    return arm.peer.absent if peer is None else replace(arm, peer=peer)
 
 
 def _endpoints(options: Options, environ: Mapping[str, str]) -> Endpoints | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from bench.config.peers import Peer, load_peers
 from bench.config.yamlfile import Share, load_yaml, strict
 from bench.errors import UserError
 from bench.records import Connections
@@ -25,6 +26,8 @@ Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Gib = Annotated[float, Field(gt=0, strict=True)]
 Entry = TypeVar("Entry")
+# Arms of peers have this port and the next ones.
+PEER_PORT = 8040
 
 
 @strict
@@ -106,17 +109,28 @@ class EngineFlags:
         return {name: value for name, value in values.items() if value is not None}
 
 
+def _peer_named(name: object) -> object:
+    """The peer of that name; anything else is passed on."""
+    if not isinstance(name, str):
+        return name
+    known = load_peers()
+    if name not in known:
+        raise ValueError(f"no peer, known: {', '.join(known)}")
+    return known[name]
+
+
 @strict
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A configuration to measure: a `policy` of this project's balancer, or a `command`.
+    """A configuration to measure: a `policy` of this project's balancer, a `peer` or a `command`.
 
-    Exactly one of the two is set. `options` are further options of the balancer. With `kvcached`
-    the arm's engines have KVCached where there are GPUs, and they have its flags of `engine`.
-    Arms share engines that are alike. `kubernetes` is what chooses a replica
-    there: the balancer, or kube-proxy. `connections` says whether the load keeps them, which
-    matters where they decide on the replica, as behind kube-proxy. `slowed` is the share of its
-    core's time that each replica gets while the arm is measured: a known difference.
+    Exactly one of the three is set; in a file `peer` is a name of `bench/peers.yaml`. `options` are
+    further options of this project's balancer. With `kvcached` the arm's engines have KVCached
+    where there are GPUs, and they have its flags of `engine`. Arms share engines that are alike.
+    `kubernetes` is what chooses a replica there: the balancer, or kube-proxy. `connections` says
+    whether the load keeps them, which matters where they decide on the replica, as behind
+    kube-proxy. `slowed` is the share of its core's time that each replica gets while the arm is
+    measured: a known difference.
     """
 
     name: str
@@ -129,6 +143,7 @@ class Arm:
     kubernetes: Kubernetes = "balancer"
     connections: Connections = "kept"
     slowed: Share | None = None
+    peer: Annotated[Peer | None, BeforeValidator(_peer_named)] = None
 
 
 @strict
@@ -242,7 +257,8 @@ class Topology:
         return picked
 
     def arm(self, name: str) -> Arm:
-        return _pick(self.arms, name, "arm")
+        """The arm of that name, which may be a peer's. Raises UserError with one line."""
+        return self.arms.get(name) or _pick({**_peer_arms(), **self.arms}, name, "arm")
 
     def engine_on(self, hardware: Hardware) -> EngineEntry | GpuEngineEntry:
         """The flags of all engines on that hardware."""
@@ -304,11 +320,19 @@ def _mistake_in_model(model: Model) -> str | None:
 
 
 def _mistake_in_arm(arm: Arm) -> str | None:
-    if (arm.policy is None) == (arm.command is None):
-        return "give either policy or command"
+    if sum(one is not None for one in (arm.policy, arm.peer, arm.command)) != 1:
+        return "give either policy or peer or command"
     if arm.options and arm.policy is None:
-        return "options belong to a policy, not to a command"
+        return "options belong to a policy, not to others' balancers"
     return None
+
+
+def _peer_arms() -> dict[str, Arm]:
+    """An arm for each peer, on a port of its own where that is free."""
+    found = load_peers().items()
+    return {
+        name: Arm(name, PEER_PORT + place, peer=peer) for place, (name, peer) in enumerate(found)
+    }
 
 
 def _with_flags(entry: Entry, flags: Mapping[str, int | float]) -> Entry:

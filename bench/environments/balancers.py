@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import httpx
 
 from bench.config.topology import Arm
+from bench.environments import peers
 from bench.errors import UserError
 from bench.processes.guarded import Guarded, error_in_log
 from bench.processes.ports import LOOPBACK, free_ports, is_free, port_holder
@@ -21,12 +24,16 @@ from bench.progress import Progress, Step
 from bench.records import Replica
 
 ROOT = Path(__file__).parents[2]
-READY_TIMEOUT_S = 60.0
+# LiteLLM took 19 to 27 s to start on two cores.
+READY_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class Balancer:
-    """A running balancer. `name` is its arm's, with a number from an arm's second one on."""
+    """A running balancer.
+
+    `name` is its arm's, with the model if it serves only that, and a number from the second on.
+    """
 
     name: str
     port: int
@@ -48,32 +55,42 @@ class Balancer:
 class Balancers:
     """The processes of the arms in use, in front of the replicas given to `serve`.
 
-    An arm's first balancer listens on the arm's port, further ones on the next ports that
-    are free and not `reserved`.
+    An arm's first balancer listens on the arm's port, further ones, and those of peers, on the next
+    ports that are free and not `reserved`.
     """
 
     def __init__(self, logs: Path, progress: Progress, reserved: Collection[int] = ()) -> None:
         self._replicas: Sequence[Replica] = ()
+        self._max_num_seqs = peers.USUAL_SEQS
         self._logs = logs
         self._progress = progress
         self._reserved = reserved
-        self._running: dict[str, list[Balancer]] = {}
+        self._running: dict[tuple[str, str], list[Balancer]] = {}
 
-    def serve(self, replicas: Sequence[Replica]) -> None:
-        """Balancers started from now on are in front of `replicas`."""
-        self._replicas = replicas
+    def serve(self, replicas: Sequence[Replica], max_num_seqs: int | None = None) -> None:
+        """Balancers started from now on are in front of `replicas`.
 
-    def urls(self, arm: Arm, count: int) -> tuple[str, ...]:
-        """Base URLs of the arm's balancers; exactly `count` run when it returns.
+        Each of these runs `max_num_seqs` sequences at once; None if that is not known.
+        """
+        self._replicas, self._max_num_seqs = replicas, max_num_seqs or peers.USUAL_SEQS
+
+    def routes(self, arm: Arm, count: int, models: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """The `urls` of each model: the same for all, unless a peer's instance serves only one."""
+        if arm.peer is None or arm.peer.models == "all":
+            return dict.fromkeys(models, self.urls(arm, count))
+        return {model: self.urls(arm, count, model) for model in models}
+
+    def urls(self, arm: Arm, count: int, model: str = "") -> tuple[str, ...]:
+        """Base URLs of the arm's balancers for `model`, or for all; `count` run when it returns.
 
         Raises UserError if a port is taken, or if one does not get ready or has died: one that
         dies under load is not started again, which would hide its death.
         """
-        running = self._running.setdefault(arm.name, [])
+        running = self._running.setdefault((arm.name, model), [])
         while len(running) > count:
             running.pop().process.terminate()
         while len(running) < count:
-            running.append(self._start(arm, len(running)))
+            running.append(self._start(arm, len(running), model))
         for balancer in running:
             balancer.require_alive()
         return tuple(balancer.url for balancer in running)
@@ -95,20 +112,34 @@ class Balancers:
             balancer.process.terminate()
         self._running.clear()
 
-    def _start(self, arm: Arm, index: int) -> Balancer:
-        name = f"{arm.name}-{index + 1}" if index else arm.name
-        port = self._port(arm, index)
-        command = balancer_command(arm, port, [replica.url for replica in self._replicas])
+    def _start(self, arm: Arm, index: int, model: str) -> Balancer:
+        # A model of an endpoint may be called `org/name`.
+        parts = (arm.name, re.sub(r"[^\w.-]+", "-", model), f"{index + 1}" if index else "")
+        name = "-".join(filter(None, parts))
+        replicas = [one for one in self._replicas if model in ("", one.model)]
+        port, folder = self._port(arm, index), ROOT
+        if arm.peer is None:
+            command = balancer_command(arm, port, [replica.url for replica in replicas])
+        else:
+            folder = self._logs.absolute() / name
+            command = peers.command_of(arm.peer, self._place(port, folder, replicas))
         log = self._logs / f"balancer-{name}.log"
         with self._progress.step(f"starting the balancer of {name}") as step, ExitStack() as undo:
-            process = Guarded(command, log=log, folder=ROOT)
+            process = Guarded(command, log=log, folder=folder)
             undo.callback(process.terminate)
             balancer = Balancer(name, port, tuple(command), process)
-            await_ready(arm, balancer.url, self._replicas, step, balancer.require_alive, log)
+            await_ready(arm, balancer.url, replicas, step, balancer.require_alive, log)
             undo.pop_all()
             return balancer
 
+    def _place(self, port: int, folder: Path, replicas: Sequence[Replica]) -> peers.Place:
+        metrics_port = next(free_ports(port + 1, self._reserved))
+        return peers.Place(port, metrics_port, tuple(replicas), folder, self._max_num_seqs)
+
     def _port(self, arm: Arm, index: int) -> int:
+        if arm.peer is not None:
+            # Those of the arms in this run are reserved, also for itself if a file names the peer.
+            return next(free_ports(arm.port, {*self._reserved} - {arm.port}))
         if index:
             return next(free_ports(arm.port + 1, self._reserved))
         if not is_free(arm.port):
@@ -155,30 +186,33 @@ def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]
     return [*lb, "--endpoints", listed, "--port", str(port), *arm.options]
 
 
-def why_not_ready(arm: Arm, answer: Any, replicas: Sequence[Replica]) -> str | None:
-    """What a balancer lacks according to its `answer` (JSON); None when it is ready.
+def why_not_ready(arm: Arm, text: str, replicas: Sequence[Replica]) -> str | None:
+    """What a balancer lacks according to the `text` that it answers; None when it is ready.
 
     This project's own answers with the health of every replica (`/health`), any other with
-    its models (`/v1/models`).
+    its models (`/v1/models`), unless the peer says what to ask.
     """
+    if arm.peer is not None and arm.peer.ready is not None:
+        return peers.why_not_ready(arm.peer, arm.peer.ready, replicas, text)
     try:
+        answer: Any = json.loads(text)
         if arm.policy:
             wanted = {replica.balancer_url or replica.url for replica in replicas}
             found = {one["url"] for one in answer["replicas"] if one["healthy"]}
         else:
             wanted = {replica.model for replica in replicas}
             found = {one["id"] for one in answer["data"]}
-    except (LookupError, TypeError):
-        return f"it answers {str(answer)[:100]!r}"
+    except (LookupError, TypeError, ValueError):
+        return f"it answers {text[:100]!r}"
     return f"it lacks {', '.join(sorted(wanted - found))}" if wanted - found else None
 
 
 def _ask(arm: Arm, url: str, replicas: Sequence[Replica]) -> str | None:
     path = "/health" if arm.policy else "/v1/models"
+    if arm.peer is not None and arm.peer.ready is not None:
+        path = arm.peer.ready.path
     try:
-        answer = httpx.get(url + path, timeout=5.0, trust_env=False).json()
+        answer = httpx.get(url + path, timeout=5.0, trust_env=False).text
     except httpx.HTTPError as error:
         return f"{path}: {error}"
-    except ValueError:
-        return f"{path} is not JSON"
     return why_not_ready(arm, answer, replicas)

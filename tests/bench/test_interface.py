@@ -13,6 +13,7 @@ import pytest
 
 from bench.cli.pytest_plugin import scenario_marker, scenario_modules
 from bench.cli.scenarios import SCENARIOS
+from bench.config.peers import load_peers, located
 from bench.store import TrialStore
 from tests.bench.making import INSTRUMENT, paired
 
@@ -74,6 +75,19 @@ def test_of_several_treatments_each_has_a_test_of_its_own() -> None:
         f"{better}[tiny-llama-managed]",
         f"{better}[tiny-llama-queue-depth]",
     }
+
+
+def test_the_test_of_an_arm_that_is_not_installed_is_skipped_with_the_line_that_installs_it() -> (
+    None
+):
+    absent = (name for name, peer in load_peers().items() if located(peer, ROOT / ".cache") is None)
+    if (name := next(absent, None)) is None:
+        pytest.skip("all of bench/peers.yaml are installed here: uninstall one to see this")
+    arms = ("--arms", f"baseline,{name},managed", "--models", "tiny-llama")
+    done = command("pytest", *arms, "-m", "heavy_tail and managed", "-k", name)
+    (line,) = (one for one in done.stdout.splitlines() if one.startswith("SKIPPED [1]"))
+    assert line.endswith(load_peers()[name].absent)
+    assert len(selected("-m", "heavy_tail and managed", *arms)) == 2
 
 
 def test_each_arm_of_two_factors_but_the_control_has_a_test() -> None:

@@ -9,11 +9,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from bench.config.peers import Peer
 from bench.config.topology import Arm
 from bench.environments.balancers import Balancers, balancer_command, why_not_ready
 from bench.errors import UserError
@@ -37,6 +39,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(sys.argv[2].encode())
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+
+# The same as a peer, which lists the models that it is told.
+LISTED = (
+    '{"data": [{% for one in replicas %}{"id": "{{ one.model }}"}'
+    "{{ ', ' if not loop.last }}{% endfor %}]}"
+)
+PEER = Peer(
+    install="nothing",
+    program=sys.executable,
+    version="",
+    reads="",
+    start='"{{ program }}" "{{ configuration }}" {{ port }}',
+    configuration=FOREIGN.replace("sys.argv[2]", f"'''{LISTED}'''"),
+)
 
 
 def models(*names: str) -> str:
@@ -132,6 +148,30 @@ def test_a_dead_one_of_several_balancers_is_named(balancers: Balancers, port: in
         keep_asking(balancers, arm, 2)
 
 
+def test_a_peer_that_does_not_choose_by_model_has_an_instance_for_each(
+    balancers: Balancers, port: int
+) -> None:
+    arm = Arm("peer", port, peer=PEER)
+    routes = balancers.routes(arm, 1, ("a", "b"))
+    assert routes == balancers.routes(arm, 1, ("a", "b"))
+    assert [one.name for one in balancers.running] == ["peer-a", "peer-b"]
+    for model, (url,) in routes.items():
+        listed = httpx.get(f"{url}/v1/models", trust_env=False).json()["data"]
+        assert {one["id"] for one in listed} == {model}
+    everything = replace(arm, name="router", peer=replace(PEER, models="all"))
+    assert len({*balancers.routes(everything, 1, ("a", "b")).values()}) == 1
+    assert [one.name for one in balancers.running][2:] == ["router"]
+
+
+def test_a_peer_leaves_a_port_that_is_in_use_alone(balancers: Balancers) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        ((url,),) = balancers.routes(Arm("peer", taken, peer=PEER), 1, ("a",)).values()
+    assert int(url.rpartition(":")[2]) > taken
+
+
 def test_a_port_in_use_is_told_with_its_holder(balancers: Balancers) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -180,7 +220,7 @@ def test_a_balancer_that_is_not_installed_is_told(balancers: Balancers, port: in
 def test_what_a_balancer_lacks_is_told(
     policy: str | None, answer: str, lacking: str | None
 ) -> None:
-    told = why_not_ready(Arm("x", 8090, policy, None), json.loads(answer), REPLICAS)
+    told = why_not_ready(Arm("x", 8090, policy, None), answer, REPLICAS)
     assert told == lacking if lacking is None else str(told).startswith(lacking)
 
 

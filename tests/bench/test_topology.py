@@ -159,7 +159,8 @@ def test_unknown_name_lists_the_known_ones_and_the_closest() -> None:
         (ONE_MODEL.replace("8080", "on"), "arms.a.port: .*seen 'on'"),
         (ONE_MODEL.replace("llama}", "llama, replicas: yes}"), "models.m.replicas: .*seen 'yes'"),
         (ONE_MODEL + "models: {}\n", "models is given twice, first in line 1"),
-        (ONE_MODEL.replace("policy: round-robin, ", ""), "either policy or command"),
+        (ONE_MODEL.replace("policy: round-robin, ", ""), "either policy or peer or command"),
+        (ONE_MODEL.replace("8080", "8080, peer: nginx"), "either policy or peer or command"),
         (
             ONE_MODEL.replace("policy: round-robin", "command: [x], options: [-v]"),
             "arms.a: options belong to a policy",

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.environments.peers import Place
 from bench.errors import UserError
+from bench.records import Replica
 from validation.__main__ import main
 from validation.harness import ROOT, Program, choose
-from validation.programs import Place, Proxy, known_proxies
+from validation.programs import Proxy, known_proxies
 
 
 def program(name: str, program: Path | None = None) -> Proxy:
-    return Program(name, program, f"apt install {name}", (), lambda _: [])
+    return Program(name, program, f"apt install {name}", lambda _: "", lambda _: [])
 
 
 @pytest.mark.parametrize(
@@ -69,17 +71,18 @@ def test_an_unknown_program_is_named_with_the_known_ones() -> None:
 def test_a_router_is_absent_until_its_environment_has_it(tmp_path: Path) -> None:
     found = {one.name: one for one in known_proxies(tmp_path)}
     assert found["vllm-router"].path is None
-    assert found["vllm-router"].install.endswith("install --no-deps vllm-router==0.1.17")
+    assert found["vllm-router"].install.endswith("install vllm-router==0.1.17")
     assert found["lb"].path is not None
 
 
 @pytest.mark.parametrize("proxy", known_proxies(ROOT), ids=lambda one: one.name)
 def test_a_proxy_gets_its_port_and_every_replica(proxy: Proxy, tmp_path: Path) -> None:
-    place = Place(18101, 18102, ("127.0.0.1:18100", "127.0.0.2:18100"), tmp_path)
-    command = " ".join(proxy.start(place))
+    addresses = ("127.0.0.1:18100", "127.0.0.2:18100")
+    replicas = tuple(Replica("m", address, f"http://{address}") for address in addresses)
+    command = " ".join(proxy.start(Place(18101, 18102, replicas, tmp_path)))
     files = " ".join(path.read_text() for path in tmp_path.iterdir())
-    assert all(replica in command + files for replica in place.replicas)
-    assert str(place.port) in command + files
+    assert all(address in command + files for address in addresses)
+    assert "18101" in command + files
 
 
 def _one_line(capsys: pytest.CaptureFixture[str], expected: str) -> None:

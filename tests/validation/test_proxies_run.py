@@ -66,7 +66,7 @@ def test_a_proxy_that_does_not_start_is_named_with_its_last_words(tmp_path: Path
     def start(_: object) -> list[str]:
         return ["sh", "-c", "echo 'no such policy' >&2; exit 1"]
 
-    broken: Proxy = Program("broken", Path("/bin/sh"), "", (), start)
+    broken: Proxy = Program("broken", Path("/bin/sh"), "", lambda _: "", start)
     with closing(Servers(tmp_path)) as servers:
         source = start_source(servers, LAYOUT)
         with pytest.raises(UserError, match=f"broken ended: no such policy; see {tmp_path}"):

@@ -122,7 +122,7 @@ def test_the_table_says_what_was_measured() -> None:
 
 
 def test_an_absent_proxy_is_named_with_the_line_that_installs_it() -> None:
-    nginx: Proxy = Program("nginx", None, "apt install nginx", (), lambda _: [])
+    nginx: Proxy = Program("nginx", None, "apt install nginx", lambda _: "", lambda _: [])
     absent = Selection((), (nginx,)).remarks
     text = shown(rounds_of(source=[PLAIN], lb=[PLAIN]), absent)
     assert "nginx is absent; install it with: apt install nginx" in text

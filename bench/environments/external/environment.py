@@ -18,6 +18,7 @@ from bench.environments.balancers import Balancers
 from bench.environments.base import Environment, Target
 from bench.environments.external.checks import Examined, examine, requests_for_all
 from bench.environments.external.comparing import answers_note, round_trip_note
+from bench.environments.peers import balancer_facts, require_reachable
 from bench.errors import UserError
 from bench.load.client.api import Api
 from bench.processes.local import LocalSite
@@ -49,10 +50,12 @@ class ExternalEnvironment(Environment):
         self._arms = arms
         self._progress = progress
         self._cache = cache
+        self._logs: Path
         self._balancers: Balancers
         self._balancer_options: tuple[str, ...] = ()
         self._apis: dict[Role, Api] = {role: one.api for role, one in endpoints.arms.items()}
         self._facts: Mapping[str, Any] = {}
+        self._arm_facts: Mapping[str, Mapping[str, Any]] = {}
         self._cleanup = ExitStack()
 
     def site(self) -> LocalSite:
@@ -61,6 +64,8 @@ class ExternalEnvironment(Environment):
     def start(self, models: Sequence[Model]) -> tuple[Replica, ...]:
         """Ask every endpoint for each model; see `examine` for what it must be able to do."""
         names = [model.name for model in models]
+        if self._endpoints.balanced:
+            self._look_at_peers()
         with self._progress.step("asking the endpoints") as step:
             found: dict[str, list[Examined]] = {}
             for name, url, model, api in self._asked(names):
@@ -83,7 +88,7 @@ class ExternalEnvironment(Environment):
     ) -> Mapping[str, tuple[str, ...]]:
         if self._endpoints.balanced:
             with_options = replace(arm, options=(*arm.options, *self._balancer_options))
-            return dict.fromkeys(models, self._balancers.urls(with_options, balancers))
+            return self._balancers.routes(with_options, balancers, models)
         urls = self._endpoint(arm).urls
         return {model: (urls[model],) for model in models}
 
@@ -134,6 +139,10 @@ class ExternalEnvironment(Environment):
         """Where the endpoints are, what they run as far as they say, and what is not known."""
         return self._facts
 
+    def arm_facts(self, arm: Arm) -> Mapping[str, Any]:
+        """The version of the arm's balancer, where that is a peer."""
+        return self._arm_facts.get(arm.name, {})
+
     def stop(self) -> None:
         self._cleanup.close()
 
@@ -173,11 +182,19 @@ class ExternalEnvironment(Environment):
             "notes": list(dict.fromkeys(notes)),
         }
 
+    def _look_at_peers(self) -> None:
+        """Raise UserError where one cannot be in front of the replicas, or is another program."""
+        self._logs = log_folder(self._cache.parent, "external")
+        one = self._endpoints.arms["control"]
+        for arm in self._arms.values():
+            if arm.peer is not None:
+                require_reachable(arm.name, one.replicas, one.api.headers)
+        self._arm_facts = balancer_facts(self._arms.values(), self._logs)
+
     def _start_balancing(self) -> None:
-        logs = log_folder(self._cache.parent, "external")
         ports = {arm.port for arm in self._arms.values()}
-        self._balancers = Balancers(logs, self._progress, reserved=ports)
-        self._balancers.serve(self.replicas(self._arms["control"]))
+        self._balancers = Balancers(self._logs, self._progress, reserved=ports)
+        self._balancers.serve(self.replicas(self._arms["control"]), self._endpoints.max_num_seqs)
         self._balancer_options = self._options_of(self._endpoints.arms["control"])
         self._cleanup.callback(self._balancers.stop)
 

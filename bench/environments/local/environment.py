@@ -15,6 +15,7 @@ from bench.environments.local.engines import EngineSet
 from bench.environments.local.host import engines_lock
 from bench.environments.local.kept import end_all_balancers
 from bench.environments.local.starting import StartedEngines, arm_ports, run_logs, start_engines
+from bench.environments.peers import balancer_facts
 from bench.processes import throttle
 from bench.processes.local import LocalSite
 from bench.progress import Progress
@@ -58,6 +59,7 @@ class LocalEnvironment(Environment):
         # By the flags of the engines that they are in front of.
         self._balancers: dict[EngineEntry, Balancers] = {}
         self._started = StartedEngines({}, {}, {}, found=False)
+        self._arm_facts: Mapping[str, Mapping[str, Any]] = {}
         self._cleanup = ExitStack()
 
     def site(self) -> LocalSite:
@@ -69,6 +71,7 @@ class LocalEnvironment(Environment):
         Balancers that have been deployed are ended: they would ask the engines for their state
         while others are measured.
         """
+        self._arm_facts = balancer_facts(self._arms, self._logs)
         self._cleanup.enter_context(engines_lock(self._cache, self._progress))
         end_all_balancers(self._cache, self._progress, "this run starts its own")
         self._cleanup.callback(self._release_engines)
@@ -77,7 +80,7 @@ class LocalEnvironment(Environment):
         )
         for flags, replicas in self._started.groups.items():
             balancers = Balancers(self._logs, self._progress, reserved=arm_ports(self._topology))
-            balancers.serve(replicas)
+            balancers.serve(replicas, flags.max_num_seqs)
             self._cleanup.callback(balancers.stop)
             self._balancers[flags] = balancers
         return self._started.replicas
@@ -86,7 +89,7 @@ class LocalEnvironment(Environment):
         self, arm: Arm, balancers: int, models: Sequence[str]
     ) -> Mapping[str, tuple[str, ...]]:
         own = self._balancers[self._topology.for_arm(arm).engine]
-        return dict.fromkeys(models, own.urls(arm, balancers))
+        return own.routes(arm, balancers, models)
 
     def replicas(self, arm: Arm) -> tuple[Replica, ...]:
         """Those with the flags of the arm's engines: arms share them."""
@@ -116,6 +119,10 @@ class LocalEnvironment(Environment):
         Also the folder of the logs, relative to that of the cache.
         """
         return {**self._started.facts, "logs": str(self._logs.relative_to(self._cache.parent))}
+
+    def arm_facts(self, arm: Arm) -> Mapping[str, Any]:
+        """The version of the arm's balancer, where that is a peer."""
+        return self._arm_facts.get(arm.name, {})
 
     def stop(self) -> None:
         self._cleanup.close()
