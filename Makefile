@@ -134,8 +134,8 @@ $(VENV)/.stamp: requirements.txt
 	echo "installing the suite's packages: done in $$(($$(date +%s) - began)) s"
 	@touch $@
 
-# The extra of pyproject.toml: nothing but the dashboard needs it.
-$(VENV)/.dashboard: $(VENV)/.stamp pyproject.toml
+# Nothing but the dashboard needs it.
+$(VENV)/.dashboard: $(VENV)/.stamp bench/cli/dashboard/requirements.in
 	@echo "installing Streamlit into $(VENV), once ..."
-	@$(BIN)/pip install -q ".[dashboard]"
+	@$(BIN)/pip install -q -r bench/cli/dashboard/requirements.in
 	@touch $@

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -15,12 +14,12 @@ import httpx
 
 from bench.config.topology import Arm
 from bench.errors import UserError
+from bench.paths import PYTHON, ROOT
 from bench.processes.guarded import Guarded, error_in_log
 from bench.processes.ports import LOOPBACK, free_ports, is_free, port_holder
 from bench.progress import Progress, Step
 from bench.records import Replica
 
-ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 60.0
 
 
@@ -151,7 +150,7 @@ def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]
         known = [part.replace("{port}", str(port)) for part in arm.command]
         return [part.replace("{endpoints}", listed) for part in known]
     assert arm.policy is not None
-    lb = [sys.executable, "-m", "lb", "--policy", arm.policy]
+    lb = [*PYTHON, "-m", "lb", "--policy", arm.policy]
     return [*lb, "--endpoints", listed, "--port", str(port), *arm.options]
 
 
