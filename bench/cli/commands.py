@@ -125,9 +125,7 @@ def take_over(options: Options, folder: str) -> int:
 def manifests(options: Options, _: str) -> int:
     """Make k8s/ and the Compose files of docker/ follow the topology file."""
     if options.folder is None and not IN_CHECKOUT:
-        raise UserError(
-            "this is no checkout, whose files could follow; give --folder DIR"
-        )
+        raise UserError("this is no checkout, whose files could follow; give --folder DIR")
     root = options.folder or ROOT
     topology = load_topology(options.topology)
     for environment in topology.hardware:
