@@ -18,7 +18,7 @@ git archive HEAD | tar -x -C "$source"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 
-"$tools/python" -m build --wheel --no-isolation --outdir dist "$source" > "$work/log" || {
+"$tools/python" -m build --wheel --no-isolation --outdir dist "$source" > "$work/log" 2>&1 || {
   tail -n 20 "$work/log" >&2
   exit 1
 }
@@ -34,12 +34,13 @@ cp "$source/requirements.txt" "dist/$name-constraints.txt"
   --constraint "$source/requirements.txt" "${wheel[0]}"
 "$tools/cyclonedx-py" environment "$python" --pyproject "$source/pyproject.toml" --mc-type application \
   --output-reproducible --output-file "dist/$name.cdx.json"
-"$tools/cyclonedx-py" requirements "$source/bench/environments/local/requirements-engine.txt" \
+# It lists packages alone, and would say that it has no root.
+PYTHONWARNINGS=ignore "$tools/cyclonedx-py" requirements "$source/bench/environments/local/requirements-engine.txt" \
   --output-reproducible --output-file "dist/$name-engine-cpu.cdx.json"
 allowed=$(grep -v '^#' .ci/licences.txt | paste -sd ';')
-licences=(--python "$python" --from mixed --with-urls --format markdown)
-"$tools/pip-licenses" "${licences[@]}" --output-file "dist/$name-licences.md" > /dev/null
-"$tools/pip-licenses" "${licences[@]}" --partial-match --allow-only "$allowed" > /dev/null
+licences=(--python "$python" --from mixed --with-urls --format csv)
+"$tools/pip-licenses" "${licences[@]}" --partial-match \
+  --allow-only "$allowed" --fail-on GPL > "dist/$name-licences.csv"
 
 if ! docker version > /dev/null 2>&1; then
   echo "no images are built: no Docker daemon answers; start one and run this again"
