@@ -8,7 +8,7 @@ ARGS ?=
 ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs gpu-check health logs nightly status teardown test test-fast check scan study report lock manifests clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs gpu-check health logs nightly status teardown test test-fast check scan study report lock manifests release clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -128,8 +128,18 @@ lock: $(VENV)/.stamp ## Compile all requirements.in into requirements.txt
 manifests: $(VENV)/.stamp ## Make k8s/ follow bench/topology.yaml
 	$(BIN)/python -m bench manifests
 
+# What makes a release pins much that the suite has in other versions.
+RELEASE := .cache/release
+
+release: $(RELEASE)/.stamp ## Make dist/: wheel, SBOMs, licences, images, checksums (docs/how-to/release.md)
+	.ci/release.sh $(RELEASE)/bin
+
+$(RELEASE)/.stamp: Makefile
+	$(PYTHON) -m venv $(RELEASE) && $(RELEASE)/bin/pip install -q build==1.6.1 setuptools==84.2.1 cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+	@touch $@
+
 clean: ## Remove what the suite made, except results
-	rm -rf $(VENV) .cache allure-results allure-report reports/node_modules
+	rm -rf $(VENV) .cache dist allure-results allure-report reports/node_modules
 
 $(VENV)/.stamp: requirements.txt
 	@echo "installing the suite's packages into $(VENV), once ..."
@@ -137,8 +147,8 @@ $(VENV)/.stamp: requirements.txt
 	echo "installing the suite's packages: done in $$(($$(date +%s) - began)) s"
 	@touch $@
 
-# The extra of pyproject.toml: nothing but the dashboard needs it.
-$(VENV)/.dashboard: $(VENV)/.stamp pyproject.toml
+# Nothing but the dashboard needs it.
+$(VENV)/.dashboard: $(VENV)/.stamp bench/cli/dashboard/requirements.in
 	@echo "installing Streamlit into $(VENV), once ..."
-	@$(BIN)/pip install -q ".[dashboard]"
+	@$(BIN)/pip install -q -r bench/cli/dashboard/requirements.in
 	@touch $@

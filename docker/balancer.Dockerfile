@@ -14,6 +14,7 @@ RUN python -m venv --without-pip /opt/venv
 COPY lb/requirements.txt /tmp/
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --only-binary :all: \
     -r /tmp/requirements.txt
+COPY pyproject.toml /app/
 COPY lb /app/lb
 RUN python -m compileall -q /app
 

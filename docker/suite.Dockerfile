@@ -18,7 +18,7 @@ COPY pyproject.toml /app/
 COPY reports /app/reports
 COPY bench /app/bench
 # What the bench needs of the balancer.
-COPY lb/__init__.py /app/lb/
+COPY lb/__init__.py lb/version.py /app/lb/
 COPY lb/discovery/__init__.py lb/discovery/engine_metrics.py /app/lb/discovery/
 RUN python -m compileall -q /app
 

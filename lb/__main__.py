@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from lb.errors import UserError
 from lb.http.descriptors import raise_limit
@@ -56,8 +57,13 @@ def _flush() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The program `lb`."""
     try:
         sys.exit(main(sys.argv[1:], os.environ))
     finally:
         _flush()
+
+
+if __name__ == "__main__":
+    run()

@@ -13,6 +13,7 @@ from lb.http.downstream import Limits
 from lb.policies import POLICIES
 from lb.routing.exchange import Timeouts
 from lb.routing.router import Admission
+from lb.version import version
 
 ENDPOINTS_VARIABLE = "VLLM_ENDPOINTS"
 INTERVAL_VARIABLE = "METRICS_POLL_INTERVAL"
@@ -46,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"lb {version()}")
     parser.add_argument(
         "--policy",
         required=True,

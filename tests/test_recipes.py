@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.copying import ROOT, copy_repository
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 RECIPES = "CONTRIBUTING.md"
 NOT_COPIED = ("docs/evidence/", "docs/report.png")
 # A busy machine may take long; nothing here waits for anything but Python.
@@ -83,17 +83,7 @@ class Copy:
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
     """The repository as it is: what git knows, and what is new."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs a checkout of git")
-    folder = tmp_path / "copy"
-    for path in filter(None, listed.stdout.split("\0")):
-        if not path.startswith(NOT_COPIED) and (ROOT / path).is_file():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / path, folder / path)
-    return Copy(folder)
+    return Copy(copy_repository(tmp_path / "copy", NOT_COPIED))
 
 
 @pytest.fixture

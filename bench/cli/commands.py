@@ -26,7 +26,7 @@ from bench.cli.watching import watch_runs
 from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id
 from bench.config.fitting import misfit_of, require_fit
-from bench.config.options import ROOT, Options
+from bench.config.options import Options
 from bench.config.slo import load_slos
 from bench.config.topology import load_topology
 from bench.console import Parser, exit_code, terminal
@@ -34,6 +34,8 @@ from bench.environments.containers import files
 from bench.environments.docker.compose import compose_files
 from bench.environments.kubernetes.manifests.files import manifest_files
 from bench.environments.node import wait_for_node
+from bench.errors import UserError
+from bench.paths import IN_CHECKOUT, ROOT, suite_version
 from bench.progress import make_progress
 from bench.store import TrialStore
 from reports.terminal import summary_text
@@ -75,6 +77,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def parser() -> Parser:
     """The commands and their options, as typed."""
     top = Parser(prog="python -m bench", description=__doc__)
+    top.add_argument("--version", action="version", version=f"bench {suite_version()}")
     parsers = top.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         made = parsers.add_parser(command.name, help=command.help, epilog=command.epilog)
@@ -122,11 +125,13 @@ def take_over(options: Options, folder: str) -> int:
 
 def manifests(options: Options, _: str) -> int:
     """Make k8s/ and the Compose files of docker/ follow the topology file."""
+    if options.folder is None and not IN_CHECKOUT:
+        raise UserError("this is no checkout, whose files could follow; give --folder DIR")
     root = options.folder or ROOT
     topology = load_topology(options.topology)
     for environment in topology.hardware:
         require_fit(topology, topology.models_for("gpu", environment), environment)
-    version = files.suite_version()
+    version = suite_version()
     made = {
         root / "k8s": manifest_files(topology, version),
         root / "docker": compose_files(topology, version),

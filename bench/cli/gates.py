@@ -16,9 +16,9 @@ from bench.analysis.gates import EXIT_CODES, Gate, Outcome, gate_of, outcome_of_
 from bench.analysis.judgement import Verdict
 from bench.analysis.verdict import ALIKE, ALPHA, LOOKS, MATERIAL, RULE
 from bench.cli.scenarios import MeasuredScenario, measured_scenarios
-from bench.config.options import ROOT
 from bench.config.slo import Slos
 from bench.console import as_text
+from bench.paths import ROOT
 from bench.records import Expectation, Slo
 from reports import wording
 

@@ -20,7 +20,7 @@ from bench.cli.service_tables import (
     status_json,
     status_table,
 )
-from bench.config.config import hardware_of
+from bench.config.config import hardware_of, require_checkout
 from bench.config.fitting import require_fit, require_flags
 from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, Options
 from bench.config.topology import Arm, Topology, load_topology
@@ -113,6 +113,7 @@ def _operations(options: Options, topology: Topology) -> Operations:
 
     Raises UserError for an option that it does not have.
     """
+    require_checkout(options.env)
     if options.env != "k8s":
         for flag, value in (("--kubeconfig", options.kubeconfig), ("--context", options.context)):
             if value is not None:

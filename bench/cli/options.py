@@ -7,8 +7,9 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench.config.options import PYTEST, ROOT, Options
+from bench.config.options import PYTEST, Options
 from bench.errors import UserError
+from bench.paths import PACKAGES, ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Option:
         if self.shown or self.default is None or not self.value_name:
             return self.shown
         if isinstance(self.default, Path):
-            return str(self.default.relative_to(ROOT))
+            own = self.default.is_relative_to(PACKAGES)
+            return str(self.default.relative_to(PACKAGES if own else ROOT))
         return ",".join(self.default) if isinstance(self.default, tuple) else f"{self.default}"
 
     def value(self, typed: str) -> Any:

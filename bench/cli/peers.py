@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.config.options import ROOT, Options
+from bench.config.options import Options
 from bench.config.peers import Peer, load_peers, located
 from bench.environments.peers import version_of
 from bench.errors import UserError
+from bench.paths import ROOT
 
 
 def peers(_: Options, __: str) -> int:

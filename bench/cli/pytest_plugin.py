@@ -18,23 +18,29 @@ from bench.cli.options import read_options
 from bench.cli.pytest_run import (
     BOTH_ARMS,
     CONFIG,
+    CONTROL_ALONE,
     OUTCOME,
     measured,
     measures,
     only_lists,
     shown,
 )
-from bench.cli.scenarios import SCENARIOS
+from bench.cli.scenarios import FOLDER, SCENARIOS
 from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id, resolve
-from bench.config.options import PYTEST, ROOT
+from bench.config.options import PYTEST
 from bench.errors import UserError
 from bench.experiment.scenario import scenario_name
+from bench.paths import ROOT
 from reports.allure_results import mark_interrupted
 from reports.result_files import clear
 
 ALLURE_RESULTS = ROOT / "allure-results"
 OPERATORS = {"and", "or", "not"}
+MEANINGS = {
+    CONTROL_ALONE: "measures the control alone; its SLOs must be met",
+    BOTH_ARMS: "measures control and treatment; the treatment's SLOs and the verdict must hold",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[CONFIG] = checked
+    for marker, meaning in MEANINGS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
     for module, meaning in scenario_modules().items():
         config.addinivalue_line("markers", f"{scenario_marker(module)}: {meaning}")
     _check_marker_expression(config)
@@ -169,7 +177,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def scope(nodeid: str) -> str:
     """Tests with the same scope are run by one worker."""
     path = nodeid.partition("::")[0]
-    return "measured" if path.startswith("tests/scenarios/") else path
+    return "measured" if path.startswith(f"{FOLDER}/") else path
 
 
 @cache

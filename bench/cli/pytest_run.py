@@ -1,4 +1,4 @@
-"""What conftest.py and the plugin share: a run's configuration, environment and files."""
+"""What pytest's plugins share: a run's configuration, environment and files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from _pytest.skipping import evaluate_skip_marks
 
 from bench.cli.export import text_of
 from bench.config.config import Config
-from bench.config.options import ENVIRONMENTS, ROOT
+from bench.config.options import ENVIRONMENTS
 from bench.environments.base import Environment
 from bench.errors import UserError
+from bench.paths import ROOT
 from bench.progress import Progress
 from bench.store.files import write_whole
 from reports.allure_results import attach_run

@@ -11,6 +11,7 @@ from bench.analysis.judge import cases, factorial_of
 from bench.analysis.judgement import Case, Judgement, Verdict
 from bench.analysis.verdict import blocks_to_decide
 from bench.config.options import PROFILES
+from bench.paths import MEASURE
 from bench.records import Trial
 from bench.store import TrialStore, by_scenario
 from reports.run import Run, run_of
@@ -67,7 +68,7 @@ def _advised(judgement: Judgement, trial: Trial) -> Judgement:
     only = trial.scenario.name.replace("-", "_")
     if len(trial.models) == 1:
         only += f" and {trial.models[0]}"
-    command = shlex.join(("pytest", *arguments, "-k", only, "--profile", profile))
+    command = shlex.join((MEASURE, *arguments, "-k", only, "--profile", profile))
     note = (
         f"undecided after {judgement.blocks} blocks: if it goes on alike, about"
         f" {blocks - judgement.blocks} more would decide; {command}"

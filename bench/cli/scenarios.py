@@ -1,4 +1,4 @@
-"""What the tests in tests/scenarios/ measure and assert, read from their modules."""
+"""What the tests of scenarios measure and assert, read from their modules."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import PurePosixPath
 from types import FunctionType, ModuleType
 from typing import cast
 
 from bench.analysis.gates import require_gates, require_slo
-from bench.config.options import ROOT
 from bench.errors import UserError
 from bench.experiment.scenario import Scenario
 from bench.load.plan.traces.replay import Fit
+from bench.paths import IN_CHECKOUT, PACKAGES
 
-SCENARIOS = ROOT / "tests" / "scenarios"
+# In a checkout they are tests; setup.py gives them another place in the wheel.
+FOLDER = PurePosixPath("tests/scenarios" if IN_CHECKOUT else "bench/scenarios")
+SCENARIOS = PACKAGES / FOLDER
 # By the fixture that a test of the scenario takes: the models that are measured, in this order.
 MODELS = {"model": "each", "models": "all at once", "first_model": "the first"}
 # What a test asks of the judgement, by the function that it calls.
@@ -59,7 +62,8 @@ def measured_scenarios() -> tuple[MeasuredScenario, ...]:
     files = sorted(SCENARIOS.glob("test_*.py"))
     if not files:
         raise UserError(f"no scenarios under {SCENARIOS}; run this in a checkout of the suite")
-    found = [_measured(import_module(f"tests.scenarios.{file.stem}")) for file in files]
+    package = ".".join(FOLDER.parts)
+    found = [_measured(import_module(f"{package}.{file.stem}")) for file in files]
     return tuple(sorted(found, key=lambda one: list(MODELS.values()).index(one.models)))
 
 

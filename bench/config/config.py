@@ -30,6 +30,7 @@ from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError
 from bench.load.plan.traces.files import read_trace
 from bench.load.plan.traces.replay import Fit, fit_trace
+from bench.paths import IN_CHECKOUT, PACKAGES, suite_version
 from bench.records import Role, roles_for
 
 # Requests in flight at endpoints, of which it is not known how many they run at once.
@@ -96,7 +97,11 @@ class Config:
 
 
 def resolve(options: Options, root: Path, run_id: str) -> Config:
-    """The configuration of a run in the checkout `root`. Raises UserError for the first mistake."""
+    """The configuration of a run that keeps its files in `root`.
+
+    Raises UserError for the first mistake.
+    """
+    require_checkout(options.env)
     hardware, cache = hardware_of(options), root / ".cache"
     if options.env == "k8s" and options.driver != "builtin":
         raise UserError(
@@ -155,17 +160,27 @@ def hardware_of(options: Options) -> Hardware:
     return hardware
 
 
+def require_checkout(env: str) -> None:
+    """Raise UserError for an environment that needs more than what the wheel has."""
+    if env in ("docker", "k8s") and not IN_CHECKOUT:
+        raise UserError(
+            f"--env {env} needs a checkout of the suite, which has its images and manifests, seen "
+            "an installed wheel; run this in a checkout, or take --env local or external"
+        )
+
+
 def new_run_id() -> str:
     """A name that sorts by time and is unique: `20260131-235959-a1b2`."""
     now = datetime.datetime.now(datetime.UTC)
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def suite_facts(config: Config, root: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
-    """The provenance of a run in any environment: JSON values. `root` is the checkout."""
+def suite_facts(config: Config, arguments: tuple[str, ...]) -> dict[str, Any]:
+    """The provenance of a run in any environment: JSON values."""
     flags = {arm.name: arm.engine.given for arm in config.arms.values()}
     return {
-        "commit": git_commit(root / ".git"),
+        "version": suite_version(),
+        "commit": git_commit(PACKAGES / ".git"),
         "arguments": list(arguments),
         "arms": {role: arm.name for role, arm in config.arms.items()},
         **({"engine_flags_of_arms": flags} if any(flags.values()) else {}),

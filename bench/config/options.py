@@ -26,9 +26,9 @@ from bench.config.texts import (
 from bench.config.topology import DEFAULT_TOPOLOGY, Hardware, Layout
 from bench.drivers import DRIVERS
 from bench.load.plan.traces.files import WHOLE, Cut, parse_cut
+from bench.paths import ROOT
 from bench.records import Expectation
 
-ROOT = Path(__file__).parents[2]
 PYTEST = "pytest"
 # What operates an environment.
 OPERATE = ("deploy", "status", "health", "logs", "teardown")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,12 +17,12 @@ import httpx
 from bench.config.topology import Arm
 from bench.environments import peers
 from bench.errors import UserError
+from bench.paths import PYTHON, ROOT
 from bench.processes.guarded import Guarded, error_in_log
 from bench.processes.ports import LOOPBACK, free_ports, is_free, port_holder
 from bench.progress import Progress, Step
 from bench.records import Replica
 
-ROOT = Path(__file__).parents[2]
 # LiteLLM took 19 to 27 s to start on two cores.
 READY_TIMEOUT_S = 180.0
 
@@ -182,7 +181,7 @@ def balancer_command(arm: Arm, port: int, endpoints: Sequence[str]) -> list[str]
         known = [part.replace("{port}", str(port)) for part in arm.command]
         return [part.replace("{endpoints}", listed) for part in known]
     assert arm.policy is not None
-    lb = [sys.executable, "-m", "lb", "--policy", arm.policy]
+    lb = [*PYTHON, "-m", "lb", "--policy", arm.policy]
     return [*lb, "--endpoints", listed, "--port", str(port), *arm.options]
 
 

@@ -6,17 +6,15 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from bench.errors import UserError
+from bench.paths import PYTHON, ROOT
 from bench.processes.program import GRACE_S, Program, end_message
 
-_ROOT = Path(__file__).parents[2]
 _AT_ONCE = 1 << 20
 _LAST_BYTES = 4096
 
@@ -31,7 +29,7 @@ class LocalSite:
     def start(self, module: str, arguments: Sequence[str], shard: int) -> LocalProgram:
         """Start a program; it is the same for all shards."""
         del shard  # all run on this machine
-        return LocalProgram([sys.executable, "-m", module, *arguments])
+        return LocalProgram([*PYTHON, "-m", module, *arguments])
 
     def facts(self) -> Mapping[str, Any]:
         """The name alone: the facts of the machine are the environment's."""
@@ -49,7 +47,7 @@ class LocalProgram(Program):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            cwd=_ROOT,
+            cwd=ROOT,
             # Ctrl-C reaches this process, which ends its programs in order.
             start_new_session=True,
         )

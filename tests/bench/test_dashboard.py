@@ -140,7 +140,7 @@ def test_without_streamlit_the_command_says_how_to_install_it(
     said = capsys.readouterr().err
     assert said == (
         "error: the dashboard needs Streamlit, which is not installed;"
-        ' run python -m pip install ".[dashboard]"\n'
+        " run python -m pip install -r bench/cli/dashboard/requirements.in\n"
     )
 
 

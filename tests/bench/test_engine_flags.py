@@ -97,10 +97,10 @@ def test_the_load_of_all_arms_follows_the_control(tmp_path: Path) -> None:
 
 def test_provenance_has_the_flags_where_an_arm_has_some(tmp_path: Path) -> None:
     config = resolve(options(tmp_path, max_num_seqs=8), tmp_path, "run")
-    facts = suite_facts(config, tmp_path, ())
+    facts = suite_facts(config, ())
     assert facts["engine_flags_of_arms"] == {"baseline": {}, "wide": {"max_num_seqs": 8}}
     plain = resolve(Options(models=("tiny-llama",)), tmp_path, "run")
-    assert "engine_flags_of_arms" not in suite_facts(plain, tmp_path, ())
+    assert "engine_flags_of_arms" not in suite_facts(plain, ())
 
 
 def test_flags_that_engines_here_do_not_have_are_refused(tmp_path: Path) -> None:

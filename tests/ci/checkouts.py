@@ -32,7 +32,9 @@ class Checkout:
         for made in (self.root, self.home, self.programs):
             made.mkdir()
         shutil.copytree(ROOT / ".ci", self.root / ".ci")
-        for name in ("bench", "lb", "reports", "tests", "conftest.py", "pytest.ini", "Makefile"):
+        for name in ("bench", "lb", "reports", "tests"):
+            (self.root / name).symlink_to(ROOT / name)
+        for name in ("conftest.py", "pyproject.toml", "pytest.ini", "Makefile"):
             (self.root / name).symlink_to(ROOT / name)
         shutil.copyfile(ROOT / "requirements.txt", self.root / "requirements.txt")
         self.program(self.root / ".venv/bin/python", PYTHON.replace("{python}", sys.executable))

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from bench.environments.containers.files import suite_version
 from bench.environments.docker.daemon import Daemon
 from bench.environments.docker.project import find_compose
 from bench.errors import UserError
+from bench.paths import suite_version
 from bench.processes.ports import is_free, port_holder
 
 HOW = "docs/how-to/docker.md says how to get one"

@@ -16,11 +16,11 @@ import pytest
 import docker
 from bench.analysis.blocks import group_blocks
 from bench.config.topology import load_topology
-from bench.environments.containers.files import suite_version
 from bench.environments.docker import deploying
 from bench.environments.docker.compose import BALANCER, ENGINE
 from bench.environments.docker.daemon import Daemon
 from bench.environments.docker.environment import DockerEnvironment
+from bench.paths import suite_version
 from bench.processes.ports import is_free
 from bench.progress import make_progress
 from bench.store import TrialStore

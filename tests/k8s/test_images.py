@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from bench.environments.containers.engine import VLLM_VERSION
+from bench.paths import suite_version
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+TAGS = re.compile(r"llm-bench[a-z-]*:(\d[\w.]*)")
 # Programs with lists of their own.
 PROGRAMS = ("bench", "lb")
 # What is in no list: vLLM is in the engine's environment; pytest runs its plugin, Allure and Node,
@@ -57,6 +59,12 @@ def imported(files: Iterable[Path]) -> Iterator[str]:
                 yield from (one.name for one in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 yield node.module
+
+
+def test_every_example_names_the_images_of_this_version() -> None:
+    files = [*(ROOT / "docs").rglob("*.md"), *DOCKERFILES]
+    named = {tag for file in files for tag in TAGS.findall(file.read_text(encoding="utf-8"))}
+    assert named == {suite_version()}
 
 
 def test_there_is_an_image_for_each_part() -> None:

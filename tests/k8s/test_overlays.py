@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from bench.config.topology import Arm, Hardware, load_topology
-from bench.environments.containers.files import suite_version
 from bench.environments.cpu_engine import ENGINE_VARIABLES
 from bench.environments.kubernetes.load_pods import load_objects
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.nodes import pod_requests
 from bench.environments.kubernetes.objects import Object, deployment_name, namespace_of, object_name
+from bench.paths import suite_version
 from lb.options import make_parser
 from tests.k8s.built import (
     APPLIED,

@@ -7,7 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,20 @@ class Running:
         return await self.process.wait()
 
 
-@contextlib.asynccontextmanager
-async def started(*arguments: str, **environ: str) -> AsyncIterator[Running]:
+def started(*arguments: str, **environ: str) -> AbstractAsyncContextManager[Running]:
     """`python -m lb` with `arguments`, as soon as it announces its URL; killed at the end."""
+    return started_as((sys.executable, "-m", "lb"), None, *arguments, **environ)
+
+
+@contextlib.asynccontextmanager
+async def started_as(
+    program: Sequence[str], folder: Path | None, *arguments: str, **environ: str
+) -> AsyncIterator[Running]:
+    """Like `started`, for another `program`, in a folder."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lb", "--port", "0", *arguments),
+        *(*program, "--port", "0", *arguments),
         stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
         env={**os.environ, **environ},
     )
     stderr = process.stderr

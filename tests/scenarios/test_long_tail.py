@@ -14,7 +14,8 @@ from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
 from bench.load.plan.arrivals import LongTail
 from bench.records import Expectation
-from tests.scenarios.common import LONG, LONG_WORDS, MEMORY_METRICS
+
+from .common import LONG, LONG_WORDS, MEMORY_METRICS
 
 SCENARIO = Scenario(
     name=scenario_name(__name__),

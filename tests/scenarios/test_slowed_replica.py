@@ -12,7 +12,8 @@ from bench.analysis.gates import require_gates, require_slo
 from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
 from bench.records import Expectation
-from tests.scenarios.common import (
+
+from .common import (
     ALL_BUSY,
     ALL_BUSY_WORDS,
     HEAVY_TAIL,

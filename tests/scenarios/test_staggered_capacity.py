@@ -14,7 +14,8 @@ from bench.experiment.session import Measure
 from bench.experiment.trial_order import Grid
 from bench.load.plan.arrivals import Peaks
 from bench.records import Expectation
-from tests.scenarios.common import LONG, LONG_WORDS, PEAKS_LOAD, PEAKS_LOW
+
+from .common import LONG, LONG_WORDS, PEAKS_LOAD, PEAKS_LOW
 
 SCENARIO = Scenario(
     name=scenario_name(__name__),

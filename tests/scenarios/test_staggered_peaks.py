@@ -14,7 +14,8 @@ from bench.experiment.scenario import Scenario, scenario_name
 from bench.experiment.session import Measure
 from bench.load.plan.arrivals import Peaks
 from bench.records import Expectation
-from tests.scenarios.common import LONG, LONG_WORDS, MEMORY_METRICS, PEAKS_LOAD, PEAKS_LOW
+
+from .common import LONG, LONG_WORDS, MEMORY_METRICS, PEAKS_LOAD, PEAKS_LOW
 
 SCENARIO = Scenario(
     name=scenario_name(__name__),

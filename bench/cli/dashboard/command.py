@@ -13,9 +13,11 @@ from typing import Any
 from bench.config.options import Options
 from bench.console import mute
 from bench.errors import UserError
+from bench.paths import IN_CHECKOUT, PACKAGES
 from bench.processes.ports import LOOPBACK, is_free, port_holder
 
-INSTALL = 'python -m pip install ".[dashboard]"'
+_NEEDED = Path(__file__).with_name("requirements.in")
+INSTALL = f"python -m pip install -r {_NEEDED.relative_to(PACKAGES) if IN_CHECKOUT else _NEEDED}"
 
 
 def dashboard(options: Options, folders: Sequence[str]) -> int:

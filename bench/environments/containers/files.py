@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import yaml
 
-from bench.config.options import ROOT
-
 HEADER = "# Made from bench/topology.yaml by `python -m bench manifests`: change it there.\n"
 _WIDTH = 100
-
-
-def suite_version() -> str:
-    """The version of the suite, which is the tag of its images."""
-    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    version: str = tomllib.loads(pyproject)["project"]["version"]
-    return version
 
 
 def file_text(documents: Iterable[object], about: str = "") -> str:

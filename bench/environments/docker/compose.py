@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from bench.config.fitting import colocated_models
-from bench.config.options import ROOT
 from bench.config.topology import Arm, Hardware, Layout, Model, Topology
 from bench.environments.containers.colocated import (
     COMMAND,
@@ -35,6 +34,7 @@ from bench.environments.containers.engine import (
 from bench.environments.containers.files import file_text
 from bench.environments.kvcached.collecting import UNPATCHED
 from bench.errors import UserError
+from bench.paths import PACKAGES, ROOT
 
 Service = dict[str, Any]
 """A service, or another part of a file, as JSON values."""
@@ -48,7 +48,7 @@ PART_OF, KIND, MODEL, ARM = "llm-bench", "llm-bench.kind", "llm-bench.model", "l
 ENGINE, BALANCER = "engine", "balancer"
 BALANCER_PORT = 8080
 # From the folder of an arm, which Compose takes paths from.
-_LAUNCHER = f"../../{LAUNCHER.relative_to(ROOT)}"
+_LAUNCHER = f"../../{LAUNCHER.relative_to(PACKAGES)}"
 # By default ports are those of this machine alone.
 BIND = "${BIND:-127.0.0.1}"
 _ABOUT_ARM = """\

@@ -16,7 +16,6 @@ from bench.config.topology import Arm, Model, Topology
 from bench.environments.answers import await_answers
 from bench.environments.balancers import await_ready
 from bench.environments.containers.engine import engine_group, has_kvcached
-from bench.environments.containers.files import suite_version
 from bench.environments.docker.compose import BALANCER, ENGINE, EnginePlan, plan_engines
 from bench.environments.docker.daemon import Container, Daemon
 from bench.environments.docker.project import (
@@ -31,6 +30,7 @@ from bench.environments.docker.project import (
 )
 from bench.environments.docker.room import free_gib, gpu_names, groups_that_fit
 from bench.errors import UserError
+from bench.paths import suite_version
 from bench.processes.local import LocalSite
 from bench.processes.ports import LOOPBACK, free_ports
 from bench.processes.program import END

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from bench.config.options import ROOT, Options
+from bench.config.options import Options
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.containers.engine import engine_group
 from bench.environments.docker.compose import BALANCER, ENGINE
@@ -22,6 +22,7 @@ from bench.environments.docker.deploying import (
 from bench.environments.docker.project import group_of, take_down
 from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
+from bench.paths import ROOT
 from bench.processes.guarded import lines_of_engine
 from bench.progress import Progress
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from bench.config.options import ROOT, Options
+from bench.config.options import Options
 from bench.config.topology import Arm, Model, Topology
 from bench.environments.balancers import Balancers, balancer_command
 from bench.environments.local.enginehost.replicas import ProcessIdentity
@@ -34,6 +34,7 @@ from bench.environments.local.kept import (
 from bench.environments.local.starting import arm_ports, run_logs, start_engines
 from bench.environments.operations import Operations, Service, fetch_directly
 from bench.errors import UserError
+from bench.paths import ROOT
 from bench.processes.guarded import cause_of_death
 from bench.processes.ports import LOOPBACK, accepts_connections
 from bench.progress import Progress

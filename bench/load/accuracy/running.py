@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ import orjson
 
 from bench.errors import UserError
 from bench.load.accuracy.answers import REPORT, StreamCounts
+from bench.paths import PYTHON, ROOT
 from bench.processes.guarded import Guarded, last_lines
 from bench.telemetry.cpu import Usage, children_of, usage
 
-ROOT = Path(__file__).parents[3]
 _TIMEOUT_S = 30.0
 
 
@@ -67,7 +66,7 @@ def running_source(
 
     See `source` for `loop` and `every_ms`. Raises UserError if it does not start.
     """
-    command = [sys.executable, "-m", "bench.load.accuracy.source", loop, str(every_ms), *hosts]
+    command = [*PYTHON, "-m", "bench.load.accuracy.source", loop, str(every_ms), *hosts]
     process = Guarded(command, log=log, folder=ROOT)
     try:
         yield LocalServer(_port(process), process)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import get_args
 
 from bench.config.fitting import colocated_models, flags_misfit_of
@@ -21,8 +21,9 @@ from bench.environments.kubernetes.manifests.overlay import (
     overlay_path,
 )
 from bench.environments.kubernetes.objects import Object, check_distinct, object_name
+from bench.paths import ROOT
 
-K8S = Path(__file__).parents[4] / "k8s"
+K8S = ROOT / "k8s"
 KUSTOMIZATION = "kustomization.yaml"
 
 
