@@ -22,6 +22,7 @@ from bench.analysis.judgement import Case, Comparison
 from bench.analysis.verdict import RULE
 from bench.config.config import git_commit, new_run_id, resolve
 from bench.config.options import Options
+from bench.config.peers import load_peers, located
 from bench.console import INTERRUPTED, whole_number
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.experiment.scenario import Scenario
@@ -126,9 +127,12 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _groups(progress: Progress) -> Sequence[Sequence[str]]:
-    """The policies, and the peers that are installed; a note for each that is not."""
-    del progress
-    return (POLICIES,)
+    """The policies, and the arms of peers that are installed; a note for each peer that is not."""
+    known = load_peers()
+    found = {arm: located(peer, ROOT / ".cache") for arm, peer in known.items()}
+    for line in dict.fromkeys(known[arm].absent for arm, peer in found.items() if peer is None):
+        progress.note(line)
+    return (POLICIES, [arm for arm, peer in found.items() if peer is not None])
 
 
 def measure(run: PlannedRun, progress: Progress) -> list[Entry]:
@@ -224,5 +228,5 @@ def _ratio(one: Comparison) -> Ratio:
 
 def _version(arm: str, trials: Sequence[Trial]) -> str | None:
     """The version of the arm's program, as its trials have it; None of this project's policies."""
-    found = (one.provenance.get("balancer_version") for one in trials if one.arm == arm)
+    found = (one.provenance.get("balancer") for one in trials if one.arm == arm)
     return next((str(one) for one in found if one), None)
