@@ -18,7 +18,7 @@ from bench.analysis.verdict import ALIKE, ALPHA, LOOKS, MATERIAL, RULE
 from bench.cli.scenarios import MeasuredScenario, measured_scenarios
 from bench.config.slo import Slos
 from bench.console import as_text
-from bench.paths import ROOT
+from bench.paths import PACKAGES
 from bench.records import Expectation, Slo
 from reports import wording
 
@@ -50,7 +50,7 @@ def gates_json(slos: Slos) -> dict[str, Any]:
             "bounds": asdict(DEFAULT_BOUNDS),
         },
         "slo_file": str(
-            slos.path.relative_to(ROOT) if slos.path.is_relative_to(ROOT) else slos.path
+            slos.path.relative_to(PACKAGES) if slos.path.is_relative_to(PACKAGES) else slos.path
         ),
         "scenarios": [_scenario_json(one, slos) for one in measured_scenarios()],
     }
