@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from bench.errors import UserError
+from bench.store.files import write_whole
 
 MODELS = ("tiny-llama", "tiny-qwen", "tiny-mistral")
 # By kind: the part of its core that each replica of the treatment loses.
@@ -109,10 +109,9 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     Raises UserError, with the line, for what is no entry.
     """
     entries = []
-    text = path.read_text("utf-8") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_bytes(path).splitlines(), 1):
         try:
-            entries.append(_ENTRY.validate_python(json.loads(line)))
+            entries.append(_ENTRY.validate_json(line))
         except ValueError as error:
             raise UserError(
                 f"{path}:{number} is no entry of the ledger: {str(error).splitlines()[0]}; "
@@ -122,12 +121,15 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
 
 
 def append(path: Path, entry: LedgerEntry) -> None:
-    """Add an entry; it is on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(entry), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add an entry; it is on disk when this returns, and never half of it.
+
+    Raises UserError when it cannot be written.
+    """
+    write_whole(path, _bytes(path) + json.dumps(asdict(entry), allow_nan=False).encode() + b"\n")
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def missing(
