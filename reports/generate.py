@@ -91,15 +91,16 @@ def tests_of(results: Path) -> frozenset[Started]:
     files = sorted(results.glob("*-result.json"))
     if not files:
         raise UserError(f"{results}: no Allure results there; run pytest first")
-    return frozenset(_started(_json(file, file.read_text("utf-8"))) for file in files)
+    return frozenset(_started(_json(file, file.read_bytes())) for file in files)
 
 
 def other_runs(history: Path, tests: Set[Started]) -> str:
     """The history without the run of `tests`: a run that is reported again replaces itself."""
     if not history.is_file():
         return ""
-    lines = history.read_text("utf-8").splitlines(keepends=True)
-    return "".join(line for line in lines if not tests & _tests(_json(history, line)))
+    lines = history.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not tests & _tests(_json(history, line))]
+    return b"".join(kept).decode()
 
 
 def _tests(run: object) -> frozenset[Started]:
@@ -109,12 +110,13 @@ def _tests(run: object) -> frozenset[Started]:
 
 def _started(test: object) -> Started:
     known = test if isinstance(test, dict) else {}
-    return str(known.get("fullName")), int(known.get("start") or 0)
+    start = known.get("start")
+    return str(known.get("fullName")), start if isinstance(start, int) else 0
 
 
-def _json(file: Path, text: str) -> object:
+def _json(file: Path, text: bytes) -> object:
     try:
-        parsed: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}: not JSON ({error.msg}); remove it and try again") from None
+        parsed: object = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not JSON ({error}); remove it and try again") from None
     return parsed

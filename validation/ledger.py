@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from bench.errors import UserError
+from bench.store.files import write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -26,10 +26,9 @@ def read_ledger(path: Path, kind: type[Entry]) -> list[Entry]:
     """
     adapter = TypeAdapter(kind)
     entries = []
-    text = path.read_text("utf-8") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_bytes(path).splitlines(), 1):
         try:
-            entries.append(adapter.validate_python(json.loads(line)))
+            entries.append(adapter.validate_json(line))
         except ValueError as error:
             raise UserError(
                 f"{path}:{number} is no entry of the ledger: {str(error).splitlines()[0]}; "
@@ -39,10 +38,13 @@ def read_ledger(path: Path, kind: type[Entry]) -> list[Entry]:
 
 
 def append(path: Path, entries: Iterable[DataclassInstance]) -> None:
-    """Add entries; they are on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        for entry in entries:
-            file.write(json.dumps(asdict(entry), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add entries; they are on disk when this returns, and never half of one.
+
+    Raises UserError when they cannot be written.
+    """
+    lines = (json.dumps(asdict(entry), allow_nan=False).encode() + b"\n" for entry in entries)
+    write_whole(path, _bytes(path) + b"".join(lines))
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""

@@ -25,9 +25,12 @@ from bench.analysis.server_side import server_notes, server_summary
 from bench.analysis.validity import arm_notes, arms, dead_replicas, engine_starts, invalid_reasons
 from bench.analysis.verdict import ALPHA, verdicts_at
 from bench.errors import UserError
-from bench.records import Role, Trial, fail_incomplete, role_number
+from bench.records import Role, Trial, fail_incomplete, role_number, slo_key
 
 Effects = Mapping[Metric, Sequence[BlockEffect]]
+
+_MOST_BLOCKS = 10_000
+_LEAST_ALPHA = 1e-9
 
 
 def cases(trials: Sequence[Trial], bounds: ValidityBounds = DEFAULT_BOUNDS) -> tuple[Case, ...]:
@@ -143,6 +146,7 @@ def _evidence(
 ) -> Evidence:
     """Choose the blocks that count. Raises UserError when trials do not belong together."""
     names = _arm_names(trials)
+    _check(among or trials)
     facts = trials[0].scenario
     every = group_blocks(map(_with_incomplete_failed, among or trials))
     disturbed = {one.index: why for one in every if (why := disturbances(one.trials, bounds))}
@@ -188,6 +192,25 @@ def _arm_names(trials: Sequence[Trial]) -> dict[Role, str]:
             " differ in run, environment, scenario, models, round or arms; judge each set alone"
         )
     return names
+
+
+def _check(trials: Sequence[Trial]) -> None:
+    """Raise UserError for what no run has stored: its file has been changed."""
+    first, slos = trials[0], trials[0].scenario.slos
+    objectives = [
+        slo_key(model, of) for model in first.models for of in first.scenario.tenants or [""]
+    ]
+    sent = {(sample.model, sample.tenant) for trial in trials for sample in trial.samples}
+    objectives += [model for model, tenant in sent if slo_key(model, tenant) not in slos]
+    wrong = [f"objectives of {name!r} are missing" for name in objectives if name not in slos]
+    wrong += [f"block {one.block}" for one in trials if not 0 <= one.block < _MOST_BLOCKS]
+    if not _LEAST_ALPHA <= first.scenario.alpha < 1:
+        wrong.append(f"the error rate is {first.scenario.alpha:g}")
+    if wrong:
+        raise UserError(
+            f"trials of {first.scenario.name} in run {first.run_id} cannot be judged: {wrong[0]};"
+            " measure again"
+        )
 
 
 def _shared_notes(alpha: float) -> Iterator[str]:

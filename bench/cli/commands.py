@@ -117,7 +117,8 @@ def compare(options: Options, paths: Sequence[str]) -> int:
 
 def take_over(options: Options, folder: str) -> int:
     """Take over a run that another tool measured."""
-    judgement, path = convert(Path(folder), options.arm, new_run_id(), options.results)
+    run_id = new_run_id(TrialStore(options.results).latest_run())
+    judgement, path = convert(Path(folder), options.arm, run_id, options.results)
     _print_summary([judgement])
     print(f"results: {path}")
     return 0

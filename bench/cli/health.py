@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+import orjson
+from pydantic import BaseModel, ValidationError
 
 from bench.environments.kvcached.texts import read_log
 from bench.environments.operations import Operations, Service
@@ -16,7 +18,23 @@ from bench.telemetry.scraping import read_series
 
 KvCached = Literal["active", "silently off", "not wanted", "unknown"]
 
-_QUEUED = re.compile(rb"^lb_requests_queued\{.*\} (\S+)$", re.MULTILINE)
+_QUEUED = re.compile(rb"^lb_requests_queued\{.*\} ([0-9]{1,15})$", re.MULTILINE)
+
+
+class _ReplicaState(BaseModel):
+    url: str
+    name: str | None = None
+    models: tuple[str, ...]
+    in_flight: int
+    healthy: bool
+
+
+class _BalancerState(BaseModel):
+    """The `/health` of this project's balancer."""
+
+    version: str | None = None
+    draining: bool
+    replicas: tuple[_ReplicaState, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +99,25 @@ def _engine(operations: Operations, service: Service) -> Health:
 def _balancer(operations: Operations, service: Service) -> Health:
     """This project's balancers say how their replicas are; of others only models are known."""
     try:
-        said = json.loads(operations.fetch(service, "/health"))
-        replicas: list[dict[str, Any]] = said["replicas"]
-    except (UserError, ValueError, LookupError, TypeError):
+        state = _BalancerState.model_validate_json(operations.fetch(service, "/health"))
+    except (UserError, ValidationError):
         return Health(service, models=_models(operations, service))
-    served = [model for one in replicas for model in one["models"]]
+    served = [model for one in state.replicas for model in one.models]
     queued = _QUEUED.findall(operations.fetch(service, "/metrics"))
     return Health(
         service,
         models=tuple(dict.fromkeys(served)),
-        version=said.get("version"),
-        running=sum(one["in_flight"] for one in replicas),
-        waiting=sum(int(float(one)) for one in queued),
-        problem=_balancer_problem(said),
+        version=state.version,
+        running=sum(one.in_flight for one in state.replicas),
+        waiting=sum(map(int, queued)),
+        problem=_balancer_problem(state),
     )
 
 
-def _balancer_problem(said: dict[str, Any]) -> str | None:
-    """What is wrong according to the `/health` of this project's balancer."""
-    replicas = said["replicas"]
-    unhealthy = [
-        one.get("name") or str(one["url"]).partition("://")[2]
-        for one in replicas
-        if not one["healthy"]
-    ]
-    if said["draining"]:
+def _balancer_problem(state: _BalancerState) -> str | None:
+    replicas = state.replicas
+    unhealthy = [one.name or one.url.partition("://")[2] for one in replicas if not one.healthy]
+    if state.draining:
         return "it is stopping"
     if not replicas:
         return "it has no replicas"
@@ -127,14 +139,14 @@ def _kvcached(operations: Operations, service: Service) -> KvCached:
 def _models(operations: Operations, service: Service) -> tuple[str, ...]:
     body = operations.fetch(service, "/v1/models")
     try:
-        return tuple(str(one["id"]) for one in json.loads(body)["data"])
+        return tuple(str(one["id"]) for one in orjson.loads(body)["data"])
     except (ValueError, LookupError, TypeError):
         raise UserError(f"it answers /v1/models with {body[:100]!r}") from None
 
 
 def _field(body: bytes, name: str) -> str | None:
     try:
-        return str(json.loads(body)[name])
+        return str(orjson.loads(body)[name])
     except (ValueError, LookupError, TypeError):
         return None
 

@@ -32,6 +32,7 @@ from bench.config.options import PYTEST
 from bench.errors import UserError
 from bench.experiment.scenario import scenario_name
 from bench.paths import ROOT
+from bench.store import TrialStore
 from reports.allure_results import mark_interrupted
 from reports.result_files import clear
 
@@ -46,7 +47,8 @@ MEANINGS = {
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything is collected; first, since Allure reads one."""
-    run_id = getattr(config, "workerinput", {}).get("run_id") or new_run_id()
+    run_id = getattr(config, "workerinput", {}).get("run_id")
+    run_id = run_id or new_run_id(TrialStore(ROOT / "results").latest_run())
     try:
         checked = resolve(read_options(vars(config.option), PYTEST), ROOT, run_id)
         webhook_of(checked.options.webhook_env, os.environ)

@@ -8,6 +8,7 @@ import platform
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
@@ -32,6 +33,8 @@ from bench.load.plan.traces.files import read_trace
 from bench.load.plan.traces.replay import Fit, fit_trace
 from bench.paths import IN_CHECKOUT, PACKAGES, suite_version
 from bench.records import Role, roles_for
+
+_TIME_OF_RUN = "%Y%m%d-%H%M%S"
 
 # Requests in flight at endpoints, of which it is not known how many they run at once.
 IN_FLIGHT = 8
@@ -169,10 +172,16 @@ def require_checkout(env: str) -> None:
         )
 
 
-def new_run_id() -> str:
-    """A name that sorts by time and is unique: `20260131-235959-a1b2`."""
+def new_run_id(after: str = "") -> str:
+    """A unique name that sorts by time, and after that of another run: `20260131-235959-a1b2`.
+
+    Where the clock has been set back since that one, it has the next second.
+    """
     now = datetime.datetime.now(datetime.UTC)
-    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    with suppress(ValueError, OverflowError):  # no name that was made here
+        before = datetime.datetime.strptime(f"{after[:15]}Z", f"{_TIME_OF_RUN}%z")
+        now = max(now, before + datetime.timedelta(seconds=1))
+    return f"{now:{_TIME_OF_RUN}}-{secrets.token_hex(2)}"
 
 
 def suite_facts(config: Config, arguments: tuple[str, ...]) -> dict[str, Any]:

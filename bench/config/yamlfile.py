@@ -11,6 +11,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from bench.errors import UserError
+from bench.yaml_aliases import check_aliases
 
 T = TypeVar("T")
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
@@ -106,7 +107,10 @@ def _parse(text: str) -> tuple[yaml.Node | None, object]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        return node, None if node is None else loader.construct_document(node)
+        if node is None:
+            return None, None
+        check_aliases(node)
+        return node, loader.construct_document(node)
     finally:
         loader.dispose()
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 import httpx
+import orjson
 
 from bench.errors import UserError
 from bench.progress import Step
@@ -75,7 +76,7 @@ async def _await_answer(client: httpx.AsyncClient, replica: Replica) -> None:
 
 def _require_completion(name: str, response: httpx.Response) -> None:
     try:
-        content = response.json()["choices"][0]["message"]["content"]
+        content = orjson.loads(response.content)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         content = None
     if response.status_code != httpx.codes.OK or not content:

@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -82,7 +82,7 @@ class TrialStore:
         server = _table(path.with_suffix(".server.parquet"), path, sha256) if sha256 else None
         try:
             return _trial(facts, samples, server)
-        except (ValueError, pa.ArrowException) as error:
+        except (ValueError, OSError, pa.ArrowException) as error:
             raise UserError(f"{path} does not hold a trial: {_first_line(error)}") from error
 
     def load_run(self, run_id: str | None = None) -> list[Trial]:
@@ -113,6 +113,10 @@ class TrialStore:
             map(self.load, paths),
             key=lambda one: (one.scenario.name, one.models, one.round, one.block, one.position),
         )
+
+    def latest_run(self) -> str:
+        """The name of the latest run that has a folder; empty if there is none."""
+        return max((path.name for path in self._root.glob("*/*/*-*-*")), default="")
 
     def has_run(self, run_id: str) -> bool:
         """Whether any trial of a run is stored."""
@@ -160,12 +164,16 @@ def _table(path: Path, trial: Path, sha256: object) -> bytes:
 
 def _facts(path: Path) -> dict[str, object]:
     try:
-        facts = json.loads(_read(path))
+        facts = json.loads(_read(path), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {_first_line(error)}") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f"{path} is no trial in format {FORMAT}; measure again")
     return facts
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
 
 
 def _read(path: Path) -> bytes:
@@ -204,13 +212,23 @@ def _trial(facts: dict[str, object], table: bytes, server: bytes | None) -> Tria
         samples[row.pop("bypassed", False)].append(row)
     readings: dict[str, list[Any]] = {}
     for row in _rows(server) if server is not None else ():
-        readings.setdefault(row.pop("replica"), []).append(row)
+        readings.setdefault(row.pop("replica", None), []).append(row)
     series = [{"replica": name, "readings": rows} for name, rows in readings.items()]
     tables = {"samples": samples[False], "bypassed": samples[True], "server": series}
-    trial = _TRIAL.validate_python(facts | tables)
+    trial = _TRIAL.validate_python(_with_objectives(facts) | tables)
     for role in (trial.role, *trial.due):
         role_number(role)
     return trial
+
+
+def _with_objectives(facts: dict[str, object]) -> dict[str, object]:
+    """The facts of a trial; the first ones that were stored had the same objectives for all."""
+    scenario, models = facts.get("scenario"), facts.get("models")
+    if not (isinstance(scenario, dict) and "slo" in scenario and isinstance(models, list)):
+        return facts
+    return facts | {
+        "scenario": scenario | {"slos": dict.fromkeys(map(str, models), scenario["slo"])}
+    }
 
 
 def _column(kind: Any) -> pa.DataType:

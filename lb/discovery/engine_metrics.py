@@ -7,7 +7,6 @@ balancer, which is not installed where the bench is.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterator
 
@@ -17,6 +16,7 @@ _ESCAPE = re.compile(rb"\\(.)")
 _CACHE_FACT = re.compile(
     rb'(?:^|,)(kv_cache_size_tokens|num_gpu_blocks|block_size|enable_prefix_caching)="(\d+|False)"'
 )
+_TOO_MANY = 2.0**63
 
 
 def compile_series(names: Collection[str]) -> re.Pattern[bytes]:
@@ -43,7 +43,8 @@ def samples(
 ) -> Iterator[tuple[str, float]]:
     """Names and values of all samples of `series` in `text` that are of one of `models`.
 
-    Values that are no finite number of at least 0 are left out.
+    Values that are no number of at least 0, or one that no engine can count to, are left out: sums
+    of the others are finite.
     """
     for match in series.finditer(text):
         value = _number(match["value"])
@@ -80,7 +81,7 @@ def _number(text: bytes) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if 0 <= value < _TOO_MANY else None
 
 
 def _model_name(labels: bytes) -> str | None:

@@ -148,3 +148,20 @@ def test_only_the_own_driver_opens_a_connection_for_each_request(tmp_path: Path)
 
 def test_run_ids_differ() -> None:
     assert new_run_id() != new_run_id()
+
+
+@pytest.mark.parametrize("before", ["20991231-235959-ffff", "99991231-235958-ffff"])
+def test_a_run_sorts_after_the_one_before_though_the_clock_was_set_back(before: str) -> None:
+    assert new_run_id(before) > before
+
+
+@pytest.mark.parametrize("before", ["", "kept", "20991331-235959-ffff", "99991231-235959-ffff"])
+def test_what_is_no_run_changes_no_run_id(before: str) -> None:
+    assert new_run_id(before)[:2] == new_run_id()[:2]
+
+
+def test_a_run_in_the_same_second_sorts_after_the_one_before() -> None:
+    names = [new_run_id()]
+    for _ in range(5):
+        names.append(new_run_id(names[-1]))
+    assert names == sorted(names)

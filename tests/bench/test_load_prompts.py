@@ -222,6 +222,8 @@ def test_a_vocabulary_without_words_is_refused(tmp_path: Path) -> None:
         ("version https://git-lfs.github.com/spec/v1", "not JSON"),
         ("[]", "no tokenizer in it"),
         ("{}", "no tokenizer in it"),
+        ('{"model": 3}', "no tokenizer \\("),
+        ('{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}', "no tokenizer \\("),
     ],
 )
 def test_a_folder_without_a_tokenizer_is_refused(

@@ -29,12 +29,14 @@ from bench.environments.local.host import (
 )
 from bench.environments.local.kept import (
     KeptBalancer,
+    balancers_file,
     end_all_balancers,
     read_balancers,
     stop_kept,
     write_balancers,
 )
 from bench.environments.local.operations import LocalOperations
+from bench.errors import UserError
 from bench.progress import PlainProgress
 
 PLAN = ReplicaSpec("a-0", "a", core=0, argv=("--model", "x"))
@@ -54,6 +56,19 @@ def sleeper() -> Iterator[ProcessIdentity]:
 @pytest.fixture
 def engines(sleeper: ProcessIdentity, tmp_path: Path) -> Engines:
     return Engines("mark", tmp_path / "folder", sleeper, (RunningReplica(SPEC, sleeper),))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"host": 3}', "[1]", "[" * 100_000, "\xff"])
+def test_a_state_of_another_version_is_named(tmp_path: Path, text: str) -> None:
+    state = state_file(tmp_path)
+    state.parent.mkdir(parents=True)
+    state.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"state.json is damaged or of another version: end what"):
+        read_engines(state)
+    balancers_file(tmp_path).write_text(text if text != "[]" else "[{}]", encoding="latin-1")
+    if text != "{}":  # which lists none
+        with pytest.raises(UserError, match=r"balancers.json is damaged or of another version"):
+            read_balancers(tmp_path)
 
 
 def recycled(identity: ProcessIdentity) -> ProcessIdentity:

@@ -27,11 +27,13 @@ from bench.records import (
     Spread,
     Trial,
 )
-from bench.store import TrialStore, by_scenario, write_latest
+from bench.store import NoiseStore, TrialStore, by_scenario, write_latest
 from bench.store.trials import digest
 from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)
+STORED = Path(__file__).parents[1] / "data" / "stored"
+OLD = sorted(one for one in STORED.iterdir() if one.is_dir())
 HALF = tuple(ttft_s / 2 for ttft_s in BASE)
 
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -196,6 +198,27 @@ def test_the_latest_run_is_read_unless_one_is_named(store: TrialStore, one: Tria
     assert store.load_run("20250101-000000-ffff") == [older]
 
 
+@pytest.mark.parametrize("folder", OLD, ids=lambda folder: folder.name)
+def test_trials_of_an_older_version_are_read_and_judged(folder: Path) -> None:
+    made = TrialStore(folder).load_run()
+    assert [one.role for one in made] == ["control", "treatment"]
+    for one, ttft_s in zip(made, (0.5, 0.25), strict=True):
+        values = {found.metric: found.value for found in judge([one]).summaries}
+        assert values[FACTS.primary] == pytest.approx(ttft_s)
+
+
+def test_noise_of_an_older_version_is_known() -> None:
+    (path,) = STORED.glob("*/noise.json")
+    assert NoiseStore(path).known("kind") == [(0.25, 4)]
+
+
+def test_the_name_of_the_latest_run_is_known(store: TrialStore, one: Trial) -> None:
+    assert store.latest_run() == ""
+    store.save(replace(one, run_id="20250101-000000-ffff"))
+    store.save(one)
+    assert store.latest_run() == one.run_id
+
+
 def test_an_unknown_run_is_refused_with_the_closest_one(store: TrialStore, one: Trial) -> None:
     store.save(one)
     with pytest.raises(UserError, match="'20260131-235959-a1b2'"):
@@ -243,7 +266,10 @@ def test_a_file_that_is_cut_off_is_named(
         store.load(path)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000, '{"seed": ' + "9" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a": ' * 100_000, '{"seed": ' + "9" * 5000, '{"elapsed_s": NaN}'],
+)
 def test_facts_that_nobody_wrote_so_are_damaged(store: TrialStore, one: Trial, text: str) -> None:
     path = store.save(one)
     path.write_text(text)
@@ -340,18 +366,6 @@ def test_a_disk_that_takes_no_more_leaves_no_half_trial(store: TrialStore, tmp_p
     with largest_file(4096), pytest.raises(UserError, match=r"cannot write .*\.parquet"):
         store.save(big)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 KiB: a file system in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk cannot be mounted: run the tests as root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_keeps_whole_trials_and_is_told(small_disk: Path) -> None:

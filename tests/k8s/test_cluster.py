@@ -74,6 +74,13 @@ def test_a_refusal_is_one_line_that_says_what_was_asked(
     assert str(raised.value).startswith(begins)
 
 
+def test_an_answer_of_something_else_is_one_line(tmp_path: Path) -> None:
+    with scripted_api({("GET", PODS): (200, {"page": "log in"})}) as script:
+        api = connect(Access(str(kubeconfig(tmp_path, {"lab": script.server}, "lab"))))
+        with pytest.raises(UserError, match="in place of what was asked for; is there a proxy"):
+            api.find("Pod", "baseline")
+
+
 def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
     with scripted_api({}) as script:
         path = kubeconfig(tmp_path, {"lab": script.server}, "lab")

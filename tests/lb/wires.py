@@ -110,13 +110,14 @@ class Proxy:
         self.client = Wire()
         self.refused: list[tuple[int, str | None]] = []
         limits = limits or Limits()
+        self._bodies = BodyMemory(limits.bodies_bytes)
         self._connection = ClientConnection(
             self._handler,
             self._unanswered,
             self._reject_early,
             set(),
             limits,
-            BodyMemory(limits.bodies_bytes),
+            self._bodies,
         )
         self._connection.connection_made(cast(Any, self.client))
         self._relays: list[Relay] = []
@@ -149,6 +150,15 @@ class Proxy:
         """The client takes nothing, until its time is over."""
         self._connection.pause_writing()
         self._connection.expire(time.monotonic() + 1000)
+
+    def leave(self) -> None:
+        """The client leaves."""
+        self._connection.connection_lost(None)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of bodies."""
+        return self._bodies.held_bytes
 
     @property
     def asked(self) -> list[bytes]:

@@ -232,12 +232,13 @@ def test_without_results_the_user_is_told_to_run_pytest_first(
         make(tmp_path / "nowhere", packages, Stub())
 
 
+@pytest.mark.parametrize("data", [b"{ half", b"\xff", b"[" * 100_000])
 @pytest.mark.parametrize("damaged", ["history", "result"])
-def test_a_damaged_file_is_named(results: Path, packages: Path, damaged: str) -> None:
+def test_a_damaged_file_is_named(results: Path, packages: Path, damaged: str, data: bytes) -> None:
     history = results.parent / "kept" / "history.jsonl"
     history.parent.mkdir()
     file = history if damaged == "history" else results / "b-result.json"
-    file.write_text("{ half")
+    file.write_bytes(data)
     with pytest.raises(UserError, match=rf"{file.name}: not JSON"):
         make(results, packages, Stub())
 

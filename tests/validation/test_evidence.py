@@ -74,6 +74,30 @@ def test_a_line_that_is_no_entry_is_named(tmp_path: Path) -> None:
         read_ledger(ledger, LedgerEntry)
 
 
+@pytest.mark.parametrize("line", [b"\xff", b"[" * 100_000, b"NaN", b'{"run": ' + b"9" * 5000])
+def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    append(ledger, [ENTRY])
+    ledger.write_bytes(ledger.read_bytes() + line)
+    with pytest.raises(UserError, match=r"ledger.jsonl:2 is no entry of the ledger: "):
+        read_ledger(ledger, LedgerEntry)
+
+
+def test_a_full_disk_leaves_no_half_entry(small_disk: Path) -> None:
+    ledger, kept = small_disk / "ledger.jsonl", list[LedgerEntry]()
+
+    def append_on_and_on() -> None:
+        for number in range(1000):
+            entry = replace(ENTRY, machine="x" * 2000, blocks=number)
+            append(ledger, [entry])
+            kept.append(entry)
+
+    with pytest.raises(UserError, match="No space left on device; free some"):
+        append_on_and_on()
+    assert kept
+    assert read_ledger(ledger, LedgerEntry) == kept
+
+
 def test_every_run_counts_under_the_rule_that_judged_it() -> None:
     def of(kind: str, verdict: str, rule: int = 2) -> LedgerEntry:
         return replace(ENTRY, run=replace(RUN, kind=kind), verdict=verdict, rule=rule)

@@ -29,7 +29,7 @@ from tests.bench.making import answered, trial
 from validation.gpu_check import measuring
 from validation.gpu_check.command import measure_and_report, write_report
 from validation.gpu_check.engines import Source, Up
-from validation.gpu_check.measuring import measure, open_run
+from validation.gpu_check.measuring import RUN_FILE, measure, open_run
 from validation.gpu_check.plan import ARMS, LOADS, ORDER, Plan
 from validation.gpu_check.report import load, markdown
 
@@ -53,6 +53,15 @@ def test_a_folder_with_another_plan_is_not_mixed_with_this_one(tmp_path: Path) -
     assert open_run(PLAN, Nowhere(), tmp_path) == run
     with pytest.raises(UserError, match="has a run with another plan: give another folder"):
         open_run(replace(PLAN, seed=1), Nowhere(), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '"run"'])
+def test_a_file_that_is_no_run_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / RUN_FILE).write_text(text)
+    with pytest.raises(UserError, match=f"{RUN_FILE} has no run of gpu-check"):
+        open_run(PLAN, Nowhere(), tmp_path)
+    with pytest.raises(UserError, match=f"{RUN_FILE} has no run of gpu-check"):
+        load(tmp_path)
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def open_run(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
         strict_json(path, {"plan": as_json(plan), "source": source.name, **source.facts()})
     )
     if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = read_run(path)
         unlike = [name for name, value in wanted.items() if found.get(name) != value]
         if unlike:
             raise UserError(
@@ -85,6 +85,18 @@ def open_run(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
     made = {"run_id": new_run_id(), "note": source.note, **wanted}
     write_whole(path, strict_json(path, made))
     return made
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The facts of the run in a file. Raises UserError for another file."""
+    try:
+        found = json.loads(path.read_bytes())
+        run: dict[str, Any] = {**found, "run_id": str(found["run_id"])}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(
+            f"{path} has no run of gpu-check: give another folder with --output, or remove that one"
+        ) from None
+    return run
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from bench.analysis.validity import arm_notes, invalid_reasons
 from bench.errors import UserError
 from bench.records import Role, Trial
 from bench.store import TrialStore
-from validation.gpu_check.measuring import RUN_FILE, trials_of
+from validation.gpu_check.measuring import RUN_FILE, read_run, trials_of
 from validation.gpu_check.plan import ARMS, ORDER
 
 REPORT_FILE = "report.md"
@@ -52,7 +51,7 @@ def load(folder: Path) -> Found:
     path = folder / RUN_FILE
     if not path.is_file():
         raise UserError(f"{folder} has no run of gpu-check: measure first")
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = read_run(path)
     return Found(run, tuple(trials_of(TrialStore(folder), run)))
 
 

@@ -182,6 +182,6 @@ def _benchmark(trial: Path, _mtime_ns: int) -> str:
     """What sent the load of a trial, by its JSON file."""
     try:
         name = str(json.loads(trial.read_bytes())["driver"]["name"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return UNKNOWN
     return BUILT_IN if name == "builtin" else name

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from bench.drivers.artifacts.entry import Entry, damaged, read_text
+from bench.drivers.artifacts.entry import Duration, Entry, Nanoseconds, Tokens, damaged, read_text
 from bench.load.client.answer import Answer, kind_of_status
 from bench.load.client.exchange import Failure
 from bench.records import ErrorKind
@@ -34,8 +34,8 @@ _UNTIMED = Failure(ErrorKind.EMPTY, "aiperf recorded no first token")
 _OF_STATUS = {ErrorKind.STATUS, ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE}
 
 
-class _Durations(BaseModel, allow_inf_nan=False):
-    value: float | list[float]
+class _Durations(BaseModel):
+    value: Duration | list[Duration]
     unit: Literal["ns", "us", "ms", "sec"]
 
     @property
@@ -45,7 +45,7 @@ class _Durations(BaseModel, allow_inf_nan=False):
 
 
 class _Count(BaseModel):
-    value: int
+    value: Tokens
 
 
 class _Metrics(BaseModel):
@@ -61,8 +61,8 @@ class _Metrics(BaseModel):
 class _Metadata(BaseModel):
     conversation_id: str = ""
     benchmark_phase: str = "profiling"
-    credit_issued_ns: int | None = None
-    request_start_ns: int
+    credit_issued_ns: Nanoseconds | None = None
+    request_start_ns: Nanoseconds
     was_cancelled: bool = False
 
 

@@ -6,14 +6,23 @@ import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import yaml
+from pydantic import Field
 
 from bench.errors import UserError
 from bench.load.client.answer import Answer
 from bench.records import Instrument, PlannedRequest, Sample
+from bench.yaml_aliases import check_aliases
 
 NS_PER_S = 1_000_000_000
+
+# What a file's figures of a request must be, so that sums and differences of them are finite.
+Duration = Annotated[float, Field(ge=0, le=1e18)]
+Tokens = Annotated[int, Field(ge=0, lt=2**31)]
+Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,19 @@ def read_text(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise damaged(path, f"not UTF-8 text at byte {error.start}") from error
+
+
+def read_yaml(text: str) -> Any:
+    """The value of a document of YAML. Raises ValueError for other text."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        check_aliases(node)
+        return loader.construct_document(node)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def damaged(path: Path, why: str) -> UserError:

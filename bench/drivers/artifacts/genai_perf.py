@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, Json, ValidationError
 
-from bench.drivers.artifacts.entry import NS_PER_S, Entry, damaged, read_text
+from bench.drivers.artifacts.entry import NS_PER_S, Entry, Nanoseconds, damaged, read_text
 from bench.load.client.answer import read_answer
 from bench.load.client.exchange import Exchange
 
@@ -31,9 +31,9 @@ class _Output(BaseModel):
 
 
 class _Request(BaseModel):
-    timestamp: int
+    timestamp: Nanoseconds
     request_inputs: _Inputs
-    response_timestamps: list[int]
+    response_timestamps: list[Nanoseconds]
     response_outputs: list[_Output]
 
 

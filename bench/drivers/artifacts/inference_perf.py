@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
+from bench.drivers.artifacts.entry import read_yaml
 from bench.drivers.artifacts.run import (
     LATENCIES,
     TO_S,
@@ -87,6 +87,6 @@ def _mean(lengths: dict[str, Any] | None) -> float | None:
 def _model(config: Path) -> object:
     """The model by the configuration beside the report; None if that is not there."""
     try:
-        return yaml.safe_load(config.read_text("utf-8"))["server"]["model_name"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return read_yaml(config.read_text("utf-8"))["server"]["model_name"]
+    except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from bench.drivers.artifacts import guidellm, inference_perf, llmd, sglang, summary, vllm_bench
-from bench.drivers.artifacts.entry import damaged, read_text
+from bench.drivers.artifacts.entry import damaged, read_text, read_yaml
 from bench.drivers.artifacts.run import Report, ToolRun, nonsense
 from bench.errors import UserError
 
@@ -191,8 +190,8 @@ def _json(path: Path) -> Iterator[Report]:
 
 def _yaml(path: Path, text: str) -> Report:
     try:
-        report: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        report = read_yaml(text)
+    except ValueError as error:
         raise damaged(path, str(error)) from error
     if not isinstance(report, dict):
         raise damaged(path, "it is no mapping")

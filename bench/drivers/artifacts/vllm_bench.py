@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.drivers.artifacts.entry import NS_PER_S, Entry
+from bench.drivers.artifacts.entry import NS_PER_S, Duration, Entry, Tokens
 from bench.drivers.artifacts.run import TO_S, Report, ToolRun, beside, latencies, models_of
 from bench.load.client.answer import Answer
 from bench.load.client.exchange import Failure
@@ -79,12 +79,12 @@ class _Result(FlatReport):
     # By --metadata pair=3, or block=3.
     pair: str = ""
     block: str = ""
-    input_lens: list[int] = []
-    output_lens: list[int] = []
-    ttfts: list[float] = []
-    itls: list[list[float]] = []
-    start_times: list[float] = []
-    queue_times: list[float] = []
+    input_lens: list[Tokens] = []
+    output_lens: list[Tokens] = []
+    ttfts: list[Duration] = []
+    itls: list[list[Duration]] = []
+    start_times: list[Duration] = []
+    queue_times: list[Duration] = []
     errors: list[str] = []
 
 

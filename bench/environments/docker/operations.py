@@ -148,7 +148,7 @@ class DockerOperations(Operations):
             state=self._state(one),
             ready=one.runs,
             restarts=one.restarts,
-            uptime_s=(now - one.started).total_seconds() if one.runs else None,
+            uptime_s=max(0.0, (now - one.started).total_seconds()) if one.runs else None,
             kvcached="ENABLE_KVCACHED" in one.variables,
             log=f"docker logs {one.name}",
         )

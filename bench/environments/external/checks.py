@@ -14,6 +14,7 @@ from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+import orjson
 
 from bench.errors import UserError
 from bench.load.client.api import Api, split_url
@@ -167,7 +168,7 @@ def _require_model(response: httpx.Response, url: str, model: str) -> None:
 def _listed(response: httpx.Response) -> list[Mapping[str, Any]]:
     """The entries of a list of models; empty for anything else."""
     try:
-        entries = response.json()["data"]
+        entries = orjson.loads(response.content)["data"]
     except (ValueError, LookupError, TypeError):
         return []
     return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
@@ -178,7 +179,7 @@ def _engine(client: httpx.Client, url: str, listed: httpx.Response) -> str:
     if _get(client, url, "/health").status_code != httpx.codes.OK:
         return _owner(listed)
     try:
-        return f"vLLM {_get(client, url, '/version').json()['version']}"
+        return f"vLLM {orjson.loads(_get(client, url, '/version').content)['version']}"
     except (ValueError, LookupError, TypeError):
         return _owner(listed)
 
@@ -228,7 +229,7 @@ def _text(client: httpx.Client, url: str, api: Api, model: str) -> str:
         )
     _require_ok(response, url, api.path)
     try:
-        choice = response.json()["choices"][0]
+        choice = orjson.loads(response.content)["choices"][0]
         return str(choice["message"]["content"] if api.kind == "chat" else choice["text"])
     except (ValueError, LookupError, TypeError):
         raise UserError(

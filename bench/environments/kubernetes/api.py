@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 from urllib.parse import parse_qsl
 
 from kubernetes.client import ApiClient, ApiException
@@ -56,7 +56,7 @@ class Api:
         """An object; None if it does not exist."""
         what, path = _locate(kind, namespace, name)
         text = self._request(f"get {what}", "GET", path, accepted=(404,))
-        return Resource(json.loads(text)) if text else None
+        return Resource(self._object(text, "metadata")) if text else None
 
     def find(
         self,
@@ -69,7 +69,7 @@ class Api:
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         query = [("labelSelector", selector)] if selector else []
         text = self._request(f"list {what}", "GET", path, query=query)
-        return [Resource(one) for one in json.loads(text)["items"]]
+        return [Resource(one) for one in self._object(text, "items")["items"]]
 
     def apply(self, wanted: Object) -> None:
         """Server-side apply: sets the fields in `wanted`, and leaves those that others have set."""
@@ -90,7 +90,7 @@ class Api:
         action, method = (f"replace {what}", "PUT") if name else (f"create {what}", "POST")
         accepted = (404, 409) if name else (409,)
         text = self._request(action, method, path, query=_AS_US, body=wanted, accepted=accepted)
-        return Resource(json.loads(text)) if text else None
+        return Resource(self._object(text, "metadata")) if text else None
 
     def scale(self, namespace: str, deployment: str, replicas: int) -> None:
         """Set how many pods a Deployment has."""
@@ -202,7 +202,20 @@ class Api:
     def version(self) -> str:
         """The cluster's version, such as `v1.32.13`."""
         text = self._request("ask for the version", "GET", "/version")
-        return str(json.loads(text)["gitVersion"])
+        return str(self._object(text, "gitVersion")["gitVersion"])
+
+    def _object(self, text: str, field: str) -> dict[str, Any]:
+        """The object in an answer, with that field. Raises UserError for others, as of a proxy."""
+        try:
+            found: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not (isinstance(found, dict) and field in found):
+            raise UserError(
+                f"the API server {self.server} answers {one_line(text, _LIMIT)!r} in place of what "
+                "was asked for; is there a proxy in between?"
+            )
+        return found
 
     def namespaced_kinds(self) -> list[Kind]:
         """Every kind of objects that the cluster has in namespaces and that can be deleted."""
@@ -210,7 +223,7 @@ class Api:
         found = []
         for root in ("/api", "/apis"):
             text = self._request("list the kinds of objects", "GET", root, accept=accept)
-            for group in json.loads(text)["items"]:
+            for group in self._object(text, "items")["items"]:
                 first, name = group["versions"][0], group["metadata"].get("name")
                 prefix = "/".join(filter(None, (root, name, first["version"])))
                 found += [
@@ -300,7 +313,7 @@ def _message(body: str) -> str:
     """The message of a `Status`, which is how the API server describes an error."""
     try:
         status = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return one_line(body, _LIMIT)
     message = status.get("message") if isinstance(status, dict) else None
     return one_line(message, _LIMIT) if isinstance(message, str) else ""

@@ -111,7 +111,9 @@ def exit_code(status: bytes) -> int | None:
     """The exit code in a command's last message (on STATUS); None if there is none in it."""
     try:
         message = json.loads(status)
-    except ValueError:
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict):
         return None
     if message.get("status") == "Success":
         return 0

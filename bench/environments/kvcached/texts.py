@@ -5,11 +5,12 @@ Pure functions. Those for the output of a program raise UserError, in one line, 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+
+import orjson
 
 from bench.analysis.kvcached import GpuMemory, Segment, Token
 from bench.errors import UserError
@@ -64,9 +65,9 @@ def read_segments(text: str) -> tuple[Segment, ...]:
     try:
         return tuple(
             Segment(str(one["ipc"]), int(one["limit_bytes"]), int(one["used_bytes"]))
-            for one in json.loads(text)
+            for one in orjson.loads(text)
         )
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, OverflowError, LookupError, TypeError):
         raise UserError(f"kvctl writes {_quoted(text)} in place of a list of segments") from None
 
 
@@ -79,7 +80,7 @@ def read_gpus(text: str) -> tuple[GpuMemory, ...]:
             GpuMemory(uuid, name, int(used) / 1024, int(total) / 1024)
             for uuid, name, used, total in rows
         )
-    except ValueError:
+    except (ValueError, OverflowError):
         gpus = ()
     if not gpus:
         raise UserError(f"nvidia-smi writes {_quoted(text)} in place of the memory of GPUs")
@@ -89,7 +90,7 @@ def read_gpus(text: str) -> tuple[GpuMemory, ...]:
 def read_tokens(body: str) -> tuple[Token, ...]:
     """The tokens of vLLM's answer to a completion that asked for `logprobs`."""
     try:
-        found = json.loads(body)["choices"][0]["logprobs"]
+        found = orjson.loads(body)["choices"][0]["logprobs"]
         steps = zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True)
         return tuple(_token(*step) for step in steps)
     except (ValueError, LookupError, TypeError, AttributeError):

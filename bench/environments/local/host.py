@@ -16,19 +16,22 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.environments import cpu_engine
 from bench.environments.local import enginehost
 from bench.environments.local.enginehost.main import KEEP, SOCKET
 from bench.environments.local.enginehost.replicas import ProcessIdentity, ReplicaSpec, is_alive
+from bench.errors import UserError
 from bench.processes.guard import signal_group
 from bench.processes.lock import exclusive
 from bench.progress import Progress
+
+Found = TypeVar("Found")
 
 STOP_TIMEOUT_S = 15.0
 LOCK_TIMEOUT_S = 1800.0
@@ -148,17 +151,31 @@ def state_file(cache: Path) -> Path:
 
 
 def read_engines(state: Path) -> Engines | None:
-    """The engines of a state file; None if there are none."""
+    """The engines of a state file; None if there are none. Raises UserError like `read_state`."""
+    return read_state(
+        state,
+        lambda found: Engines(
+            fingerprint=found["fingerprint"],
+            folder=Path(found["folder"]),
+            host=ProcessIdentity(**found["host"]),
+            replicas=tuple(_replica(**replica) for replica in found["replicas"]),
+        ),
+    )
+
+
+def read_state(file: Path, made: Callable[[Any], Found]) -> Found | None:
+    """What is made of the JSON in a state file; None without the file.
+
+    Raises UserError for a damaged one, and for that of another version.
+    """
     try:
-        found = json.loads(state.read_text(encoding="utf-8"))
+        return made(json.loads(file.read_bytes()))
     except FileNotFoundError:
         return None
-    return Engines(
-        fingerprint=found["fingerprint"],
-        folder=Path(found["folder"]),
-        host=ProcessIdentity(**found["host"]),
-        replicas=tuple(_replica(**replica) for replica in found["replicas"]),
-    )
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(
+            f"{file} is damaged or of another version: end what it has left running, and remove it"
+        ) from None
 
 
 def _replica(process: dict[str, int], **spec: Any) -> RunningReplica:

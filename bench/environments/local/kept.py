@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.environments.balancers import Balancer
 from bench.environments.local.enginehost.replicas import ProcessIdentity, identify, is_alive
@@ -16,11 +16,13 @@ from bench.environments.local.host import (
     end_engines,
     engines_lock,
     read_engines,
+    read_state,
     state_file,
 )
 from bench.errors import UserError
 from bench.processes.guard import signal_group
 from bench.progress import Progress
+from bench.store.files import strict_json, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +58,23 @@ def balancers_file(cache: Path) -> Path:
 
 
 def read_balancers(cache: Path) -> tuple[KeptBalancer, ...]:
-    """The balancers of the state file, also those that have died."""
-    try:
-        found = json.loads(balancers_file(cache).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ()
-    return tuple(
-        KeptBalancer(
-            **{
-                **one,
-                "command": tuple(one["command"]),
-                "process": ProcessIdentity(**one["process"]),
-            }
-        )
-        for one in found
-    )
+    """The balancers of the state file, also those that have died. Raises UserError."""
+    return read_state(balancers_file(cache), lambda found: tuple(map(_kept, found))) or ()
+
+
+def _kept(one: dict[str, Any]) -> KeptBalancer:
+    command, process = tuple(one["command"]), ProcessIdentity(**one["process"])
+    return KeptBalancer(**{**one, "command": command, "process": process})
 
 
 def write_balancers(cache: Path, balancers: Iterable[KeptBalancer]) -> None:
-    """Write the state file. Whoever does holds the run lock."""
+    """Write the state file. Whoever does holds the run lock. Raises UserError."""
     file = balancers_file(cache)
     records = [asdict(one) for one in balancers]
     if not records:
         file.unlink(missing_ok=True)
         return
-    draft = file.with_suffix(".tmp")
-    draft.write_text(json.dumps(records, indent=1), encoding="utf-8")
-    draft.replace(file)
+    write_whole(file, strict_json(file, records))
 
 
 def end_balancers(cache: Path, balancers: Collection[KeptBalancer]) -> None:

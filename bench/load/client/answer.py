@@ -30,6 +30,7 @@ _EVENT_END = b"\n\n"
 # The text of a JSON string without escapes: it ends where it seems to.
 _PLAIN = rb'[^"\\\x00-\x1f]+'
 _PROBE = "another text"
+_TOO_MANY_TOKENS = 2**31
 
 
 @dataclass(slots=True)
@@ -160,7 +161,7 @@ def _read_chunk(chunk: dict[str, Any], at_s: float, answer: Answer) -> None:
 
 def _count(usage: dict[str, Any], key: str, before: int | None) -> int | None:
     value = usage.get(key)
-    if not isinstance(value, int | None):
+    if value is not None and not (isinstance(value, int) and 0 <= value < _TOO_MANY_TOKENS):
         raise TypeError(f"{key} is {value!r}")
     return before if value is None else value
 

@@ -26,7 +26,7 @@ class EventReader:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has not ended
         self._name = ""
         self._data: list[str] = []
         self._first = True
@@ -46,9 +46,14 @@ class EventReader:
             # A CR has ended its line already; an LF behind it belongs to it.
             piece = piece.removeprefix(b"\n")
         completed = []
-        *lines, self._rest = _LINE_END.split(self._rest + piece)
-        if lines and self._first:
-            lines[0], self._first = lines[0].removeprefix(BOM_UTF8), False
+        *lines, rest = _LINE_END.split(piece)
+        if lines:
+            lines[0] = b"".join((*self._rest, lines[0]))
+            self._rest.clear()
+            if self._first:
+                lines[0], self._first = lines[0].removeprefix(BOM_UTF8), False
+        if rest:
+            self._rest.append(rest)
         for line in lines:
             if line:
                 self._take_field(line.decode(errors="replace"))

@@ -181,7 +181,11 @@ def _load(folder: Path) -> Tokenizer:
         raise UserError(f"{path}: not JSON ({error}); download the tokenizer again") from None
     if not (isinstance(content, dict) and "model" in content):
         raise UserError(f"{path}: no tokenizer in it; download the tokenizer again")
-    tokenizer = Tokenizer.from_str(text)
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # it raises nothing more precise
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: no tokenizer ({why}); download the tokenizer again") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -99,7 +99,8 @@ def expects_continue(headers: list[Header], version: str) -> bool:
 
 def stated_length(headers: list[Header]) -> int:
     """The body's length as the head states it, 0 if it does not. The parser has checked it."""
-    return int(dict(headers).get(b"content-length", 0))
+    # It takes any number of leading zeros; `int` does not.
+    return int(dict(headers).get(b"content-length", b"").lstrip(b"0") or 0)
 
 
 def without_upgrade(method: bytes, target: bytes, headers: list[Header], version: str) -> bytes:

@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._head_complete = False
         self._head_bytes = 0  # of an incomplete head: lower bound
         self._head_most = 0  # of the present head: upper bound
+        self._framing_bytes = 0  # since the last part of the body
         self._complete = False
         self._overrun = False
         self._fault = ""  # why the head cannot be used
@@ -93,7 +94,7 @@ class Connection(asyncio.Protocol):
         self.headers = []
         self._head_complete = self._complete = False
         self._fault = ""
-        self._head_bytes = self._head_most = 0
+        self._head_bytes = self._head_most = self._framing_bytes = 0
         self._transport.write(message)
         if body:
             self._transport.write(body)
@@ -138,10 +139,15 @@ class Connection(asyncio.Protocol):
             self._finish(receiver)
         elif not (in_body or self._head_complete):
             self._wait_for_head(data)
-        elif self._pieces:  # else there was framing only
+        elif self._pieces:
             body = b"".join(self._pieces)
             self._pieces.clear()
+            self._framing_bytes = 0
             receiver.on_data(body, False)
+        else:  # framing alone, of which the parser keeps trailers
+            self._framing_bytes += len(data)
+            if self._framing_bytes > _MAX_HEAD_BYTES:
+                self._fail(BadAnswerError(f"sent more than {_MAX_HEAD_BYTES} bytes of framing"))
 
     def eof_received(self) -> None:
         """The replica has closed its side: the end of a body that states no length."""

@@ -1,0 +1,385 @@
+"""Whatever is in a file, or is answered: it is read, or one line says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.analysis.judge import judge
+from bench.analysis.metrics import METRICS
+from bench.cli.conversion import judgement_of, trial_of
+from bench.cli.health import check
+from bench.config.endpoints import endpoints_from_file
+from bench.config.slo import load_slos
+from bench.config.topology import load_topology
+from bench.drivers.artifacts import aiperf, genai_perf
+from bench.drivers.artifacts.reading import read_runs
+from bench.environments.kvcached.texts import read_gpus, read_log, read_segments, read_tokens
+from bench.environments.operations import Service
+from bench.errors import UserError
+from bench.load.client.answer import read_answer
+from bench.load.client.exchange import Exchange
+from bench.load.client.response import Response
+from bench.load.client.sse import EventReader
+from bench.load.plan.traces.files import read_trace
+from bench.load.plan.traces.replay import Replay, fit_trace
+from bench.store import NoiseStore, TrialStore
+from bench.store.trials import digest
+from bench.telemetry.scraping import read_series
+from tests.bench.artifacts import aiperf_line, genai_perf_export, genai_perf_request
+from tests.bench.making import answered, failed
+from tests.bench.making import trial as made_trial
+from tests.bench.operating import ScriptedOperations
+from tests.fuzzing import damaged
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "tests" / "data" / "results"
+KVCACHED = ROOT / "tests" / "data" / "kvcached"
+EVENT = b'data: {"choices":[{"delta":{"content":"ab"}}]}\n\n'
+EVENTS = EVENT * 3 + (
+    b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":3}}\n\ndata: [DONE]\n\n'
+)
+STREAM = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    + b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENTS), EVENTS)
+)
+EXPOSITION = (
+    b'vllm:num_requests_running{engine="0",model_name="m"} 2.0\n'
+    b'vllm:num_requests_running{engine="1",model_name="m"} 1.0\n'
+    b'vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25\n'
+)
+TOKENS = {
+    "tokens": ["token_id:1"],
+    "token_logprobs": [-1.0],
+    "top_logprobs": [{"token_id:1": -1.0, "token_id:3": -1.5}],
+}
+ENDPOINTS = {
+    "models": {"m": None, "n": {"tokenizer": "/x"}},
+    "arms": {
+        "control": {"url": "https://a.example/v1", "api_key_env": "KEY", "body": {"a": [1]}},
+        "treatment": {
+            "urls": {"m": "http://b.example:80/v1", "n": "http://b.example:81/v1"},
+            "replicas": {"m": ["http://c:1"], "n": [{"url": "http://c:2"}]},
+        },
+    },
+}
+HEALTH = {
+    "version": "0.1.0",
+    "draining": False,
+    "replicas": [{"url": "http://a:1", "models": ["m"], "in_flight": 2, "healthy": True}],
+}
+AZURE = (
+    b"TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    b"2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n"
+)
+BURSTGPT = (
+    b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    b"5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,230,1317,Conversation log\n"
+)
+MOONCAKE = (
+    b'{"timestamp": 0, "input_length": 1000, "output_length": 50, "hash_ids": [0, 1]}\n'
+    b'{"timestamp": 300, "input_length": 600, "output_length": 5, "hash_ids": [0, 7]}\n'
+)
+AIPERF = b"\n".join(json.dumps(aiperf_line(str(index))).encode() for index in range(3))
+GENAI_PERF = genai_perf_export(
+    [genai_perf_request("p", answers=[(1.0, EVENT), (2.0, b"data: [DONE]\n\n")])]
+)
+
+Reads = Callable[[bytes, Path], object]
+
+
+class Format(NamedTuple):
+    """A sample, how it is read (in a folder that may be filled), and whether lines are JSON."""
+
+    sample: bytes
+    read: Reads
+    of_json: bool = True
+
+
+def of_file(read: Callable[[Path], object], name: str = "file") -> Reads:
+    def from_folder(data: bytes, folder: Path) -> object:
+        (folder / name).write_bytes(data)
+        return read(folder / name)
+
+    return from_folder
+
+
+def of_text(read: Callable[[str], object]) -> Reads:
+    return lambda data, _folder: read(data.decode(errors="replace"))
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def yaml_of(path: Path) -> bytes:
+    """The content of a YAML file as JSON, which is YAML, too."""
+    return json.dumps(yaml.safe_load(path.read_text()), default=str).encode()
+
+
+def convert(path: Path) -> None:
+    """What `python -m bench convert` and `compare` make of a folder, but for the writing."""
+    for run in read_runs(path.parent).runs:
+        if run.entries:
+            trial = trial_of(run, "a", "20260131-235959-a1b2")
+            judge([trial])
+            for one in METRICS.values():
+                one.over([trial])
+        else:
+            judgement_of(run, "a")
+
+
+def replayed(path: Path) -> None:
+    trace = read_trace(path)
+    rate_rps = 2 * trace.rate_rps
+    Replay(fit_trace(trace, 2048, 300), 0.5).stream(rate_rps, 0.1, np.random.default_rng(1))
+
+
+def stored(name: str) -> tuple[bytes, Reads]:
+    """A file of a trial, and how it is read and judged with the others as they were."""
+    made = made_trial("control", 0, 0, [*(answered(index, 0.5) for index in range(5)), failed(6)])
+
+    def read(data: bytes, folder: Path) -> None:
+        path = TrialStore(folder).save(made)
+        changed = path.with_name(path.stem + name)
+        facts = json.loads(path.read_text())
+        digests = {".parquet": "samples_sha256", ".server.parquet": "server_sha256"}
+        if name in digests:
+            facts[digests[name]] = digest(data)
+            path.write_text(json.dumps(facts))
+        changed.write_bytes(data)
+        judge([TrialStore(folder).load(path)])
+
+    return sample_of(made, name), read
+
+
+def sample_of(made: Any, name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = TrialStore(Path(folder)).save(made)
+        return path.with_name(path.stem + name).read_bytes().replace(b"\n", b"")
+
+
+def health_of(kind: Any, answers: dict[str, str]) -> object:
+    service = Service(kind, "s", model="m", ready=True, state="running")
+    return check(ScriptedOperations((service,), {"s": answers}, {"s": ()}), service)
+
+
+def body_of(data: bytes, _folder: Path) -> None:
+    exchange = Exchange(status=200, headers={"content-type": "text/event-stream"}, complete=True)
+    for start in range(0, len(data), 7):
+        exchange.add(0.1 * start, data[start : start + 7])
+    sample = read_answer(exchange)
+    assert sample.output_tokens is None or 0 <= sample.output_tokens < 2**31
+
+
+def response_of(data: bytes, _folder: Path) -> None:
+    exchange = Exchange()
+    response = Response(exchange)
+    with suppress(ValueError):  # it is not HTTP
+        for start in range(0, len(data), 16):
+            response.feed(0.1, data[start : start + 16])
+    read_answer(exchange)
+
+
+FORMATS = {
+    **{
+        f"{path.relative_to(RESULTS)}": Format(
+            json.dumps(json.loads(path.read_text())).encode(), of_file(convert, path.name)
+        )
+        for path in sorted(RESULTS.glob("*/A/1/*.json*"))
+        + sorted(RESULTS.glob("vllm-bench-0.30.0/*/A/1/*.json"))
+        if not path.name.endswith("profile_export.jsonl")
+    },
+    **{
+        path.name: Format(
+            yaml.safe_dump(yaml.safe_load(path.read_text())).encode(),
+            of_file(convert, path.name),
+            of_json=False,
+        )
+        for path in sorted(RESULTS.glob("llmd*/*.yaml"))
+    },
+    "records of aiperf": Format(AIPERF, of_file(aiperf.read_records)),
+    "records of genai-perf": Format(as_json(GENAI_PERF), of_file(genai_perf.read_records)),
+    "topology": Format(yaml_of(ROOT / "bench" / "topology.yaml"), of_file(load_topology)),
+    "objectives": Format(yaml_of(ROOT / "bench" / "slo.yaml"), of_file(load_slos)),
+    "endpoints": Format(
+        as_json(ENDPOINTS), of_file(lambda path: endpoints_from_file(path, {"KEY": "k"}))
+    ),
+    "trace of Azure": Format(AZURE, of_file(replayed), of_json=False),
+    "trace of BurstGPT": Format(BURSTGPT, of_file(replayed), of_json=False),
+    "trace of Mooncake": Format(MOONCAKE, of_file(replayed)),
+    "facts of a trial": Format(*stored(".json")),
+    "samples of a trial": Format(*stored(".parquet"), of_json=False),
+    "readings of a trial": Format(*stored(".server.parquet"), of_json=False),
+    "noise": Format(
+        as_json({"a": [[0.1, 4]]}), of_file(lambda path: NoiseStore(path).remember("a", 0.3, 4))
+    ),
+    "log": Format(
+        (KVCACHED / "vllm-0.30.0.log").read_bytes(),
+        of_text(lambda text: read_log(text.splitlines())),
+        of_json=False,
+    ),
+    "kvctl": Format(
+        as_json(json.loads((KVCACHED / "kvctl.json").read_text())), of_text(read_segments)
+    ),
+    "nvidia-smi": Format(b"GPU-1, NVIDIA H100, 100, 81559\n", of_text(read_gpus), of_json=False),
+    "tokens": Format(as_json({"choices": [{"logprobs": TOKENS}]}), of_text(read_tokens)),
+    "metrics": Format(EXPOSITION, lambda data, _: series_of(data), of_json=False),
+    "body of an answer": Format(EVENTS, body_of, of_json=False),
+    "answer": Format(STREAM, response_of, of_json=False),
+    "health of a balancer": Format(
+        as_json(HEALTH),
+        of_text(
+            lambda text: health_of(
+                "balancer", {"/health": text, "/v1/models": text, "/metrics": ""}
+            )
+        ),
+    ),
+    "models of an engine": Format(
+        as_json({"data": [{"id": "m"}]}),
+        of_text(
+            lambda text: health_of(
+                "engine",
+                {
+                    "/health": "",
+                    "/v1/models": text,
+                    "/version": text,
+                    "/metrics": EXPOSITION.decode(),
+                },
+            )
+        ),
+    ),
+}
+
+
+def series_of(data: bytes) -> None:
+    assert all(0 <= value < 2**64 for value in read_series(data, "m").values())
+
+
+def read_or_refuse(name: str, data: bytes, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    said = "read"
+    try:
+        FORMATS[name].read(data, folder)
+    except UserError as error:
+        said = str(error)
+    assert said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_damaged_copy_is_read_or_refused(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one = FORMATS[name]
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    read_or_refuse(name, data.draw(damaged(one.sample, of_json=one.of_json)), folder)
+
+
+def changed(name: str, *edits: tuple[str, str]) -> bytes:
+    text = FORMATS[name].sample.decode()
+    for before, after in edits:
+        assert before in text
+        text = text.replace(before, after)
+    return text.encode()
+
+
+DETAILED = next(name for name in FORMATS if "/detailed/A/1/" in name)
+FOUND = {
+    "chunks at no time": (DETAILED, '"itls": [[', '"itls": [[Infinity, -Infinity, '),
+    "a time that is too large": (
+        "records of genai-perf",
+        '"timestamp": 1795442434000000000',
+        f'"timestamp": {10**400}',
+    ),
+    "objectives of no model": ("facts of a trial", '"tiny-llama": {', '"other": {'),
+    "a block beyond all": ("facts of a trial", '"block": 0', f'"block": {10**300}'),
+    "an error rate of nearly 0": ("facts of a trial", '"alpha": 0.01', '"alpha": 5e-324'),
+    "more memory than can be": ("kvctl", "77309411328", "1e999"),
+    "memory in too many digits": ("nvidia-smi", "81559", "9" * 400),
+    "a balancer of another kind": ("health of a balancer", '[{"url"', '3, "x": [{"url"'),
+    "a count that is too large": ("metrics", "1.0\n", "1.7e308\n"),
+    "tokens that are too many": (
+        "body of an answer",
+        '"completion_tokens":3',
+        f'"completion_tokens":{2**64 - 1}',
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_was_found(what: str, tmp_path: Path) -> None:
+    name, before, after = FOUND[what]
+    read_or_refuse(name, changed(name, (before, after)), tmp_path / "found")
+
+
+@pytest.mark.parametrize("name", ["kvctl", "tokens", "health of a balancer", "models of an engine"])
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_what_is_nested_too_deeply(name: str, data: bytes, tmp_path: Path) -> None:
+    read_or_refuse(name, data, tmp_path / "found")
+
+
+def test_no_parquet_is_refused(tmp_path: Path) -> None:
+    name = "samples of a trial"
+    for at in range(0, len(FORMATS[name].sample), 400):
+        data = bytearray(FORMATS[name].sample)
+        data[at] ^= 0xFF
+        read_or_refuse(name, bytes(data), tmp_path / "found")
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"a{index}: &a{index} [{', '.join([f'*a{index - 1}'] * 10)}]" for index in range(1, 10)]
+)
+
+
+@pytest.mark.parametrize("text", [f"{LAUGHS}\nmodels: *a9\n", "models: &m\n  a: *m\n"])
+@pytest.mark.parametrize("name", ["topology", "objectives", "endpoints"])
+def test_aliases_make_no_value_that_is_larger_than_memory(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="aliases make"):
+        FORMATS[name].read(text.encode(), tmp_path)
+
+
+def test_nor_do_they_in_a_result(tmp_path: Path) -> None:
+    report = next(RESULTS.glob("llmd*/from-guidellm*.yaml")).read_text()
+    path = tmp_path / "report.yaml"
+    path.write_text(f"{LAUGHS}\n{report.replace('units: s', 'units: *a9')}")
+    with pytest.raises(UserError, match="aliases make"):
+        read_runs(path)
+
+
+def cpu_s_of_line(pieces: int) -> float:
+    """The CPU time in which so many pieces of one line are read, the least of several."""
+
+    def once() -> float:
+        reader, began_s = EventReader(), time.process_time()
+        for _ in range(pieces):
+            reader.feed(b"x" * 1448)
+        return time.process_time() - began_s
+
+    return min(once() for _ in range(3))
+
+
+def test_a_line_without_end_takes_time_by_its_length() -> None:
+    # By the square of its length it would be 16 times as much.
+    assert cpu_s_of_line(1000) < 10 * cpu_s_of_line(250)
