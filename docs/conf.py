@@ -40,8 +40,9 @@ CONTENTS = {
     "Begin": ("docs/tutorial", "docs/troubleshooting", "docs/glossary"),
     "How to": ("docs/how-to/*",),
     "Reference": ("docs/reference/*",),
-    "Explanation": ("docs/explanation/*", "docs/evidence/README", "docs/decisions/*"),
+    "Explanation": ("docs/explanation/*", "docs/evidence/README"),
     "The project": ("docs/README", "CONTRIBUTING", "CHANGELOG"),
+    "Decisions": ("docs/decisions/*",),
 }
 
 
