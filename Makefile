@@ -116,7 +116,7 @@ docs: $(VENV)/.stamp ## Make what follows from the code: the reference, layers o
 MERMAID := .cache/docs/scripts/mermaid.min.js
 
 docs-site: $(VENV)/.docs $(MERMAID) ## Make a site of all pages in .cache/docs/site; a broken link fails
-	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going \
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --fresh-env --write-all \
 	  -c docs -d .cache/docs/doctrees . .cache/docs/site
 	@echo "site: .cache/docs/site/index.html"
 

@@ -29,10 +29,11 @@ include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "*/node_modules", "allure-report", "allure-results", "results", "tests"]
 myst_heading_anchors = 6
 myst_fence_as_directive = ["mermaid"]
+# Two dashes are the beginning of an option.
+smartquotes = False
 html_theme = "furo"
 html_title = project
 html_static_path = [str(SCRIPTS)] if SCRIPTS.is_dir() else []
-html_css_files: list[str] = []
 html_copy_source = False
 html_show_copyright = False
 

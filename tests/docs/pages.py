@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 # The first line of a block whose commands nothing here tries: why, or what does.
 NOT_RUN = re.compile(r"# not run by tests: (\S.*)")
-RUN_BY = re.compile(r"# run by (\S+)\n")
+TRIED_BY = re.compile(r"# tried by (\S+)\n")
 # The first words of a block without a language that make it one of a shell.
 _PROGRAMS = {"cd", "docker", "docker-compose", "git", "kubectl", "make", "pip", "pytest", "python"}
 # Between two commands of a line.
@@ -55,9 +55,9 @@ class Block:
         return found[1] if found else ""
 
     @property
-    def run_by(self) -> str:
+    def tried_by(self) -> str:
         """The test that its mark names; empty without one."""
-        found = RUN_BY.match(self.text)
+        found = TRIED_BY.match(self.text)
         return found[1] if found else ""
 
 

@@ -1,7 +1,7 @@
 """Each command of the pages is run, or checked as far as it can be without what it needs.
 
 Where neither is possible, its block begins with `# not run by tests: WHY`. What takes other files
-than the repository has is run by a test that makes them, and begins with `# run by TEST`.
+than the repository has is tried by a test that makes them, and begins with `# tried by TEST`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ A_RUN = ROOT / "tests/data/results/vllm-bench-0.30.0/detailed"
 TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
     f"2023-11-16 18:15:{second:02}.0000000,{100 + second},20\n" for second in range(60)
 )
-COMMANDS = tuple(one for one in commands() if not one.block.run_by)
+COMMANDS = tuple(one for one in commands() if not one.block.tried_by)
 
 
 def kind(words: Sequence[str]) -> str:
@@ -124,7 +124,7 @@ def test_a_command_is_tried_or_says_that_it_is_not(command: Command) -> None:
 
 
 def test_tests_that_are_named_are_there() -> None:
-    named = {*PARSED.values(), *filter(None, (one.run_by for one in blocks()))}
+    named = {*PARSED.values(), *filter(None, (one.tried_by for one in blocks()))}
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
 
 
