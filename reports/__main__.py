@@ -12,10 +12,10 @@ from bench.progress import make_progress
 from reports.generate import generate
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Make the report; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m reports")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The command and its options."""
+    top = argparse.ArgumentParser(prog="python -m reports")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     make = commands.add_parser("generate", help="make the Allure report from Allure results")
     places = (
         ("--results", "FOLDER", "allure-results", "what pytest wrote"),
@@ -25,7 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     for option, kind, default, what in places:
         text = f"{what} (default: %(default)s)"
         make.add_argument(option, type=Path, metavar=kind, default=Path(default), help=text)
-    options = parser.parse_args(arguments)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the report; returns the exit code."""
+    options = parser().parse_args(arguments)
     try:
         page = generate(options.results, options.output, options.history, make_progress())
     except UserError as error:

@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from tests.copying import ROOT, copy_repository
+from tests.docs.pages import blocks
 
 pytestmark = pytest.mark.slow
 
 RECIPES = "CONTRIBUTING.md"
-NOT_COPIED = ("docs/evidence/", "docs/report.png")
+NOT_COPIED = ("docs/report.png",)
 # A busy machine may take long; nothing here waits for anything but Python.
 TIMEOUT_S = 900.0
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
@@ -191,7 +192,9 @@ def compose_follows(copy: Copy, path: str, engines: int) -> None:
 
 
 def test_an_arm(recipe: Copy) -> None:
-    entry = "  mine:\n    policy: random\n    port: 8095\n"
+    page = "docs/how-to/own-arm.md"
+    entry = written_on(page, "yaml")
+    assert "  mine:\n" in entry
     recipe.insert("bench/topology.yaml", entry, before="\nengine:\n")
     selected = recipe.collected("-m", "latency and managed", "--arms", "baseline,mine", SCENARIOS)
     assert "test_latency.py" in selected
@@ -250,26 +253,35 @@ def test_a_policy(recipe: Copy) -> None:
     assert "an example (port 8095)" in recipe.output("-m", "lb", "--policy", "mine", "--help")
     assert "[mine]" in recipe.collected("tests/lb/test_router.py")
     recipe.test("tests/lb/test_router.py", "tests/bench/test_topology.py", "-k", "mine or policy")
-    assert "\n| mine | 8095 | an example |\n" in readme(recipe)
+    assert "\n| `mine` | 8095 | an example |\n" in made(recipe, "commands")
 
 
 def test_a_scenario(recipe: Copy) -> None:
-    recipe.add(f"{SCENARIOS}/test_mine.py", like(f"{SCENARIOS}/test_latency.py"))
+    module = written_on("docs/how-to/own-scenario.md", "python")
+    recipe.add(f"{SCENARIOS}/test_mine.py", module)
+    recipe.output("-m", "ruff", "check", f"{SCENARIOS}/test_mine.py")
     selected = recipe.collected("-m", "mine and managed", "--models", "tiny-llama", SCENARIOS)
     assert "tests/scenarios/test_mine.py::test_treatment_is" in selected
     assert "test_latency.py" not in selected
-    assert "\n@pytest.mark.mine: Mine: an example." in recipe.output("-m", "pytest", "--markers")
-    row = "\n| mine | Mine: an example. | each | Scheduled TTFT p95 | not worse |\n"
-    assert row in readme(recipe)
-    recipe.test("tests/test_readme.py")
+    summary = module.split("\n", 1)[0].strip('"')
+    assert f"\n@pytest.mark.mine: {summary}\n" in recipe.output("-m", "pytest", "--markers")
+    row = f"\n| mine | {summary} | each | Scheduled TTFT p95 | not worse |\n"
+    assert row in made(recipe, "scenarios")
+    recipe.test("tests/docs/test_generated.py")
 
 
-def readme(copy: Copy) -> str:
-    """README.md with its tables made anew; before, a test says that they have to be."""
-    done = copy.run(*PYTEST, "tests/test_readme.py")
-    assert "run python -m tests.readme" in done.stdout
-    copy.output("-m", "tests.readme")
-    return (copy.folder / "README.md").read_text(encoding="utf-8")
+def written_on(page: str, language: str) -> str:
+    """The blocks of a page in that language, one after the other."""
+    there = (one for one in blocks() if one.page == ROOT / page and one.language == language)
+    return "".join(one.text for one in there)
+
+
+def made(copy: Copy, page: str) -> str:
+    """A page of the reference that is made anew; before, a test says that it has to be."""
+    done = copy.run(*PYTEST, "tests/docs/test_generated.py")
+    assert "run python -m tests.docs.generated" in done.stdout
+    copy.output("-m", "tests.docs.generated")
+    return (copy.folder / f"docs/reference/{page}.md").read_text(encoding="utf-8")
 
 
 DRIVER = '''\

@@ -78,7 +78,13 @@ Replicas = Annotated[
 @_strict
 @dataclass(frozen=True, slots=True)
 class EndpointEntry:
-    """One endpoint, or set of replicas, as written. See the module for the fields."""
+    """One endpoint, or set of replicas, as written.
+
+    `url` is for all models, `urls` by model; `name` is for reports. The key is in the variable
+    `api_key_env` or in `api_key_file`. `body` has more fields of each request; null leaves one out.
+    `ca`, `certificate` and `key` are PEM files. `replicas` are those that are known, by model; each
+    runs `max_num_seqs` sequences at once.
+    """
 
     url: str | None = None
     urls: dict[str, str] = field(default_factory=dict)

@@ -34,12 +34,16 @@ class Objectives(TypedDict, total=False):
 
 @strict
 class ScenarioObjectives(Objectives, total=False):
+    """Objectives of a scenario, and what is different for some of its models and tenants."""
+
     models: dict[str, Objectives]
     tenants: dict[str, Objectives]
 
 
 @strict
 class SloFile(TypedDict, total=False):
+    """All objectives, as written."""
+
     default: Objectives
     scenarios: dict[str, ScenarioObjectives]
 
