@@ -77,9 +77,7 @@ def test_of_several_treatments_each_has_a_test_of_its_own() -> None:
     }
 
 
-def test_the_test_of_an_arm_that_is_not_installed_is_skipped_with_the_line_that_installs_it() -> (
-    None
-):
+def test_the_test_of_an_absent_arm_is_skipped_with_the_line_that_installs_it() -> None:
     absent = (name for name, peer in load_peers().items() if located(peer, ROOT / ".cache") is None)
     if (name := next(absent, None)) is None:
         pytest.skip("all of bench/peers.yaml are installed here: uninstall one to see this")
