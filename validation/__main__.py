@@ -8,6 +8,7 @@ from bench.console import Parser, exit_code, run_program
 from validation import calibrate, cross_check, load_generators, open_streams, proxies
 from validation.evidence import command as evidence
 from validation.gpu_check import command as gpu_check
+from validation.soak import command as soak
 from validation.study import command as study
 
 
@@ -27,6 +28,7 @@ def parser() -> Parser:
         ("calibrate", calibrate, calibrate.calibrate, "how far the client's timings are off"),
         ("cross-check", cross_check, cross_check.compare, "drivers side by side on one engine"),
         ("gpu-check", gpu_check, gpu_check.check, "KVCached against a static split on a GPU"),
+        ("soak", soak, soak.soak, "balancers under load for hours, while engines fail"),
         ("evidence", evidence, evidence.measure_missing, "how often the rule is right"),
         ("study", study, study.study, "every policy and every peer against managed"),
     ):

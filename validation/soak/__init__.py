@@ -1,0 +1,1 @@
+"""`python -m validation soak`: both balancers under load for hours, while engines fail."""
