@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from bench.config.options import ROOT
 from bench.config.peers import located
 from bench.config.topology import Arm, load_topology
 from bench.environments.balancers import Balancers
+from bench.paths import ROOT
 from bench.progress import PlainProgress
 from bench.records import Replica
 
