@@ -57,12 +57,17 @@ def edges(graph: grimp.ImportGraph, parts: list[str]) -> Edges:
 
 
 def reduced(found: Edges) -> Edges:
-    """The edges without those that a longer way implies which does not come back."""
+    """The edges without those that a longer way implies which does not come back.
+
+    Of two parts that import each other neither is on the way to the other.
+    """
+
+    def implied(part: str, one: str, two: str) -> bool:
+        return one in reachable(found, two, part) and two not in reachable(found, one, part)
+
     return {
         part: {
-            one
-            for one in direct
-            if not any(one in reachable(found, two, part) for two in direct - {one})
+            one for one in direct if not any(implied(part, one, two) for two in direct - {one})
         }
         for part, direct in found.items()
     }

@@ -17,3 +17,8 @@ def test_a_new_package_cannot_be_forgotten_by_the_contracts() -> None:
 def test_an_arrow_that_follows_from_others_is_left_out() -> None:
     found = {"top": {"middle", "bottom"}, "middle": {"bottom"}, "bottom": set[str]()}
     assert reduced(found) == {"top": {"middle"}, "middle": {"bottom"}, "bottom": set()}
+
+
+def test_an_arrow_stays_where_the_longer_way_is_through_a_cycle() -> None:
+    found = {"top": {"one", "other"}, "one": {"other"}, "other": {"one"}}
+    assert reduced(found) == found

@@ -18,11 +18,12 @@ import httpx
 import pytest
 
 from bench.config.config import resolve
-from bench.config.options import ROOT, Options
+from bench.config.options import Options
 from bench.config.peers import load_peers
 from bench.environments.external.environment import make_environment
 from bench.environments.peers import version_of
 from bench.errors import UserError
+from bench.paths import ROOT
 from bench.processes.ports import is_free
 from bench.progress import PlainProgress
 from tests.bench.endpoint import MODEL, Behaviour, endpoint
