@@ -28,7 +28,7 @@ from tests.docs.pages import ROOT, Command, blocks, commands, commands_in, inlin
 from validation.__main__ import parser as parser_of_validation
 
 # Commands of `python -m bench` that need no engine are run here, and may have these exit codes.
-RUN = {"compare": {0, 3}, "convert": {0}, "gates": {0}, "watch": {0, 3}}
+RUN = {"compare": {0, 3}, "convert": {0}, "gates": {0}, "peers": {0}, "watch": {0, 3}}
 # What is parsed here, and what runs it.
 PARSED = {
     "pytest": "Makefile",
