@@ -66,9 +66,7 @@ def reduced(found: Edges) -> Edges:
         return one in reachable(found, two, part) and two not in reachable(found, one, part)
 
     return {
-        part: {
-            one for one in direct if not any(implied(part, one, two) for two in direct - {one})
-        }
+        part: {one for one in direct if not any(implied(part, one, two) for two in direct - {one})}
         for part, direct in found.items()
     }
 
