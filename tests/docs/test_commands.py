@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import commands as bench
-from bench.cli.options import read_options
+from bench.cli.options import options_of, read_options
 from bench.store import TrialStore
 from lb.options import make_parser
 from reports.__main__ import parser as parser_of_reports
@@ -145,6 +145,8 @@ def test_the_bench_takes_it(
     name, *rest = arguments(command)
     typed = vars(bench.parser().parse_args([name, *rest]))
     read_options(typed, name)
+    # The parser takes a beginning of an option for the option, too.
+    assert set(OPTION.findall(" ".join(rest))) <= {one.flag for one in options_of(name)}
     if name in RUN:
         stored = ["--results", str(folder / "results")] if "results" in typed else []
         code = bench.main([name, *rest, *stored])
