@@ -34,8 +34,8 @@ cp "$source/requirements.txt" "dist/$name-constraints.txt"
   --constraint "$source/requirements.txt" "${wheel[0]}"
 "$tools/cyclonedx-py" environment "$python" --pyproject "$source/pyproject.toml" --mc-type application \
   --output-reproducible --output-file "dist/$name.cdx.json"
-# It lists packages alone, and would say that it has no root.
-PYTHONWARNINGS=ignore "$tools/cyclonedx-py" requirements "$source/bench/environments/local/requirements-engine.txt" \
+# It warns that a list has no root.
+"$tools/cyclonedx-py" requirements "$source/bench/environments/local/requirements-engine.txt" \
   --output-reproducible --output-file "dist/$name-engine-cpu.cdx.json"
 allowed=$(grep -v '^#' .ci/licences.txt | paste -sd ';')
 licences=(--python "$python" --from mixed --with-urls --format csv)

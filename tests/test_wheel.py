@@ -26,11 +26,11 @@ TIMEOUT_S = 900.0
 ENDPOINTS = ("--url", "control=http://127.0.0.1:9/v1", "--url", "treatment=http://127.0.0.1:9/v1")
 
 
-def ran(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def ran(*command: str | Path, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -51,7 +51,7 @@ class Installed:
     empty: Path
 
     def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return ran(self.venv / "bin" / program, *arguments, folder=self.empty)
+        return ran(self.venv / "bin" / program, *arguments, folder=self.empty, home=self.venv)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,8 @@ def test_results_of_other_tools_are_compared(suite: Installed) -> None:
 
 
 def test_scenarios_are_those_of_the_checkout(suite: Installed) -> None:
-    own = ran(sys.executable, "-m", "bench", "gates", "--format", "json", folder=ROOT)
+    gates = (sys.executable, "-m", "bench", "gates", "--format", "json")
+    own = ran(*gates, folder=ROOT, home=suite.venv)
     theirs = suite.run("llm-ab-bench", "gates", "--format", "json")
     assert own.returncode == theirs.returncode == 0, theirs.stderr
     assert theirs.stdout.replace("bench.scenarios", "tests.scenarios") == own.stdout
