@@ -58,6 +58,7 @@ OTHERS = {
         "--use-server-token-count",
     },
     "pytest": {"--help", "--junitxml"},
+    "setuptools": {"--inplace"},
     "python -m tests.lb.handovers": {"--count"},
     "vllm": {
         "--allowed-origins",
