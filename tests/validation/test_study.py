@@ -9,7 +9,7 @@ import pytest
 
 from bench.config.topology import load_topology
 from lb.policies import POLICIES as BALANCER_POLICIES
-from validation.ledger import append, read_ledger
+from validation.ledger import append, read_ledger, sitting, until_over
 from validation.study.command import MODELS, asked_of, write_page
 from validation.study.page import current, page
 from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio, missing, planned_runs
@@ -114,3 +114,20 @@ def test_every_policy_of_the_balancer_is_in_the_study() -> None:
     arms = load_topology().arms
     policies = {arms[name].policy for name in (*POLICIES, CONTROL)}
     assert policies == set(BALANCER_POLICIES)
+
+
+def test_pages_are_written_also_after_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    written = list[str]()
+    assert sitting(lambda: None, lambda: written.append("whole")) == 0
+    assert sitting(interrupted, lambda: written.append("part")) == 130
+    assert written == ["whole", "part"]
+    assert "the next sitting goes on from here" in capsys.readouterr().err
+
+
+def test_a_sitting_ends_before_the_next_run_once_its_hours_are_over() -> None:
+    assert list(until_over([1, 2, 3], None)) == [1, 2, 3]
+    assert list(until_over([1, 2, 3], 1.0)) == [1, 2, 3]
+    assert list(until_over([1, 2, 3], -1.0)) == []

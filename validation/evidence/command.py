@@ -22,7 +22,6 @@ from bench.analysis.judgement import Judgement
 from bench.analysis.verdict import RULE, spread_of
 from bench.config.config import Config, git_commit, new_run_id, resolve
 from bench.config.options import Options
-from bench.console import INTERRUPTED
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Session
@@ -38,7 +37,7 @@ from validation.evidence.ledger import (
 )
 from validation.evidence.summary import TITLES, page, summary
 from validation.harness import ROOT
-from validation.ledger import append, read_ledger
+from validation.ledger import append, read_ledger, sitting, until_over
 
 FOLDER = ROOT / "docs" / "evidence"
 NEIGHBOUR = Path(__file__).with_name("neighbour.py")
@@ -68,15 +67,9 @@ def measure_missing(options: argparse.Namespace) -> int:
 
     Returns 0, or 130 after Ctrl-C, when both are made as well. Raises UserError.
     """
-    try:
-        if not options.table:
-            _measure(options)
-        write_pages(options.folder)
-    except KeyboardInterrupt:
-        write_pages(options.folder)
-        print("interrupted; the next sitting goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return sitting(
+        lambda: None if options.table else _measure(options), lambda: write_pages(options.folder)
+    )
 
 
 def write_pages(folder: Path) -> None:
@@ -94,11 +87,8 @@ def _measure(options: argparse.Namespace) -> None:
     planned = [run for run in planned_runs() if options.only in (None, run.kind)]
     waiting = missing(planned, read_ledger(ledger, LedgerEntry), RULE)
     progress = make_progress()
-    ends_s = time.monotonic() + 3600 * (options.hours or float("inf"))
     try:
-        for index, run in enumerate(waiting):
-            if time.monotonic() > ends_s:
-                break
+        for index, run in enumerate(until_over(waiting, options.hours)):
             done = len(planned) - len(waiting) + index
             progress.note(f"run {done + 1} of {len(planned)}: {run.key}")
             entry = measure(run, progress)

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import math
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from bench.analysis.verdict import RULE
 from bench.config.config import git_commit, new_run_id, resolve
 from bench.config.options import Options
 from bench.config.peers import load_peers, located
-from bench.console import INTERRUPTED, whole_number
+from bench.console import whole_number
 from bench.environments.local import LocalEnvironment, stop_kept
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Session
@@ -31,7 +30,7 @@ from bench.progress import Progress, make_progress
 from bench.records import Role, Trial
 from bench.store.files import write_whole
 from validation.harness import ROOT
-from validation.ledger import append, read_ledger
+from validation.ledger import append, read_ledger, sitting, until_over
 from validation.study.page import charts, page
 from validation.study.plan import (
     CONTROL,
@@ -83,15 +82,9 @@ def study(options: argparse.Namespace) -> int:
 
     Returns 0, or 130 after Ctrl-C, when the page is made as well. Raises UserError.
     """
-    try:
-        if not options.table:
-            _measure(options)
-        write_page(options.folder)
-    except KeyboardInterrupt:
-        write_page(options.folder)
-        print("interrupted; the next sitting goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return sitting(
+        lambda: None if options.table else _measure(options), lambda: write_page(options.folder)
+    )
 
 
 def write_page(folder: Path) -> None:
@@ -112,11 +105,8 @@ def _measure(options: argparse.Namespace) -> None:
         if not options.only or run.scenario in options.only
     ]
     waiting = missing(planned, read_ledger(ledger, Entry), RULE)
-    ends_s = time.monotonic() + 3600 * (options.hours or float("inf"))
     try:
-        for number, run in enumerate(waiting, 1):
-            if time.monotonic() > ends_s:
-                break
+        for number, run in enumerate(until_over(waiting, options.hours), 1):
             progress.note(f"run {number} of {len(waiting)}: {run.scenario}, {len(run.arms)} arms")
             entries = measure(run, progress)
             append(ledger, entries)
