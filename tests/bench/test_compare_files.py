@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from functools import partial
 from pathlib import Path
-from string import Template
 
 import pytest
 
@@ -277,25 +275,6 @@ def test_what_repeats_a_run_or_is_none_is_left_out_and_said(
     assert "4 files repeat or sum up what other files hold" in seen.notes
     assert "notes.txt" in seen.notes
     assert "figures of the files have no counterpart here" in seen.notes
-
-
-def test_the_commands_of_the_guide_work(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guide = (RESULTS.parents[2] / "docs" / "how-to" / "compare-files.md").read_text()
-    (block,) = (one for one in guide.split("```") if "tests/data/results" in one)
-    monkeypatch.chdir(RESULTS.parents[2])
-    variables, commands = {}, []
-    for line in block.replace("\\\n", "").strip().splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name.isupper():
-            variables[name] = value
-        else:
-            commands.append(Template(line).substitute(variables))
-    for command in commands:
-        assert command.startswith("python -m bench compare ")
-        assert compared(capsys, tmp_path, *shlex.split(command)[4:]).code == 0
-    assert len(commands) == 4
 
 
 def test_several_results_in_one_file_are_several_runs(
