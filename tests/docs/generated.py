@@ -22,6 +22,7 @@ from bench.cli import commands as bench
 from bench.cli.scenarios import measured_scenarios
 from bench.config import endpoints, slo, topology
 from bench.config.options import PROFILES
+from bench.config.peers import Peer
 from lb.options import make_parser
 from lb.policies import POLICIES
 from reports import wording
@@ -297,6 +298,7 @@ PLAIN: Mapping[Any, str] = {
     Path: "path",
     Any: "anything",
     NoneType: "nothing",
+    Peer: "an arm in `bench/peers.yaml`",
 }
 
 
