@@ -15,6 +15,7 @@ from scipy import stats
 from bench.analysis.estimates import welch_interval
 from bench.analysis.judgement import Verdict
 from bench.analysis.verdict import ONE_RUN, decide_runs, runs_to_decide
+from bench.records import Direction
 
 ALPHA = 0.01
 VALUES = st.lists(st.floats(0.001, 1000.0), min_size=1, max_size=8)
@@ -46,14 +47,14 @@ def test_many_runs_of_one_side_do_not_make_up_for_few_of_the_other() -> None:
 
 @given(VALUES, VALUES, st.sampled_from(["lower", "higher"]))
 def test_swapping_the_sides_mirrors_the_verdict(
-    control: list[float], treatment: list[float], direction: str
+    control: list[float], treatment: list[float], direction: Direction
 ) -> None:
     for paired in (False, True):
         if paired:
             count = min(len(control), len(treatment))
             control, treatment = control[:count], treatment[:count]
-        one = decide_runs(control, treatment, direction, ALPHA, paired=paired)  # type: ignore[arg-type]
-        other = decide_runs(treatment, control, direction, ALPHA, paired=paired)  # type: ignore[arg-type]
+        one = decide_runs(control, treatment, direction, ALPHA, paired=paired)
+        other = decide_runs(treatment, control, direction, ALPHA, paired=paired)
         assert other.verdict is MIRRORED.get(one.verdict, one.verdict)
         assert one.ratio is not None
         assert other.ratio is not None
@@ -99,9 +100,9 @@ def test_a_run_without_a_finite_value_has_no_ratio(value: float) -> None:
     ],
 )
 def test_the_rule(
-    control: list[float], treatment: list[float], direction: str, verdict: Verdict
+    control: list[float], treatment: list[float], direction: Direction, verdict: Verdict
 ) -> None:
-    seen = decide_runs(control, treatment, direction, ALPHA, paired=False)  # type: ignore[arg-type]
+    seen = decide_runs(control, treatment, direction, ALPHA, paired=False)
     assert seen.verdict is verdict
 
 

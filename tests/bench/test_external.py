@@ -6,6 +6,7 @@ import io
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -51,9 +52,9 @@ ASKED = {
 TRIAL = PlannedTrial(0, 0, "control")
 
 
-def resolved(tmp_path: Path, **options: object) -> Config:
-    given = {"env": "external", "models": (MODEL,), **options}
-    return resolve(Options(**given), tmp_path, "run")  # type: ignore[arg-type]
+def resolved(tmp_path: Path, **options: Any) -> Config:
+    options = {"models": (MODEL,), **options}
+    return resolve(Options(env="external", **options), tmp_path, "run")
 
 
 def environment(config: Config, said: io.StringIO | None = None) -> ExternalEnvironment:
@@ -74,8 +75,8 @@ def calibration(config: Config, of: ExternalEnvironment) -> EngineCalibration:
     )
 
 
-def question(scenario: Scenario, **load: object) -> Question:
-    return Question(scenario, scenario.facts({}), (MODEL,), **load)  # type: ignore[arg-type]
+def question(scenario: Scenario, **load: Any) -> Question:
+    return Question(scenario, scenario.facts({}), (MODEL,), **load)
 
 
 def test_both_endpoints_are_asked_and_get_requests_that_both_take(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ arms:
 """
 
 
-def resolved(tmp_path: Path, **options: object) -> Config:
-    given = {"env": "external", "models": ("NAME",), **options}
-    return resolve(Options(**given), tmp_path, "run")  # type: ignore[arg-type]
+def resolved(tmp_path: Path, **options: Any) -> Config:
+    options = {"models": ("NAME",), **options}
+    return resolve(Options(env="external", **options), tmp_path, "run")
 
 
 def test_two_urls_are_two_arms_named_by_their_hosts(tmp_path: Path) -> None:

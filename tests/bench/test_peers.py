@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -67,9 +68,9 @@ def read(tmp_path: Path, text: str) -> dict[str, Peer]:
     return load_peers(path)
 
 
-def resolved(tmp_path: Path, *arms: str, **options: object) -> Config:
-    given = {"models": ("tiny-llama",), "arms": arms, **options}
-    return resolve(Options(**given), tmp_path, "run")  # type: ignore[arg-type]
+def resolved(tmp_path: Path, *arms: str, **options: Any) -> Config:
+    options = {"models": ("tiny-llama",), **options}
+    return resolve(Options(arms=arms, **options), tmp_path, "run")
 
 
 @pytest.fixture
