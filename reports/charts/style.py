@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, Literal
 
 from matplotlib import rc_context
@@ -67,6 +68,9 @@ _MARGIN_IN = 0.18
 _TITLE_IN = 0.3
 _LINE_IN = 0.2
 _CAPTION_IN = 0.26
+_CAPTION_LINE_IN = 0.14
+# Of the widest letters on average, so that a long name of a processor ends within the chart.
+_CAPTION_LETTERS = 78
 _MOST_TICKS = 7
 
 _PATH = re.compile(rb' d="[^"]+"')
@@ -210,7 +214,9 @@ def new_chart(
     """
     top_in = _MARGIN_IN + _TITLE_IN + _LINE_IN * len(lines) + frame.head
     gaps_in = frame.gap * (len(frame.plots) - 1)
-    height_in = top_in + sum(frame.plots) + gaps_in + frame.bottom + _CAPTION_IN
+    caption_lines = wrap(caption, _CAPTION_LETTERS)
+    caption_in = _CAPTION_IN + _CAPTION_LINE_IN * max(0, len(caption_lines) - 1)
+    height_in = top_in + sum(frame.plots) + gaps_in + frame.bottom + caption_in
     with rc_context(_RC):
         figure = Figure(figsize=(WIDTH_IN, height_in), facecolor="white")
         axes: list[Axes] = []
@@ -232,7 +238,7 @@ def new_chart(
             text = f"{line.sign} {line.text}".lstrip()
             figure.text(x, y_in / height_in, text, color=line.colour, size=9, va="top")
             y_in -= _LINE_IN
-        figure.text(x, 0.1 / height_in, caption, color=MUTED, size=8, va="bottom")
+        figure.text(x, 0.1 / height_in, "\n".join(caption_lines), color=MUTED, size=8, va="bottom")
     return Chart(title, figure, tuple(lines), tuple(values)), axes
 
 

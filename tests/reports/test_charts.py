@@ -78,6 +78,23 @@ def test_the_same_case_gives_the_same_bytes(draw: Draw) -> None:
     assert draw(scraped_case()).picture() == draw(scraped_case()).picture()
 
 
+@given(
+    st.lists(
+        st.sampled_from(["vLLM", "(CPU build),", "AMD", "Xeon(R)", "Processor", "·", "96 cores"]),
+        max_size=40,
+    )
+)
+def test_a_caption_of_any_length_ends_within_the_chart_and_below_its_plots(
+    words: list[str],
+) -> None:
+    chart, (axes,) = new_chart("A title", (), " ".join(words), Frame(plots=(1.0,)))
+    caption = chart.figure.texts[-1].get_window_extent()
+    whole = chart.figure.bbox
+    assert caption.y0 >= whole.y0
+    assert caption.y1 <= axes.get_window_extent().y0
+    assert caption.x1 <= whole.x1
+
+
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
 def test_names_are_shown_as_they_are_and_not_as_formulas(draw: Draw) -> None:
     name = "$\\frac$ <x>"
