@@ -28,8 +28,8 @@ arms:
 
 
 def resolved(tmp_path: Path, **options: Any) -> Config:
-    options = {"models": ("NAME",), **options}
-    return resolve(Options(env="external", **options), tmp_path, "run")
+    options = {"env": "external", "models": ("NAME",), **options}
+    return resolve(Options(**options), tmp_path, "run")
 
 
 def test_two_urls_are_two_arms_named_by_their_hosts(tmp_path: Path) -> None:
