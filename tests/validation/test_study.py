@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.judge import cases
+from bench.config.peers import load_peers
 from bench.config.topology import load_topology
 from bench.records import Trial
 from lb.policies import POLICIES as BALANCER_POLICIES
@@ -17,14 +18,15 @@ from validation.sittings import asked_of, sitting, until_over
 from validation.study.command import entry_of, write_page
 from validation.study.page import current, page
 from validation.study.plan import (
+    CONFIRMING,
     CONTROL,
+    PEERS,
     POLICIES,
     SCENARIOS,
     Entry,
     PlannedRun,
     Ratio,
     missing,
-    planned_runs,
 )
 
 ENTRY = Entry(
@@ -52,13 +54,6 @@ ENTRY = Entry(
 )
 
 
-def test_every_scenario_meets_every_group_of_arms_and_nothing_twice() -> None:
-    runs = list(planned_runs([("a", "b"), (), ("c",)], seed=3))
-    assert [(one.scenario, one.arms) for one in runs] == [
-        (scenario, arms) for scenario in SCENARIOS for arms in (("a", "b"), ("c",))
-    ]
-
-
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_of_the_study_is_one_that_tests_measure(name: str) -> None:
     asked = asked_of(name)
@@ -71,38 +66,87 @@ def test_scenarios_of_several_models_are_measured_with_all() -> None:
     assert not asked_of("heavy-tail").of_all_models
 
 
+GROUPS = (("baseline", "random"), (), ("a-peer",))
+
+
+def test_every_scenario_meets_every_group_of_arms_and_then_the_best() -> None:
+    runs = missing(GROUPS, 3, [], rule=2)
+    assert [(one.scenario, one.arms, one.seed, one.confirms) for one in runs] == [
+        run
+        for name in SCENARIOS
+        for run in (
+            (name, ("baseline", "random"), 3, False),
+            (name, ("a-peer",), 3, False),
+            (name, (), 3 + CONFIRMING, True),
+        )
+    ]
+
+
 def test_a_sitting_measures_the_arms_that_are_missing() -> None:
-    planned = list(planned_runs([("baseline", "random")], seed=1))
-    assert missing(planned, [], rule=2) == planned
-    left = missing(planned, [ENTRY], rule=2)
-    assert left[0] == replace(planned[0], arms=("random",))
-    assert left[1:] == planned[1:]
-    for other in (replace(ENTRY, rule=1), replace(ENTRY, seed=2)):
-        assert missing(planned, [other], rule=2) == planned
+    only = ["latency"]
+    peer = PlannedRun("latency", ("a-peer",), 1)
+    unknown = PlannedRun("latency", (), 1 + CONFIRMING, confirms=True)
+    assert missing(GROUPS, 1, [ENTRY], 2, only) == [
+        PlannedRun("latency", ("random",), 1), peer, unknown,
+    ]  # fmt: skip
+    both = [ENTRY, replace(ENTRY, arm="random")]
+    assert missing(GROUPS, 1, both, 2, only) == [peer, unknown]
+    for other in (replace(ENTRY, rule=1), replace(ENTRY, seed=2), replace(ENTRY, confirms=True)):
+        assert missing(GROUPS, 1, [other], 2, only)[0].arms == ("baseline", "random")
+
+
+def test_the_best_of_each_group_is_measured_anew_once() -> None:
+    worst, best = ENTRY, replace(ENTRY, arm="random", primary=Ratio(1.2, 0.9, 1.4))
+    peer = replace(ENTRY, arm="a-peer", primary=Ratio(0.9, 0.8, 1.0))
+    found = [worst, best, peer]
+    confirming = PlannedRun("latency", ("random", "a-peer"), 1 + CONFIRMING, confirms=True)
+    assert missing(GROUPS, 1, found, 2, ["latency"]) == [confirming]
+    # Of a metric such as tokens per second the highest ratio is the best.
+    more = [replace(one, higher_is_better=True) for one in found]
+    assert missing(GROUPS, 1, more, 2, ["latency"])[0].arms == ("baseline", "a-peer")
+    # What could not be measured is not measured anew.
+    broken = [worst, best, replace(peer, verdict="invalid")]
+    assert missing(GROUPS, 1, broken, 2, ["latency"])[0].arms == ("random",)
+    anew = [replace(one, confirms=True, seed=confirming.seed) for one in (best, peer)]
+    assert missing(GROUPS, 1, [*found, anew[0]], 2, ["latency"])[0].arms == ("a-peer",)
+    assert missing(GROUPS, 1, [*found, *anew], 2, ["latency"]) == []
 
 
 def test_the_latest_seed_counts_and_all_are_listed() -> None:
     again = replace(ENTRY, seed=2, verdict="equivalent", primary=Ratio(1.01, 0.95, 1.06))
+    anew = replace(again, confirms=True, blocks=16)
     old = replace(ENTRY, rule=1)
-    assert current([again, ENTRY, old], rule=2) == [again]
-    text = page([again, ENTRY, old], rule=2)
-    assert "| baseline | 1.01 [0.95, 1.06] *alike* | 0.99 [0.90, 1.10] | 8 |" in text
+    assert current([again, ENTRY, old, anew], rule=2) == [again, anew]
+    text = page([again, ENTRY, old, anew], rule=2)
+    assert (
+        "| baseline (anew) | 1.01 [0.95, 1.06] *alike* | 0.99 [0.90, 1.10] | 16 |\n"
+        "| baseline | 1.01 [0.95, 1.06] *alike* | 0.99 [0.90, 1.10] | 8 |\n"
+    ) in text
     assert text.count("| latency | baseline |") == 3
 
 
-def test_the_page_says_first_where_managed_does_not_win() -> None:
+def test_the_page_says_first_what_was_measured_anew() -> None:
+    won = replace(ENTRY, confirms=True)
     lost = replace(
-        ENTRY, scenario="throughput", higher_is_better=True, verdict="better",
+        won, scenario="throughput", metric="output_tps", higher_is_better=True, verdict="better",
         primary=Ratio(1.3, 1.1, 1.5),
     )  # fmt: skip
-    peer = replace(ENTRY, arm="a-peer", version="3.2", primary=Ratio(0.8, 0.6, 1.1))
-    text = page([ENTRY, lost, replace(peer, verdict="inconclusive")], rule=2)
+    peer = replace(won, arm="a-peer", version="3.2", primary=Ratio(0.8, 0.6, 1.1))
+    # One of many arms in few blocks says nothing here, whatever its ratio.
+    lucky = replace(ENTRY, arm="random", verdict="better", primary=Ratio(0.3, 0.2, 0.4))
+    text = page([won, lost, replace(peer, verdict="inconclusive"), lucky], rule=2)
     assert (
-        "- Beside policies of this project, in 2 scenarios: managed is better than the best of "
-        "them in 1, and worse than one of them in 1.\n"
-        "  - throughput: baseline beats managed, 1.30 [1.10, 1.50].\n"
-        "- Beside peers, in 1 scenario: managed is better than the best of them in 0, and worse "
-        "than one of them in 0.\n"
+        "- Beside the best peer, in 1 scenario: managed is better in 0, worse in 0, alike in 0; "
+        "undecided in 1, invalid in 0.\n"
+        "- Beside the best policy of this project, in 2 scenarios: managed is better in 1, worse "
+        "in 1, alike in 0; undecided in 0, invalid in 0.\n"
+        "\n"
+        "| scenario | metric | best peer | best policy |\n"
+        "|---|---|---|---|\n"
+        "| latency | Scheduled TTFT p95, lower wins | a-peer 0.80 [0.60, 1.10] |"
+        " baseline 1.50 [1.20, 1.90] *loses to managed* |\n"
+        "| throughput | Output throughput, higher wins |  |"
+        " baseline **1.30 [1.10, 1.50] beats managed** |\n"
     ) in text
     assert "- peers: a-peer (3.2)" in text
 
@@ -111,7 +155,7 @@ def test_an_invalid_arm_gives_no_ratio_to_read_and_its_reason() -> None:
     text = page([replace(ENTRY, verdict="invalid", reasons=("the client was late",))], rule=2)
     assert "| baseline | invalid |" in text
     assert "- baseline is invalid: the client was late" in text
-    assert "managed is better than the best of them in 0" in text
+    assert "Nothing was measured anew yet." in text
 
 
 def test_page_and_charts_are_written_beside_the_ledger(tmp_path: Path) -> None:
@@ -126,6 +170,11 @@ def test_every_policy_of_the_balancer_is_in_the_study() -> None:
     arms = load_topology().arms
     policies = {arms[name].policy for name in (*POLICIES, CONTROL)}
     assert policies == set(BALANCER_POLICIES)
+
+
+def test_every_program_of_others_is_in_the_study() -> None:
+    known = load_peers()
+    assert {known[arm].name for arm in PEERS} == {peer.name for peer in known.values()}
 
 
 def test_pages_are_written_also_after_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:

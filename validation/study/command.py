@@ -1,15 +1,18 @@
 """`python -m validation study`: every policy and every peer against managed, in several sittings.
 
-What is missing in docs/study/ledger.jsonl is measured, run by run, on an otherwise idle machine;
-Ctrl-C, or --hours, ends a sitting, and the next one goes on. A peer whose program is not installed
-is left out, with the line that installs it, and measured in a later sitting.
+What is missing in docs/study/ledger.jsonl is measured, run by run, on an otherwise idle machine:
+of each scenario all arms in a few blocks, then the best policy and the best peer in more, with
+other schedules. Ctrl-C, or --hours, ends a sitting, and the next one goes on. A peer whose
+program is not installed is left out, with the line that installs it, and measured in a later
+sitting.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.analysis.judgement import Case, Comparison
@@ -28,13 +31,13 @@ from validation.ledger import append, read_ledger
 from validation.study.page import charts, page
 from validation.study.plan import (
     CONTROL,
+    PEERS,
     POLICIES,
     SCENARIOS,
     Entry,
     PlannedRun,
     Ratio,
     missing,
-    planned_runs,
 )
 
 FOLDER = ROOT / "docs" / "study"
@@ -81,15 +84,19 @@ def write_page(folder: Path) -> None:
 def _measure(options: argparse.Namespace) -> None:
     ledger = options.folder / sittings.LEDGER
     progress = make_progress()
-    planned = [
-        run
-        for run in planned_runs(_groups(progress), options.seed)
-        if not options.only or run.scenario in options.only
-    ]
-    waiting = missing(planned, read_ledger(ledger, Entry), RULE)
+    groups = _groups(progress)
+
+    def waiting() -> Iterator[PlannedRun]:
+        while left := missing(
+            groups, options.seed, read_ledger(ledger, Entry), RULE, options.only or SCENARIOS
+        ):
+            progress.note(
+                f"{len(left)} runs left; now {left[0].scenario}: {len(left[0].arms)} arms"
+            )
+            yield left[0]
+
     try:
-        for number, run in enumerate(sittings.until_over(waiting, options.hours), 1):
-            progress.note(f"run {number} of {len(waiting)}: {run.scenario}, {len(run.arms)} arms")
+        for run in sittings.until_over(waiting(), options.hours):
             entries = measure(run, progress)
             append(ledger, entries)
             for entry in entries:
@@ -101,7 +108,7 @@ def _measure(options: argparse.Namespace) -> None:
 def _groups(progress: Progress) -> Sequence[Sequence[str]]:
     """The policies, and the arms of peers that are installed; a note for each peer that is not."""
     known = load_peers()
-    found = {arm: located(peer, ROOT / ".cache") for arm, peer in known.items()}
+    found = {arm: located(known[arm], ROOT / ".cache") for arm in PEERS}
     for line in dict.fromkeys(known[arm].absent for arm, peer in found.items() if peer is None):
         progress.note(line)
     return (POLICIES, [arm for arm, peer in found.items() if peer is not None])
@@ -113,10 +120,11 @@ def measure(run: PlannedRun, progress: Progress) -> list[Entry]:
     Of scenarios that measure models one by one, the first is measured.
     """
     models = sittings.MODELS
-    options = Options(
-        models=models, arms=(CONTROL, *run.arms), profile="quick", seed=run.seed, keep_env=True
-    )
+    options = Options(models=models, arms=(CONTROL, *run.arms), seed=run.seed, keep_env=True)
     config = resolve(options, ROOT, new_run_id())
+    if not run.confirms:
+        first = replace(config.profile, looks=config.profile.looks[:1])
+        config = replace(config, profile=first)
     asked = sittings.asked_of(run.scenario)
     of_run = models if asked.of_all_models else models[:1]
     measured = sittings.compare(config, asked.scenario, of_run, progress)
@@ -152,6 +160,7 @@ def entry_of(run: PlannedRun, case: Case, took_s: float) -> Entry:
         managed=_finite(primary.control_value),
         value=_finite(primary.treatment_value),
         blocks=judgement.blocks,
+        confirms=run.confirms,
         reasons=judgement.invalid_reasons,
         others=whole,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from bench.analysis.judgement import Verdict
 from reports import wording
 from reports.charts.forest import Row, forest
 from reports.charts.style import OUTCOME, Line
-from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio
+from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio, cost
 
 NONE = Ratio(None, None, None)
 HEAD = """\
@@ -17,12 +18,16 @@ HEAD = """\
 Measured by `make study`, which makes this page from [ledger.jsonl](ledger.jsonl); every
 comparison that ended counts, the latest seed of each.
 
-Each run measures `managed` as the control and the other arms as treatments, in the same blocks
-and on the same engines. Ratios are arm / `managed` of the scenario's primary metric. **Beats
-managed** and *loses to managed* are verdicts: the interval excludes 1 and the difference is 5 %
-or more. *Alike* is within ±10 %. What has no sign is undecided. The arms of a run share an error
-rate of 1 % (Bonferroni), so that all intervals of a row of one run hold together, also that of
-the arm that looks best.
+`managed` is the control, the other arms are treatments, in the same blocks and on the same engines.
+Ratios are arm / `managed` of the scenario's primary metric. All policies of this project, and then
+all peers, are measured in four blocks. That finds the best of each, not by how much it is better:
+of many arms the one with the best ratio owes some of it to chance. So the best policy and the best
+peer are **measured anew**, with other schedules, in up to 16 blocks, and what is said in short is
+from these.
+
+**Beats managed** and *loses to managed* are verdicts: the interval excludes 1 and the difference
+is 5 % or more. *Alike* is within ±10 %. What has no sign is undecided. The arms of a run share an
+error rate of 1 % (Bonferroni), so that all intervals of a run hold together.
 """
 LIMITS = """\
 ## What this cannot tell
@@ -33,6 +38,7 @@ LIMITS = """\
   alone.
 - Peers run with the configuration in the topology file or that of the suite, which is meant to be
   their best for this use. Their own tuning may do better.
+- The best arm of four blocks is not for certain the best one.
 - Each scenario is one shape of load, relative to what the engines can carry. Others may rank arms
   otherwise.
 - An undecided comparison is no evidence that two arms are alike.
@@ -57,10 +63,10 @@ _SIGNS: Mapping[str, str] = {
 
 
 def current(entries: Sequence[Entry], rule: int) -> list[Entry]:
-    """The latest entry of each scenario and arm under this rule: that of the highest seed."""
-    latest: dict[tuple[str, str], Entry] = {}
+    """The latest of each scenario and arm under this rule, and of those measured anew."""
+    latest: dict[tuple[str, str, bool], Entry] = {}
     for entry in entries:
-        key = entry.scenario, entry.arm
+        key = entry.scenario, entry.arm, entry.confirms
         if entry.rule == rule and (key not in latest or entry.seed >= latest[key].seed):
             latest[key] = entry
     order = {name: place for place, name in enumerate(SCENARIOS)}
@@ -87,7 +93,7 @@ def charts(entries: Sequence[Entry], rule: int) -> Mapping[str, bytes]:
     pictures = {}
     for name in _scenarios(found):
         rows = [_row(one) for one in _ranked(name, found)]
-        title = f"{name}: {wording.metric(_ranked(name, found)[0].metric)}"
+        title = f"{name}: {_title(_ranked(name, found)[0])}"
         lines = [Line(f"arm / {CONTROL}; grey band: equivalent")]
         caption = "vLLM on CPU, tiny models with random weights"
         pictures[f"{name}.svg"] = forest(title, lines, rows, caption, left_in=1.75).picture().svg
@@ -99,16 +105,15 @@ def _scenarios(found: Sequence[Entry]) -> list[str]:
 
 
 def _ranked(name: str, found: Sequence[Entry]) -> list[Entry]:
-    """The entries of a scenario, the best arm first, those without a ratio last."""
-    return sorted((one for one in found if one.scenario == name), key=_cost)
+    """The entries of a scenario: those measured anew, then the others; the best arm first."""
+    return sorted(
+        (one for one in found if one.scenario == name),
+        key=lambda one: (not one.confirms, cost(one)),
+    )
 
 
-def _cost(entry: Entry) -> float:
-    """The ratio such that lower is better; infinite where there is none."""
-    ratio = entry.primary.ratio
-    if not ratio or entry.verdict == Verdict.INVALID:
-        return float("inf")
-    return 1 / ratio if entry.higher_is_better else ratio
+def _label(entry: Entry) -> str:
+    return f"{entry.arm} (anew)" if entry.confirms else entry.arm
 
 
 def is_peer(arm: str) -> bool:
@@ -133,28 +138,40 @@ def _facts(found: Sequence[Entry]) -> Iterator[str]:
 
 
 def _findings(found: Sequence[Entry]) -> Iterator[str]:
-    """Where managed does not win comes first."""
+    """Beside the best of each group, measured anew: how often managed wins, and each result."""
     yield from ("## In short", "")
-    for title, chosen in (
-        ("policies of this project", [one for one in found if not is_peer(one.arm)]),
-        ("peers", [one for one in found if is_peer(one.arm)]),
-    ):
-        if not chosen:
-            continue
-        names = _scenarios(chosen)
-        best = [_ranked(name, chosen)[0] for name in names]
-        lost = [one for one in chosen if one.verdict == Verdict.BETTER]
-        ahead = [one for one in best if one.verdict == Verdict.WORSE]
+    anew = [one for one in found if one.confirms]
+    if not anew:
+        yield from ("Nothing was measured anew yet.", "")
+        return
+    groups = (
+        ("peer", {one.scenario: one for one in anew if is_peer(one.arm)}),
+        ("policy of this project", {one.scenario: one for one in anew if not is_peer(one.arm)}),
+    )
+    for title, best in groups:
+        verdicts = Counter(one.verdict for one in best.values())
         yield (
-            f"- Beside {title}, in {wording.count(len(names), 'scenario')}: managed is better than "
-            f"the best of them in {len(ahead)}, and worse than one of them in "
-            f"{len({one.scenario for one in lost})}."
+            f"- Beside the best {title}, in {wording.count(len(best), 'scenario')}: managed is "
+            f"better in {verdicts[Verdict.WORSE]}, worse in {verdicts[Verdict.BETTER]}, alike in "
+            f"{verdicts[Verdict.EQUIVALENT]}; undecided in {verdicts[Verdict.INCONCLUSIVE]}, "
+            f"invalid in {verdicts[Verdict.INVALID]}."
         )
-        yield from (
-            f"  - {one.scenario}: {one.arm} beats managed, {wording.ratio(one.primary)}."
-            for one in lost
-        )
+    yield from ("", "| scenario | metric | best peer | best policy |", "|---|---|---|---|")
+    for name in _scenarios(anew):
+        cells = [
+            f"{one.arm} {_result(one)}" if (one := best.get(name)) else "" for _, best in groups
+        ]
+        yield f"| {name} | {_title(_ranked(name, anew)[0])} | {' | '.join(cells)} |"
     yield ""
+
+
+def _title(entry: Entry) -> str:
+    """The name of the primary metric, and which way is better."""
+    return f"{wording.metric(entry.metric)}, {'higher' if entry.higher_is_better else 'lower'} wins"
+
+
+def _result(entry: Entry) -> str:
+    return _SIGNS[entry.verdict].format(wording.ratio(entry.primary))
 
 
 def _scenario(name: str, found: Sequence[Entry]) -> Iterator[str]:
@@ -162,16 +179,16 @@ def _scenario(name: str, found: Sequence[Entry]) -> Iterator[str]:
     first = ranked[0]
     yield from (f"## {name}", "", f"![Ratios of all arms]({name}.svg)", "")
     others = list(dict.fromkeys(metric for one in ranked for metric in one.others))
-    titles = [wording.metric(first.metric), *map(wording.metric, others)]
+    titles = [_title(first), *map(wording.metric, others)]
     yield f"| arm | {' | '.join(titles)} | blocks |"
     yield f"|---|{'---|' * len(titles)}---|"
     for one in ranked:
-        cells = [_SIGNS[one.verdict].format(wording.ratio(one.primary))]
+        cells = [_result(one)]
         cells += [wording.ratio(one.others.get(metric, NONE)) for metric in others]
-        yield f"| {one.arm} | {' | '.join(cells)} | {one.blocks} |"
+        yield f"| {_label(one)} | {' | '.join(cells)} | {one.blocks} |"
     yield ""
     for one in ranked:
-        yield from (f"- {one.arm} is invalid: {reason}" for reason in one.reasons)
+        yield from (f"- {_label(one)} is invalid: {reason}" for reason in one.reasons)
     if any(one.reasons for one in ranked):
         yield ""
 
@@ -185,14 +202,21 @@ def _all_runs(entries: Sequence[Entry]) -> Iterator[str]:
     yield f"|{'---|' * 11}"
     for one in entries:
         medians = (wording.quantity(value, one.unit) for value in (one.managed, one.value))
-        cells = (one.scenario, one.arm, one.seed, one.verdict, wording.ratio(one.primary), *medians)
+        cells = (
+            one.scenario,
+            _label(one),
+            one.seed,
+            one.verdict,
+            wording.ratio(one.primary),
+            *medians,
+        )
         of_run = (one.blocks, one.rule, (one.commit or "unknown")[:7], one.day)
         yield f"| {' | '.join(str(cell) for cell in (*cells, *of_run))} |"
 
 
 def _row(entry: Entry) -> Row:
     return Row(
-        label=entry.arm,
+        label=_label(entry),
         result=f"{wording.ratio(entry.primary)}\n{entry.verdict}",
         colour=OUTCOME[Verdict(entry.verdict)],
         ratio=entry.primary.ratio,

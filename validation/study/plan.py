@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.analysis.judgement import Verdict
 
 CONTROL = "managed"
 POLICIES = (
@@ -16,8 +19,23 @@ POLICIES = (
     "cache-aware",
     "session",
 )
+# Those of bench/peers.yaml that choose by load or by prompt, or the only one of a program. Choosing
+# in turn is what baseline does. sglang-router, SMG and vllm-router have their power of two in
+# common, from the first of them.
+PEERS = (
+    "haproxy",
+    "nginx-least-conn",
+    "smg-least-load",
+    "smg-cache-aware",
+    "sglang-router-cache-aware",
+    "vllm-router-power-of-two",
+    "vllm-router-cache-aware",
+    "production-stack",
+    "litellm-least-busy",
+)
 # With their names in tests/scenarios. Searches for the load that an arm carries take too long with
-# so many arms; recorded traffic is of the user's own.
+# so many arms; recorded traffic is of the user's own. The last four are made for KVCached, which
+# needs a GPU.
 SCENARIOS = (
     "latency",
     "heavy-tail",
@@ -38,13 +56,21 @@ SCENARIOS = (
 )
 
 
+# Added to the seed of the study: schedules on which nothing was chosen.
+CONFIRMING = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run: a scenario, with managed as the control and each of `arms` as a treatment."""
+    """One run: a scenario, with managed as the control and each of `arms` as a treatment.
+
+    A run that confirms has the best arm of each group, with another seed and more blocks.
+    """
 
     scenario: str
     arms: tuple[str, ...]
     seed: int
+    confirms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +111,53 @@ class Entry:
     managed: float | None
     value: float | None
     blocks: int
+    confirms: bool = False
     reasons: tuple[str, ...] = ()
     others: Mapping[str, Ratio] = field(default_factory=dict)
 
 
-def planned_runs(groups: Iterable[Sequence[str]], seed: int) -> Iterator[PlannedRun]:
-    """All runs: each scenario with each group of arms.
+def cost(entry: Entry) -> float:
+    """The ratio such that lower is better; infinite where there is none."""
+    ratio = entry.primary.ratio
+    if not ratio or entry.verdict == Verdict.INVALID:
+        return math.inf
+    return 1 / ratio if entry.higher_is_better else ratio
+
+
+def missing(
+    groups: Iterable[Sequence[str]],
+    seed: int,
+    entries: Iterable[Entry],
+    rule: int,
+    scenarios: Iterable[str] = SCENARIOS,
+) -> list[PlannedRun]:
+    """What is left to measure: of each scenario a run for each group of arms, then one to confirm.
+
+    The runs of groups are short, and find the best arm of each; that of the lowest ratio of many
+    looks better than it is, so it is measured anew. Which arms are confirmed is not known, and
+    `arms` empty, as long as an arm of the scenario is missing; such a run is never the first.
 
     Arms are in groups because all of a run share the error rate, and a block has them all: with
     more of them, intervals are wider and a block lasts longer.
     """
-    arms = [tuple(group) for group in groups if group]
-    for scenario in SCENARIOS:
-        yield from (PlannedRun(scenario, group, seed) for group in arms)
-
-
-def missing(planned: Iterable[PlannedRun], entries: Sequence[Entry], rule: int) -> list[PlannedRun]:
-    """The planned runs, each with those arms that have no entry under this rule and seed."""
-    done = {(one.scenario, one.arm, one.seed) for one in entries if one.rule == rule}
-    found = []
-    for run in planned:
-        left = tuple(arm for arm in run.arms if (run.scenario, arm, run.seed) not in done)
-        if left:
-            found.append(replace(run, arms=left))
+    known = [tuple(group) for group in groups if group]
+    valid = [one for one in entries if one.rule == rule]
+    found = list[PlannedRun]()
+    for scenario in scenarios:
+        of_scenario = [one for one in valid if one.scenario == scenario]
+        seen = {one.arm: one for one in of_scenario if not one.confirms and one.seed == seed}
+        left = [
+            PlannedRun(scenario, arms, seed)
+            for group in known
+            if (arms := tuple(arm for arm in group if arm not in seen))
+        ]
+        found += left
+        best = (min((seen[arm] for arm in group), key=cost) for group in known if not left)
+        again = seed + CONFIRMING
+        done = {one.arm for one in of_scenario if one.confirms and one.seed == again}
+        confirmed = tuple(
+            one.arm for one in best if not math.isinf(cost(one)) and one.arm not in done
+        )
+        if left or confirmed:
+            found.append(PlannedRun(scenario, confirmed, again, confirms=True))
     return found
