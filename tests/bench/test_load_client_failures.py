@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.load.client import response
 from bench.records import ErrorKind
 from tests.bench.load_source import (
     ANSWER,
@@ -124,6 +125,25 @@ def test_a_name_is_looked_up_once_and_not_for_each_connection(
         assert served.connections == 3
     assert [sample.error for sample in samples] == [None] * 3
     assert asked.count("engines.test") == 1
+
+
+def test_an_answer_without_an_end_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def endless(call: Call) -> None:
+        await call.write(UNTIL_CLOSE)
+        while True:
+            await call.write(TOKEN * 1000)
+
+    monkeypatch.setattr(response, "MOST_BYTES", 1 << 20)
+    with source(endless) as served:
+        sample = fetch(served.url, deadline_s=60.0)
+    assert (sample.error, sample.detail) == (
+        ErrorKind.PROTOCOL,
+        "the answer is longer than 1 MiB",
+    )
+    # What came before is kept.
+    assert sample.chunk_s
 
 
 def test_what_came_before_a_time_out_is_kept() -> None:

@@ -12,6 +12,9 @@ from bench.load.client.exchange import Exchange
 _SWITCHING = 101  # to another protocol, which was not asked for
 # More than the largest record of TLS, so that none of it is left where epoll cannot see it.
 READ_BYTES = 64 * 1024
+# Far more than the longest answer: a server that sends without an end must not fill the memory.
+# One that does so in small chunks is ended by the time that a trial has.
+MOST_BYTES = 256 * 1024 * 1024
 _CRLF = b"\r\n"
 _KNOWN = 4096
 
@@ -44,14 +47,18 @@ class Response:
         self.between_chunks = False
         self._chunk_ended = False
         self._until_close = False
+        self._bytes = 0
         # The parser calls it for each piece of the body: a method of our own would cost
         # as much as all the rest of a read.
         self.on_body = exchange.body.append
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, at_s: float, data: bytes) -> None:
-        """Take what arrived at `at_s`. Raises ValueError where it is not HTTP."""
+        """Take what arrived at `at_s`. Raises ValueError where it is not HTTP, or does not end."""
         exchange = self.exchange
+        self._bytes += len(data)
+        if self._bytes > MOST_BYTES:
+            raise ValueError(f"the answer is longer than {MOST_BYTES >> 20} MiB")
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
