@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,8 @@ from bench.records import Replica
 
 CHAT = "/v1/chat/completions"
 PATIENCE_S = 60.0
+# By kind of address: the host to listen on, and how a URL names it.
+_LOOPBACK = {socket.AF_INET: ("127.0.0.1", "127.0.0.1"), socket.AF_INET6: ("::1", "[::1]")}
 
 
 @dataclass
@@ -100,21 +103,27 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(replicas: Sequence[Scripted]) -> Iterator[tuple[Replica, ...]]:
+def serving(
+    replicas: Sequence[Scripted], family: socket.AddressFamily = socket.AF_INET
+) -> Iterator[tuple[Replica, ...]]:
     """The replicas, each at a port of its own."""
     with ExitStack() as cleanup:
-        yield tuple(cleanup.enter_context(_serving(one, n)) for n, one in enumerate(replicas))
+        yield tuple(
+            cleanup.enter_context(_serving(one, n, family)) for n, one in enumerate(replicas)
+        )
 
 
 @contextmanager
-def _serving(scripted: Scripted, number: int) -> Iterator[Replica]:
+def _serving(scripted: Scripted, number: int, family: socket.AddressFamily) -> Iterator[Replica]:
     handler = type("Handler", (_Handler,), {"scripted": scripted})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    kind = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+    host, named = _LOOPBACK[family]
+    server = kind((host, 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+        url = f"http://{named}:{server.server_address[1]}"
         yield Replica(scripted.model, f"{scripted.model}-{number}", url)
     finally:
         scripted.finish.set()

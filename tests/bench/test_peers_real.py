@@ -7,12 +7,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -136,6 +138,28 @@ def test_least_connections_counts_streams_that_are_open(name: str, tmp_path: Pat
         for number in range(5):
             assert list(asked(url, "n", f"{number}")) == ["first", "last", "[DONE]"]
         assert (len(busy.seen), len(idle.seen)) == (1, 5)
+
+
+@pytest.mark.parametrize("name", ["haproxy", "nginx"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def test_which_replica_served_is_told_by_its_address(
+    name: str, family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    arm, replicas = installed(name), [Scripted("n") for _ in range(2)]
+    for one in replicas:
+        one.finish.set()
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with serving(replicas, family) as served, balancing(tmp_path, served) as balancers:
+        (url,) = balancers.routes(arm, 1, ["n"])["n"]
+        for _ in range(6):
+            before = [len(one.seen) for one in replicas]
+            answer = httpx.post(url + CHAT, json=body, trust_env=False, timeout=PATIENCE_S)
+            after = [len(one.seen) for one in replicas]
+            (place,) = (
+                n for n, pair in enumerate(zip(before, after, strict=True)) if len({*pair}) > 1
+            )
+            assert answer.headers["x-lb-replica"] == urlsplit(served[place].url).netloc
+    assert all(one.seen for one in replicas)
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx"])
