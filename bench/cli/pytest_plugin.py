@@ -20,6 +20,7 @@ from bench.cli.pytest_run import (
     CONFIG,
     CONTROL_ALONE,
     OUTCOME,
+    errors_shown,
     measured,
     measures,
     only_lists,
@@ -29,13 +30,14 @@ from bench.cli.scenarios import FOLDER, SCENARIOS
 from bench.cli.webhook import webhook_of
 from bench.config.config import new_run_id, resolve
 from bench.config.options import PYTEST
-from bench.errors import UserError
+from bench.errors import UserError, writing
 from bench.experiment.scenario import scenario_name
 from bench.paths import ROOT
 from bench.store import TrialStore
-from reports.allure_results import mark_interrupted
+from reports.allure_results import WriteGuard, mark_interrupted
 from reports.result_files import clear
 
+GUARD = pytest.StashKey[WriteGuard]()
 ALLURE_RESULTS = ROOT / "allure-results"
 OPERATORS = {"and", "or", "not"}
 MEANINGS = {
@@ -54,6 +56,13 @@ def pytest_configure(config: pytest.Config) -> None:
         webhook_of(checked.options.webhook_env, os.environ)
         names = set(map(scenario_name, scenario_modules()))
         checked.slos.check_names(names, {*checked.topology.models, *checked.model_names})
+        if hasattr(config.option, "allure_report_dir"):  # its plugin is here
+            folder = config.option.allure_report_dir or str(ALLURE_RESULTS)
+            config.option.allure_report_dir = folder
+            with writing():
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            guard = config.stash[GUARD] = WriteGuard()
+            config.add_cleanup(guard.remove)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[CONFIG] = checked
@@ -62,8 +71,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for module, meaning in scenario_modules().items():
         config.addinivalue_line("markers", f"{scenario_marker(module)}: {meaning}")
     _check_marker_expression(config)
-    if getattr(config.option, "allure_report_dir", "") is None:
-        config.option.allure_report_dir = str(ALLURE_RESULTS)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -135,7 +142,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         # Of several workers one clears it: none starts a test before all have come here.
         first = getattr(config, "workerinput", {}).get("workerid", "gw0") == "gw0"
         if folder is not None and first:
-            clear(Path(folder))
+            try:
+                clear(Path(folder))
+            except UserError as error:
+                raise pytest.UsageError(str(error)) from None
     elif listener := config.pluginmanager.get_plugin("allure_listener"):
         config.pluginmanager.unregister(listener)
 
@@ -166,6 +176,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say that Allure's results are not whole, and let the run fail."""
+    guard = config.stash.get(GUARD, None)
+    if guard is not None and guard.error is not None:
+        with errors_shown(terminalreporter):
+            raise guard.error
 
 
 @pytest.hookimpl(trylast=True)

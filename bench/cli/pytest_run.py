@@ -14,7 +14,7 @@ from bench.cli.export import text_of
 from bench.config.config import Config
 from bench.config.options import ENVIRONMENTS
 from bench.environments.base import Environment
-from bench.errors import UserError
+from bench.errors import UserError, writing
 from bench.paths import ROOT
 from bench.progress import Progress
 from bench.store.files import write_whole
@@ -64,17 +64,12 @@ def write_reports(config: Config, run: Run, allure: str | None) -> tuple[Path, P
 def errors_shown(reporter: pytest.TerminalReporter) -> Iterator[None]:
     """Print an error of the reports in one line, and let the run fail."""
     try:
-        yield
+        with writing():
+            yield
     except UserError as error:
-        message = str(error)
-    except OSError as error:
-        where = error.filename or "the reports"
-        message = f"cannot write {where}: {error.strerror}; free some space or mend the folder"
-    else:
-        return
-    reporter.write_line(f"error: {message}")
-    assert reporter._session is not None
-    reporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line(f"error: {error}")
+        assert reporter._session is not None
+        reporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def measured(item: pytest.Item) -> bool:

@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
+from bench.errors import UserError, writing
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `path` at once: all of `data`, or nothing. Raises UserError if that is not possible."""
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
@@ -26,10 +26,6 @@ def write_whole(path: Path, data: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free some space or mend the folder"
-        ) from error
 
 
 def strict_json(path: Path, value: Any) -> bytes:

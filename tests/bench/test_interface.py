@@ -198,6 +198,29 @@ def test_measured_tests_that_a_condition_skips_keep_the_last_report(tmp_path: Pa
     assert list(last.parent.iterdir()) == [last]
 
 
+@pytest.mark.parametrize("report", ["", "missing"])
+def test_a_report_that_cannot_be_written_is_told_in_one_line(
+    tmp_path: Path, small_disk: Path, report: str
+) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n\n@pytest.mark.managed\ndef test_it(): ...\n"
+    )
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    folder = small_disk / report
+    chosen = ("-c", "pytest.ini", "-p", "conftest", f"--alluredir={folder}", str(tmp_path))
+    done = command("pytest", "-q", *chosen)
+    (line,) = re.findall(r"^error: .*", done.stdout + done.stderr, re.MULTILINE | re.IGNORECASE)
+    assert re.fullmatch(
+        rf"(?i)error: cannot write {folder}\S*: Read-only file system; free .*", line
+    )
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    # Before anything is measured, if that is known then; else at the end.
+    assert ("1 passed" in done.stdout) == (not report)
+    assert done.returncode == (
+        pytest.ExitCode.USAGE_ERROR if report else pytest.ExitCode.TESTS_FAILED
+    )
+
+
 @pytest.mark.parametrize("absent", ["allure_pytest", "xdist", "capture", "setupplan"])
 def test_no_plugin_is_needed(absent: str) -> None:
     for arguments in (["--collect-only", "tests/scenarios"], ["tests/bench/test_completeness.py"]):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,29 @@ def test_packages_are_installed_before_the_first_report_and_not_before_the_secon
     make(results, packages, stub)
     make(results, packages, stub)
     assert stub.calls == ["npm-cli.js", "allure.mjs", "allure.mjs"]
+
+
+def fill(disk: Path) -> None:
+    """Leave no room on the disk."""
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("packages_change", [False, True])
+def test_a_full_disk_is_told_in_one_line_and_the_last_report_stays(
+    results: Path, packages: Path, small_disk: Path, packages_change: bool
+) -> None:
+    at, there = (Path(shutil.copytree(one, small_disk / one.name)) for one in (results, packages))
+    page = make(at, there, Stub())
+    kept = page.read_text()
+    if packages_change:
+        (there / "package-lock.json").write_text('{"changed": true}')
+    fill(small_disk)
+    with pytest.raises(UserError, match=r"^cannot write .*: No space left on device; free some"):
+        make(at, there, Stub())
+    assert page.read_text() == kept
+    assert runs_in(at) == [1000]
 
 
 def test_packages_are_installed_again_when_their_versions_change(packages: Path) -> None:

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import math
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.errors import UserError
 from reports.result_files import category_rules, clear, comparisons_csv, properties, write_run
 from tests.reports.cases import better_case, failing_case, run_with, same_arm_case
 
@@ -75,6 +77,14 @@ def test_categories_are_written_in_the_order_in_which_they_are_tried(tmp_path: P
     written = json.loads((tmp_path / "categories.json").read_text("utf-8"))
     assert [one["name"] for one in written] == [one["name"] for one in category_rules()]
     assert {tuple(one["matchedStatuses"]) for one in written} == {("failed", "broken")}
+
+
+def test_a_folder_that_cannot_be_cleared_is_told_in_one_line(small_disk: Path) -> None:
+    file = small_disk / "a-result.json"
+    file.write_text("{}")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(UserError, match=rf"^cannot write {file}: Read-only file system; free"):
+        clear(small_disk)
 
 
 def test_clearing_leaves_what_is_not_allures(tmp_path: Path) -> None:
