@@ -117,9 +117,10 @@ ENGINES = {
     "replicas": [REPLICA | {"process": STARTED}],
 }
 ENDED = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "3"}]}}
+WORDS = {f"w{chr(97 + index // 26)}{chr(97 + index % 26)}": 2 + index for index in range(100)}
 TOKENIZER = {
     "version": "1.0",
-    "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"},
+    "model": {"type": "WordLevel", "vocab": {"?": 0, "a": 1} | WORDS, "unk_token": "?"},
     "pre_tokenizer": {"type": "Whitespace"},
 }
 AIPERF = b"\n".join(json.dumps(aiperf_line(str(index))).encode() for index in range(3))
@@ -184,7 +185,7 @@ def peers_of(path: Path) -> None:
 
 def tokenizer_of(data: bytes, folder: Path) -> None:
     (folder / "tokenizer.json").write_bytes(data)
-    PromptMaker(folder)
+    PromptMaker(folder).make(40, 1, "salt")
 
 
 def engines_of(path: Path) -> None:
@@ -371,6 +372,7 @@ FOUND = {
     "details that are none": ("end of a command", '{"causes"', '["a"], "x": {"causes"'),
     "a cause that is none": ("end of a command", '[{"reason"', '["a", {"reason"'),
     "a code that is no number": ("end of a command", '"3"', '"\\u00b2"'),
+    "a tokenizer without its unknown token": ("tokenizer", '"?": 0, "a": 1, ', ""),
     "objectives of no model": ("facts of a trial", '"tiny-llama": {', '"other": {'),
     "a block beyond all": ("facts of a trial", '"block": 0', f'"block": {10**300}'),
     "an error rate of nearly 0": ("facts of a trial", '"alpha": 0.01', '"alpha": 5e-324'),

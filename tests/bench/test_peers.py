@@ -155,6 +155,8 @@ def test_a_peer_is_an_arm_of_any_topology_and_a_file_may_name_it(tmp_path: Path)
         (f"p: {ENTRY[:-1]}, colour: red}}", "p.colour: Unexpected"),
         (f"p: {ENTRY[:-1]}, models: two}}", "p.models: .*seen 'two'"),
         (f"p: {ENTRY[:-1]}, name: q}}", "p: its key is the name"),
+        (f"p: {ENTRY[:-1]}, program: .}}", "p: program: '.' is neither"),
+        (f"'': {ENTRY}", "program: '' is neither"),
         (f"p: {ENTRY.replace('(.*)', '(.*')}", r"p: reads: '\(\.\*' has no group"),
         (f"p: {ENTRY.replace('(.*)', '.*')}", r"p: reads: '\.\*' has no group"),
         (f"p: {ENTRY}\nq: {ENTRY}", "q: arm 'a' is of p, too"),

@@ -15,7 +15,7 @@ import atheris
 import pytest
 
 # What is imported after this is instrumented, so nothing of these may be imported above.
-PACKAGES = ["lb", "bench", "reports"]
+PACKAGES = ["lb", "bench", "reports", "validation"]
 _PADDED = 8192
 
 
