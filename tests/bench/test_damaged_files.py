@@ -373,6 +373,8 @@ FOUND = {
     "a cause that is none": ("end of a command", '[{"reason"', '["a", {"reason"'),
     "a code that is no number": ("end of a command", '"3"', '"\\u00b2"'),
     "a tokenizer without its unknown token": ("tokenizer", '"?": 0, "a": 1, ', ""),
+    "runs of a kind of earlier times": ("ledger", '"kind": "aa"', '"kind": "a"'),
+    "blocks beyond all": ("ledger", '"blocks": 8', f'"blocks": {10**400}'),
     "objectives of no model": ("facts of a trial", '"tiny-llama": {', '"other": {'),
     "a block beyond all": ("facts of a trial", '"block": 0', f'"block": {10**300}'),
     "an error rate of nearly 0": ("facts of a trial", '"alpha": 0.01', '"alpha": 5e-324'),
