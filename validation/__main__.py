@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.console import Parser, exit_code, run_program
 from validation import calibrate, cross_check, load_generators, open_streams, proxies
 from validation.evidence import command as evidence
+from validation.fuzz import command as fuzz
 from validation.gpu_check import command as gpu_check
 from validation.soak import command as soak
 from validation.study import command as study
@@ -29,6 +30,7 @@ def parser() -> Parser:
         ("cross-check", cross_check, cross_check.compare, "drivers side by side on one engine"),
         ("gpu-check", gpu_check, gpu_check.check, "KVCached against a static split on a GPU"),
         ("soak", soak, soak.soak, "balancers under load for hours, while engines fail"),
+        ("fuzz", fuzz, fuzz.fuzz, "tests of parsers and formats, driven by coverage"),
         ("evidence", evidence, evidence.measure_missing, "how often the rule is right"),
         ("study", study, study.study, "every policy and every peer against managed"),
     ):

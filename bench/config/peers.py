@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -65,12 +66,23 @@ def load_peers(path: Path = DEFAULT_PEERS) -> dict[str, Peer]:
     for name, peer in load_yaml(path, dict[str, Peer]).items():
         if peer.name or peer.policy:
             raise UserError(f"{path}: {name}: its key is the name, and `arms` have the policies")
+        program = peer.program or name
+        if not Path(program).name:
+            raise UserError(f"{path}: {name}: program: {program!r} is neither a name nor a path")
+        if not _has_group(peer.reads):
+            raise UserError(f"{path}: {name}: reads: {peer.reads!r} has no group for the version")
         for arm, policy in peer.arms.items():
             if arm in found:
                 raise UserError(f"{path}: {name}: arm {arm!r} is of {found[arm].name}, too")
-            program = peer.program or name
             found[arm] = replace(peer, name=name, program=program, policy=policy)
     return found
+
+
+def _has_group(pattern: str) -> bool:
+    try:
+        return re.compile(pattern).groups > 0
+    except re.error:
+        return False
 
 
 def located(peer: Peer, cache: Path) -> Peer | None:

@@ -70,7 +70,7 @@ def command_of(peer: Peer, place: Place) -> list[str]:
     if peer.configuration:
         text = _filled(peer, peer.configuration, known)
         known["configuration"].write_text(text, encoding="utf-8")
-    return shlex.split(_filled(peer, peer.start, known))
+    return _words(peer, peer.start, known)
 
 
 def why_not_ready(peer: Peer, ready: Ready, replicas: Sequence[Replica], answer: str) -> str | None:
@@ -85,7 +85,7 @@ def version_of(peer: Peer, folder: Path) -> str:
     Raises UserError where the program is another one, or does not say what it is.
     """
     known = {"program": peer.program, "python": Path(peer.program).with_name("python")}
-    command = shlex.split(_filled(peer, peer.version, known))
+    command = _words(peer, peer.version, known)
     log = folder / f"version-{peer.name}.log"
     log.unlink(missing_ok=True)
     run_bounded(peer.name, command, log=log, limit_s=_VERSION_TIMEOUT_S)
@@ -126,10 +126,18 @@ def require_reachable(arm: str, replicas: Sequence[Replica], headers: Mapping[st
         )
 
 
+def _words(peer: Peer, text: str, known: Mapping[str, Any]) -> list[str]:
+    filled = _filled(peer, text, known)
+    try:
+        return shlex.split(filled)
+    except ValueError as error:
+        raise UserError(f"peer {peer.name}: {error} in {filled.strip()[:80]!r}") from None
+
+
 def _filled(peer: Peer, text: str, known: Mapping[str, Any]) -> str:
     try:
         made = Template(text, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         filled: str = made.render(known)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"peer {peer.name}: {error} in {text.strip()[:80]!r}") from None
     return filled

@@ -188,7 +188,7 @@ def _read(holder: _Holder, answer: bytes) -> _Holder:
     try:
         said = json.loads(answer)
         what, folder, held_s = str(said["what"]), str(said["folder"]), float(said["held_s"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return holder
     return _Holder(holder.pid, holder.user, _plain(what), _plain(folder), held_s)
 

@@ -20,21 +20,29 @@ from hypothesis import strategies as st
 from bench.analysis.judge import judge
 from bench.analysis.metrics import METRICS
 from bench.cli.conversion import judgement_of, trial_of
+from bench.cli.dashboard.history import history, is_complete
 from bench.cli.health import check
 from bench.config.endpoints import endpoints_from_file
+from bench.config.peers import DEFAULT_PEERS, load_peers
 from bench.config.slo import load_slos
 from bench.config.topology import load_topology
 from bench.drivers.artifacts import aiperf, genai_perf
 from bench.drivers.artifacts.reading import read_runs
+from bench.environments.kubernetes.streams import exit_code
 from bench.environments.kvcached.texts import read_gpus, read_log, read_segments, read_tokens
+from bench.environments.local.host import read_engines, why_unusable
 from bench.environments.operations import Service
+from bench.environments.peers import Place, command_of
 from bench.errors import UserError
 from bench.load.client.answer import read_answer
 from bench.load.client.exchange import Exchange
 from bench.load.client.response import Response
 from bench.load.client.sse import EventReader
+from bench.load.plan.prompts import PromptMaker
 from bench.load.plan.traces.files import read_trace
 from bench.load.plan.traces.replay import Replay, fit_trace
+from bench.processes.machine import _Holder, _read
+from bench.records import Replica
 from bench.store import NoiseStore, TrialStore
 from bench.store.trials import digest
 from bench.telemetry.scraping import read_series
@@ -43,11 +51,15 @@ from tests.bench.making import answered, failed
 from tests.bench.making import trial as made_trial
 from tests.bench.operating import ScriptedOperations
 from tests.fuzzing import damaged
+from validation.evidence.ledger import LedgerEntry
+from validation.evidence.summary import page, summary
+from validation.ledger import read_ledger
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "tests" / "data" / "results"
+LEDGER = ROOT / "docs" / "evidence" / "ledger.jsonl"
 KVCACHED = ROOT / "tests" / "data" / "kvcached"
 EVENT = b'data: {"choices":[{"delta":{"content":"ab"}}]}\n\n'
 EVENTS = EVENT * 3 + (
@@ -95,6 +107,22 @@ MOONCAKE = (
     b'{"timestamp": 0, "input_length": 1000, "output_length": 50, "hash_ids": [0, 1]}\n'
     b'{"timestamp": 300, "input_length": 600, "output_length": 5, "hash_ids": [0, 7]}\n'
 )
+SAID = {"what": "a run", "folder": "/a", "held_s": 61.5}
+STARTED = {"pid": 7, "start": 70}
+REPLICA = {"name": "m-0", "model": "m", "core": 0, "argv": ["--x"], "port": 1, "log": "/l"}
+ENGINES = {
+    "fingerprint": "f",
+    "folder": "/a",
+    "host": STARTED,
+    "replicas": [REPLICA | {"process": STARTED}],
+}
+ENDED = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "3"}]}}
+WORDS = {f"w{chr(97 + index // 26)}{chr(97 + index % 26)}": 2 + index for index in range(100)}
+TOKENIZER = {
+    "version": "1.0",
+    "model": {"type": "WordLevel", "vocab": {"?": 0, "a": 1} | WORDS, "unk_token": "?"},
+    "pre_tokenizer": {"type": "Whitespace"},
+}
 AIPERF = b"\n".join(json.dumps(aiperf_line(str(index))).encode() for index in range(3))
 GENAI_PERF = genai_perf_export(
     [genai_perf_request("p", answers=[(1.0, EVENT), (2.0, b"data: [DONE]\n\n")])]
@@ -150,6 +178,28 @@ def replayed(path: Path) -> None:
     Replay(fit_trace(trace, 2048, 300), 0.5).stream(rate_rps, 0.1, np.random.default_rng(1))
 
 
+def peers_of(path: Path) -> None:
+    for peer in load_peers(path).values():
+        command_of(peer, Place(1, 2, (Replica("m-0", "m", "http://a:1"),), path.parent / "x"))
+
+
+def tokenizer_of(data: bytes, folder: Path) -> None:
+    (folder / "tokenizer.json").write_bytes(data)
+    PromptMaker(folder).make(40, 1, "salt")
+
+
+def engines_of(path: Path) -> None:
+    engines = read_engines(path)
+    assert engines is not None
+    why_unusable(engines, [one.spec for one in engines.replicas], "f")
+
+
+def ledger_of(path: Path) -> None:
+    entries = read_ledger(path, LedgerEntry)
+    summary(entries, rule=2)
+    page(entries, rule=2)
+
+
 def stored(name: str) -> tuple[bytes, Reads]:
     """A file of a trial, and how it is read and judged with the others as they were."""
     made = made_trial("control", 0, 0, [*(answered(index, 0.5) for index in range(5)), failed(6)])
@@ -163,6 +213,8 @@ def stored(name: str) -> tuple[bytes, Reads]:
             facts[digests[name]] = digest(data)
             path.write_text(json.dumps(facts))
         changed.write_bytes(data)
+        for entry in history([folder]):
+            is_complete(entry)
         judge([TrialStore(folder).load(path)])
 
     return sample_of(made, name), read
@@ -220,6 +272,12 @@ FORMATS = {
     "endpoints": Format(
         as_json(ENDPOINTS), of_file(lambda path: endpoints_from_file(path, {"KEY": "k"}))
     ),
+    "peers": Format(yaml_of(DEFAULT_PEERS), of_file(peers_of)),
+    "tokenizer": Format(as_json(TOKENIZER), tokenizer_of),
+    "engines that run": Format(as_json(ENGINES), of_file(engines_of)),
+    "ledger": Format(b"\n".join(LEDGER.read_bytes().splitlines()[:3]), of_file(ledger_of)),
+    "holder of the machine": Format(as_json(SAID), lambda data, _: str(_read(_Holder(), data))),
+    "end of a command": Format(as_json(ENDED), lambda data, _: exit_code(data)),
     "trace of Azure": Format(AZURE, of_file(replayed), of_json=False),
     "trace of BurstGPT": Format(BURSTGPT, of_file(replayed), of_json=False),
     "trace of Mooncake": Format(MOONCAKE, of_file(replayed)),
@@ -310,6 +368,13 @@ FOUND = {
         '"timestamp": 1795442434000000000',
         f'"timestamp": {10**400}',
     ),
+    "a time beyond all": ("holder of the machine", "61.5", f"1{'0' * 400}"),
+    "details that are none": ("end of a command", '{"causes"', '["a"], "x": {"causes"'),
+    "a cause that is none": ("end of a command", '[{"reason"', '["a", {"reason"'),
+    "a code that is no number": ("end of a command", '"3"', '"\\u00b2"'),
+    "a tokenizer without its unknown token": ("tokenizer", '"?": 0, "a": 1, ', ""),
+    "runs of a kind of earlier times": ("ledger", '"kind": "aa"', '"kind": "a"'),
+    "blocks beyond all": ("ledger", '"blocks": 8', f'"blocks": {10**400}'),
     "objectives of no model": ("facts of a trial", '"tiny-llama": {', '"other": {'),
     "a block beyond all": ("facts of a trial", '"block": 0', f'"block": {10**300}'),
     "an error rate of nearly 0": ("facts of a trial", '"alpha": 0.01', '"alpha": 5e-324'),
@@ -331,7 +396,10 @@ def test_what_was_found(what: str, tmp_path: Path) -> None:
     read_or_refuse(name, changed(name, (before, after)), tmp_path / "found")
 
 
-@pytest.mark.parametrize("name", ["kvctl", "tokens", "health of a balancer", "models of an engine"])
+DEEP = ("kvctl", "tokens", "health of a balancer", "models of an engine", "facts of a trial")
+
+
+@pytest.mark.parametrize("name", DEEP)
 @pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000])
 def test_what_is_nested_too_deeply(name: str, data: bytes, tmp_path: Path) -> None:
     read_or_refuse(name, data, tmp_path / "found")

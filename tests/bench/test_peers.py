@@ -155,6 +155,10 @@ def test_a_peer_is_an_arm_of_any_topology_and_a_file_may_name_it(tmp_path: Path)
         (f"p: {ENTRY[:-1]}, colour: red}}", "p.colour: Unexpected"),
         (f"p: {ENTRY[:-1]}, models: two}}", "p.models: .*seen 'two'"),
         (f"p: {ENTRY[:-1]}, name: q}}", "p: its key is the name"),
+        (f"p: {ENTRY[:-1]}, program: .}}", "p: program: '.' is neither"),
+        (f"'': {ENTRY}", "program: '' is neither"),
+        (f"p: {ENTRY.replace('(.*)', '(.*')}", r"p: reads: '\(\.\*' has no group"),
+        (f"p: {ENTRY.replace('(.*)', '.*')}", r"p: reads: '\.\*' has no group"),
         (f"p: {ENTRY}\nq: {ENTRY}", "q: arm 'a' is of p, too"),
     ],
 )
@@ -171,10 +175,12 @@ def test_an_unknown_peer_of_an_arm_is_one_line_with_the_known_ones(tmp_path: Pat
         load_topology(path)
 
 
-@pytest.mark.parametrize("text", ["{{ colour }}", "{% for %}"])
+@pytest.mark.parametrize(
+    "text", ["{{ colour }}", "{% for %}", "{{ 1 / 0 }}", "{{ port + 'a' }}", "'"]
+)
 def test_a_mistake_in_a_template_is_one_line(tmp_path: Path, text: str) -> None:
     place = Place(1, 2, REPLICAS, tmp_path, 4)
-    with pytest.raises(UserError, match=r"^peer p: .* in '") as raised:
+    with pytest.raises(UserError, match=r"^peer p: .* in ['\"]") as raised:
         command_of(replace(PEER, start=f"p {text}"), place)
     assert "\n" not in str(raised.value)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from validation.sittings import MODELS
 
@@ -11,6 +14,8 @@ from validation.sittings import MODELS
 SLOWDOWNS: Mapping[str, float] = {"slowdown_10": 0.1, "slowdown_20": 0.2, "slowdown_40": 0.4}
 AA_SCENARIOS = ("heavy-tail", "latency", "throughput", "burst", "capacity")
 ROUNDS = 20
+# What becomes a float in the page, whatever a ledger has.
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,8 @@ class LedgerEntry:
     ratio: float | None
     low: float | None
     high: float | None
-    blocks: int
-    set_aside: int
+    blocks: Count
+    set_aside: Count
     spread: float | None
     capacity_rps: tuple[float, float] | None
     reasons: tuple[str, ...] = ()

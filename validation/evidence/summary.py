@@ -110,7 +110,8 @@ def _runs(entries: Sequence[LedgerEntry]) -> Iterator[str]:
         " | capacity, req/s | minutes | rule | commit | day |"
     )
     yield f"|{'---|' * 14}"
-    for entry in sorted(entries, key=lambda one: list(TITLES).index(one.run.kind)):
+    order = {kind: place for place, kind in enumerate(TITLES)}
+    for entry in sorted(entries, key=lambda one: order.get(one.run.kind, len(order))):
         run = entry.run
         aside = f" ({entry.set_aside})" if entry.set_aside else ""
         yield (

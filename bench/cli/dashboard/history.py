@@ -104,7 +104,7 @@ def _was_cut_short(trial: Path) -> bool:
     """Whether the run was stopped in the middle of a trial, by its JSON file."""
     try:
         return bool(json.loads(trial.read_bytes())["cut_short"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return True
 
 

@@ -111,13 +111,9 @@ def exit_code(status: bytes) -> int | None:
     """The exit code in a command's last message (on STATUS); None if there is none in it."""
     try:
         message = json.loads(status)
-    except (ValueError, RecursionError):
+        if message["status"] == "Success":
+            return 0
+        causes = [one for one in message["details"]["causes"] if one["reason"] == "ExitCode"]
+        return int(str(causes[0]["message"]))
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    if not isinstance(message, dict):
-        return None
-    if message.get("status") == "Success":
-        return 0
-    for cause in (message.get("details") or {}).get("causes") or ():
-        if cause.get("reason") == "ExitCode" and str(cause.get("message")).isdigit():
-            return int(cause["message"])
-    return None

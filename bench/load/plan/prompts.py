@@ -52,8 +52,17 @@ class PromptMaker:
         return other
 
     def count(self, text: str) -> int:
-        """Tokens of `text` alone, without template or special tokens."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """Tokens of `text` alone, without template or special tokens.
+
+        Raises UserError for a tokenizer that cannot read it, as one without its unknown token.
+        """
+        try:
+            return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        except Exception as error:  # it raises nothing more precise
+            raise UserError(
+                f"the tokenizer in {self._folder} cannot read {text[:40]!r} "
+                f"({' '.join(str(error).split())}); use the model's real tokenizer"
+            ) from error
 
     def make(
         self, prompt_tokens: int, prompt_seed: int, salt: str, prefixes: Sequence[Prefix] = ()

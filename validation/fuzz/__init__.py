@@ -1,0 +1,1 @@
+"""`python -m validation fuzz`: property tests of parsers, driven by coverage."""
