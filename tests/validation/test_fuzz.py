@@ -117,7 +117,7 @@ def test_a_test_is_told_with_how_to_see_it_fail_again(
 
 
 def test_atheris_drives_a_test_of_this_project(tmp_path: Path) -> None:
-    pytest.importorskip("atheris")
+    pytest.importorskip("atheris", reason="needs atheris: pip install atheris==3.0.0")
     test = "tests/lb/test_damaged_bytes.py::test_what_is_damaged_is_read_or_refused[models]"
     assert run_one(test, tmp_path, 1) == 0
     assert " inputs " in result_line(test, 0, tmp_path / "log")
