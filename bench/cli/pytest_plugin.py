@@ -71,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for module, meaning in scenario_modules().items():
         config.addinivalue_line("markers", f"{scenario_marker(module)}: {meaning}")
     _check_marker_expression(config)
+    by_default = config.args_source is config.ArgsSource.TESTPATHS
+    if by_default and wants_scenarios(config.option.markexpr):
+        # Thousands of other tests need not be imported to be left out.
+        config.args = [str(SCENARIOS)]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -180,9 +184,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    """Say that Allure's results are not whole, and let the run fail."""
+    """Say what `-k` takes where it selected nothing. Fail where Allure's results are not whole."""
+    keyword, skipped = config.option.keyword, terminalreporter.stats.get("skipped")
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and keyword and not skipped:
+        known = ", ".join(map(scenario_marker, scenario_modules()))
+        terminalreporter.write_line(
+            f"no test is selected by -k {keyword!r}; it takes names of scenarios ({known}), "
+            "of models and of tests"
+        )
     guard = config.stash.get(GUARD, None)
     if guard is not None and guard.error is not None:
         with errors_shown(terminalreporter):
@@ -214,6 +225,13 @@ def scenario_modules() -> dict[str, str]:
 def scenario_marker(module: str) -> str:
     """The marker of a scenario by its test module: `heavy_tail` of `test_heavy_tail`."""
     return scenario_name(module).replace("-", "_")
+
+
+def wants_scenarios(expression: str) -> bool:
+    """Whether `-m` selects tests of scenarios alone: a marker of theirs is among those it wants."""
+    words = set(re.findall(r"\w+", expression))
+    own = {*MEANINGS, *map(scenario_marker, scenario_modules())}
+    return bool(words & own) and not words & {"or", "not"}
 
 
 def _check_marker_expression(config: pytest.Config) -> None:

@@ -348,5 +348,5 @@ def _pick(known: Mapping[str, Entry], name: str, kind: str) -> Entry:
         return known[name]
     except KeyError:
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UserError(f"unknown {kind} {name!r}; known: {', '.join(known)}{hint}") from None

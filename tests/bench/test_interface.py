@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.pytest_plugin import scenario_marker, scenario_modules
+from bench.cli.pytest_plugin import scenario_marker, scenario_modules, wants_scenarios
 from bench.cli.scenarios import SCENARIOS
 from bench.config.peers import load_peers, located
 from bench.store import TrialStore
@@ -50,6 +50,37 @@ def test_managed_selects_every_scenario_for_every_model() -> None:
     tests = selected("-m", "managed", "--models", "tiny-llama,tiny-qwen,tiny-mistral")
     assert {test.split(".py")[0] for test in tests} == set(MODULES)
     assert len(tests) == 3 * len(EVERY_MODEL) + len(FIRST_MODEL) + len(ALL_AT_ONCE)
+
+
+@pytest.mark.parametrize(
+    ("expression", "alone"),
+    [
+        ("managed", True),
+        ("(latency and managed)", True),
+        ("heavy_tail", True),
+        ("engines and not (baseline or managed)", False),
+        ("managed or slow", False),
+        ("slow", False),
+        ("", False),
+    ],
+)
+def test_tests_of_scenarios_are_told_from_others_by_markers(expression: str, alone: bool) -> None:
+    assert wants_scenarios(expression) == alone
+
+
+def test_where_scenarios_are_wanted_no_other_tests_are_collected() -> None:
+    done = command("pytest", "--collect-only", "-q", "-m", "managed", "--models", "tiny-llama")
+    found = re.search(r"^(\d+)/(\d+) tests collected", done.stdout, re.MULTILINE)
+    assert found is not None
+    baseline = selected("-m", "baseline", "--models", "tiny-llama")
+    assert int(found[2]) - int(found[1]) == len(baseline)
+
+
+def test_a_keyword_that_selects_nothing_is_told_what_there_is() -> None:
+    done = command("pytest", "-m", "managed", "-k", "heavy-tail")
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    (line,) = (one for one in done.stdout.splitlines() if one.startswith("no test is selected"))
+    assert re.match(r"no test is selected by -k 'heavy-tail'; .*\bheavy_tail\b", line)
 
 
 @pytest.mark.parametrize("scenario", sorted(FIRST_MODEL))
