@@ -179,7 +179,6 @@ def _stopped(block: Block) -> str:
 
 
 def _unjudged(blocks: Sequence[Block]) -> Iterator[str]:
-    if blocks:
-        indexes = ", ".join(str(block.index) for block in blocks)
-        planned = ", ".join(map(str, LOOKS))
-        yield f"blocks left out: {indexes}; verdicts are given at {planned} complete blocks"
+    planned = ", ".join(map(str, LOOKS))
+    for block in blocks:
+        yield f"block {block.index} is left out: verdicts are given at {planned} complete blocks"

@@ -214,7 +214,7 @@ def changed_speed(trials: Trials) -> Iterator[str]:
     low, high = min(known, default=0.0), max(known, default=0.0)
     if high - low > SPEED_CHANGED * high:
         closed = all(trial.concurrency is not None for trial in trials)
-        load = "the users followed it" if closed else "each block's load is a share of it"
+        load = "a closed loop's load follows it" if closed else "each block's load is a share of it"
         yield f"the engines changed speed: they could serve {low:.1f} to {high:.1f} req/s; {load}"
 
 

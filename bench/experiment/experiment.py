@@ -95,7 +95,7 @@ class Experiment:
         good, busy, began_s = 0, 0, time.monotonic()
         for index in range(looks[-1] + spare_blocks(looks)):
             left = time_left(time.monotonic() - began_s, index, index + looks[-1] - good)
-            update = _updates(step, f"block {good + 1}/{looks[-1]}, ", left)
+            update = _updates(step, f"block {index}, {good} of at most {looks[-1]} counted, ", left)
             if not self.context.budget.allows(self._block_amount(question, capacity)):
                 self.context.progress.note(
                     f"{question}: ends here, for the next block might be beyond the limit; "
@@ -119,6 +119,7 @@ class Experiment:
                 capacity = _grown(capacity, block)
                 busy += not self._becomes_quiet(step)
                 if busy == MOST_WAITS:
+                    self.context.progress.note(f"{question}: ends here: other programs do not end")
                     break
                 continue
             good += 1

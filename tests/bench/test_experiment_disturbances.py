@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.experiment.capacity import Capacity
 from bench.experiment.experiment import MOST_WAITS, spare_blocks
 from bench.load.plan.arrivals import ClosedLoop
 from bench.load.run.drive import DriveResult, Ending, Load
-from bench.progress import Step
+from bench.progress import PlainProgress, Step
 from bench.records import ErrorKind, Trial
 from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
@@ -133,8 +134,12 @@ def test_a_machine_that_is_not_given_free_is_not_waited_for_again_and_again(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.experiment.experiment.await_quiet", lambda *_: False)
-    trials = measured(url, DisturbedDriver(disturbed=100), tmp_path, blocks=8)
-    assert len(trials) == MOST_WAITS
+    told = io.StringIO()
+    made = experiment(Served(url, serving=()), DisturbedDriver(disturbed=100), tmp_path, 8)
+    made = replace(made, context=replace(made.context, progress=PlainProgress(told)))
+    made.run(question())
+    assert len(made.context.store.load_run()) == MOST_WAITS
+    assert f"{question()}: ends here: other programs do not end" in told.getvalue()
 
 
 def test_as_many_good_blocks_are_measured_as_were_wanted(url: str, tmp_path: Path) -> None:
