@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -69,8 +70,9 @@ def _table(judgements: Sequence[Judgement]) -> Table:
     )
     table.add_column("scenario / metric", min_width=_LABELS, overflow="fold")
     for heading in arms.headings.values():
-        # A long name is folded; values are not.
-        table.add_column(Text(heading), justify="right", overflow="fold", max_width=_VALUES)
+        # A long name is wrapped, at its hyphens if it can be; values are not.
+        lines = Text("\n".join(wrap(heading, _VALUES)))
+        table.add_column(lines, justify="right", overflow="fold", max_width=_VALUES)
     table.add_column(wording.ratio_heading(judgements), justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=12)
     for judgement in judgements:
@@ -110,8 +112,8 @@ def _findings(one: Factorial) -> Table:
 def _server_table(judgements: Sequence[Judgement]) -> Table:
     """The replicas' own metrics: a row for each arm, under `scenario · models`."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    # A little less room for labels, and all figures fit into 80 columns.
-    table.add_column("server's side", min_width=_LABELS - 2, overflow="fold")
+    # Less room for labels, and all figures fit into 80 columns, also a mean queue of 0.00123.
+    table.add_column("server's side", min_width=_LABELS - 6, overflow="fold")
     for short, _ in FIGURES:
         table.add_column(short.replace(" ", "\n"), justify="right", no_wrap=True)
     for judgement, headings in with_new_roles(judgements):
@@ -120,7 +122,7 @@ def _server_table(judgements: Sequence[Judgement]) -> Table:
         if arms:
             table.add_row(Text(short_title(judgement), style="bold"))
         for name, server in arms.items():
-            # All figures fit into 80 columns if none is wider than a percentage.
+            # A figure that is absent is not wider than the others.
             figures = (figure(server).replace(wording.NO_DATA, "-") for figure in FIGURES.values())
             table.add_row(Text(f"  {name}"), *map(Text, figures))
     table.add_row()

@@ -11,6 +11,7 @@ from bench.analysis.judgement import Judgement, SloOutcome, Verdict
 from bench.records import Slo
 from reports.tables import FIGURES
 from reports.terminal import summary_text
+from tests.bench.making import with_readings
 from tests.reports.cases import (
     better_case,
     failing_case,
@@ -54,6 +55,17 @@ def test_columns_are_headed_by_the_names_of_the_arms_and_the_level_of_the_interv
         *("scenario", "/", "metric"),
         *("baseline", "managed", "ratio", "[99", "%", "CI]", "verdict"),
     ]
+
+
+def test_a_long_name_of_an_arm_is_wrapped_at_a_hyphen() -> None:
+    case = better_case()
+    trials = [
+        replace(one, arm="power-of-two") if one.role == "control" else one for one in case.trials
+    ]
+    lines = plain(judged(trials).judgement, width=80).splitlines()
+    place = next(place for place, line in enumerate(lines) if "verdict" in line)
+    assert lines[place - 1].split() == ["power-of-"]
+    assert "two" in lines[place].split()
 
 
 def test_the_servers_side_has_a_line_for_each_arm() -> None:
@@ -194,6 +206,17 @@ def test_servers_that_could_not_be_read_clip_no_column_at_80_columns() -> None:
     row = next(line for line in text.splitlines() if line.startswith("  baseline "))
     assert row.split()[1:] == ["1.00", *["-"] * (len(FIGURES) - 1)]
     assert all(word in text for long, _ in FIGURES for word in long.split())
+
+
+def test_a_queue_that_is_nearly_always_empty_clips_no_column_at_80_columns() -> None:
+    levels = {"waiting": (0.00246, 0.0), "kv_cache_usage": (0.196, 0.1), "running": (2.91, 2.82)}
+    counts = {"prefix_queries": (320.0, 320.0), "prefix_hits": (160.0, 0.0)}
+    trials = [with_readings(one, levels | counts) for one in better_case().trials]
+    text = plain(judged(trials).judgement, width=80)
+    assert all(word in text for long, _ in FIGURES for word in long.split())
+    row = line_with(text[text.index("server's side") :], "  baseline ")
+    assert "0.00123" in row
+    assert row.rstrip().endswith("25.0 %")
 
 
 def test_of_several_models_each_has_a_line_below_that_of_them_all() -> None:
