@@ -41,6 +41,11 @@ class Venv:
         return self.folder / "bin" / "python"
 
     @property
+    def temporary(self) -> Path:
+        """Where files lie while it is being installed."""
+        return self.folder / "tmp"
+
+    @property
     def fingerprint(self) -> str:
         """What a complete installation is recognised by: requirements and interpreter."""
         digest = hashlib.sha256(self.requirements.read_bytes())
@@ -92,7 +97,10 @@ class Installation:
             news = (line[:80] for line in reversed(lines) if line.startswith(_PIP_NEWS))
             self.step.update(next(news, ""))
 
-        command = [str(python or self.venv.python), *arguments]
+        # What a pip that was ended leaves there, the next installation removes.
+        self.venv.temporary.mkdir(parents=True, exist_ok=True)
+        setting = f"TMPDIR={self.venv.temporary}"
+        command = ["env", setting, str(python or self.venv.python), *arguments]
         # Relative paths in pip's configuration count from the current folder.
         folder = Path.cwd()
         if not run_bounded("pip", command, log=self.log, folder=folder, each_second=show_news):
@@ -141,6 +149,7 @@ def ensure_venv(
             if said is not None:
                 raise UserError(f"cannot make a virtual environment: {error_in(said)}; see {log}")
             install(installation)
+            shutil.rmtree(venv.temporary, ignore_errors=True)
             venv.mark_complete()
     return venv
 

@@ -166,6 +166,23 @@ def test_an_installation_is_complete_only_once_it_is_marked(venv: Venv) -> None:
     assert venv.is_complete()
 
 
+def test_what_an_installation_leaves_in_its_temporary_folder_is_removed(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("pinned==1.0\n")
+    code = "import tempfile; print(tempfile.mkdtemp())"
+    log = tmp_path / "logs" / "install-engine.log"
+
+    def leave(installation: Installation) -> None:
+        assert installation.run(["-c", code]) is None
+
+    venv = ensure_venv(
+        "engine", requirements, tmp_path, PlainProgress(io.StringIO()), install=leave
+    )
+    left = Path(log.read_text().splitlines()[-1])
+    assert left.is_relative_to(venv.folder)
+    assert not left.exists()
+
+
 def test_what_failed_is_installed_again_and_what_is_complete_is_not(
     venv: Venv, tmp_path: Path
 ) -> None:
