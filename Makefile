@@ -150,7 +150,8 @@ clean: ## Remove what the suite made, except results
 	rm -rf $(VENV) .cache dist allure-results allure-report reports/node_modules
 
 $(VENV)/.stamp: requirements.txt
-	@echo "installing the suite's packages into $(VENV), once ..."
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is %d.%d: give make another one, PYTHON=python3.11" % sys.version_info[:2])'
+	@echo "installing the suite's packages into $(VENV), once: 1.6 GB, a minute or more ..."
 	@began=$$(date +%s); $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -r requirements.txt && \
 	echo "installing the suite's packages: done in $$(($$(date +%s) - began)) s"
 	@touch $@

@@ -21,6 +21,7 @@ from bench.environments.local.install import (
     install_packages,
 )
 from bench.errors import UserError
+from bench.paths import ROOT
 from bench.processes.venv import Installation, Venv, check_disk, ensure_venv
 from bench.progress import PlainProgress
 
@@ -247,6 +248,21 @@ def test_a_machine_that_cannot_run_the_engine_is_told(
 ) -> None:
     with pytest.raises(UserError, match=told):
         check_platform(system, machine, python)
+
+
+def test_make_refuses_an_old_python_before_it_installs_anything(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    before = "import sys; sys.version_info = (3, 10, 12); exec(sys.argv[1])"
+    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{before}' \"$2\"\n")
+    old.chmod(0o755)
+    (tmp_path / "requirements.txt").touch()
+    command = ["make", "--file", str(ROOT / "Makefile"), ".venv/.stamp", f"PYTHON={old}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    said = done.stderr.splitlines()[0]
+    assert said.startswith(f"Python 3.11 or later is needed, {old} is 3.10: ")
+    assert said.endswith("PYTHON=python3.11")
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_a_fit_machine_passes() -> None:
