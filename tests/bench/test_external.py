@@ -99,6 +99,7 @@ def test_both_endpoints_are_asked_and_get_requests_that_both_take(tmp_path: Path
         ]
         facts = used.facts()
         used.stop()
+    assert "an endpoint is on this machine: if it is a proxy" in said.getvalue()
     assert facts["endpoints"] == {arms["control"].name: a, arms["treatment"].name: b}
     assert "answer the same prompt differently" in said.getvalue()
     assert len(facts["round_trips"]) == 1
@@ -136,6 +137,18 @@ def test_processes_of_this_machine_that_serve_are_not_foreign(tmp_path: Path) ->
         )
         behind = environment(resolved(tmp_path, endpoints=str(file), models=()))
         assert len(behind.processes()) == 1
+
+
+def test_replicas_that_are_listed_are_not_asked_for(tmp_path: Path) -> None:
+    file, said = tmp_path / "endpoints.yaml", io.StringIO()
+    with endpoint(Behaviour()) as url:
+        arm = f"{{url: '{url}', replicas: {{{MODEL}: ['{url}']}}}}"
+        file.write_text(f"models: {{{MODEL}: }}\narms: {{control: {arm}, treatment: {arm}}}")
+        used = environment(resolved(tmp_path, endpoints=str(file), models=()), said)
+        used.start(resolved(tmp_path, endpoints=str(file), models=()).models)
+        used.stop()
+    assert "asking the endpoints" in said.getvalue()
+    assert "is on this machine" not in said.getvalue()
 
 
 def test_balancers_get_the_key_of_replicas_by_no_file_on_disk(tmp_path: Path) -> None:

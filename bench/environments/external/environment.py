@@ -79,6 +79,11 @@ class ExternalEnvironment(Environment):
             self._facts = self._facts_of(names, found)
         for note in self._facts["notes"]:
             self._progress.note(note)
+        if self.processes() and not any(one.replicas for one in self._endpoints.arms.values()):
+            self._progress.note(
+                "an endpoint is on this machine: if it is a proxy in front of servers here, "
+                "list them as replicas (--endpoints=FILE); else they count as other programs"
+            )
         if self._endpoints.balanced:
             self._start_balancing()
         return self.replicas(self._arms["control"])
