@@ -13,6 +13,8 @@ from bench.config.yamlfile import load_yaml, strict
 from bench.errors import UserError
 
 DEFAULT_PEERS = Path(__file__).parents[1] / "peers.yaml"
+# Peers and arms name files.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @strict
@@ -64,6 +66,10 @@ def load_peers(path: Path = DEFAULT_PEERS) -> dict[str, Peer]:
     """
     found: dict[str, Peer] = {}
     for name, peer in load_yaml(path, dict[str, Peer]).items():
+        if wrong := [one for one in (name, *peer.arms) if not _NAME.fullmatch(one)]:
+            raise UserError(
+                f"{path}: {wrong[0][:80]!r} is no name: letters, digits, '.', '_', '-', 64 at most"
+            )
         if peer.name or peer.policy:
             raise UserError(f"{path}: {name}: its key is the name, and `arms` have the policies")
         program = peer.program or name
