@@ -64,11 +64,11 @@ def _fixed(choose: Policy) -> Callable[[Random, float], Policy]:
 POLICIES: Mapping[str, PolicyEntry] = {
     "round-robin": PolicyEntry("each replica in turn", 8080, _fixed(round_robin.choose)),
     "queue-aware": PolicyEntry(
-        "least outstanding work, that of others as polled", 8081, _polled(queue_aware.choose)
+        "least outstanding work, that of others as polled", 8091, _polled(queue_aware.choose)
     ),
     "cache-aware": PolicyEntry(
         "least outstanding work, without what is cached of prompts",
-        8091,
+        8081,
         _polled(queue_aware.choose),
         cached=True,
     ),

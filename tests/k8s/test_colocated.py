@@ -112,7 +112,7 @@ def test_a_balancer_finds_every_engine_of_a_pod(folder: Path) -> None:
     (finding,) = [one for one in balancer["args"] if one.startswith("--endpoints-kubernetes=")]
     wanted = Service("managed", "engines", tuple(NAMES.values()))
     assert parse_service(finding.partition("=")[2], lambda: "managed") == wanted
-    assert balancer["args"][-2:] == ["--policy", "queue-aware"]
+    assert balancer["args"][-2:] == ["--policy", "cache-aware"]
 
 
 def flag(line: str, name: str) -> str:

@@ -47,7 +47,7 @@ QUEUE_AWARE = ["--policy", "queue-aware", "--endpoints", URL]
         ([*NOWHERE, "--endpoints-dns", "replicas"], {}, "--endpoints-dns: 'replicas' is not an"),
         ([*QUEUE_AWARE, "--endpoints-kubernetes", "x"], {}, "--endpoints and --endpoints-kuber"),
         ([*QUEUE_AWARE, "--host", "256.0.0.1"], {}, "--host '256.0.0.1' cannot be resolved"),
-        ([*QUEUE_AWARE, "--host", "192.0.2.1"], {}, "cannot listen on 192.0.2.1 port 8081"),
+        ([*QUEUE_AWARE, "--host", "192.0.2.1"], {}, "cannot listen on 192.0.2.1 port 8091"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

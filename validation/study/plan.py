@@ -16,7 +16,7 @@ POLICIES = (
     "least-outstanding",
     "power-of-two",
     "prefix-aware",
-    "cache-aware",
+    "queue-aware",
     "session",
 )
 # Those of bench/peers.yaml that choose by load or by prompt, or the only one of a program. Choosing
