@@ -19,7 +19,7 @@ from bench.cli.scenarios import MODELS as KINDS_OF_MODELS
 from bench.cli.scenarios import measured_scenarios
 from bench.config.config import Config, git_commit
 from bench.console import INTERRUPTED
-from bench.environments.local import LocalEnvironment
+from bench.environments.local.environment import make_environment
 from bench.experiment.scenario import Scenario
 from bench.experiment.session import Session
 from bench.progress import Progress
@@ -103,15 +103,17 @@ def compare(
 
     Raises UserError.
     """
-    config = replace(config, results=config.cache / "sittings" / config.run_id)
+    config = replace(
+        config,
+        results=config.cache / "sittings" / config.run_id,
+        options=replace(config.options, keep_env=True),
+    )
     session = Session(
         config=config,
         compares=True,
         progress=progress,
         provenance={"seed": config.options.seed, "profile": config.profile.name},
-        make_environment=lambda: LocalEnvironment(
-            config.cache, config.topology, progress, keep=True
-        ),
+        make_environment=lambda: make_environment(config, progress),
     )
     began_s = time.monotonic()
     try:

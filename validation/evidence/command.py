@@ -91,7 +91,6 @@ def _config(run: PlannedRun) -> Config:
         arms=(run.control, run.treatment),
         profile=run.profile,
         seed=run.seed,
-        keep_env=True,
     )
     config = resolve(options, ROOT, new_run_id())
     if run.slowed_by:

@@ -120,7 +120,7 @@ def measure(run: PlannedRun, progress: Progress) -> list[Entry]:
     Of scenarios that measure models one by one, the first is measured.
     """
     models = sittings.MODELS
-    options = Options(models=models, arms=(CONTROL, *run.arms), seed=run.seed, keep_env=True)
+    options = Options(models=models, arms=(CONTROL, *run.arms), seed=run.seed)
     config = resolve(options, ROOT, new_run_id())
     if not run.confirms:
         first = replace(config.profile, looks=config.profile.looks[:1])

@@ -38,6 +38,8 @@ LIMITS = """\
   alone.
 - Peers run with the configuration in the topology file or that of the suite, which is meant to be
   their best for this use. Their own tuning may do better.
+- Peers share the cores with engines and load, and some need most of one core at such rates: what
+  they lose by that they would not lose on a machine of their own.
 - The best arm of four blocks is not for certain the best one.
 - Each scenario is one shape of load, relative to what the engines can carry. Others may rank arms
   otherwise.
