@@ -1,6 +1,6 @@
 """`python -m validation soak`: both balancers under load for hours, while engines fail.
 
-Round robin and queue-aware run in front of the same replicas, which are killed, stopped, slowed,
+Round robin and cache-aware run in front of the same replicas, which are killed, stopped, slowed,
 restarted, and joined by one that answers garbage. At the end every request is accounted for, no
 balancer has grown, and every replica serves again; else the exit code is 1.
 """
@@ -46,7 +46,7 @@ from validation.soak.accounts import (
 from validation.soak.faults import KINDS, Faults
 from validation.soak.replicas import Upstream, upstreams
 
-POLICIES = ("round-robin", "queue-aware")
+POLICIES = ("round-robin", "cache-aware")
 # A replica that hangs for longer fails its requests.
 TIMES = ("--first-byte-timeout", "10", "--stall-timeout", "5")
 DRAIN_S = 60.0
