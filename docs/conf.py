@@ -41,7 +41,7 @@ CONTENTS = {
     "Begin": ("docs/tutorial", "docs/troubleshooting", "docs/glossary"),
     "How to": ("docs/how-to/*",),
     "Reference": ("docs/reference/*",),
-    "Explanation": ("docs/explanation/*", "docs/evidence/README"),
+    "Explanation": ("docs/explanation/*", "docs/evidence/README", "docs/study/README"),
     "The project": ("docs/README", "CONTRIBUTING", "CHANGELOG"),
     "Decisions": ("docs/decisions/*",),
 }

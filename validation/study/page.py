@@ -130,7 +130,9 @@ def _facts(found: Sequence[Entry]) -> Iterator[str]:
     # All entries of a run have its whole time.
     runs = {(one.scenario, one.arms, one.seed): one.took_s for one in found}
     versions = {one.arm: one.version for one in found if one.version}
-    yield f"- comparisons: {len(found)}, in {sum(runs.values()) / 3600:.1f} hours"
+    hours = sum(runs.values()) / 3600
+    yield f"- scenarios: {len(_scenarios(found))} of {len(SCENARIOS)}"
+    yield f"- comparisons: {len(found)}, in {hours:.1f} hours"
     yield f"- engines: {all_of([one.engine for one in found])}"
     yield f"- machine: {all_of([one.machine for one in found])}"
     yield f"- commits: {all_of([(one.commit or 'unknown')[:7] for one in found])}"
