@@ -92,32 +92,17 @@ class WriteGuard:
         """Let Allure's plugin be as it was."""
         plugin_manager.unregister(self)
 
-    def _noted(self) -> Generator[None, object, object]:
+    @hookimpl(wrapper=True)
+    def report_result(self) -> Generator[None, object, object]:
+        """Around whatever Allure writes; it takes none of what that is given."""
         try:
             return (yield)
         except OSError as error:
             self.error = self.error or error
             return None
 
-    @hookimpl(wrapper=True)
-    def report_result(self) -> Generator[None, object, object]:
-        return (yield from self._noted())
-
-    @hookimpl(wrapper=True)
-    def report_container(self) -> Generator[None, object, object]:
-        return (yield from self._noted())
-
-    @hookimpl(wrapper=True)
-    def report_attached_file(self) -> Generator[None, object, object]:
-        return (yield from self._noted())
-
-    @hookimpl(wrapper=True)
-    def report_attached_data(self) -> Generator[None, object, object]:
-        return (yield from self._noted())
-
-    @hookimpl(wrapper=True)
-    def report_globals(self) -> Generator[None, object, object]:
-        return (yield from self._noted())
+    report_container = report_attached_file = report_attached_data = report_result
+    report_globals = report_result
 
 
 def mark_interrupted(listener: Any) -> None:
