@@ -179,3 +179,47 @@ def test_a_test_that_was_interrupted_did_not_pass(tmp_path: Path) -> None:
     result = json.loads(file.read_text("utf-8"))
     assert result["status"] == "broken"
     assert result["statusDetails"]["message"] == "interrupted before it was decided"
+
+
+# In a process of its own: Allure's hooks are global.
+FULL = """
+import sys
+from allure_commons import hookimpl, plugin_manager
+from reports.allure_results import WriteGuard
+
+class Full:
+    @hookimpl
+    def report_result(self, result): raise OSError(28, "full", result)
+    @hookimpl
+    def report_container(self, container): raise OSError(28, "full", container)
+    @hookimpl
+    def report_attached_file(self, source, file_name): raise OSError(28, "full", file_name)
+    @hookimpl
+    def report_attached_data(self, body, file_name): raise OSError(28, "full", file_name)
+    @hookimpl
+    def report_globals(self, globals_item): raise OSError(28, "full", globals_item)
+
+plugin_manager.register(Full())
+guard, (hook, *names) = WriteGuard(), sys.argv[1:]
+for number in range(2):
+    getattr(plugin_manager.hook, hook)(**{name: f"file {number}" for name in names})
+print(guard.error)
+"""
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        ("report_result", "result"),
+        ("report_container", "container"),
+        ("report_attached_file", "source", "file_name"),
+        ("report_attached_data", "body", "file_name"),
+        ("report_globals", "globals_item"),
+    ],
+)
+def test_whatever_allure_cannot_write_the_run_goes_on_and_the_first_is_known(
+    hook: tuple[str, ...],
+) -> None:
+    command = [sys.executable, "-c", FULL, *hook]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[Errno 28] full: 'file 0'\n", done.stderr
