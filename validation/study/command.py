@@ -119,15 +119,15 @@ def measure(run: PlannedRun, progress: Progress) -> list[Entry]:
 
     Of scenarios that measure models one by one, the first is measured.
     """
-    models = sittings.MODELS
+    asked = sittings.asked_of(run.scenario)
+    # Every balancer asks every replica for its state: those of other models would cost CPU time.
+    models = sittings.MODELS if asked.of_all_models else sittings.MODELS[:1]
     options = Options(models=models, arms=(CONTROL, *run.arms), seed=run.seed)
     config = resolve(options, ROOT, new_run_id())
     if not run.confirms:
         first = replace(config.profile, looks=config.profile.looks[:1])
         config = replace(config, profile=first)
-    asked = sittings.asked_of(run.scenario)
-    of_run = models if asked.of_all_models else models[:1]
-    measured = sittings.compare(config, asked.scenario, of_run, progress)
+    measured = sittings.compare(config, asked.scenario, models, progress)
     return [entry_of(run, case, measured.took_s) for case in measured.cases.values()]
 
 
