@@ -1,5 +1,5 @@
 # The balancer and what it imports. At the root of the repository:
-#   docker build -f docker/balancer.Dockerfile -t llm-bench-lb:0.1.0 .
+#   docker build -f docker/balancer.Dockerfile -t llm-bench-lb:1.0.0 .
 
 ARG PYTHON=python:3.11-slim-bookworm
 

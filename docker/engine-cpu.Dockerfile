@@ -1,6 +1,6 @@
 # vLLM's CPU build, as environment `local` has it, and the tiny models. At the root of the
 # repository:
-#   docker build -f docker/engine-cpu.Dockerfile -t llm-bench-engine-cpu:0.1.0 .
+#   docker build -f docker/engine-cpu.Dockerfile -t llm-bench-engine-cpu:1.0.0 .
 
 ARG PYTHON=python:3.11-slim-bookworm
 

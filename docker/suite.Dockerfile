@@ -1,5 +1,5 @@
 # The suite, which sends load from within a cluster. At the root of the repository:
-#   docker build -f docker/suite.Dockerfile -t llm-bench:0.1.0 .
+#   docker build -f docker/suite.Dockerfile -t llm-bench:1.0.0 .
 
 ARG PYTHON=python:3.11-slim-bookworm
 

@@ -15,12 +15,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-import lb
 from lb.http.api_errors import ANY_ORIGIN, ApiError, not_ready, unknown_model
 from lb.observability.exposition import CONTENT_TYPE, Values, merge, put, render
 from lb.observability.metrics import BUILD_INFO, HEALTHY, METRICS, METRICS_AGE, POLLED_WAITING
 from lb.replicas.fleet import Fleet
 from lb.replicas.replica import Replica
+from lb.version import version
 
 
 class ControlPlane:
@@ -37,6 +37,7 @@ class ControlPlane:
         self._policy = policy
         self._fleet = fleet
         self._counts = counts
+        self._version = version()
 
     @asynccontextmanager
     async def serving(self, path: str) -> AsyncIterator[None]:
@@ -81,7 +82,7 @@ class ControlPlane:
         self._fleet.refresh(now_s)
         content = {
             "status": "ok" if self._any_serving() else "unavailable",
-            "version": lb.__version__,
+            "version": self._version,
             "policy": self._policy,
             "draining": self.draining,
             "replicas": [_facts(replica, now_s) for replica in self._fleet.replicas],
@@ -100,7 +101,7 @@ class ControlPlane:
         self._fleet.refresh(now_s)
         counted = merge(await self._counts())
         values = counted | _replica_values(self._fleet.replicas, now_s)
-        put(values, (BUILD_INFO.name, lb.__version__, self._policy, platform.python_version()), 1)
+        put(values, (BUILD_INFO.name, self._version, self._policy, platform.python_version()), 1)
         lines: list[str] = []
         for metric in METRICS:
             lines += render(metric, values)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lb import __version__
+from lb.version import version
 from tests.lb.scripted import Call, ScriptedReplica, answer, balancer
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ async def test_health_tells_what_is_known_of_each_replica() -> None:
     body = response.json()
     facts = {entry["url"]: entry for entry in body["replicas"]}
     assert (response.status_code, body["status"]) == (200, "ok")
-    assert body["version"] == __version__
+    assert body["version"] == version()
     assert 0 <= facts[alive.url].pop("metrics_age_s") < 20
     assert facts[alive.url] == {
         "url": alive.url,

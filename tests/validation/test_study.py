@@ -148,6 +148,13 @@ def test_the_page_says_first_what_was_measured_anew() -> None:
         "| throughput | Output throughput, higher wins |  |"
         " baseline **1.30 [1.10, 1.50] beats managed** |\n"
     ) in text
+    assert (
+        "## Where managed does not win\n"
+        "\n"
+        "- Ahead of managed: throughput baseline 1.30 [1.10, 1.50].\n"
+        "- Alike: none.\n"
+        "- Undecided: latency a-peer 0.80 [0.60, 1.10].\n"
+    ) in text
     assert "- peers: a-peer (3.2)" in text
 
 
@@ -159,9 +166,15 @@ def test_an_invalid_arm_gives_no_ratio_to_read_and_its_reason() -> None:
 
 
 def test_page_and_charts_are_written_beside_the_ledger(tmp_path: Path) -> None:
-    append(tmp_path / "ledger.jsonl", [ENTRY, replace(ENTRY, arm="random", verdict="invalid")])
+    invalid = replace(ENTRY, arm="random", verdict="invalid")
+    faster = replace(
+        ENTRY, arm="a-peer", confirms=True, higher_is_better=True, primary=Ratio(1.25, 1.0, 2.0)
+    )
+    append(tmp_path / "ledger.jsonl", [ENTRY, invalid, faster])
     assert read_ledger(tmp_path / "ledger.jsonl", Entry)[0] == ENTRY
     write_page(tmp_path)
+    # On the axis of all scenarios, left of 1 is ahead of managed.
+    assert b"0.80 [0.50, 1.00]" in (tmp_path / "anew.svg").read_bytes()
     assert "![Ratios of all arms](latency.svg)" in (tmp_path / "README.md").read_text()
     assert b"baseline" in (tmp_path / "latency.svg").read_bytes()
 

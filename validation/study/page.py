@@ -12,6 +12,7 @@ from reports.charts.style import OUTCOME, Line
 from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio, cost
 
 NONE = Ratio(None, None, None)
+SUMMARY = "anew.svg"
 HEAD = """\
 # Policies and peers beside managed
 
@@ -82,6 +83,7 @@ def page(entries: Sequence[Entry], rule: int) -> str:
         HEAD,
         *_facts(found),
         *_findings(found),
+        *_not_won(found),
         *(line for name in _scenarios(found) for line in _scenario(name, found)),
         LIMITS,
         *_all_runs(entries),
@@ -90,16 +92,36 @@ def page(entries: Sequence[Entry], rule: int) -> str:
 
 
 def charts(entries: Sequence[Entry], rule: int) -> Mapping[str, bytes]:
-    """By file name: a chart (SVG) of the ratios in each scenario."""
+    """By file name: a chart (SVG) of the ratios in each scenario, and of all measured anew."""
     found = current(entries, rule)
-    pictures = {}
-    for name in _scenarios(found):
-        rows = [_row(one) for one in _ranked(name, found)]
-        title = f"{name}: {_title(_ranked(name, found)[0])}"
-        lines = [Line(f"arm / {CONTROL}; grey band: equivalent")]
-        caption = "vLLM on CPU, tiny models with random weights"
-        pictures[f"{name}.svg"] = forest(title, lines, rows, caption, left_in=1.75).picture().svg
+    pictures = {
+        f"{name}.svg": _chart(
+            f"{name}: {_title(_ranked(name, found)[0])}",
+            f"arm / {CONTROL}; grey band: equivalent",
+            [_row(one, _label(one), one.primary) for one in _ranked(name, found)],
+        )
+        for name in _scenarios(found)
+    }
+    if anew := [one for one in found if one.confirms]:
+        pictures[SUMMARY] = _chart(
+            "The best peer and the best policy of each scenario, measured anew",
+            f"left of 1 they are ahead of {CONTROL}, right of it behind; grey band: equivalent",
+            [_row(one, f"{one.scenario}\n{one.arm}", _lower_wins(one)) for one in anew],
+        )
     return pictures
+
+
+def _chart(title: str, line: str, rows: Sequence[Row]) -> bytes:
+    caption = "vLLM on CPU, tiny models with random weights"
+    return forest(title, [Line(line)], rows, caption, left_in=1.75).picture().svg
+
+
+def _lower_wins(entry: Entry) -> Ratio:
+    """Its ratio, inverted where higher is better: metrics of both kinds share an axis."""
+    one = entry.primary
+    if not entry.higher_is_better or not (one.ratio and one.low and one.high):
+        return one
+    return Ratio(1 / one.ratio, 1 / one.high, 1 / one.low)
 
 
 def _scenarios(found: Sequence[Entry]) -> list[str]:
@@ -166,6 +188,24 @@ def _findings(found: Sequence[Entry]) -> Iterator[str]:
             f"{one.arm} {_result(one)}" if (one := best.get(name)) else "" for _, best in groups
         ]
         yield f"| {name} | {_title(_ranked(name, anew)[0])} | {' | '.join(cells)} |"
+    yield from ("", f"![What was measured anew]({SUMMARY})", "")
+
+
+def _not_won(found: Sequence[Entry]) -> Iterator[str]:
+    """What was measured anew and did not lose to managed."""
+    yield from (f"## Where {CONTROL} does not win", "")
+    titles = {
+        Verdict.BETTER: f"Ahead of {CONTROL}",
+        Verdict.EQUIVALENT: "Alike",
+        Verdict.INCONCLUSIVE: "Undecided",
+    }
+    for verdict, title in titles.items():
+        cells = [
+            f"{one.scenario} {one.arm} {wording.ratio(one.primary)}"
+            for one in found
+            if one.confirms and one.verdict == verdict
+        ]
+        yield f"- {title}: {'; '.join(cells) or 'none'}."
     yield ""
 
 
@@ -218,12 +258,12 @@ def _all_runs(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"| {' | '.join(str(cell) for cell in (*cells, *of_run))} |"
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Entry, label: str, ratio: Ratio) -> Row:
     return Row(
-        label=_label(entry),
-        result=f"{wording.ratio(entry.primary)}\n{entry.verdict}",
+        label=label,
+        result=f"{wording.ratio(ratio)}\n{entry.verdict}",
         colour=OUTCOME[Verdict(entry.verdict)],
-        ratio=entry.primary.ratio,
-        low=entry.primary.low,
-        high=entry.primary.high,
+        ratio=ratio.ratio,
+        low=ratio.low,
+        high=ratio.high,
     )
