@@ -29,6 +29,7 @@ from bench.environments.docker.compose import (
 )
 from bench.environments.docker.project import Balancer, Project, balancer_name
 from bench.errors import UserError
+from bench.paths import suite_version
 
 TOPOLOGY = load_topology()
 ARMS = ("baseline", "managed")
@@ -180,7 +181,7 @@ def project(hardware: Any, arm: Arm) -> Services:
         kvcached,
         (Balancer(arm, balancer_name(arm, 0), arm.port),),
     )
-    return dict(made.services(TOPOLOGY, "0.1.0"))
+    return dict(made.services(TOPOLOGY, suite_version()))
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -104,7 +104,7 @@ def charts(entries: Sequence[Entry], rule: int) -> Mapping[str, bytes]:
     }
     if anew := [one for one in found if one.confirms]:
         pictures[SUMMARY] = _chart(
-            "The best peer and the best policy of each scenario, measured anew",
+            "Best peer and best policy, measured anew",
             f"left of 1 they are ahead of {CONTROL}, right of it behind; grey band: equivalent",
             [_row(one, f"{one.scenario}\n{one.arm}", _lower_wins(one)) for one in anew],
         )
@@ -189,6 +189,7 @@ def _findings(found: Sequence[Entry]) -> Iterator[str]:
         ]
         yield f"| {name} | {_title(_ranked(name, anew)[0])} | {' | '.join(cells)} |"
     yield from ("", f"![What was measured anew]({SUMMARY})", "")
+    yield from ("In this chart ratios of metrics of which higher wins are inverted.", "")
 
 
 def _not_won(found: Sequence[Entry]) -> Iterator[str]:
