@@ -154,6 +154,7 @@ def test_the_page_says_first_what_was_measured_anew() -> None:
         "- Ahead of managed: throughput baseline 1.30 [1.10, 1.50].\n"
         "- Alike: none.\n"
         "- Undecided: latency a-peer 0.80 [0.60, 1.10].\n"
+        "- Invalid: none.\n"
     ) in text
     assert "- peers: a-peer (3.2)" in text
 
@@ -163,6 +164,7 @@ def test_an_invalid_arm_gives_no_ratio_to_read_and_its_reason() -> None:
     assert "| baseline | invalid |" in text
     assert "- baseline is invalid: the client was late" in text
     assert "Nothing was measured anew yet." in text
+    assert "does not win" not in text
 
 
 def test_page_and_charts_are_written_beside_the_ledger(tmp_path: Path) -> None:

@@ -193,18 +193,22 @@ def _findings(found: Sequence[Entry]) -> Iterator[str]:
 
 
 def _not_won(found: Sequence[Entry]) -> Iterator[str]:
-    """What was measured anew and did not lose to managed."""
+    """What was measured anew and did not lose to managed; nothing before any was."""
+    anew = [one for one in found if one.confirms]
+    if not anew:
+        return
     yield from (f"## Where {CONTROL} does not win", "")
     titles = {
         Verdict.BETTER: f"Ahead of {CONTROL}",
         Verdict.EQUIVALENT: "Alike",
         Verdict.INCONCLUSIVE: "Undecided",
+        Verdict.INVALID: "Invalid",
     }
     for verdict, title in titles.items():
         cells = [
             f"{one.scenario} {one.arm} {wording.ratio(one.primary)}"
-            for one in found
-            if one.confirms and one.verdict == verdict
+            for one in anew
+            if one.verdict == verdict
         ]
         yield f"- {title}: {'; '.join(cells) or 'none'}."
     yield ""
