@@ -24,11 +24,12 @@ from bench.environments.docker.project import Balancer, Compose, Project, balanc
 from bench.environments.docker.room import groups_that_fit
 from bench.errors import UserError
 from bench.progress import PlainProgress
+from lb.version import version
 from tests.bench.colocating import colocated_topology
 from tests.docker.scripted_daemon import ENGINE, Answers, scripted_daemon
 
 TOPOLOGY = colocated_topology()
-FILES = compose_files(TOPOLOGY, "0.1.0")
+FILES = compose_files(TOPOLOGY, version())
 MODELS = TOPOLOGY.models_for("gpu", "docker")
 ARMS = ("baseline", "managed")
 PORTS = {"llama-3.1-8b": 8000, "qwen2.5-7b": 8001, "mistral-7b": 8002}
@@ -78,7 +79,7 @@ def test_memory_is_what_arms_differ_in() -> None:
 def test_the_engines_of_an_arm_with_flags_of_its_own_have_them() -> None:
     flags = EngineFlags(max_num_seqs=8, gpu_memory_utilization=0.8)
     arms = {**TOPOLOGY.arms, "managed": replace(TOPOLOGY.arm("managed"), engine=flags)}
-    made = compose_files(replace(TOPOLOGY, arms=arms, layout="dedicated"), "0.1.0")
+    made = compose_files(replace(TOPOLOGY, arms=arms, layout="dedicated"), version())
     for arm, seqs, share in (("managed", "8", "0.8"), ("baseline", "256", "0.3")):
         text = made[PurePosixPath(arm) / "compose.colocated.yaml"]
         words = shlex.split(yaml.safe_load(text)["services"]["gpu-0"]["command"][0])
@@ -105,14 +106,14 @@ def test_what_a_run_starts_is_what_the_files_say(arm: str) -> None:
     own = TOPOLOGY.arm(arm)
     engines = plan_engines(MODELS, TOPOLOGY.gpu_engine.first_port, layout="colocated")
     balancers = (Balancer(own, balancer_name(own, 0), own.port),)
-    started = dict(Project(arm, engines, own.kvcached, balancers).services(TOPOLOGY, "0.1.0"))
+    started = dict(Project(arm, engines, own.kvcached, balancers).services(TOPOLOGY, version()))
     started["balancer"] = started.pop(f"balancer-{arm}")
     assert started == wanted
 
 
 def test_where_models_do_not_fit_there_are_no_files() -> None:
     small = replace(TOPOLOGY.hardware["docker"], gpu_memory_gib=40.0)
-    made = compose_files(replace(TOPOLOGY, hardware={"docker": small}), "0.1.0")
+    made = compose_files(replace(TOPOLOGY, hardware={"docker": small}), version())
     assert "compose.colocated.yaml" not in {path.name for path in made}
 
 

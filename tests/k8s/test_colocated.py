@@ -36,6 +36,7 @@ from bench.environments.kubernetes.operations import KubernetesOperations
 from bench.errors import UserError
 from bench.progress import PlainProgress
 from lb.discovery.kubernetes import Service, parse_service
+from lb.version import version
 from tests.bench.colocating import colocated_topology
 from tests.k8s.built import build, containers, find, of_kind, schema_errors
 from tests.k8s.policies import problems
@@ -55,7 +56,7 @@ BASELINE, MANAGED, _ = ARMS
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`k8s/` for nodes on whose GPUs all models fit."""
     made = shutil.copytree(K8S, tmp_path_factory.mktemp("own") / "k8s")
-    write_files(made, manifest_files(TOPOLOGY, "0.1.0"))
+    write_files(made, manifest_files(TOPOLOGY, version()))
     return made
 
 

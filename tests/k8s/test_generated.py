@@ -29,6 +29,7 @@ from bench.environments.kubernetes.manifests.files import K8S, manifest_files
 from bench.environments.kubernetes.manifests.overlay import overlay_path
 from bench.environments.kubernetes.objects import LONGEST, RESERVED, object_name
 from bench.errors import UserError
+from lb.version import version
 from tests.k8s.built import build, find, name, of_kind, schema_errors
 from tests.k8s.policies import problems
 
@@ -82,7 +83,7 @@ def test_a_file_that_was_changed_by_hand_is_named(
 
 
 def test_a_file_that_is_missing_or_left_over_is_named_and_mended(copied: Path) -> None:
-    files = manifest_files(TOPOLOGY, "0.1.0")
+    files = manifest_files(TOPOLOGY, version())
     missing, left = copied / "engines/cpu/tiny-qwen.yaml", copied / "overlays/gone/x.yaml"
     missing.unlink()
     assert first_difference(copied, files) == f"{missing} is missing"
@@ -99,9 +100,9 @@ def test_files_that_people_write_are_left_alone(copied: Path) -> None:
     own = copied / "overlays/mine/kustomization.yaml"
     own.parent.mkdir()
     own.write_text("resources: [../managed]\n")
-    write_files(copied, manifest_files(TOPOLOGY, "0.1.0"))
+    write_files(copied, manifest_files(TOPOLOGY, version()))
     assert own.exists()
-    assert first_difference(copied, manifest_files(TOPOLOGY, "0.1.0")) is None
+    assert first_difference(copied, manifest_files(TOPOLOGY, version())) is None
 
 
 def test_adding_a_model_is_one_entry_and_one_command(tmp_path: Path, copied: Path) -> None:
@@ -127,7 +128,7 @@ def test_adding_an_arm_is_one_entry_and_one_command(copied: Path) -> None:
     options = ("--max-in-flight", "5")
     arm = Arm("my.arm", 9000, "power-of-two", None, options, kvcached=True)
     with_it = replace(TOPOLOGY, arms={**TOPOLOGY.arms, arm.name: arm})
-    write_files(copied, manifest_files(with_it, "0.1.0"))
+    write_files(copied, manifest_files(with_it, version()))
     objects = build(copied / overlay_path(arm, "gpu"))
     assert not problems(objects)
     balancer = find(objects, "Deployment", "balancer")["spec"]["template"]["spec"]["containers"][0]
@@ -242,7 +243,7 @@ def test_an_engine_on_a_cpu_gets_the_arguments_of_environment_local(tmp_path: Pa
 def test_a_folder_of_ones_own_is_mounted_read_only(tmp_path: Path) -> None:
     shutil.copytree(K8S, tmp_path, dirs_exist_ok=True)
     own = Model("mine", None, Path("/weights/x"), None, 1)
-    write_files(tmp_path, manifest_files(topology(own), "0.1.0"))
+    write_files(tmp_path, manifest_files(topology(own), version()))
     objects = build(tmp_path / overlay_path(ARM, "cpu"))
     pod = find(objects, "Deployment", "engine-mine")["spec"]["template"]["spec"]
     folder = {"path": "/weights/x", "type": "Directory"}
