@@ -37,6 +37,8 @@ _FRAMING = frozenset({b"content-length"})
 # Set anew for the replica, or handled before.
 _OF_REQUEST_HOP = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _NEWLINE = b"\r\n"
+# Those of nearly all messages.
+_USUAL_CODINGS = frozenset({b"", b"chunked"})
 _END = (b"", b"")  # an empty line ends the head
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode("ascii"))
@@ -58,7 +60,7 @@ def request_head(
     """
     first = b"%b %b HTTP/1.1" % (method, target)
     lines = [first, b"host: " + authority.encode("ascii"), *_lines(headers, _OF_REQUEST_HOP)]
-    lines += [b": ".join(header) for header in more]
+    lines += map(b": ".join, more)
     lines += (b"content-length: %d" % body_bytes, *_END)
     return _NEWLINE.join(lines)
 
@@ -71,7 +73,7 @@ def answer_head(
 ) -> bytes:
     """The head of an answer to a client: `headers` without those `dropped`, and `more`."""
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *_lines(headers, dropped)]
-    lines += [b": ".join(header) for header in more]
+    lines += map(b": ".join, more)
     lines += _END
     return _NEWLINE.join(lines)
 
@@ -83,7 +85,12 @@ def chunk(data: bytes) -> bytes:
 
 def unsupported_codings(headers: Iterable[Header]) -> str:
     """The transfer codings of a message; "" if there are none, or `chunked` alone."""
-    values = b",".join(value for name, value in headers if name == b"transfer-encoding")
+    values = b""
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            values += b"," + value if values else value
+    if values in _USUAL_CODINGS:
+        return ""
     codings = [coding for coding in map(bytes.strip, values.lower().split(b",")) if coding]
     if codings in ([], [b"chunked"], [b"identity"]):
         return ""

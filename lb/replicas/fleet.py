@@ -41,7 +41,8 @@ class Flight:
     def end(self) -> None:
         if not self._ended:
             self._ended = True
-            self.answered()
+            if not self._answered:
+                self.answered()
             self._fleet.in_flight -= 1
             self._replica.in_flight -= 1
             if self._fleet.row is not None:

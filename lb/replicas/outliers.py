@@ -31,7 +31,8 @@ _REFUSAL = re.compile(
     rb"\s*(?:event:\s*error|error:|data:\s*\[DONE\]|<"
     rb'|(?:data:\s*)?\{\s*"(?:error"\s*+:\s*+(?!null)|detail"\s*:|(?:object|type)"\s*:\s*"error"))'
 )
-_ABORTED = re.compile(rb'"finish_reason"\s*:\s*"(?:abort|error)"')
+_FINISH = b'"finish_reason"'
+_ABORTED = re.compile(_FINISH + rb'\s*:\s*"(?:abort|error)"')
 # What ends at once is short.
 _SHORT_BYTES = 2048
 
@@ -42,12 +43,14 @@ def is_refusal(status: int, beginning: bytes) -> bool:
     `beginning` is the first part of the body, b"" only if there is no body.
     """
     if 200 <= status < 300:
-        return (
-            not beginning
-            or _REFUSAL.match(beginning) is not None
-            or _ABORTED.search(beginning, 0, _SHORT_BYTES) is not None
-        )
+        return not beginning or _REFUSAL.match(beginning) is not None or _aborted(beginning)
     return 300 <= status < 500
+
+
+def _aborted(beginning: bytes) -> bool:
+    # `find` is several times as fast as the pattern, which then has little left to search.
+    at = beginning.find(_FINISH, 0, _SHORT_BYTES)
+    return at >= 0 and _ABORTED.search(beginning, at, _SHORT_BYTES) is not None
 
 
 class Advice(Enum):

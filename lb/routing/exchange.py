@@ -117,8 +117,8 @@ class Exchange(Relay):
         self._retried = False
         # The replica whose trial this is or, after a retry, with which the answer is compared.
         self._suspect: Replica | None = None
-        self._tried: frozenset[Replica] = frozenset()
-        self._without_response: frozenset[Replica] = frozenset()
+        self._tried: tuple[Replica, ...] = ()
+        self._without_response: tuple[Replica, ...] = ()
 
     # Received and admitted.
 
@@ -192,9 +192,8 @@ class Exchange(Relay):
         self.deadline_s = math.inf
 
     def _leave_queue(self) -> None:
-        if self._queued:
-            self._dequeued()
-            self._components.queues.remove(self._request.model, self._tenant, self)
+        self._dequeued()
+        self._components.queues.remove(self._request.model, self._tenant, self)
 
     def expire(self, now_s: float) -> None:
         if not self._queued:
@@ -236,7 +235,7 @@ class Exchange(Relay):
             self._end_trial()
             if status != _NOT_FOUND:
                 return True
-            self._without_response |= {replica}
+            self._without_response += (replica,)
             return not self._send_to_next_owner()
         refused = is_refusal(status, beginning)
         if refused or replica.acceptance.services or self._suspect is not None:
@@ -308,7 +307,7 @@ class Exchange(Relay):
         assert replica is not None
         if self.sends >= _MOST_SENDS:
             return False
-        self._tried |= {replica}
+        self._tried += (replica,)
         router, request, now_s = components.router, self._request, time.monotonic()
         if suspect is not None:
             choice = router.choose_to_compare(request, replica, now_s)
@@ -363,7 +362,8 @@ class Exchange(Relay):
         super().cut(error.at(self._incoming.target))
 
     def on_end(self, status: int) -> None:
-        self._leave_queue()
+        if self._queued:
+            self._leave_queue()
         if self._suspect is not None:
             self._end_trial()
         if self._replica is not None and status == CLIENT_LEFT and not self.status:

@@ -16,7 +16,7 @@ from lb.http.http1 import Header
 from lb.policies.affinity import key_of
 from lb.replicas.cached import BLOCK_TOKENS
 from lb.replicas.replica import Request
-from lb.routing.routes import Route, listed_path
+from lb.routing.routes import Route
 
 SESSION_HEADER = b"x-session-id"
 
@@ -61,7 +61,7 @@ def request_of(
         request = parse_request(incoming, default_model, key_of)
         if in_blocks:
             request.blocks = prompt_blocks(request.model, incoming.body)
-    request.path = listed_path(incoming.target)
+    request.path = route.path
     return request
 
 

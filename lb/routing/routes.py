@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
@@ -14,11 +14,15 @@ Kind = Literal["relayed", "stored", "preflight", "own", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`methods` are those that replicas get, () if they get none; `reason` is why it is refused."""
+    """`methods` are those that replicas get, () if they get none; `reason` is why it is refused.
+
+    `path` is b"" for paths that are not in the table: clients can make up any number of them.
+    """
 
     kind: Kind
     methods: tuple[bytes, ...] = ()
     reason: str = ""
+    path: bytes = b""
 
 
 def route_of(method: bytes, target: bytes) -> Route:
@@ -28,12 +32,6 @@ def route_of(method: bytes, target: bytes) -> Route:
     if method == b"OPTIONS" and (route.methods or _is_models(path)):
         return _PREFLIGHT
     return route
-
-
-def listed_path(target: bytes) -> bytes:
-    """The path of `target` if it is in the table, else b"": clients can make up any number."""
-    path = target.partition(b"?")[0]
-    return path if path in _ROUTES else b""
 
 
 def _by_pattern(method: bytes, path: bytes) -> Route:
@@ -94,8 +92,8 @@ _DESCRIBING_PATHS = b"""
 
 _ROUTES: dict[bytes, Route] = {
     # Any other POST under /v1/ is relayed, too; these are found at once.
-    **dict.fromkeys(_RELAYED_PATHS.split(), _RELAYED),
-    b"/tokenizer_info": Route("relayed", (b"GET",)),
+    **{path: replace(_RELAYED, path=path) for path in _RELAYED_PATHS.split()},
+    b"/tokenizer_info": Route("relayed", (b"GET",), path=b"/tokenizer_info"),
     **_refused(
         "an adapter is loaded and unloaded in each server, send this to every replica itself; "
         "what they serve then is found with the next poll",

@@ -79,20 +79,21 @@ def expects_continue(headers: list[Header], version: str) -> bool:
     """
     if version not in {"1.1", "1.0"}:
         raise bad_request(f"HTTP/{version} is not spoken here, use HTTP/1.1")
-    coding = unsupported_codings(headers)
-    if coding.endswith(" chunked"):  # else it has no end: the parser refuses it
-        raise unsupported_transfer_coding(coding)
-    hosts, waits = 0, False
+    hosts, waits, coded = 0, False, False
     for name, value in headers:
         if name == b"host":
             hosts += 1
         elif name == b"expect":
             waits = waits or b"100-continue" in value.lower()
+        elif name == b"transfer-encoding":
+            coded = True
+    if coded and (coding := unsupported_codings(headers)).endswith(" chunked"):
+        raise unsupported_transfer_coding(coding)  # else it has no end: the parser refuses it
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise bad_request(f"A request has one Host header, seen {hosts}")
     if version == "1.1":
         return waits
-    if any(name == b"transfer-encoding" for name, _ in headers):
+    if coded:
         raise bad_request("HTTP/1.0 has no Transfer-Encoding")
     return False
 

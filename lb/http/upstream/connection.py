@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
         self._used = True
         receiver.on_data(body, True)
         unsent = self._transport.get_write_buffer_size()
-        if self._keep_alive and not (self._overrun or unsent or self.closing):
+        if self._keep_alive and not (self._overrun or unsent or self._transport.is_closing()):
             self._on_free(self)
         else:
             self._transport.abort()
