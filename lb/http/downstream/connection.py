@@ -10,7 +10,6 @@ import math
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -64,29 +63,6 @@ class ClientConnection(asyncio.Protocol):
     served. With `ends_answer`, only the end of the connection ends the answer.
     """
 
-    # There are thousands of them: without a dictionary each takes a third of the memory.
-    __slots__ = (
-        "_bodies",
-        "_busy",
-        "_closing",
-        "_connections",
-        "_full",
-        "_handler",
-        "_handler_for",
-        "_incoming",
-        "_limits",
-        "_reader",
-        "_stopping",
-        "_transport",
-        "_unanswered",
-        "_waiting",
-        "close_after_answer",
-        "deadline_s",
-        "ends_answer",
-        "over_descriptor_limit",
-        "write",
-    )
-
     def __init__(
         self,
         handler_for: Callable[[ClientConnection, Incoming], Handler],
@@ -111,7 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self._handler: Handler | None = None
         self._incoming: Incoming | None = None  # the request that is being answered
         self._busy = False
-        self._waiting: deque[Incoming] = deque()
+        self._waiting: list[Incoming] = []
         self._full = False
         self._reader = RequestReader(self, reject_early, limits, bodies)
         self._closing = False
@@ -135,7 +111,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or (self._stopping and not self._waiting):
             self.close()
         elif self._waiting:
-            self._start(self._waiting.popleft())
+            self._start(self._waiting.pop(0))
         else:
             reader = self._reader
             if reader.awaits_continue and reader.in_body:

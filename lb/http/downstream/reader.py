@@ -51,28 +51,6 @@ class RequestReader:
     return an error.
     """
 
-    __slots__ = (
-        "_bodies",
-        "_body",
-        "_body_seen",
-        "_body_since_s",
-        "_framing_bytes",
-        "_head_bytes",
-        "_head_most",
-        "_headers",
-        "_http10",
-        "_limits",
-        "_parser",
-        "_receiver",
-        "_reject_early",
-        "_trailer_bytes",
-        "awaits_continue",
-        "in_body",
-        "in_head",
-        "refusal",
-        "target",
-    )
-
     def __init__(
         self,
         receiver: RequestReceiver,
