@@ -29,6 +29,7 @@ _ACCOUNTED = 0.5
 _SAMPLE_S = 2.0
 # A short job is over by then; a machine that stays busy must be freed by its user.
 QUIET_LIMIT_S = 60.0
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,27 @@ def measure_shares(roots: Collection[int] | None, cores: Collection[int]) -> Cpu
     return watch.stop()
 
 
+def cpu_of_others(own: Collection[int]) -> dict[tuple[int, str], float]:
+    """CPU seconds of all processes by pid and name, without `own` and what those have started."""
+    children, used = defaultdict[int, list[int]](list), dict[tuple[int, str], float]()
+    for process in psutil.process_iter(["ppid", "name", "cpu_times"]):
+        seen = process.info
+        children[seen["ppid"]].append(process.pid)
+        if seen["cpu_times"] is not None:
+            used[process.pid, seen["name"]] = sum(seen["cpu_times"][:2])
+    ours = _descent(own, children)
+    return {who: cpu_s for who, cpu_s in used.items() if who[0] not in ours}
+
+
+def busiest(
+    before: Mapping[tuple[int, str], float], after: Mapping[tuple[int, str], float]
+) -> list[str]:
+    """Names and pids of the processes that used most CPU between two readings, at most three."""
+    used = {who: cpu_s - before.get(who, 0.0) for who, cpu_s in after.items()}
+    ranked = sorted(used, key=lambda who: -used[who])
+    return [f"{name} ({pid})" for pid, name in ranked[:_MOST_NAMED] if used[pid, name] > 0]
+
+
 def await_quiet(
     roots: Collection[int] | None,
     cores: Collection[int],
@@ -176,13 +198,15 @@ def await_quiet(
     limit_s: float = QUIET_LIMIT_S,
     measure: Callable[[Collection[int] | None, Collection[int]], CpuShares] = measure_shares,
 ) -> bool:
-    """Wait until other programs' share of `cores` is within `bounds`.
+    """Wait until other programs' share of `cores` is within `bounds`; name those meanwhile.
 
     Returns whether it is, after at most `limit_s` seconds; True where it cannot be measured.
     `roots` are the bench's own processes. `measure` waits and returns the shares.
     """
     began_s = time.monotonic()
+    own = {*(roots or ()), os.getpid()}
     while True:
+        before = cpu_of_others(own)
         shares = measure(roots, cores)
         foreign, stolen = shares.foreign or 0.0, shares.stolen or 0.0
         if foreign <= bounds.foreign_cpu_share and stolen <= bounds.stolen_cpu_share:
@@ -190,10 +214,12 @@ def await_quiet(
         waited_s = time.monotonic() - began_s
         if waited_s >= limit_s:
             return False
-        step.update(
-            f"waiting for other programs, which take {max(foreign, stolen):.0%} of the machine,"
-            f" for {waited_s:.0f} s of at most {limit_s:.0f}"
-        )
+        if foreign > bounds.foreign_cpu_share:
+            names = ", ".join(busiest(before, cpu_of_others(own)))
+            what = f"other programs, which take {foreign:.0%} of the machine: {names}"
+        else:
+            what = f"the machine's host, which takes {stolen:.0%} of its time"
+        step.update(f"waiting {waited_s:.0f} s of at most {limit_s:.0f} for {what}")
 
 
 def _descent(roots: Collection[int], children: Mapping[int, Sequence[int]]) -> set[int]:

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.processes.guarded import Guarded
-from bench.telemetry.cpu import CpuTimes, CpuWatch, children_of, cpu_shares, read_cores, usage
+from bench.telemetry.cpu import (
+    CpuTimes,
+    CpuWatch,
+    busiest,
+    children_of,
+    cpu_of_others,
+    cpu_shares,
+    read_cores,
+    usage,
+)
 
 T = TypeVar("T")
 # /proc/stat of a kernel 6.18, two of its four cores shown.
@@ -134,3 +143,18 @@ def _eventually(look: Callable[[], T]) -> T:
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     return found
+
+
+def test_other_programs_are_named_and_not_the_benchs_own() -> None:
+    burn = [sys.executable, "-c", BURN.format(0.3)]
+    with subprocess.Popen(burn) as own, subprocess.Popen(burn) as other:
+        seen = cpu_of_others({own.pid})
+        assert other.pid in {pid for pid, _ in seen}
+        assert own.pid not in {pid for pid, _ in seen}
+
+
+def test_the_busiest_come_first_and_idle_ones_are_left_out() -> None:
+    before = {(1, "init"): 5.0, (2, "idle"): 1.0, (3, "vllm"): 1.0}
+    after = {(1, "init"): 5.1, (2, "idle"): 1.0, (3, "vllm"): 3.0, (4, "new"): 1.5}
+    assert busiest(before, after) == ["vllm (3)", "new (4)", "init (1)"]
+    assert busiest(after, {**after, (5, "pytest"): 0.5}) == ["pytest (5)"]
