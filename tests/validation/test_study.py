@@ -119,8 +119,8 @@ def test_the_latest_seed_counts_and_all_are_listed() -> None:
     assert current([again, ENTRY, old, anew], rule=2) == [again, anew]
     text = page([again, ENTRY, old, anew], rule=2)
     assert (
-        "| baseline (anew) | 1.01 [0.95, 1.06] *alike* | 0.99 [0.90, 1.10] | 16 |\n"
-        "| baseline | 1.01 [0.95, 1.06] *alike* | 0.99 [0.90, 1.10] | 8 |\n"
+        "| baseline (anew) | 1.01 [0.95, 1.06] *equivalent* | 0.99 [0.90, 1.10] | 16 |\n"
+        "| baseline | 1.01 [0.95, 1.06] *equivalent* | 0.99 [0.90, 1.10] | 8 |\n"
     ) in text
     assert text.count("| latency | baseline |") == 3
 
@@ -136,24 +136,24 @@ def test_the_page_says_first_what_was_measured_anew() -> None:
     lucky = replace(ENTRY, arm="random", verdict="better", primary=Ratio(0.3, 0.2, 0.4))
     text = page([won, lost, replace(peer, verdict="inconclusive"), lucky], rule=2)
     assert (
-        "- Beside the best peer, in 1 scenario: managed is better in 0, worse in 0, alike in 0; "
-        "undecided in 1, invalid in 0.\n"
+        "- Beside the best peer, in 1 scenario: managed is better in 0, worse in 0, "
+        "equivalent in 0; inconclusive in 1, invalid in 0.\n"
         "- Beside the best policy of this project, in 2 scenarios: managed is better in 1, worse "
-        "in 1, alike in 0; undecided in 0, invalid in 0.\n"
+        "in 1, equivalent in 0; inconclusive in 0, invalid in 0.\n"
         "\n"
         "| scenario | metric | best peer | best policy |\n"
         "|---|---|---|---|\n"
         "| latency | Scheduled TTFT p95, lower wins | a-peer 0.80 [0.60, 1.10] |"
-        " baseline 1.50 [1.20, 1.90] *loses to managed* |\n"
+        " baseline 1.50 [1.20, 1.90] *worse* |\n"
         "| throughput | Output throughput, higher wins |  |"
-        " baseline **1.30 [1.10, 1.50] beats managed** |\n"
+        " baseline **1.30 [1.10, 1.50] better** |\n"
     ) in text
     assert (
         "## Where managed does not win\n"
         "\n"
         "- Ahead of managed: throughput baseline 1.30 [1.10, 1.50].\n"
-        "- Alike: none.\n"
-        "- Undecided: latency a-peer 0.80 [0.60, 1.10].\n"
+        "- Equivalent: none.\n"
+        "- Inconclusive: latency a-peer 0.80 [0.60, 1.10].\n"
         "- Invalid: none.\n"
     ) in text
     assert "- peers: a-peer (3.2)" in text

@@ -26,8 +26,8 @@ of many arms the one with the best ratio owes some of it to chance. So the best 
 peer are **measured anew**, with other schedules, in up to 16 blocks, and what is said in short is
 from these.
 
-**Beats managed** and *loses to managed* are verdicts: the interval excludes 1 and the difference
-is 5 % or more. *Alike* is within ±10 %. What has no sign is undecided. The arms of a run share an
+**Better** and *worse* than managed are verdicts: the interval excludes 1 and the difference is 5 %
+or more. *Equivalent* is within ±10 %. What has no sign is inconclusive. The arms of a run share an
 error rate of 1 % (Bonferroni), so that all intervals of a run hold together.
 """
 LIMITS = """\
@@ -44,7 +44,7 @@ LIMITS = """\
 - The best arm of four blocks is not for certain the best one.
 - Each scenario is one shape of load, relative to what the engines can carry. Others may rank arms
   otherwise.
-- An undecided comparison is no evidence that two arms are alike.
+- An inconclusive comparison is no evidence that two arms are equivalent.
 
 ## How to reproduce
 
@@ -57,9 +57,9 @@ everything anew. `python -m validation study --only heavy-tail --folder /tmp/stu
 scenario, into a ledger of its own.
 """
 _SIGNS: Mapping[str, str] = {
-    Verdict.BETTER: "**{} beats managed**",
-    Verdict.WORSE: "{} *loses to managed*",
-    Verdict.EQUIVALENT: "{} *alike*",
+    Verdict.BETTER: "**{} better**",
+    Verdict.WORSE: "{} *worse*",
+    Verdict.EQUIVALENT: "{} *equivalent*",
     Verdict.INCONCLUSIVE: "{}",
     Verdict.INVALID: "invalid",
 }
@@ -178,8 +178,9 @@ def _findings(found: Sequence[Entry]) -> Iterator[str]:
         verdicts = Counter(one.verdict for one in best.values())
         yield (
             f"- Beside the best {title}, in {wording.count(len(best), 'scenario')}: managed is "
-            f"better in {verdicts[Verdict.WORSE]}, worse in {verdicts[Verdict.BETTER]}, alike in "
-            f"{verdicts[Verdict.EQUIVALENT]}; undecided in {verdicts[Verdict.INCONCLUSIVE]}, "
+            f"better in {verdicts[Verdict.WORSE]}, worse in {verdicts[Verdict.BETTER]}, "
+            f"equivalent in {verdicts[Verdict.EQUIVALENT]}; "
+            f"inconclusive in {verdicts[Verdict.INCONCLUSIVE]}, "
             f"invalid in {verdicts[Verdict.INVALID]}."
         )
     yield from ("", "| scenario | metric | best peer | best policy |", "|---|---|---|---|")
@@ -200,8 +201,8 @@ def _not_won(found: Sequence[Entry]) -> Iterator[str]:
     yield from (f"## Where {CONTROL} does not win", "")
     titles = {
         Verdict.BETTER: f"Ahead of {CONTROL}",
-        Verdict.EQUIVALENT: "Alike",
-        Verdict.INCONCLUSIVE: "Undecided",
+        Verdict.EQUIVALENT: "Equivalent",
+        Verdict.INCONCLUSIVE: "Inconclusive",
         Verdict.INVALID: "Invalid",
     }
     for verdict, title in titles.items():
