@@ -27,6 +27,7 @@ from bench.load.plan.arrivals import ClosedLoop, Poisson
 from bench.load.plan.prompts import WordPrompts
 from bench.load.plan.workload import Fixed, Workload
 from bench.processes.local import LocalSite
+from bench.processes.ports import free_ports
 from bench.progress import PlainProgress
 from bench.records import Expectation
 from tests.bench.endpoint import MODEL, Behaviour, endpoint
@@ -163,7 +164,8 @@ def test_balancers_get_the_key_of_replicas_by_no_file_on_disk(tmp_path: Path) ->
         used = environment(config)
         try:
             used.start(config.models)
-            (base,) = used.arm_routes(config.arms["treatment"], 1, [MODEL])[MODEL]
+            arm = replace(config.arms["treatment"], port=next(free_ports(28100, reserved=())))
+            (base,) = used.arm_routes(arm, 1, [MODEL])[MODEL]
             answer = httpx.post(f"{base}/v1/chat/completions", json=ASKED, trust_env=False)
             balancers = psutil.Process().children(recursive=True)
             typed = [word for one in balancers for word in one.cmdline()]
