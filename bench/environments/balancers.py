@@ -141,12 +141,17 @@ class Balancers:
             return next(free_ports(arm.port, {*self._reserved} - {arm.port}))
         if index:
             return next(free_ports(arm.port + 1, self._reserved))
-        if not is_free(arm.port):
-            raise UserError(
-                f"port {arm.port} of arm {arm.name} is held by {port_holder(arm.port)}; "
-                "end that, or give the arm another port in the topology file"
-            )
+        require_free_port(arm)
         return arm.port
+
+
+def require_free_port(arm: Arm) -> None:
+    """Raise UserError if the arm's balancer could not listen on its port; a peer takes another."""
+    if arm.peer is None and not is_free(arm.port):
+        raise UserError(
+            f"port {arm.port} of arm {arm.name} is held by {port_holder(arm.port)}; "
+            "end that, or give the arm another port in the topology file"
+        )
 
 
 def await_ready(

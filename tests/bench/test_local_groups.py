@@ -6,6 +6,7 @@ The engines are said to run already: what is tested is which of them an arm has.
 from __future__ import annotations
 
 import io
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench.config.topology import Arm, EngineEntry, EngineFlags, load_topology
 from bench.environments.local import LocalEnvironment
 from bench.environments.local import environment as module
 from bench.environments.local.starting import StartedEngines
+from bench.errors import UserError
 from bench.progress import PlainProgress
 from bench.records import Replica
 
@@ -36,6 +38,7 @@ def started(
         groups[TOPOLOGY.for_arm(WIDE).engine] = OTHER
     found = StartedEngines(groups, {}, {}, found=True)
     monkeypatch.setattr(module, "start_engines", lambda *_: found)
+    monkeypatch.setattr(module, "require_free_port", lambda _: None)  # no balancer is started
     one = LocalEnvironment(folder, TOPOLOGY, PlainProgress(io.StringIO()), arms=arms)
     assert one.start(()) == tuple(replica for group in groups.values() for replica in group)
     return one
@@ -60,3 +63,18 @@ def test_engines_have_no_name_where_all_arms_have_the_same(
     one = started(tmp_path, monkeypatch, (BASELINE, MANAGED, SAME))
     assert [one.engines(arm) for arm in (BASELINE, MANAGED, SAME)] == ["", "", ""]
     one.stop()
+
+
+def test_a_port_that_is_held_is_told_before_engines_are_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> StartedEngines:
+        pytest.fail("engines are started")
+
+    monkeypatch.setattr(module, "start_engines", start)
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        arm = replace(BASELINE, port=holder.getsockname()[1])
+        one = LocalEnvironment(tmp_path, TOPOLOGY, PlainProgress(io.StringIO()), arms=(arm,))
+        with pytest.raises(UserError, match=rf"port {arm.port} of arm baseline is held by process"):
+            one.start(())
+        one.stop()

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config.config import Config
 from bench.config.topology import Arm, EngineEntry, Model, Topology
-from bench.environments.balancers import Balancers
+from bench.environments.balancers import Balancers, require_free_port
 from bench.environments.base import Environment
 from bench.environments.local.engines import EngineSet
 from bench.environments.local.host import engines_lock
@@ -74,6 +74,8 @@ class LocalEnvironment(Environment):
         self._arm_facts = balancer_facts(self._arms, self._logs)
         self._cleanup.enter_context(engines_lock(self._cache, self._progress))
         end_all_balancers(self._cache, self._progress, "this run starts its own")
+        for arm in self._arms:  # engines take a minute or more
+            require_free_port(arm)
         self._cleanup.callback(self._release_engines)
         self._started = start_engines(
             self._engines, self._cache, self._topology, models, self._arms, self._progress
