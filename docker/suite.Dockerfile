@@ -26,6 +26,8 @@ FROM ${PYTHON}
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=packages /app /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# The user has no home: Matplotlib would warn that it cannot keep its caches there.
+ENV MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /app
 USER 65532:65532
 STOPSIGNAL SIGTERM
