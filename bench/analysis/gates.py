@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench.analysis.judgement import BLOCKS, Comparison, Judgement, SloOutcome, SloResult, Verdict
-from bench.analysis.verdict import ALIKE
+from bench.analysis.verdict import ALIKE, LOOKS
 from bench.records import Expectation, Role
 
 
@@ -144,10 +144,13 @@ def _may_be_worse(judgement: Judgement) -> bool:
     """Whether runs of another tool leave open that the treatment is worse by more than 10 %.
 
     A comparison that is measured here looks again until it is decided, or its blocks are used up.
+    But if it failed, and the second measurement was cut off, that takes nothing back.
     """
     primary = judgement.primary
-    if primary is None or primary.over == BLOCKS:
+    if primary is None:
         return False
+    if primary.over == BLOCKS:
+        return judgement.round > 1 and primary.blocks not in LOOKS
     if primary.low is None or primary.high is None:
         return True
     worst = (

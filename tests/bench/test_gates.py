@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.gates import Gate, GateFailedError, require_gates, require_slo
+from bench.analysis.gates import (
+    Gate,
+    GateFailedError,
+    Outcome,
+    overall,
+    require_gates,
+    require_slo,
+)
 from bench.analysis.judgement import Comparison, Judgement, SloOutcome, SloResult, Verdict
 from bench.records import Expectation, Role, Slo
 from tests.bench.making import ARMS, FACTS
@@ -162,3 +169,12 @@ def test_the_first_line_says_what_was_expected_and_what_was_seen() -> None:
 def test_of_an_arm_against_itself_no_difference_is_expected() -> None:
     with pytest.raises(GateFailedError, match=r"^A/A differs: expected no difference, seen: "):
         require_gates(judgement(Verdict.WORSE, treatment="baseline"))
+
+
+def test_a_second_measurement_that_was_cut_off_takes_no_failure_back() -> None:
+    first = judgement(Verdict.WORSE, Expectation.NOT_WORSE)
+    cut_off = replace(comparison(Verdict.INCONCLUSIVE), blocks=2)
+    again = judgement(Verdict.INCONCLUSIVE, Expectation.NOT_WORSE, round=2)
+    assert overall([first]) is Outcome.FAILED
+    assert overall([first, again]) is Outcome.HELD
+    assert overall([first, replace(again, comparisons=(cut_off,))]) is Outcome.UNDECIDED
