@@ -126,7 +126,8 @@ def _gate(judgement: Judgement, verdict: Verdict) -> Gate | None:
     if judgement.control == judgement.treatment:
         return Gate.NOISE if verdict in (Verdict.BETTER, Verdict.WORSE) else None
     gate = gate_of(verdict, judgement.scenario.expect)
-    if gate is None and verdict is not Verdict.BETTER and _may_be_worse(judgement):
+    is_open = _may_be_worse(judgement) or _is_cut_off(judgement)
+    if gate is None and verdict is not Verdict.BETTER and is_open:
         return Gate.INCONCLUSIVE
     return gate
 
@@ -144,19 +145,22 @@ def _may_be_worse(judgement: Judgement) -> bool:
     """Whether runs of another tool leave open that the treatment is worse by more than 10 %.
 
     A comparison that is measured here looks again until it is decided, or its blocks are used up.
-    But if it failed, and the second measurement was cut off, that takes nothing back.
     """
     primary = judgement.primary
-    if primary is None:
+    if primary is None or primary.over == BLOCKS:
         return False
-    if primary.over == BLOCKS:
-        return judgement.round > 1 and primary.blocks not in LOOKS
     if primary.low is None or primary.high is None:
         return True
     worst = (
         primary.high if primary.direction == "lower" else 1 / max(primary.low, sys.float_info.min)
     )
     return math.log(worst) > ALIKE
+
+
+def _is_cut_off(judgement: Judgement) -> bool:
+    """Whether a second measurement ended before a verdict: the first one's failure still stands."""
+    primary = judgement.primary
+    return judgement.round > 1 and primary is not None and primary.blocks not in LOOKS
 
 
 def _slo_failures(judgement: Judgement, role: Role) -> Iterator[Failure]:
