@@ -150,6 +150,12 @@ def _add_bounds(group: argparse._ArgumentGroup) -> None:
             option, type=_whole(1), default=value, metavar="N", help=f"{text} (default: {value})"
         )
     group.add_argument(
+        "--late-binding",
+        action="store_true",
+        help="let requests wait here, where tenants take turns, and not in replicas: one gets as "
+        "many as it was seen to run at once while others waited, and a quarter more",
+    )
+    group.add_argument(
         "--fairness",
         choices=("requests", "tokens"),
         default=default.fairness,

@@ -71,6 +71,7 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
         seed=options.seed,
         admission=Admission(
             in_flight=options.max_in_flight,
+            late_binding=options.late_binding,
             in_flight_total=options.max_in_flight_total,
             queued=options.max_queued,
             queued_per_tenant=options.max_queued_per_tenant,

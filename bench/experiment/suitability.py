@@ -31,12 +31,12 @@ def _why_not_arms(scenario: Scenario, config: Config) -> str | None:
     """In overload one arm at least bounds what it accepts: all else ends in an endless queue."""
     if not scenario.overload or any(map(_may_reject, config.arms.values())):
         return None
-    return "sends more than can be served: compare an arm that bounds it, --arms managed,admission"
+    return "sends more than can be served: compare an arm that bounds it, such as managed"
 
 
 def _may_reject(arm: Arm) -> bool:
     """Whether the arm may reject requests; of what is not this project's balancer it may be so."""
-    bounds = ("--max-in-flight", "--max-queued", "--queue-timeout")
+    bounds = ("--late-binding", "--max-in-flight", "--max-queued", "--queue-timeout")
     return arm.policy is None or any(option.startswith(bounds) for option in arm.options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -141,6 +142,7 @@ def _facts(replica: Replica, now_s: float) -> dict[str, Any]:
         "weight": replica.weight,
         "models": list(replica.models),
         "in_flight": replica.in_flight,
+        "full_at": replica.full_at if replica.full_at < sys.maxsize else None,
         "waiting": replica.waiting,
         "metrics_age_s": replica.metrics_age_s(now_s),
     }

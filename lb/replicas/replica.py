@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import zlib
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,14 @@ _TURN = 2**20
 # The weight of one reading in the moving mean of other clients' requests. One reading is mostly
 # chance, and every balancer that polls would react to the same one.
 _FOREIGN_WEIGHT = 0.2
+
+# From so many readings in a row it is learned how much a replica runs at once.
+_READINGS = 3
+
+
+def _reserve(running: int) -> int:
+    """What a replica gets beyond what it runs: it must have the next request when one ends."""
+    return max(1, running // 4)
 
 
 # Not frozen, although nothing changes it: that would take five times as long to make.
@@ -65,6 +75,7 @@ class EngineGauges:
 _FACTS = (
     *("column", "weight", "draining", "healthy", "healthy_since_s"),
     *("models", "waiting", "foreign", "polled_s", "progressed_s", "cached_tokens"),
+    "full_at",
 )
 
 
@@ -85,7 +96,8 @@ class Replica:
     `waiting` is the queue length as last polled, None if unknown; `foreign` the mean number
     of other clients' requests on it. `progressed_s` is when a poll last showed that the
     engine's gauges had changed. `cached_tokens` is how many tokens of prompts the engine keeps at
-    most, None if unknown; `cached` remembers no more.
+    most, None if unknown; `cached` remembers no more. From `full_at` requests in flight on, more
+    would only wait in it, as far as is known.
     """
 
     def __init__(self, endpoint: Endpoint, weight: float = 1.0, column: int = 0) -> None:
@@ -100,6 +112,7 @@ class Replica:
         self.acceptance = Acceptance()
         self.cached = CachedBlocks()
         self.cached_tokens: int | None = None
+        self.full_at = sys.maxsize
         self.draining = False
         self.healthy = False
         self.healthy_since_s = -math.inf
@@ -114,6 +127,8 @@ class Replica:
         self.progressed_s = -math.inf
         self.polled_s = -math.inf
         self._gauges: EngineGauges | None = None
+        # What ran in the latest readings in a row in which more waited than the reserve.
+        self._running: deque[int] = deque(maxlen=_READINGS)
         self._elsewhere = (0, 0)
 
     @property
@@ -143,6 +158,8 @@ class Replica:
         self.healthy = False
         self.unhealthy_reason = reason
         self.cached.clear()
+        self._running.clear()
+        self.full_at = sys.maxsize
 
     def warm_up(self, now_s: float, slow_start_s: float) -> None:
         """Set `capacity`: it grows to `weight` in `slow_start_s` after the replica was unavailable.
@@ -194,6 +211,7 @@ class Replica:
         if gauges is None:
             self.waiting, self.foreign = None, 0.0
         else:
+            self._learn_full_at(gauges)
             self.waiting = gauges.waiting
             self.cached_tokens = gauges.cached_tokens
             self.cached.resize(self.cached_tokens)
@@ -204,6 +222,25 @@ class Replica:
                 foreign = max(0.0, gauges.waiting + gauges.running - own)
             self.foreign += _FOREIGN_WEIGHT * (foreign - self.foreign)
         self._gauges = gauges
+
+    def _learn_full_at(self, gauges: EngineGauges) -> None:
+        """Set `full_at` to what the engine runs at once, and the reserve.
+
+        One reading says little: a request that has just come waits for the next step of any
+        engine, and what ended in the last step is missing from those that run. So more than the
+        reserve has to wait in several readings in a row. A replica that runs all that it may get
+        could run more: then nothing is known again.
+        """
+        running = int(gauges.running)
+        if gauges.waiting > _reserve(running):
+            self._running.append(running)
+        else:
+            self._running.clear()
+        if len(self._running) == _READINGS:
+            most = max(self._running)
+            self.full_at = most + _reserve(most)
+        elif running >= self.full_at:
+            self.full_at = sys.maxsize
 
     def metrics_age_s(self, now_s: float) -> float | None:
         """Seconds since `waiting` was read; None when it is missing."""

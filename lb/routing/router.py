@@ -22,17 +22,21 @@ RESERVE = 10.0
 class Admission:
     """Bounds on requests, and how long those beyond them wait.
 
-    `in_flight` is for each replica, `in_flight_total` for all together, over all workers. Beyond
-    these, each worker queues `queued` requests of a model and `queued_per_tenant` of a tenant,
-    each for at most `queue_s`. After that, and beyond that, a request gets 429. `fairness` is by
-    what tenants that wait get equal shares.
+    `in_flight` is for each replica, `in_flight_total` for all together, over all workers. With
+    `late_binding` a replica gets no more than it can run, as far as that is known. Beyond these,
+    each worker queues `queued` requests of a model and `queued_per_tenant` of a tenant, each for at
+    most `queue_s`. After that, and beyond that, a request gets 429. `fairness` is by what tenants
+    that wait get equal shares.
     """
 
     in_flight: int = 512
+    late_binding: bool = False
     in_flight_total: int = 8192
-    queued: int = 1024
-    queued_per_tenant: int = 256
-    queue_s: float = 30.0
+    # With late binding what would wait in an engine waits here: as many, and as long as a first
+    # byte may take.
+    queued: int = 8192
+    queued_per_tenant: int = 4096
+    queue_s: float = 600.0
     fairness: Literal["requests", "tokens"] = "requests"
 
 
@@ -43,6 +47,7 @@ class Router:
         self._fleet = fleet
         self._policy = policy
         self._max_in_flight = admission.in_flight
+        self._late_binding = admission.late_binding
         self._max_in_flight_total = admission.in_flight_total
 
     def choose(self, request: Request, now_s: float) -> Choice | None:
@@ -56,7 +61,7 @@ class Router:
             raise self._refusal(request.model)
         if self._fleet.in_flight >= self._max_in_flight_total:
             return None
-        return self._choose_of(able, request, now_s)
+        return self._choose_of(able, request, now_s, late=self._late_binding)
 
     def choose_other(
         self, request: Request, failed: Collection[Replica], now_s: float
@@ -77,7 +82,8 @@ class Router:
         return [one for one in able if one is not but and _works(one, request, now_s)]
 
     def _retry(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
-        choice = self._choose_of(able, request, now_s)
+        # A retry does not wait: it goes to a replica in which it may have to.
+        choice = self._choose_of(able, request, now_s, late=False)
         return None if choice is None else Choice(choice.replica, "retry")
 
     def default_model(self) -> str:
@@ -93,12 +99,15 @@ class Router:
             raise invalid_body(reason, param="model")
         return defaults[0]
 
-    def _choose_of(self, able: Sequence[Replica], request: Request, now_s: float) -> Choice | None:
+    def _choose_of(
+        self, able: Sequence[Replica], request: Request, now_s: float, *, late: bool
+    ) -> Choice | None:
         most = self._max_in_flight
         free = [
             replica
             for replica in able
             if replica.in_flight < most
+            and not (late and replica.in_flight >= replica.full_at)
             and (not replica.breaker.open or replica.breaker.allows(now_s))
             and (
                 not replica.acceptance.services or replica.acceptance.allows(request.service, now_s)

@@ -197,7 +197,7 @@ def test_nor_is_that_of_another_treatment(opened: Opened, tmp_path: Path) -> Non
     roles = order(0, roles_for(3))
     trials = [replace(one, run_id=FIRST, due=roles) for one in searched_case().trials]
     third = [
-        replace(one, role="treatment-2", arm="fair", position=one.position + 2)
+        replace(one, role="treatment-2", arm="cache-aware", position=one.position + 2)
         for one in trials
         if one.role == "treatment"
     ]

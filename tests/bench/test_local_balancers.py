@@ -231,5 +231,5 @@ def test_a_balancer_that_gets_ready_late_is_waited_for(balancers: Balancers, por
 
 
 def test_an_arms_options_follow_those_of_every_balancer() -> None:
-    arm = Arm("fair", 8088, "queue-aware", None, ("--max-in-flight", "5"))
+    arm = Arm("bounded", 8088, "queue-aware", None, ("--max-in-flight", "5"))
     assert balancer_command(arm, 8088, ["http://a:1"])[-2:] == ["--max-in-flight", "5"]

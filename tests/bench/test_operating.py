@@ -52,12 +52,13 @@ def test_deploy_takes_arms_or_the_two_that_are_compared(
     operations = deployed(MANAGED, REPLICA)
     text = said(capsys, 0, "deploy", "--models", "tiny-llama")
     said(capsys, 0, "deploy", "all", "--models", "tiny-qwen")
-    said(capsys, 0, "deploy", "fair", "managed", "fair", "--models", "tiny-llama", "--keep-env")
+    twice = ("cache-aware", "managed", "cache-aware")
+    said(capsys, 0, "deploy", *twice, "--models", "tiny-llama", "--keep-env")
     both = ("baseline", "managed")
     assert operations.done == [
         ("deploy", both, ("tiny-llama",), False),
         ("deploy", both, ("tiny-qwen",), False),
-        ("deploy", ("fair", "managed"), ("tiny-llama",), True),
+        ("deploy", ("cache-aware", "managed"), ("tiny-llama",), True),
     ]
     assert "http://127.0.0.1:8081" in text
     assert "up: baseline, managed; `python -m bench teardown --env local` ends that" in text

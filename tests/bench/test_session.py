@@ -128,7 +128,7 @@ def of_four(tmp_path: Path, scripted: ScriptedArms) -> Session:
     """A session that compares four arms."""
     return Session(
         config=resolve(
-            Options(models=("tiny-llama",), arms=("baseline", "managed", "fair", "random")),
+            Options(models=("tiny-llama",), arms=("baseline", "managed", "cache-aware", "random")),
             tmp_path,
             "run",
         ),

@@ -227,11 +227,11 @@ def resolved(tmp_path: Path, *arms: str) -> list[str]:
 
 
 def test_the_first_arm_is_the_control_and_all_others_are_treatments(tmp_path: Path) -> None:
-    assert resolved(tmp_path, "managed", "managed", "fair", "random") == [
+    assert resolved(tmp_path, "managed", "managed", "cache-aware", "random") == [
         "control managed",
         "treatment managed",
-        "treatment-2 fair",
+        "treatment-2 cache-aware",
         "treatment-3 random",
     ]
-    with pytest.raises(UserError, match="names treatment 'fair' 2 times; name each once"):
-        resolved(tmp_path, "managed", "fair", "fair")
+    with pytest.raises(UserError, match="names treatment 'cache-aware' 2 times; name each once"):
+        resolved(tmp_path, "managed", "cache-aware", "cache-aware")

@@ -113,7 +113,7 @@ def test_a_balancer_finds_every_engine_of_a_pod(folder: Path) -> None:
     (finding,) = [one for one in balancer["args"] if one.startswith("--endpoints-kubernetes=")]
     wanted = Service("managed", "engines", tuple(NAMES.values()))
     assert parse_service(finding.partition("=")[2], lambda: "managed") == wanted
-    assert balancer["args"][-2:] == ["--policy", "cache-aware"]
+    assert balancer["args"][-3:] == ["--policy", "cache-aware", "--late-binding"]
 
 
 def flag(line: str, name: str) -> str:

@@ -1,9 +1,9 @@
 """60 % of capacity: short requests of a quiet tenant, long ones of a noisy tenant in bursts.
 
-What the quiet one gets is the question. A balancer that lets everything through at once
-makes it wait behind the other's burst in the engine; one that holds back what an engine
-cannot run yet lets tenants take turns (`--arms managed,fair`). All models are asked at once, and
-the noisy tenant's bursts come to all of them at the same time.
+What the quiet one gets is the question. A balancer that lets everything through at once makes it
+wait behind the other's burst in the engine; one that holds back what an engine cannot run yet lets
+tenants take turns (`--arms cache-aware,managed`). All models are asked at once, and the noisy
+tenant's bursts come to all of them at the same time.
 """
 
 from __future__ import annotations

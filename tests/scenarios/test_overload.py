@@ -1,8 +1,9 @@
 """150 % of capacity: a quiet tenant, and a greedy one that alone sends more than can be served.
 
-Without admission control a queue grows without end, and the quiet tenant waits in it like the one
-that made it. With it, what is too much is rejected (`--arms managed,admission`). Rejected requests
-have failed: they miss their objectives, and are counted for each tenant.
+In an engine a queue grows without end, and the quiet tenant waits in it like the one that made it.
+In the balancer tenants take turns, and what is too much is rejected, later or sooner (`--arms
+managed,admission`). Rejected requests have failed: they miss their objectives, and are counted for
+each tenant.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ SCENARIO = Scenario(
 
 @pytest.mark.baseline
 def test_control_is_measured(measure: Measure, models: tuple[str, ...]) -> None:
-    # Without admission control no objective can be met for long.
+    # Where nothing is rejected no objective can be met for long.
     measure(SCENARIO, *models)
 
 

@@ -112,11 +112,15 @@ def test_the_best_of_each_group_is_measured_anew_once() -> None:
     assert missing(GROUPS, 1, [*found, *anew], 2, ["latency"]) == []
 
 
-def test_the_latest_seed_counts_and_all_are_listed() -> None:
+def test_the_latest_seed_of_a_scenario_counts_and_all_are_listed() -> None:
     again = replace(ENTRY, seed=2, verdict="equivalent", primary=Ratio(1.01, 0.95, 1.06))
-    anew = replace(again, confirms=True, blocks=16)
+    anew = replace(again, confirms=True, seed=2 + CONFIRMING, blocks=16)
     old = replace(ENTRY, rule=1)
-    assert current([again, ENTRY, old, anew], rule=2) == [again, anew]
+    # Measured anew in the first round: it is not beside what another round found.
+    stale = replace(ENTRY, arm="random", confirms=True, seed=1 + CONFIRMING)
+    elsewhere = replace(ENTRY, scenario="burst")
+    entries = [again, ENTRY, old, anew, stale, elsewhere]
+    assert current(entries, rule=2) == [again, anew, elsewhere]
     text = page([again, ENTRY, old, anew], rule=2)
     assert (
         "| baseline (anew) | 1.01 [0.95, 1.06] *equivalent* | 0.99 [0.90, 1.10] | 16 |\n"
@@ -126,7 +130,7 @@ def test_the_latest_seed_counts_and_all_are_listed() -> None:
 
 
 def test_the_page_says_first_what_was_measured_anew() -> None:
-    won = replace(ENTRY, confirms=True)
+    won = replace(ENTRY, confirms=True, seed=1 + CONFIRMING)
     lost = replace(
         won, scenario="throughput", metric="output_tps", higher_is_better=True, verdict="better",
         primary=Ratio(1.3, 1.1, 1.5),
@@ -170,8 +174,9 @@ def test_an_invalid_arm_gives_no_ratio_to_read_and_its_reason() -> None:
 def test_page_and_charts_are_written_beside_the_ledger(tmp_path: Path) -> None:
     invalid = replace(ENTRY, arm="random", verdict="invalid")
     faster = replace(
-        ENTRY, arm="a-peer", confirms=True, higher_is_better=True, primary=Ratio(1.25, 1.0, 2.0)
-    )
+        ENTRY, arm="a-peer", confirms=True, seed=1 + CONFIRMING, higher_is_better=True,
+        primary=Ratio(1.25, 1.0, 2.0),
+    )  # fmt: skip
     append(tmp_path / "ledger.jsonl", [ENTRY, invalid, faster])
     assert read_ledger(tmp_path / "ledger.jsonl", Entry)[0] == ENTRY
     write_page(tmp_path)
@@ -229,7 +234,7 @@ def with_facts(trials: list[Trial]) -> list[Trial]:
 
 def test_each_arm_of_a_run_gets_an_entry_of_its_own(tmp_path: Path) -> None:
     trials = with_facts(several([(1.0,) * 4, (2.0, 2.1, 2.0, 2.1), (0.5, 0.51, 0.5, 0.51)]))
-    entries = [entry_of(RUN, case, 12.5) for case in cases(trials)]
+    entries = [entry_of(RUN, case, 12.5, "cache-aware --late-binding") for case in cases(trials)]
     assert [(one.verdict, one.version, one.arms, one.seed) for one in entries] == [
         ("worse", None, RUN.arms, 7),
         ("better", "a-peer 3.2", RUN.arms, 7),
@@ -241,6 +246,13 @@ def test_each_arm_of_a_run_gets_an_entry_of_its_own(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "ledger.jsonl", Entry) == entries
 
 
+def test_the_page_says_how_managed_was_started_where_it_was_measured() -> None:
+    late = replace(ENTRY, scenario="burst", balancer="cache-aware --late-binding")
+    text = page([ENTRY, late], rule=2)
+    assert "- managed: `--policy cache-aware` in latency\n" in text
+    assert "- managed: `--policy cache-aware --late-binding` in burst\n" in text
+
+
 def test_an_arm_that_failed_most_requests_can_be_kept(tmp_path: Path) -> None:
     trials = [
         replace(one, samples=tuple(failed(index) for index in range(40)))
@@ -248,7 +260,7 @@ def test_an_arm_that_failed_most_requests_can_be_kept(tmp_path: Path) -> None:
         else one
         for one in with_facts(paired((1.0,) * 4, (1.0,) * 4))
     ]
-    (entry,) = (entry_of(RUN, case, 12.5) for case in cases(trials))
+    (entry,) = (entry_of(RUN, case, 12.5, "cache-aware --late-binding") for case in cases(trials))
     assert entry.value is None
     append(tmp_path / "ledger.jsonl", [entry])
     assert read_ledger(tmp_path / "ledger.jsonl", Entry) == [entry]

@@ -128,11 +128,13 @@ def measure(run: PlannedRun, progress: Progress) -> list[Entry]:
         first = replace(config.profile, looks=config.profile.looks[:1])
         config = replace(config, profile=first)
     measured = sittings.compare(config, asked.scenario, models, progress)
-    return [entry_of(run, case, measured.took_s) for case in measured.cases.values()]
+    control = config.arms["control"]
+    balancer = " ".join((str(control.policy), *control.options))
+    return [entry_of(run, case, measured.took_s, balancer) for case in measured.cases.values()]
 
 
-def entry_of(run: PlannedRun, case: Case, took_s: float) -> Entry:
-    """What a case says of its treatment."""
+def entry_of(run: PlannedRun, case: Case, took_s: float, balancer: str) -> Entry:
+    """What a case says of its treatment, beside managed with this `balancer`."""
     judgement, trials = case.judgement, case.trials
     primary = judgement.primary
     assert primary is not None
@@ -163,6 +165,7 @@ def entry_of(run: PlannedRun, case: Case, took_s: float) -> Entry:
         confirms=run.confirms,
         reasons=judgement.invalid_reasons,
         others=whole,
+        balancer=balancer,
     )
 
 

@@ -17,7 +17,7 @@ HEAD = """\
 # Policies and peers beside managed
 
 Measured by `make study`, which makes this page from [ledger.jsonl](ledger.jsonl); every
-comparison that ended counts, the latest seed of each.
+comparison that ended counts, the latest seed of each scenario.
 
 `managed` is the control, the other arms are treatments, in the same blocks and on the same engines.
 Ratios are arm / `managed` of the scenario's primary metric. All policies of this project, and then
@@ -66,14 +66,18 @@ _SIGNS: Mapping[str, str] = {
 
 
 def current(entries: Sequence[Entry], rule: int) -> list[Entry]:
-    """The latest of each scenario and arm under this rule, and of those measured anew."""
-    latest: dict[tuple[str, str, bool], Entry] = {}
-    for entry in entries:
-        key = entry.scenario, entry.arm, entry.confirms
-        if entry.rule == rule and (key not in latest or entry.seed >= latest[key].seed):
-            latest[key] = entry
+    """Of each scenario those of the latest seed under this rule, an arm once."""
+    under = [one for one in entries if one.rule == rule]
+    latest: dict[str, int] = {}
+    for entry in under:
+        latest[entry.scenario] = max(latest.get(entry.scenario, 0), entry.study_seed)
+    found = {
+        (one.scenario, one.arm, one.confirms): one
+        for one in under
+        if one.study_seed == latest[one.scenario]
+    }
     order = {name: place for place, name in enumerate(SCENARIOS)}
-    return sorted(latest.values(), key=lambda one: order.get(one.scenario, len(order)))
+    return sorted(found.values(), key=lambda one: order.get(one.scenario, len(order)))
 
 
 def page(entries: Sequence[Entry], rule: int) -> str:
@@ -155,6 +159,9 @@ def _facts(found: Sequence[Entry]) -> Iterator[str]:
     hours = sum(runs.values()) / 3600
     yield f"- scenarios: {len(_scenarios(found))} of {len(SCENARIOS)}"
     yield f"- comparisons: {len(found)}, in {hours:.1f} hours"
+    for balancer in dict.fromkeys(one.balancer for one in found):
+        measured = all_of([one.scenario for one in found if one.balancer == balancer])
+        yield f"- {CONTROL}: `--policy {balancer}` in {measured}"
     yield f"- engines: {all_of([one.engine for one in found])}"
     yield f"- machine: {all_of([one.machine for one in found])}"
     yield f"- commits: {all_of([(one.commit or 'unknown')[:7] for one in found])}"

@@ -17,6 +17,7 @@ POLICIES = (
     "power-of-two",
     "prefix-aware",
     "queue-aware",
+    "cache-aware",
     "session",
 )
 # Those of bench/peers.yaml that choose by load or by prompt, or the only one of a program. Choosing
@@ -87,8 +88,9 @@ class Entry:
     """What one arm gave beside managed in one scenario: the primary metric, and some others.
 
     `rule` is the version of the rule that judged it, `version` that of the arm's program where it
-    is no policy of this project. `arms` of the run shared the error rate, and `took_s` seconds.
-    `managed` and `value` are medians over blocks in `unit`.
+    is no policy of this project. `balancer` are the policy and the options of managed's balancer.
+    `arms` of the run shared the error rate, and `took_s` seconds. `managed` and `value` are medians
+    over blocks in `unit`.
     """
 
     scenario: str
@@ -114,6 +116,12 @@ class Entry:
     confirms: bool = False
     reasons: tuple[str, ...] = ()
     others: Mapping[str, Ratio] = field(default_factory=dict)
+    balancer: str = "cache-aware"
+
+    @property
+    def study_seed(self) -> int:
+        """The seed of the study that the entry is of."""
+        return self.seed - CONFIRMING if self.confirms else self.seed
 
 
 def cost(entry: Entry) -> float:
