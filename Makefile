@@ -22,7 +22,7 @@ help: ## Show this list
 ##@ Measure arms
 
 bench: $(VENV)/.stamp ## The main job in a quarter of an hour: engines, balancers, verdicts, report
-	$(call measure,-k "heavy_tail or multi_tenant" --profile quick)
+	$(call measure,-k "heavy_tail or noisy_neighbour" --profile quick)
 
 bench-all: $(VENV)/.stamp ## The same for every scenario, in about two hours
 	$(call measure)

@@ -112,7 +112,6 @@ class Replica:
         self.acceptance = Acceptance()
         self.cached = CachedBlocks()
         self.cached_tokens: int | None = None
-        self.full_at = sys.maxsize
         self.draining = False
         self.healthy = False
         self.healthy_since_s = -math.inf
@@ -129,6 +128,7 @@ class Replica:
         self._gauges: EngineGauges | None = None
         # What ran in the latest readings in a row in which more waited than the reserve.
         self._running: deque[int] = deque(maxlen=_READINGS)
+        self._forget_full_at()
         self._elsewhere = (0, 0)
 
     @property
@@ -158,8 +158,7 @@ class Replica:
         self.healthy = False
         self.unhealthy_reason = reason
         self.cached.clear()
-        self._running.clear()
-        self.full_at = sys.maxsize
+        self._forget_full_at()
 
     def warm_up(self, now_s: float, slow_start_s: float) -> None:
         """Set `capacity`: it grows to `weight` in `slow_start_s` after the replica was unavailable.
@@ -210,6 +209,7 @@ class Replica:
         self.polled_s = now_s
         if gauges is None:
             self.waiting, self.foreign = None, 0.0
+            self._forget_full_at()
         else:
             self._learn_full_at(gauges)
             self.waiting = gauges.waiting
@@ -241,6 +241,10 @@ class Replica:
             self.full_at = most + _reserve(most)
         elif running >= self.full_at:
             self.full_at = sys.maxsize
+
+    def _forget_full_at(self) -> None:
+        self._running.clear()
+        self.full_at = sys.maxsize
 
     def metrics_age_s(self, now_s: float) -> float | None:
         """Seconds since `waiting` was read; None when it is missing."""

@@ -87,6 +87,13 @@ def test_it_is_forgotten_where_the_engine_may_be_another_one() -> None:
     assert replica.full_at == UNKNOWN, "what was read before does not count"
 
 
+def test_it_is_forgotten_where_it_could_not_be_corrected_any_more() -> None:
+    replica = make_replica()
+    read(replica, *[(4, 2)] * READINGS)
+    replica.observe(None, 0, 0.0)
+    assert replica.full_at == UNKNOWN
+
+
 def test_workers_are_told() -> None:
     known, other = make_replicas(2)
     read(known, *[(4, 2)] * READINGS)
