@@ -294,17 +294,19 @@ def test_engines_with_and_without_kvcached_are_a_factor_on_gpus(tmp_path: Path) 
 def test_on_kubernetes_the_arms_are_those_that_have_manifests(tmp_path: Path) -> None:
     on: dict[str, Any] = {"env": "k8s", "models": ("llama-3.1-8b",)}
     policies = "policy=round-robin,cache-aware"
-    with pytest.raises(UserError, match="no manifests for an arm like vanilla-cache-aware: add it"):
+    with pytest.raises(
+        UserError, match="no manifests for an arm like kvcached-round-robin: add it"
+    ):
         made(tmp_path, KVCACHED, policies, **on)
     text = DEFAULT_TOPOLOGY.read_text(encoding="utf-8")
     added = (
-        "arms:\n  one: {policy: cache-aware, port: 9001}\n"
+        "arms:\n  one: {policy: cache-aware, kvcached: true, port: 9001}\n"
         "  other: {policy: round-robin, kvcached: true, port: 9002}\n"
     )
     file = tmp_path / "topology.yaml"
     file.write_text(text.replace("arms:\n", added, 1), encoding="utf-8")
     config = made(tmp_path, KVCACHED, policies, **on, topology=file)
-    assert [arm.name for arm in config.arms.values()] == ["simple", "one", "other", "managed"]
+    assert [arm.name for arm in config.arms.values()] == ["simple", "cache-aware", "other", "one"]
 
 
 @pytest.mark.parametrize(
