@@ -26,6 +26,7 @@ from validation.study.plan import (
     Entry,
     PlannedRun,
     Ratio,
+    latest_seed,
     missing,
 )
 
@@ -127,6 +128,14 @@ def test_the_latest_seed_of_a_scenario_counts_and_all_are_listed() -> None:
         "| baseline | 1.01 [0.95, 1.06] *equivalent* | 0.99 [0.90, 1.10] | 8 |\n"
     ) in text
     assert text.count("| latency | baseline |") == 3
+
+
+def test_a_study_goes_on_with_the_latest_seed() -> None:
+    again = replace(ENTRY, seed=2)
+    anew = replace(again, confirms=True, seed=2 + CONFIRMING)
+    assert latest_seed([]) == 1
+    assert latest_seed([again, ENTRY, anew]) == 2
+    assert latest_seed([anew]) == 2
 
 
 def test_the_page_says_first_what_was_measured_anew() -> None:

@@ -37,6 +37,7 @@ from validation.study.plan import (
     Entry,
     PlannedRun,
     Ratio,
+    latest_seed,
     missing,
 )
 
@@ -55,9 +56,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=whole_number,
-        default=1,
         metavar="N",
-        help="another seed measures everything anew, with other schedules (default: 1)",
+        help="another seed measures everything anew, with other schedules "
+        "(default: the latest in the ledger)",
     )
     sittings.add_options(parser, FOLDER, "page and its charts")
 
@@ -86,9 +87,11 @@ def _measure(options: argparse.Namespace) -> None:
     progress = make_progress()
     groups = _groups(progress)
 
+    seed = options.seed or latest_seed(read_ledger(ledger, Entry))
+
     def waiting() -> Iterator[PlannedRun]:
         while left := missing(
-            groups, options.seed, read_ledger(ledger, Entry), RULE, options.only or SCENARIOS
+            groups, seed, read_ledger(ledger, Entry), RULE, options.only or SCENARIOS
         ):
             progress.note(
                 f"{len(left)} runs left; now {left[0].scenario}: {len(left[0].arms)} arms"

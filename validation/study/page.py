@@ -52,9 +52,9 @@ LIMITS = """\
 make study
 ```
 
-measures what is missing in the ledger, in several sittings if need be; with another `--seed`
-everything anew. `python -m validation study --only heavy-tail --folder /tmp/study` measures one
-scenario, into a ledger of its own.
+measures what is missing in the ledger at its latest seed, in several sittings if need be; with
+another `--seed` everything anew. `python -m validation study --only heavy-tail --folder /tmp/study`
+measures one scenario, into a ledger of its own.
 """
 _SIGNS: Mapping[str, str] = {
     Verdict.BETTER: "**{} better**",

@@ -124,6 +124,11 @@ class Entry:
         return self.seed - CONFIRMING if self.confirms else self.seed
 
 
+def latest_seed(entries: Iterable[Entry]) -> int:
+    """The highest seed of a study that the entries are of; 1 if there are none."""
+    return max((one.study_seed for one in entries), default=1)
+
+
 def cost(entry: Entry) -> float:
     """The ratio such that lower is better; infinite where there is none."""
     ratio = entry.primary.ratio
