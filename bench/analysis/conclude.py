@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.blocks import Block, BlockEffect
@@ -12,7 +12,7 @@ from bench.analysis.judgement import Comparison, SloOutcome, SloResult, Verdict
 from bench.analysis.metrics import Metric
 from bench.analysis.timings import has_objective
 from bench.analysis.validity import arms, failed_share, too_few, unlike_failures
-from bench.analysis.verdict import decide
+from bench.analysis.verdict import ALIKE, decide
 from bench.records import Role, ScenarioFacts, slo_key
 
 
@@ -68,6 +68,31 @@ class Evidence:
             reasons=(*dict.fromkeys(found), *(unlike_failures(blocks) if primary else ())),
             control_failed=failed.get("control"),
             treatment_failed=failed.get("treatment"),
+        )
+
+
+def held_back(comparisons: Iterable[Comparison]) -> Iterator[str]:
+    """A line where the arm with the better primary metric has less output than is alike.
+
+    A balancer that holds requests back makes those quick that it lets through.
+    """
+    output = primary = None
+    for one in comparisons:
+        primary = one if one.primary else primary
+        output = one if one.metric == "output_tps" else output
+    if primary is None or output is None or not (output.low and output.ratio and output.high):
+        return
+    ratio, low, high = output.ratio, output.low, output.high
+    quick, other = output.treatment, output.control
+    if primary.verdict is Verdict.WORSE:
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        quick, other = other, quick
+    elif primary.verdict is not Verdict.BETTER:
+        return
+    if high < math.exp(-ALIKE):
+        yield (
+            f"{quick} has only {ratio:.2f} [{low:.2f}, {high:.2f}] of the output of {other}: if it"
+            f" holds requests back, its {primary.metric} is that of fewer at once"
         )
 
 

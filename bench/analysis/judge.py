@@ -14,7 +14,7 @@ from bench.analysis.checks import (
     disturbances,
     unknown_readings,
 )
-from bench.analysis.conclude import Evidence, slo_result
+from bench.analysis.conclude import Evidence, held_back, slo_result
 from bench.analysis.estimates import median, ratio_of, t_interval
 from bench.analysis.factorial import Factorial, factorial, factors_of
 from bench.analysis.judgement import Case, Comparison, Judgement, SloResult, Summary, Verdict
@@ -62,6 +62,7 @@ def judge(
     effects = {one: block_effects(one, blocks) for one in metrics}
     servers = tuple(map(server_summary, arms(blocks)))
     memory = tuple(filter(None, map(memory_use, arms(blocks))))
+    comparisons = tuple(_comparisons(evidence, effects))
     return Judgement(
         scenario=facts,
         models=first.models,
@@ -74,7 +75,7 @@ def judge(
             one.block: None if one.effect is None else ratio_of(one.effect)
             for one in effects[metrics[0]]
         },
-        comparisons=tuple(_comparisons(evidence, effects)),
+        comparisons=comparisons,
         slos=tuple(_slos(evidence)),
         summaries=tuple(
             _summary(role, arm, one, [block.of(role) for block in of_one], blocks)
@@ -86,6 +87,7 @@ def judge(
         invalid_reasons=evidence.invalid,
         notes=(
             *evidence.notes,
+            *held_back(comparisons),
             *(line for arm in arms(blocks) for line in arm_notes(arm)),
             *(line for one in servers for line in server_notes(one)),
             *(line for one in memory for line in memory_notes(one)),

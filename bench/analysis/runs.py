@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bench.analysis.blocks import ROLES
 from bench.analysis.checks import DEFAULT_BOUNDS
+from bench.analysis.conclude import held_back
 from bench.analysis.estimates import log_ratio, median, ratio_of
 from bench.analysis.judgement import Comparison, Judgement, Summary, Verdict
 from bench.analysis.metrics import METRICS, Metric, metric
@@ -125,7 +126,7 @@ def judge_runs(
             for one in metrics
         ),
         invalid_reasons=invalid,
-        notes=notes,
+        notes=(*notes, *held_back(comparisons)),
     )
 
 

@@ -10,7 +10,7 @@ from bench.analysis.blocks import order
 from bench.analysis.judge import is_decided, judge
 from bench.analysis.judgement import SloOutcome, Verdict
 from bench.errors import UserError
-from bench.records import ErrorKind, Role, Slo, Trial
+from bench.records import ErrorKind, Role, Sample, Slo, Trial
 from tests.bench.making import ARMS, FACTS, answered, failed, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)
@@ -40,6 +40,40 @@ def test_swapping_the_arms_makes_better_worse() -> None:
     assert primary is not None
     assert primary.verdict is Verdict.WORSE
     assert primary.ratio == pytest.approx(2.0)
+
+
+def paced(index: int, ttft_s: float, gap_s: float) -> Sample:
+    chunks = tuple(0.1 * index + ttft_s + gap_s * step for step in range(5))
+    return answered(index, ttft_s, first_token_s=chunks[0], last_token_s=chunks[-1], chunk_s=chunks)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_it_is_noted_that_an_arm_is_quick_for_it_holds_requests_back(*, swapped: bool) -> None:
+    def measured(last_ttft_s: float) -> list[Trial]:
+        served = tuple(paced(index, 0.2, 0.02) for index in range(40))
+        quick = tuple(paced(index, 0.2 if index < 16 else last_ttft_s, 0.01) for index in range(40))
+        return with_facts(
+            [
+                replace(
+                    one,
+                    elapsed_s=20.0,
+                    samples=quick if (one.role == "control") is swapped else served,
+                )
+                for one in paired(BASE, BASE)
+            ],
+            primary="tpot_p50_s",
+        )
+
+    seen = judge(measured(last_ttft_s=12.0))
+    assert seen.primary is not None
+    assert seen.primary.verdict is (Verdict.WORSE if swapped else Verdict.BETTER)
+    names = ("baseline", "managed") if swapped else ("managed", "baseline")
+    line = "{} has only 0.40 [0.40, 0.40] of the output of {}: if it holds requests back, its"
+    assert [note for note in seen.notes if "output of" in note] == [
+        f"{line.format(*names)} tpot_p50_s is that of fewer at once"
+    ]
+    # Where the quick arm has as much output there is nothing to say.
+    assert not [note for note in judge(measured(last_ttft_s=0.2)).notes if "output of" in note]
 
 
 def test_every_metric_of_the_scenario_is_compared_the_primary_first_and_once() -> None:

@@ -113,6 +113,32 @@ def test_the_best_of_each_group_is_measured_anew_once() -> None:
     assert missing(GROUPS, 1, [*found, *anew], 2, ["latency"]) == []
 
 
+def test_an_arm_that_holds_requests_back_is_not_the_best() -> None:
+    quick = replace(
+        ENTRY, arm="a-peer", verdict="better", primary=Ratio(0.06, 0.05, 0.07),
+        others={"output_tps": Ratio(0.4, 0.36, 0.44)},
+    )  # fmt: skip
+    serving = replace(ENTRY, arm="another", primary=Ratio(0.95, 0.8, 1.1))
+    groups = [("a-peer", "another")]
+    runs = missing(groups, 1, [quick, serving], 2, ["latency"])
+    assert [one.arms for one in runs] == [("another",)]
+    assert missing([("a-peer",)], 1, [quick], 2, ["latency"]) == []
+    # Where output is what counts, the best has the most of it, however little that is.
+    least = replace(ENTRY, metric="output_tps", higher_is_better=True, others={})
+    runs = missing(
+        [("baseline",)], 1, [replace(least, primary=Ratio(0.5, 0.4, 0.6))], 2, ["latency"]
+    )
+    assert [one.arms for one in runs] == [("baseline",)]
+    anew = [replace(one, confirms=True, seed=1 + CONFIRMING) for one in (quick, serving)]
+    text = page([quick, serving, *anew], rule=2)
+    assert "managed is better in 1, worse in 0" in text
+    assert "- Ahead of managed: none.\n" in text
+    assert (
+        "- With less than 90 % of managed's output: latency a-peer 0.06 [0.05, 0.07], with an output"
+        " of 0.40 [0.36, 0.44].\n"
+    ) in text
+
+
 def test_the_latest_seed_of_a_scenario_counts_and_all_are_listed() -> None:
     again = replace(ENTRY, seed=2, verdict="equivalent", primary=Ratio(1.01, 0.95, 1.06))
     anew = replace(again, confirms=True, seed=2 + CONFIRMING, blocks=16)

@@ -9,11 +9,21 @@ from bench.analysis.judgement import Verdict
 from reports import wording
 from reports.charts.forest import Row, forest
 from reports.charts.style import OUTCOME, Line
-from validation.study.plan import CONTROL, POLICIES, SCENARIOS, Entry, Ratio, cost
+from validation.study.plan import (
+    CONTROL,
+    LEAST_OUTPUT,
+    POLICIES,
+    SCENARIOS,
+    Entry,
+    Ratio,
+    cost,
+    serves,
+)
 
 NONE = Ratio(None, None, None)
+LEAST = f"{100 * LEAST_OUTPUT:.0f} %"
 SUMMARY = "anew.svg"
-HEAD = """\
+HEAD = f"""\
 # Policies and peers beside managed
 
 Measured by `make study`, which makes this page from [ledger.jsonl](ledger.jsonl); every
@@ -24,7 +34,8 @@ Ratios are arm / `managed` of the scenario's primary metric. All policies of thi
 all peers, are measured in four blocks. That finds the best of each, not by how much it is better:
 of many arms the one with the best ratio owes some of it to chance. So the best policy and the best
 peer are **measured anew**, with other schedules, in up to 16 blocks, and what is said in short is
-from these.
+from these. An arm with less than {LEAST} of managed's output is not taken for the best: it
+holds requests back, and the times of those that it lets through say little.
 
 **Better** and *worse* than managed are verdicts: the interval excludes 1 and the difference is 5 %
 or more. *Equivalent* is within ±10 %. What has no sign is inconclusive. The arms of a run share an
@@ -106,7 +117,7 @@ def charts(entries: Sequence[Entry], rule: int) -> Mapping[str, bytes]:
         )
         for name in _scenarios(found)
     }
-    if anew := [one for one in found if one.confirms]:
+    if anew := [one for one in found if one.confirms and serves(one)]:
         pictures[SUMMARY] = _chart(
             "Best peer and best policy, measured anew",
             f"left of 1 they are ahead of {CONTROL}, right of it behind; grey band: equivalent",
@@ -173,7 +184,7 @@ def _facts(found: Sequence[Entry]) -> Iterator[str]:
 def _findings(found: Sequence[Entry]) -> Iterator[str]:
     """Beside the best of each group, measured anew: how often managed wins, and each result."""
     yield from ("## In short", "")
-    anew = [one for one in found if one.confirms]
+    anew = [one for one in found if one.confirms and serves(one)]
     if not anew:
         yield from ("Nothing was measured anew yet.", "")
         return
@@ -216,9 +227,16 @@ def _not_won(found: Sequence[Entry]) -> Iterator[str]:
         cells = [
             f"{one.scenario} {one.arm} {wording.ratio(one.primary)}"
             for one in anew
-            if one.verdict == verdict
+            if one.verdict == verdict and serves(one)
         ]
         yield f"- {title}: {'; '.join(cells) or 'none'}."
+    if held := [one for one in anew if not serves(one)]:
+        cells = [
+            f"{one.scenario} {one.arm} {wording.ratio(one.primary)}, with an output of "
+            f"{wording.ratio(one.others['output_tps'])}"
+            for one in held
+        ]
+        yield f"- With less than {LEAST} of {CONTROL}'s output: {'; '.join(cells)}."
     yield ""
 
 

@@ -59,6 +59,9 @@ SCENARIOS = (
 
 # Added to the seed of the study: schedules on which nothing was chosen.
 CONFIRMING = 1000
+# An arm with less of managed's output holds requests back. Those it lets through are quick, so that
+# it may have the best time of all and serve nobody.
+LEAST_OUTPUT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,12 @@ def cost(entry: Entry) -> float:
     return 1 / ratio if entry.higher_is_better else ratio
 
 
+def serves(entry: Entry) -> bool:
+    """Whether the arm has at least `LEAST_OUTPUT` of managed's output, as far as that is known."""
+    output = entry.others.get("output_tps")
+    return output is None or output.ratio is None or output.ratio >= LEAST_OUTPUT
+
+
 def missing(
     groups: Iterable[Sequence[str]],
     seed: int,
@@ -148,7 +157,8 @@ def missing(
 
     The runs of groups are short, and find the best arm of each; that of the lowest ratio of many
     looks better than it is, so it is measured anew. Which arms are confirmed is not known, and
-    `arms` empty, as long as an arm of the scenario is missing; such a run is never the first.
+    `arms` empty, as long as an arm of the scenario is missing; such a run is never the first. An
+    arm that does not serve is no best one.
 
     Arms are in groups because all of a run share the error rate, and a block has them all: with
     more of them, intervals are wider and a block lasts longer.
@@ -165,7 +175,8 @@ def missing(
             if (arms := tuple(arm for arm in group if arm not in seen))
         ]
         found += left
-        best = (min((seen[arm] for arm in group), key=cost) for group in known if not left)
+        serving = ([seen[arm] for arm in group if serves(seen[arm])] for group in known if not left)
+        best = (min(group, key=cost) for group in serving if group)
         again = seed + CONFIRMING
         done = {one.arm for one in of_scenario if one.confirms and one.seed == again}
         confirmed = tuple(
