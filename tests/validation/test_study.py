@@ -134,8 +134,8 @@ def test_an_arm_that_holds_requests_back_is_not_the_best() -> None:
     assert "managed is better in 1, worse in 0" in text
     assert "- Ahead of managed: none.\n" in text
     assert (
-        "- With less than 90 % of managed's output: latency a-peer 0.06 [0.05, 0.07], with an output"
-        " of 0.40 [0.36, 0.44].\n"
+        "- With less than 90 % of managed's output: latency a-peer 0.06 [0.05, 0.07], with an"
+        " output of 0.40 [0.36, 0.44].\n"
     ) in text
 
 
