@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.blocks import Block, BlockEffect
@@ -71,15 +71,14 @@ class Evidence:
         )
 
 
-def held_back(comparisons: Iterable[Comparison]) -> Iterator[str]:
+def held_back(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """A line where the arm with the better primary metric has less output than is alike.
 
     A balancer that holds requests back makes those quick that it lets through.
     """
-    output = primary = None
-    for one in comparisons:
-        primary = one if one.primary else primary
-        output = one if one.metric == "output_tps" else output
+    primary = next((one for one in comparisons if one.primary), None)
+    # The first is of all requests; of a primary metric parts follow.
+    output = next((one for one in comparisons if one.metric == "output_tps"), None)
     if primary is None or output is None or not (output.low and output.ratio and output.high):
         return
     ratio, low, high = output.ratio, output.low, output.high

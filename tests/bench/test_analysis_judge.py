@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench.analysis.blocks import order
+from bench.analysis.conclude import held_back
 from bench.analysis.judge import is_decided, judge
 from bench.analysis.judgement import SloOutcome, Verdict
 from bench.errors import UserError
@@ -74,6 +75,14 @@ def test_it_is_noted_that_an_arm_is_quick_for_it_holds_requests_back(*, swapped:
     ]
     # Where the quick arm has as much output there is nothing to say.
     assert not [note for note in judge(measured(last_ttft_s=0.2)).notes if "output of" in note]
+
+
+def test_less_output_of_one_model_alone_is_no_holding_back() -> None:
+    primary = judge(with_facts(paired(BASE, HALF), primary="output_tps")).primary
+    assert primary is not None
+    whole = replace(primary, verdict=Verdict.BETTER, ratio=1.3, low=1.2, high=1.4)
+    part = replace(whole, primary=False, models=("tiny-qwen",), ratio=0.5, low=0.4, high=0.6)
+    assert list(held_back([whole, part])) == []
 
 
 def test_every_metric_of_the_scenario_is_compared_the_primary_first_and_once() -> None:

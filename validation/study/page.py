@@ -17,7 +17,7 @@ from validation.study.plan import (
     Entry,
     Ratio,
     cost,
-    serves,
+    holds_back,
 )
 
 NONE = Ratio(None, None, None)
@@ -34,8 +34,8 @@ Ratios are arm / `managed` of the scenario's primary metric. All policies of thi
 all peers, are measured in four blocks. That finds the best of each, not by how much it is better:
 of many arms the one with the best ratio owes some of it to chance. So the best policy and the best
 peer are **measured anew**, with other schedules, in up to 16 blocks, and what is said in short is
-from these. An arm with less than {LEAST} of managed's output is not taken for the best: it
-holds requests back, and the times of those that it lets through say little.
+from these. An arm that is ahead with less than {LEAST} of managed's output is not taken for the
+best: it holds requests back, and the times of those that it lets through say little.
 
 **Better** and *worse* than managed are verdicts: the interval excludes 1 and the difference is 5 %
 or more. *Equivalent* is within ±10 %. What has no sign is inconclusive. The arms of a run share an
@@ -117,7 +117,7 @@ def charts(entries: Sequence[Entry], rule: int) -> Mapping[str, bytes]:
         )
         for name in _scenarios(found)
     }
-    if anew := [one for one in found if one.confirms and serves(one)]:
+    if anew := [one for one in found if one.confirms and not holds_back(one)]:
         pictures[SUMMARY] = _chart(
             "Best peer and best policy, measured anew",
             f"left of 1 they are ahead of {CONTROL}, right of it behind; grey band: equivalent",
@@ -184,7 +184,7 @@ def _facts(found: Sequence[Entry]) -> Iterator[str]:
 def _findings(found: Sequence[Entry]) -> Iterator[str]:
     """Beside the best of each group, measured anew: how often managed wins, and each result."""
     yield from ("## In short", "")
-    anew = [one for one in found if one.confirms and serves(one)]
+    anew = [one for one in found if one.confirms and not holds_back(one)]
     if not anew:
         yield from ("Nothing was measured anew yet.", "")
         return
@@ -227,16 +227,16 @@ def _not_won(found: Sequence[Entry]) -> Iterator[str]:
         cells = [
             f"{one.scenario} {one.arm} {wording.ratio(one.primary)}"
             for one in anew
-            if one.verdict == verdict and serves(one)
+            if one.verdict == verdict and not holds_back(one)
         ]
         yield f"- {title}: {'; '.join(cells) or 'none'}."
-    if held := [one for one in anew if not serves(one)]:
+    if held := [one for one in anew if holds_back(one)]:
         cells = [
             f"{one.scenario} {one.arm} {wording.ratio(one.primary)}, with an output of "
             f"{wording.ratio(one.others['output_tps'])}"
             for one in held
         ]
-        yield f"- With less than {LEAST} of {CONTROL}'s output: {'; '.join(cells)}."
+        yield f"- Ahead with less than {LEAST} of {CONTROL}'s output: {'; '.join(cells)}."
     yield ""
 
 

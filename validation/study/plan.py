@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.analysis.judgement import Verdict
+from bench.analysis.verdict import ALIKE
 
 CONTROL = "managed"
 POLICIES = (
@@ -59,9 +60,8 @@ SCENARIOS = (
 
 # Added to the seed of the study: schedules on which nothing was chosen.
 CONFIRMING = 1000
-# An arm with less of managed's output holds requests back. Those it lets through are quick, so that
-# it may have the best time of all and serve nobody.
-LEAST_OUTPUT = 0.9
+# With less of managed's output, an arm is not alike.
+LEAST_OUTPUT = math.exp(-ALIKE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,14 @@ def cost(entry: Entry) -> float:
     return 1 / ratio if entry.higher_is_better else ratio
 
 
-def serves(entry: Entry) -> bool:
-    """Whether the arm has at least `LEAST_OUTPUT` of managed's output, as far as that is known."""
+def holds_back(entry: Entry) -> bool:
+    """Whether the arm is ahead of managed and has less than `LEAST_OUTPUT` of its output.
+
+    It holds requests back: those that it lets through are quick, and it serves few.
+    """
     output = entry.others.get("output_tps")
-    return output is None or output.ratio is None or output.ratio >= LEAST_OUTPUT
+    less = output is not None and output.ratio is not None and output.ratio < LEAST_OUTPUT
+    return less and cost(entry) < 1
 
 
 def missing(
@@ -158,7 +162,7 @@ def missing(
     The runs of groups are short, and find the best arm of each; that of the lowest ratio of many
     looks better than it is, so it is measured anew. Which arms are confirmed is not known, and
     `arms` empty, as long as an arm of the scenario is missing; such a run is never the first. An
-    arm that does not serve is no best one.
+    arm that holds back is no best one.
 
     Arms are in groups because all of a run share the error rate, and a block has them all: with
     more of them, intervals are wider and a block lasts longer.
@@ -175,8 +179,10 @@ def missing(
             if (arms := tuple(arm for arm in group if arm not in seen))
         ]
         found += left
-        serving = ([seen[arm] for arm in group if serves(seen[arm])] for group in known if not left)
-        best = (min(group, key=cost) for group in serving if group)
+        fit = (
+            [seen[arm] for arm in group if not holds_back(seen[arm])] for group in known if not left
+        )
+        best = (min(group, key=cost) for group in fit if group)
         again = seed + CONFIRMING
         done = {one.arm for one in of_scenario if one.confirms and one.seed == again}
         confirmed = tuple(
