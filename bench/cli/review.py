@@ -10,7 +10,7 @@ from dataclasses import replace
 from bench.analysis.judge import cases, factorial_of
 from bench.analysis.judgement import Case, Judgement, Verdict
 from bench.analysis.verdict import blocks_to_decide
-from bench.config.options import PROFILES
+from bench.config.profiles import PROFILES
 from bench.paths import MEASURE
 from bench.records import Trial
 from bench.store import TrialStore, by_scenario

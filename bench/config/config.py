@@ -24,8 +24,9 @@ from bench.config.endpoints import (
 )
 from bench.config.factors import FactorialArms, factorial_arms
 from bench.config.fitting import require_fit, require_flags
-from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, PROFILES, Options, Profile
+from bench.config.options import DEFAULT_ARMS, ENVIRONMENTS, Options
 from bench.config.peers import located
+from bench.config.profiles import PROFILES, Profile
 from bench.config.slo import Slos, load_slos
 from bench.config.topology import Arm, Hardware, Model, Topology, load_topology
 from bench.errors import UserError

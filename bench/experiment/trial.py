@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.analysis.blocks import ROLES
-from bench.config.options import Profile
+from bench.config.profiles import Profile
 from bench.config.topology import Arm
 from bench.drivers import Driver
 from bench.environments.base import Environment

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config.options import Profile
+from bench.config.profiles import Profile
 from bench.config.topology import DEFAULT_TOPOLOGY, Arm, Model, load_topology
 from bench.drivers import Driver
 from bench.environments.base import Environment

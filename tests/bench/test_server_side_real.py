@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.judge import judge
-from bench.config.options import Profile
+from bench.config.profiles import Profile
 from bench.config.topology import load_topology
 from bench.drivers.builtin import BuiltinDriver
 from bench.environments.base import targets_of

@@ -21,8 +21,8 @@ from bench.analysis.metrics import METRICS
 from bench.cli import commands as bench
 from bench.cli.scenarios import measured_scenarios
 from bench.config import endpoints, slo, topology
-from bench.config.options import PROFILES
 from bench.config.peers import Peer
+from bench.config.profiles import PROFILES
 from lb.options import make_parser
 from lb.policies import POLICIES
 from reports import wording
