@@ -25,7 +25,7 @@ from bench.records import (
 )
 from bench.store import NoiseStore, TrialStore, by_scenario
 from bench.store.trials import digest
-from tests.bench.making import FACTS, REPLICAS, answered, failed, paired, trial
+from tests.bench.making import FACTS, REPLICAS, paired, trial
 
 BASE = (0.50, 0.52, 0.48, 0.51)
 STORED = Path(__file__).parents[1] / "data" / "stored"
@@ -108,16 +108,6 @@ trials = st.builds(
     cut_short=st.booleans(),
     provenance=st.dictionaries(st.text(), json_values, max_size=3),
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> TrialStore:
-    return TrialStore(tmp_path / "results")
-
-
-@pytest.fixture
-def one() -> Trial:
-    return trial("control", 0, 0, [answered(0, 0.5), failed(1)])
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

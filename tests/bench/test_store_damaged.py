@@ -17,16 +17,6 @@ from bench.store import TrialStore, write_latest
 from tests.bench.making import answered, failed, trial
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> TrialStore:
-    return TrialStore(tmp_path / "results")
-
-
-@pytest.fixture
-def one() -> Trial:
-    return trial("control", 0, 0, [answered(0, 0.5), failed(1)])
-
-
 @pytest.mark.parametrize("keep", [0, 1, 40, -1])
 @pytest.mark.parametrize("suffix", [".json", ".parquet"])
 def test_a_file_that_is_cut_off_is_named(
