@@ -52,8 +52,8 @@ LIMITS = """\
   their best for this use. Their own tuning may do better.
 - Peers share the cores with engines and load, and some need most of one core at such rates: what
   they lose by that they would not lose on a machine of their own.
-- Sittings were on machines of one kind that differ in speed. A slower one gets fewer requests in a
-  trial: intervals are wider, and the first requests for each prefix weigh more.
+- Sittings were on machines whose speed differs, as managed's own values in the last table show. A
+  slower one gets fewer requests in a trial, and ratios may be others there.
 - The best arm of four blocks is not for certain the best one.
 - Each scenario is one shape of load, relative to what the engines can carry. Others may rank arms
   otherwise.
