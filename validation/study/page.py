@@ -115,7 +115,8 @@ def charts(entries: Sequence[Entry], rule: int) -> Mapping[str, bytes]:
         f"{name}.svg": _chart(
             f"{name}: {_title(_ranked(name, found)[0])}",
             f"arm / {CONTROL}; grey band: equivalent",
-            [_row(one, _label(one), one.primary) for one in _ranked(name, found)],
+            # In two lines: the longest names have no room for it beside them.
+            [_row(one, _label(one, "\n"), one.primary) for one in _ranked(name, found)],
         )
         for name in _scenarios(found)
     }
@@ -153,8 +154,8 @@ def _ranked(name: str, found: Sequence[Entry]) -> list[Entry]:
     )
 
 
-def _label(entry: Entry) -> str:
-    return f"{entry.arm} (anew)" if entry.confirms else entry.arm
+def _label(entry: Entry, gap: str = " ") -> str:
+    return f"{entry.arm}{gap}(anew)" if entry.confirms else entry.arm
 
 
 def is_peer(arm: str) -> bool:
