@@ -1,6 +1,6 @@
 """`python -m validation soak`: both balancers under load for hours, while engines fail.
 
-Round robin and cache-aware run in front of the same replicas, which are killed, stopped, slowed,
+Those of baseline and managed run in front of the same replicas, which are killed, stopped, slowed,
 restarted, and joined by one that answers garbage. At the end every request is accounted for, no
 balancer has grown, and every replica serves again; else the exit code is 1.
 """
@@ -14,14 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from bench.config.topology import Arm
+from bench.config.topology import load_topology
 from bench.console import INTERRUPTED, log_folder
 from bench.environments.balancers import Balancer, Balancers
 from bench.errors import UserError
@@ -46,7 +46,7 @@ from validation.soak.accounts import (
 from validation.soak.faults import KINDS, Faults
 from validation.soak.replicas import Upstream, upstreams
 
-POLICIES = ("round-robin", "cache-aware")
+ARMS = ("baseline", "managed")
 # A replica that hangs for longer fails its requests.
 TIMES = ("--first-byte-timeout", "10", "--stall-timeout", "5")
 DRAIN_S = 60.0
@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("minutes", 120, "how long"),
         ("seed", 1, "seed of the faults"),
         ("workers", 2, "processes that serve clients, of each balancer"),
-        ("concurrency", 8, "requests at once, to each balancer"),
+        ("concurrency", 16, "requests at once, to each balancer"),
     )
     parser.add_argument("--model", default="tiny-llama", metavar="NAME")
     parser.add_argument(
@@ -216,10 +216,10 @@ def _run(options: argparse.Namespace, logs: Path, progress: PlainProgress) -> Ou
 
 
 def _start(balancers: Balancers, workers: int) -> Iterator[Balancer]:
-    ports = free_ports(_FIRST_PORT, ())
-    for policy in POLICIES:
-        arm = Arm(policy, next(ports), policy, options=("--workers", str(workers), *TIMES))
-        balancers.urls(arm, 1)
+    arms, ports = load_topology().arms, free_ports(_FIRST_PORT, ())
+    for name in ARMS:
+        options = (*arms[name].options, "--workers", str(workers), *TIMES)
+        balancers.urls(replace(arms[name], port=next(ports), options=options), 1)
     yield from balancers.running
 
 
