@@ -77,7 +77,7 @@ gpu-check: $(VENV)/.stamp ## KVCached against a static split of one NVIDIA GPU, 
 evidence: $(VENV)/.stamp ## How often the rule is right, in seven hours of comparisons with known answers
 	$(BIN)/python -m validation evidence $(ARGS)
 
-study: $(VENV)/.stamp ## Every policy and every peer against managed, over the scenarios, in some five hours
+study: $(VENV)/.stamp ## Every policy and every peer against managed, over the scenarios, in some six hours
 	$(BIN)/python -m validation study $(ARGS)
 
 ##@ Develop

@@ -284,6 +284,7 @@ def test_the_page_says_how_managed_was_started_where_it_was_measured() -> None:
     text = page([ENTRY, late], rule=2)
     assert "- managed: `--policy cache-aware` in latency\n" in text
     assert "- managed: `--policy cache-aware --late-binding` in burst\n" in text
+    assert "- managed: `--policy cache-aware`\n" in page([ENTRY], rule=2)
 
 
 def test_an_arm_that_failed_most_requests_can_be_kept(tmp_path: Path) -> None:

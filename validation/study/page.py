@@ -173,9 +173,11 @@ def _facts(found: Sequence[Entry]) -> Iterator[str]:
     hours = sum(runs.values()) / 3600
     yield f"- scenarios: {len(_scenarios(found))} of {len(SCENARIOS)}"
     yield f"- comparisons: {len(found)}, in {hours:.1f} hours"
-    for balancer in dict.fromkeys(one.balancer for one in found):
+    balancers = dict.fromkeys(one.balancer for one in found)
+    for balancer in balancers:
         measured = all_of([one.scenario for one in found if one.balancer == balancer])
-        yield f"- {CONTROL}: `--policy {balancer}` in {measured}"
+        where = f" in {measured}" if len(balancers) > 1 else ""
+        yield f"- {CONTROL}: `--policy {balancer}`{where}"
     yield f"- engines: {all_of([one.engine for one in found])}"
     yield f"- machine: {all_of([one.machine for one in found])}"
     yield f"- commits: {all_of([(one.commit or 'unknown')[:7] for one in found])}"
