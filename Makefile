@@ -82,12 +82,14 @@ study: $(VENV)/.stamp ## Every policy and every peer against managed, over the s
 
 ##@ Develop
 
-test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait
-	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
+SIDE_BY_SIDE := -n auto --maxprocesses 4
 
-# Quick tests run side by side; the others have the machine for themselves.
-test: check $(VENV)/.dashboard $(VENV)/.docs test-fast ## The tests, among them one real comparison on real vLLM
-	$(BIN)/pytest -m "(engines or cluster or slow) and not (baseline or managed)"
+test-fast: $(VENV)/.stamp ## The tests that need no engine and no long wait
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) -m "not (baseline or managed or engines or cluster or slow)" $(ARGS)
+
+test: check $(VENV)/.dashboard $(VENV)/.docs ## The tests, among them one real comparison on real vLLM
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) -m "not (baseline or managed or engines or cluster or serial)"
+	$(BIN)/pytest -m "(engines or cluster or serial) and not (baseline or managed)"
 	$(BIN)/pytest -m managed -k "heavy_tail and tiny-llama" --models tiny-llama
 
 check: $(VENV)/.stamp ## Format, lint, types, architecture

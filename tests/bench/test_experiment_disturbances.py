@@ -23,7 +23,7 @@ from bench.records import ErrorKind, Trial
 from bench.telemetry.cpu import CpuShares, await_quiet
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 LATE = {"dispatch_lag_p99_s": 9.0}
 IN_TIME: dict[str, Any] = {

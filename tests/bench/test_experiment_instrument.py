@@ -12,7 +12,7 @@ from bench.records import Trial
 from tests.bench.experimenting import SITE, Served, experiment, question, replica
 from tests.bench.making import INSTRUMENT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 
 def stored(serving: tuple[int, ...] | None, folder: Path) -> Trial:

@@ -29,7 +29,7 @@ from tests.bench.load_source import (
     source,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK
 

@@ -17,7 +17,7 @@ import pytest
 from bench.errors import UserError
 from bench.processes.throttle import members, slowed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0

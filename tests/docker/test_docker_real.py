@@ -25,7 +25,7 @@ from bench.processes.ports import is_free
 from bench.progress import make_progress
 from bench.store import TrialStore
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.serial]
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGY = load_topology()

@@ -29,7 +29,7 @@ from bench.telemetry.scraping import scraping
 from tests.bench.load_source import ANSWER, CHUNKED, LAST_CHUNK, Call, chunk, opened, source
 from tests.k8s.scripted_cluster import READY, Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 PATIENCE_S = 60.0
 WHOLE = CHUNKED + chunk(ANSWER) + LAST_CHUNK

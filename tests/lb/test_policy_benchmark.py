@@ -10,7 +10,7 @@ from lb.replicas.fleet import Fleet
 from lb.replicas.replica import Replica
 from tests.lb.fleets import make_policy, make_replicas, make_router, poll, request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 counts = pytest.mark.parametrize("count", [2, 64, 1000])
 names = pytest.mark.parametrize("name", sorted(POLICIES))

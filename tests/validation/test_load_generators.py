@@ -24,7 +24,7 @@ from validation.open_streams import ramp_load, trial_of
 from validation.programs import BARE, OURS, Job, LoadGenerator, known_load_generators
 from validation.servers import Servers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 PLAIN = Measurement(
     chunk_cpu_s=10e-6,

@@ -23,7 +23,7 @@ from validation.soak.accounts import (
 from validation.soak.command import soak
 from validation.soak.faults import KINDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 METRICS = """\
 # TYPE lb_requests_total counter
