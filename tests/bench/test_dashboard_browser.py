@@ -34,7 +34,7 @@ from tests.bench.dashboards import (
 )
 from tests.browsing import CHROMIUM, NEEDS_BROWSER, axe_findings, described
 
-pytestmark = [NEEDS_STREAMLIT, NEEDS_BROWSER, pytest.mark.slow]
+pytestmark = [NEEDS_STREAMLIT, NEEDS_BROWSER, pytest.mark.slow, pytest.mark.serial]
 ROOT = Path(__file__).parents[2]
 WIDE, NARROW = 1200, 360
 # The command in a process that may speak with this machine only.
@@ -228,9 +228,11 @@ def test_views_benchmarks_and_the_reference_are_switched(server: Server, page: A
     assert {f"{SECOND} · {arm}" for arm in ("baseline", "managed")} <= set(cells(page))
     pick(page, FIRST)
     page.get_by_role("heading", name="4 environments").wait_for()
+    settled(page)
     overlay = page.locator("img[alt='requests/s']").count()
     choose(page, "side by side")
     page.get_by_role("heading", name=f"{SECOND} · managed").wait_for()
+    settled(page)
     assert (overlay, page.locator("img[alt='requests/s']").count()) == (1, 4)
     choose(page, "single environment")
     page.get_by_role("heading", name=f"{SECOND} · baseline").wait_for()
@@ -244,6 +246,7 @@ def test_views_benchmarks_and_the_reference_are_switched(server: Server, page: A
     before = cells(page)
     page.goto(page.url)
     page.locator("td").nth(len(before) - 1).wait_for()
+    settled(page)
     assert cells(page) == before
     choose(page, "genai-perf")
     page.get_by_role("heading", name="0 runs").wait_for()
