@@ -31,7 +31,7 @@ from bench.progress import PlainProgress
 from tests.bench.endpoint import MODEL, Behaviour, endpoint
 from tests.bench.peering import CHAT, PATIENCE_S, Scripted, balancing, installed, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 # A model of an endpoint may be called like this.
 MODELS = ("org/m", "n")

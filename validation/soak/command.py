@@ -216,10 +216,10 @@ def _run(options: argparse.Namespace, logs: Path, progress: PlainProgress) -> Ou
 
 
 def _start(balancers: Balancers, workers: int) -> Iterator[Balancer]:
-    arms, ports = load_topology().arms, free_ports(_FIRST_PORT, ())
-    for name in ARMS:
-        options = (*arms[name].options, "--workers", str(workers), *TIMES)
-        balancers.urls(replace(arms[name], port=next(ports), options=options), 1)
+    topology, ports = load_topology(), free_ports(_FIRST_PORT, ())
+    for arm in map(topology.arm, ARMS):
+        options = (*arm.options, "--workers", str(workers), *TIMES)
+        balancers.urls(replace(arm, port=next(ports), options=options), 1)
     yield from balancers.running
 
 
